@@ -1,0 +1,339 @@
+"""Large values in one file per study, each found by its digest (spec/bulk.md).
+
+A value is cut into chunks, each stored on its own: compressed with zstandard where that pays,
+after its words were split into their bytes where they are 16 bit and wider. A range of a
+value costs the chunks that it touches; a chunk is never larger than `MAX_CHUNK`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import zstandard
+
+from dicomstudy.errors import BulkError
+
+__all__ = ["MAGIC", "MAX_CHUNK", "BulkReader", "BulkWriter", "Place", "shuffle", "unshuffle"]
+
+#: The first bytes of every bulk file.
+MAGIC = b"DCMBULK1"
+MAX_CHUNK = 1 << 20
+#: Frames smaller than this share a chunk.
+_MIN_CHUNK = 1 << 16
+#: zstandard levels: bytes split from words gain nothing by a higher one.
+_WORD_LEVEL, _BYTE_LEVEL = 1, 3
+#: So much of a value is compressed to find out whether compressing it pays.
+_PROBE = 1 << 15
+_PAYS = 0.95
+
+
+class Place(NamedTuple):
+    """Where a value lies in a bulk file.
+
+    `stored` has the size of each chunk as stored; a chunk as long as its bytes are is stored
+    as it is. All chunks but the last are of `chunk` bytes before they are stored. `word` is
+    the size in bytes of the words that were split, 1 for none.
+    """
+
+    offset: int
+    length: int
+    chunk: int
+    word: int
+    stored: tuple[int, ...]
+
+    def to_struct(self) -> dict[str, Any]:
+        """The fields that name this place in a document; mirror of `from_struct`."""
+        struct: dict[str, Any] = {"offset": self.offset, "stored": list(self.stored)}
+        if len(self.stored) > 1:
+            struct["chunk"] = self.chunk
+        if self.word > 1:
+            struct["word"] = self.word
+        return struct
+
+    @classmethod
+    def from_struct(cls, struct: Mapping[str, Any], length: int) -> Place:
+        """The place that a document names for a value of `length` bytes.
+
+        Raises:
+            BulkError: fields are missing, or do not fit together.
+        """
+        try:
+            offset, stored = int(struct["offset"]), tuple(int(size) for size in struct["stored"])
+            chunk, word = int(struct.get("chunk", length)), int(struct.get("word", 1))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BulkError("bulk/place", f"a place in a bulk file is incomplete: {error}") from error
+        count = -(-length // chunk) if chunk > 0 else 0
+        sizes = [min(chunk, length - at * chunk) for at in range(count)]
+        fits = len(stored) == count and all(0 < a <= b for a, b in zip(stored, sizes, strict=True))
+        if not fits or offset < 0 or word not in {1, 2, 4, 8} or max(sizes, default=0) > MAX_CHUNK:
+            raise BulkError("bulk/place", "a place in a bulk file contradicts itself")
+        return cls(offset, length, chunk, word, stored)
+
+
+def shuffle(data: bytes | memoryview, word: int) -> bytes | memoryview:
+    """The first bytes of all words, then the second ones; bytes behind the last word stay last.
+
+    Mirror of `unshuffle`.
+    """
+    if word == 1 or len(data) < word:
+        return data
+    end = len(data) - len(data) % word
+    parts = [bytes(data[at:end:word]) for at in range(word)]
+    return b"".join([*parts, bytes(data[end:])])
+
+
+def unshuffle(data: bytes, word: int) -> bytes | bytearray:
+    """Mirror of `shuffle`."""
+    if word == 1 or len(data) < word:
+        return data
+    count = len(data) // word
+    end = count * word
+    whole = bytearray(data)
+    for at in range(word):
+        whole[at:end:word] = data[at * count : (at + 1) * count]
+    return whole
+
+
+class BulkWriter:
+    """Appends values to a bulk file.
+
+    Args:
+        path: the file; made if it is not there.
+        end: where to append, what lies behind is cut off (the rest of a run that was
+            interrupted); None for the end of the file.
+    """
+
+    def __init__(self, path: Path, *, end: int | None = None) -> None:
+        self.path = path
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        size = os.fstat(self._file.fileno()).st_size
+        if end is not None and end < size:
+            self._file.truncate(end)
+            size = end
+        if size < len(MAGIC):
+            self._file.truncate(0)
+            self._file.write(MAGIC)
+            size = len(MAGIC)
+        self.end = size
+        self._file.seek(size)
+
+    def add(
+        self,
+        pieces: Iterable[bytes | memoryview],
+        length: int,
+        *,
+        word: int = 1,
+        frame: int = 0,
+        compress: bool = True,
+    ) -> Place:
+        """Store a value.
+
+        Args:
+            pieces: its bytes, in pieces of any size.
+            length: how many they are together.
+            word: size of its words in bytes (2 for 16-bit pixels).
+            frame: bytes of one frame, if the value is a row of frames.
+            compress: False stores the bytes as they are.
+        """
+        chunk = _chunk_size(length, frame, word)
+        offset = self.end
+        level = _BYTE_LEVEL if word == 1 else _WORD_LEVEL
+        compressor = _compressor(level).compress
+        stored = []
+        probed = not compress
+        for part in _rechunk(pieces, chunk):
+            if not probed and word == 1:
+                probe = part[:_PROBE]
+                compress = len(compressor(probe)) < _PAYS * len(probe)
+            probed = True
+            written: bytes | memoryview = part
+            if compress:
+                small = compressor(shuffle(part, word))
+                if len(small) < len(part):
+                    written = small
+            self._file.write(written)
+            stored.append(len(written))
+        self.end += sum(stored)
+        return Place(offset, length, chunk, word if compress else 1, tuple(stored))
+
+    def copy(self, source: BulkReader, place: Place) -> Place:
+        """Append a value as it is stored in another bulk file."""
+        offset = self.end
+        remaining = sum(place.stored)
+        position = place.offset
+        while remaining:
+            data = source.pread(min(remaining, MAX_CHUNK), position)
+            self._file.write(data)
+            remaining -= len(data)
+            position += len(data)
+        self.end += position - place.offset
+        return place._replace(offset=offset)
+
+    def flush(self) -> None:
+        """Return once others can read all that was written."""
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Return once all that was written is on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file; what was added is written."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@lru_cache
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    """One for all files of a process: its tables are larger than most values."""
+    return zstandard.ZstdCompressor(level=level)
+
+
+def _chunk_size(length: int, frame: int, word: int) -> int:
+    """Whole frames of at least `_MIN_CHUNK` together, or an even cut of what is larger."""
+    if 0 < frame <= MAX_CHUNK and frame < length:
+        size = frame * max(1, _MIN_CHUNK // frame)
+    else:
+        size = MAX_CHUNK
+    return max(1, min(size, length)) if word == 1 or length <= size else size - size % word
+
+
+def _rechunk(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[bytes | memoryview]:
+    """The bytes of `pieces` in pieces of `size`, the last one perhaps shorter."""
+    kept = bytearray()
+    for piece in pieces:
+        view = memoryview(piece)
+        start = 0
+        if kept:
+            start = min(size - len(kept), len(view))
+            kept += view[:start]
+            if len(kept) < size:
+                continue
+            yield bytes(kept)
+            kept.clear()
+        while len(view) - start >= size:
+            yield view[start : start + size]
+            start += size
+        kept += view[start:]
+    if kept:
+        yield bytes(kept)
+
+
+class BulkReader:
+    """Reads values, and ranges of values, from a bulk file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise BulkError("bulk/missing", f"the bulk file cannot be opened: {error.strerror}",
+                            source=str(path)) from error
+        self.size = os.fstat(self._file.fileno()).st_size
+        if self.pread(len(MAGIC), 0) != MAGIC:
+            self._file.close()
+            raise BulkError("bulk/not-bulk", "this is not a bulk file", source=str(path))
+        self._decompress = zstandard.ZstdDecompressor().decompress
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """`length` bytes from `offset` on.
+
+        Raises:
+            BulkError: the file ends before them.
+        """
+        data = os.pread(self._file.fileno(), length, offset)
+        if len(data) != length:
+            raise BulkError(
+                "bulk/truncated", "the bulk file ends inside a value", source=str(self.path),
+                offset=offset,
+            )
+        return data
+
+    def read(self, place: Place, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes `start` to `stop` of a value; touches only the chunks that have them."""
+        stop = place.length if stop is None else stop
+        pieces = list(self.pieces(place, start, stop))
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def pieces(
+        self, place: Place, start: int = 0, stop: int | None = None
+    ) -> Iterator[bytes | bytearray | memoryview]:
+        """The same, chunk by chunk.
+
+        Raises:
+            BulkError: the stored bytes are damaged.
+        """
+        length, chunk = place.length, place.chunk
+        stop = length if stop is None else min(stop, length)
+        offset = place.offset
+        for at, size in enumerate(place.stored):
+            first = at * chunk
+            if first >= stop:
+                return
+            expected = min(chunk, length - first)
+            if first + expected > start:
+                data = self._chunk(offset, size, expected, place.word)
+                if first < start or first + expected > stop:
+                    data = memoryview(data)[max(start - first, 0) : stop - first]
+                yield data
+            offset += size
+
+    def _chunk(
+        self, offset: int, size: int, expected: int, word: int
+    ) -> bytes | bytearray | memoryview:
+        data = self.pread(size, offset)
+        if size == expected:
+            return data
+        try:
+            content = zstandard.get_frame_parameters(data).content_size
+            if content != expected:
+                raise BulkError(
+                    "bulk/damaged", "a chunk has another length than was recorded",
+                    source=str(self.path), offset=offset,
+                )
+            return unshuffle(self._decompress(data), word)
+        except zstandard.ZstdError as error:
+            raise BulkError(
+                "bulk/damaged", f"a chunk cannot be decompressed: {error}",
+                source=str(self.path), offset=offset,
+            ) from error
+
+    def verify(self, place: Place, sha256: str) -> None:
+        """Prove that a value is what its digest says.
+
+        Raises:
+            BulkError: it is not.
+        """
+        digest = hashlib.sha256()
+        for piece in self.pieces(place):
+            digest.update(piece)
+        if digest.hexdigest() != sha256:
+            raise BulkError(
+                "bulk/digest", "a value is not what its digest says", source=str(self.path),
+                offset=place.offset,
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+#: Bytes `start` to `stop` of a large value, in pieces.
+Pieces = Callable[[int, int], Iterator[bytes | bytearray | memoryview]]

@@ -1,0 +1,527 @@
+"""A study ↔ its document: Ion values in zstandard frames of their own (spec/study.md).
+
+Frames: a header, the groups that several chunks refer to, then the chunks (up to
+`CHUNK_INSTANCES` instances of one series with the groups that only they have), and a table
+of frames that decompressors skip. Decompressed, a document is a plain stream of Ion values.
+One instance costs the header, the shared groups and one chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zstandard
+
+from dicomstudy import ion
+from dicomstudy.bulk import Place
+from dicomstudy.definitions import Definitions
+from dicomstudy.errors import IonError, StudyError
+from dicomstudy.grouping import ENCODING, Batch, Clustered, Entry, Row, Source, freeze, ordered
+from dicomstudy.ion import Symbol
+from dicomstudy.record import group_of, is_reference
+
+__all__ = ["CHUNK_INSTANCES", "FORMAT", "Document", "encode", "read_batch"]
+
+FORMAT = "dicomstudy"
+VERSION = 1
+CHUNK_INSTANCES = 256
+#: A chunk ends early at about so many bytes, far below what one Ion value may have.
+CHUNK_BYTES = 16 << 20
+#: A frame that decompresses to more is refused.
+MAX_FRAME = 1 << 30
+_LEVEL = 3
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = 0x184D2A5E
+_SEEKABLE = 0x8F92EAB1
+_FOOTER = struct.Struct("<IBI")
+_TABLE_ENTRY = struct.Struct("<II")
+
+#: Fields of a reference that say where its value lies, not what it is.
+_PLACE_FIELDS = frozenset(("offset", "stored", "chunk", "word", "uri", "size", "source", "modified"))
+
+
+class _Chunk(NamedTuple):
+    """What becomes one frame."""
+
+    series: str
+    common: tuple[str, ...]
+    entries: list[tuple[str, Entry]]
+
+
+def encode(
+    study: str, content: Clustered, definitions: Definitions, *, bulk_length: int
+) -> Iterator[bytes]:
+    """The document of a study, frame by frame.
+
+    Mirror of `read_batch`. `bulk_length` is the size of the bulk file that belongs to it.
+    """
+    chunks = list(_chunks(content))
+    owners: dict[str, int | None] = {}
+    for at, chunk in enumerate(chunks):
+        for digest in _digests(chunk):
+            owners[digest] = at if owners.get(digest, at) == at else None
+    places = {
+        sha256: _located(place, entry.source)
+        for chunk in chunks
+        for _, entry in chunk.entries
+        for sha256, place in entry.places.items()
+    }
+    shared = [digest for digest, owner in owners.items() if owner is None]
+    compress = zstandard.ZstdCompressor(level=_LEVEL).compress
+    table: list[tuple[int, int]] = []
+
+    def frame(value: dict[str, Any]) -> bytes:
+        plain = ion.dumps(value)
+        compressed = compress(plain)
+        table.append((len(compressed), len(plain)))
+        return compressed
+
+    packs = list(_packs(shared, content))
+    yield frame(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "definitions": {"version": definitions.version, "sha256": definitions.digest},
+            "studyInstanceUID": study,
+            "bulkLength": bulk_length,
+            "sharedFrames": len(packs),
+            "chunks": [
+                {
+                    "seriesInstanceUID": chunk.series,
+                    "first": chunk.entries[0][0],
+                    "last": chunk.entries[-1][0],
+                    "instances": len(chunk.entries),
+                }
+                for chunk in chunks
+            ],
+        }
+    )
+    for digests in packs:
+        groups = _groups(digests, content)
+        yield frame({"groups": groups, "bulk": _bulk(groups, places)})
+    for at, chunk in enumerate(chunks):
+        mine = [digest for digest in dict.fromkeys(_digests(chunk)) if owners[digest] == at]
+        groups = _groups(mine, content)
+        instances = {
+            key: _instance(entry, content.rows, definitions) for key, entry in chunk.entries
+        }
+        nested = [value for i in instances.values() for value in i.values() if type(value) is list]
+        yield frame(
+            {
+                "seriesInstanceUID": chunk.series,
+                "_groups": [Symbol(digest) for digest in chunk.common],
+                "groups": groups,
+                "instances": instances,
+                "bulk": _bulk([groups, nested], places),
+            }
+        )
+    entries = b"".join(_TABLE_ENTRY.pack(*sizes) for sizes in table)
+    footer = _FOOTER.pack(len(table), 0, _SEEKABLE)
+    yield struct.pack("<II", _SKIPPABLE, len(entries) + len(footer)) + entries + footer
+
+
+def _chunks(content: Clustered) -> Iterator[_Chunk]:
+    for series in content.series:
+        entries: list[tuple[str, Entry]] = []
+        size = 0
+        previous = None
+        for entry in series.entries:
+            if len(entries) == CHUNK_INSTANCES or size > CHUNK_BYTES:
+                yield _Chunk(series.uid, series.groups, entries)
+                entries, size = [], 0
+            key = entry.instance
+            if key == previous:
+                key = f"{key}#{entry.digest[:16]}"
+            else:
+                previous = key
+            entries.append((key, entry))
+            size += sum(_size(content.rows[number].value) for number in entry.own)
+        if entries:
+            yield _Chunk(series.uid, series.groups, entries)
+
+
+def _size(value: Any) -> int:
+    """About the bytes that a value takes."""
+    kind = type(value)
+    if kind is list:
+        return sum(_size(item) for item in value)
+    if kind is dict:
+        return sum(_size(item) + 8 for item in value.values())
+    return len(value) if kind is str or kind is bytes else 8
+
+
+def _digests(chunk: _Chunk) -> Iterator[str]:
+    yield from chunk.common
+    for _, entry in chunk.entries:
+        yield from entry.groups
+
+
+def _packs(digests: Iterable[str], content: Clustered) -> Iterator[list[str]]:
+    """Groups in packs small enough for one Ion value."""
+    pack: list[str] = []
+    size = 0
+    for digest in digests:
+        pack.append(digest)
+        size += 64 + _size(content.contents[digest][1])
+        if size > CHUNK_BYTES:
+            yield pack
+            pack, size = [], 0
+    if pack:
+        yield pack
+
+
+def _groups(digests: Iterable[str], content: Clustered) -> dict[str, dict[str, Any]]:
+    groups: dict[str, dict[str, Any]] = {}
+    for digest in digests:
+        name, attributes = content.contents[digest]
+        groups.setdefault(name, {})[digest] = attributes
+    return groups
+
+
+def _instance(entry: Entry, rows: list[Row], definitions: Definitions) -> dict[str, Any]:
+    own = ordered(((rows[number].key, rows[number].value) for number in entry.own), definitions)
+    for key, value in own.items():
+        if is_reference(value) and value.get("sha256") in entry.places:
+            own[key] = {**value, **entry.places[value["sha256"]]}
+    source: dict[str, Any] = {"uri": entry.source.uri}
+    if entry.source.sha256 is not None:
+        source |= {"size": entry.source.size, "sha256": entry.source.sha256}
+        if entry.source.modified is not None:
+            source["modified"] = entry.source.modified
+    else:
+        source["record"] = entry.digest
+    return {"_groups": [Symbol(digest) for digest in entry.groups], **own, "_source": source}
+
+
+def _located(place: dict[str, Any], source: Source) -> dict[str, Any]:
+    """A place that stands by itself: one in a P10 file names the file."""
+    if "dataOffset" not in place or "uri" in place:
+        return place
+    _, sha256, size, modified = source
+    file = {"uri": source.uri, "size": size, "source": sha256, "modified": modified}
+    return {**place, **{name: value for name, value in file.items() if value is not None}}
+
+
+def _bulk(value: Any, places: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Places of the values that the references anywhere in `value` stand for."""
+    return {sha256: places[sha256] for sha256 in references(value) if sha256 in places}
+
+
+def references(value: Any) -> Iterator[str]:
+    """The SHA-256 of every reference in a value."""
+    if type(value) is list:
+        for item in value:
+            yield from references(item)
+    elif type(value) is dict:
+        if type(value.get("length")) is int and type(value.get("sha256")) is str:
+            yield value["sha256"]
+        for item in value.values():
+            if type(item) is list or type(item) is dict:
+                yield from references(item)
+
+
+class Document:
+    """Reads a study document, frame by frame.
+
+    `header` is the first value of the stream. Documents of one struct, as dicom-study-builder-js
+    writes them, are taken as well, binary or text, compressed or not.
+
+    Raises:
+        StudyError: not a study document, or a damaged one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise StudyError(
+                "study/missing", f"the document cannot be opened: {error.strerror}",
+                source=str(path),
+            ) from error
+        try:
+            self._frames = self._read_table()
+            self._values: list[Any] | None = None
+            if not self._frames:
+                self._values = _values(self._plain(), str(path))
+            self.header: dict[str, Any] = self._checked(self._value(0))
+        except BaseException:
+            self._file.close()
+            raise
+        self.chunk = lru_cache(maxsize=4)(self._chunk)
+
+    def _error(self, code: str, message: str) -> StudyError:
+        return StudyError(code, message, source=str(self.path))
+
+    def _read_table(self) -> list[tuple[int, int, int]]:
+        """Offset, size and plain size of every frame; empty if there is no table."""
+        descriptor = self._file.fileno()
+        size = os.fstat(descriptor).st_size
+        footer = os.pread(descriptor, _FOOTER.size, max(size - _FOOTER.size, 0))
+        if len(footer) < _FOOTER.size:
+            return []
+        count, _, magic = _FOOTER.unpack(footer)
+        length = count * _TABLE_ENTRY.size
+        if magic != _SEEKABLE or length + _FOOTER.size + 8 > size:
+            return []
+        table = os.pread(descriptor, length, size - _FOOTER.size - length)
+        frames = []
+        offset = 0
+        for compressed, plain in _TABLE_ENTRY.iter_unpack(table):
+            frames.append((offset, compressed, plain))
+            offset += compressed
+        if offset != size - _FOOTER.size - length - 8:
+            raise self._error("study/damaged", "the table of frames does not fit the document")
+        return frames
+
+    def _plain(self) -> bytes:
+        data = b"".join(iter(lambda: os.read(self._file.fileno(), 1 << 20), b""))
+        if not data.startswith(_ZSTD_MAGIC):
+            return data
+        plain = []
+        size = 0
+        try:
+            reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
+            while piece := reader.read(1 << 20):
+                plain.append(piece)
+                size += len(piece)
+                if size > MAX_FRAME:
+                    raise self._error("study/too-large", "the document is too large to read whole")
+        except zstandard.ZstdError as error:
+            raise self._error("study/damaged", f"cannot be decompressed: {error}") from error
+        return b"".join(plain)
+
+    def _value(self, at: int) -> Any:
+        if self._values is not None:
+            if at >= len(self._values):
+                raise self._error("study/damaged", "the document ends early")
+            return self._values[at]
+        if at >= len(self._frames):
+            raise self._error("study/damaged", "the document has fewer frames than its header says")
+        offset, size, plain_size = self._frames[at]
+        if plain_size > MAX_FRAME:
+            raise self._error("study/damaged", "a frame is larger than any document writes")
+        data = os.pread(self._file.fileno(), size, offset)
+        try:
+            parameters = zstandard.get_frame_parameters(data)
+            if parameters.content_size != plain_size:
+                raise self._error("study/damaged", "a frame has another size than the table says")
+            return ion.loads(zstandard.ZstdDecompressor().decompress(data))
+        except zstandard.ZstdError as error:
+            raise self._error("study/damaged", f"a frame cannot be decompressed: {error}") from error
+        except IonError as error:
+            raise self._error("study/damaged", f"a frame is not Ion: {error.message}") from error
+
+    def _checked(self, header: Any) -> dict[str, Any]:
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise self._error("study/not-a-study", "this is not a study document")
+        if header.get("version") != VERSION:
+            raise self._error(
+                "study/unknown-version", f"version {header.get('version')} of the format is unknown"
+            )
+        if not isinstance(header.get("studyInstanceUID"), str) or not isinstance(
+            header.get("chunks"), list
+        ):
+            raise self._error("study/damaged", "the header lacks fields")
+        return header
+
+    @property
+    def study(self) -> str:
+        """The Study Instance UID."""
+        return str(self.header["studyInstanceUID"])
+
+    @property
+    def chunks(self) -> list[dict[str, Any]]:
+        """What the header says of each chunk: its series, first and last key, instances."""
+        chunks: list[dict[str, Any]] = self.header["chunks"]
+        return chunks
+
+    def shared(self) -> Iterator[dict[str, Any]]:
+        """The frames of groups that several chunks refer to."""
+        for at in range(1, 1 + int(self.header.get("sharedFrames", 0))):
+            yield self._struct(at, ("groups",))
+
+    def _chunk(self, number: int) -> dict[str, Any]:
+        at = 1 + int(self.header.get("sharedFrames", 0)) + number
+        return self._struct(at, ("seriesInstanceUID", "_groups", "groups", "instances"))
+
+    def _struct(self, at: int, fields: Iterable[str]) -> dict[str, Any]:
+        value = self._value(at)
+        if not isinstance(value, dict) or any(name not in value for name in fields):
+            raise self._error("study/damaged", "a frame lacks fields")
+        return value
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _values(plain: bytes, source: str) -> list[Any]:
+    """The stream of a document that has no table: its own, or made of one struct."""
+    try:
+        values = ion.load_all(plain)
+    except IonError as error:
+        raise StudyError("study/not-a-study", f"not Ion: {error.message}", source=source) from error
+    if len(values) != 1 or not isinstance(values[0], dict):
+        return values
+    (whole,) = values
+    if len(whole) != 1:
+        return values
+    ((study, content),) = whole.items()
+    if not isinstance(content, dict) or "series" not in content or "groups" not in content:
+        return values
+    chunks = []
+    for series, struct_ in content["series"].items():
+        instances = struct_.get("instances", {})
+        chunks.append(
+            {
+                "seriesInstanceUID": series,
+                "_groups": struct_.get("_groups", []),
+                "groups": {},
+                "instances": dict(sorted(instances.items())),
+                "bulk": {},
+            }
+        )
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "definitions": content.get("definitions"),
+        "studyInstanceUID": study,
+        "sharedFrames": 1,
+        "bulkLength": content.get("bulkLength", 0),
+        "chunks": [
+            {
+                "seriesInstanceUID": chunk["seriesInstanceUID"],
+                "first": min(chunk["instances"], default=""),
+                "last": max(chunk["instances"], default=""),
+                "instances": len(chunk["instances"]),
+            }
+            for chunk in chunks
+        ],
+    }
+    return [header, {"groups": content["groups"], "bulk": content.get("bulk", {})}, *chunks]
+
+
+def whole(document: Document) -> dict[str, Any]:
+    """The document as the one struct of the seed: its readable form."""
+    groups: dict[str, dict[str, Any]] = {}
+    bulk: dict[str, Any] = {}
+    series: dict[str, Any] = {}
+    frames = [*document.shared(), *map(document.chunk, range(len(document.chunks)))]
+    for frame in frames:
+        for name, contents in frame["groups"].items():
+            groups.setdefault(name, {}).update(contents)
+        bulk.update(frame.get("bulk", {}))
+        if "instances" in frame:
+            known = series.setdefault(
+                frame["seriesInstanceUID"],
+                {"_groups": [Symbol(digest) for digest in frame["_groups"]], "instances": {}},
+            )
+            for key, instance in frame["instances"].items():
+                symbols = [Symbol(digest) for digest in instance.get("_groups", ())]
+                known["instances"][key] = {**instance, "_groups": symbols}
+    content: dict[str, Any] = {"definitions": document.header.get("definitions")}
+    content |= {"groups": groups, "series": series}
+    content |= {"bulkLength": document.header.get("bulkLength", 0), "bulk": bulk}
+    return {document.study: content}
+
+
+def read_batch(document: Document, definitions: Definitions) -> Batch:
+    """All instances of a document, as they were before they were clustered. Mirror of `encode`."""
+    fixed = {*definitions.seed_groups, ENCODING}
+    names: dict[str, tuple[str, dict[str, Any]]] = {}
+    places: dict[str, dict[str, Any]] = {}
+    for frame in document.shared():
+        _collect(frame, names, places)
+    batch = Batch()
+    numbers: dict[tuple[str, str, object], int] = {}
+
+    def number(group: str, key: str, value: Any) -> int:
+        name = (group, key, freeze(value))
+        if name not in numbers:
+            numbers[name] = len(batch.rows)
+            batch.rows.append(Row(group, key, value))
+        return numbers[name]
+
+    for at in range(len(document.chunks)):
+        frame = document.chunk(at)
+        _collect(frame, names, places)
+        for key, instance in frame["instances"].items():
+            kept, own = [], []
+            for digest in (*frame["_groups"], *instance.get("_groups", ())):
+                if digest not in names:
+                    raise StudyError(
+                        "study/missing-group", f"the group {digest} is missing",
+                        source=str(document.path),
+                    )
+                name, content = names[digest]
+                if name in fixed:
+                    kept.append(digest)
+                    batch.contents[digest] = name, content
+                else:
+                    own += [number(name, field, value) for field, value in content.items()]
+            mine: dict[str, dict[str, Any]] = {}
+            for field, value in instance.items():
+                if field in {"_groups", "_source", "_vrs"}:
+                    continue
+                plain = value
+                if is_reference(value):
+                    plain = {k: v for k, v in value.items() if k not in _PLACE_FIELDS}
+                    if "sha256" in value and "dataOffset" in value:
+                        plain.pop("dataOffset")
+                    place = {k: v for k, v in value.items() if k not in plain}
+                    if place:
+                        mine[value["sha256"]] = place
+                own.append(number(group_of(field, definitions), field, plain))
+            own_values = [batch.rows[n].value for n in own]
+            for sha256 in references([own_values, [names[d][1] for d in kept]]):
+                if sha256 not in mine and sha256 in places:
+                    mine[sha256] = places[sha256]
+            source = source_of(instance)
+            order = {digest: at for at, digest in enumerate(kept)}
+            batch.entries.append(
+                Entry(
+                    key.split("#")[0],
+                    frame["seriesInstanceUID"],
+                    source.sha256 or instance.get("_source", {}).get("record", ""),
+                    source,
+                    tuple(sorted(kept, key=lambda d: definitions.groups.index(names[d][0])
+                                 if names[d][0] in definitions.groups else order[d])),
+                    tuple(own),
+                    mine,
+                )
+            )
+    return batch
+
+
+def source_of(instance: Mapping[str, Any]) -> Source:
+    """The file that an instance of a document came from."""
+    fields = instance.get("_source", {})
+    return Source(
+        fields.get("uri", ""), fields.get("sha256"), fields.get("size"), fields.get("modified")
+    )
+
+
+def _collect(
+    frame: Mapping[str, Any],
+    names: dict[str, tuple[str, dict[str, Any]]],
+    places: dict[str, dict[str, Any]],
+) -> None:
+    for name, contents in frame["groups"].items():
+        for digest, content in contents.items():
+            names[digest] = name, content
+    places.update(frame.get("bulk", {}))
+
+
+def place_of(reference: Mapping[str, Any], table: Mapping[str, Any]) -> Place | None:
+    """Where in the bulk file a reference's value lies, None if it is not in one."""
+    fields = reference if "stored" in reference else table.get(reference.get("sha256", ""), {})
+    if "stored" not in fields:
+        return None
+    return Place.from_struct(fields, int(reference["length"]))

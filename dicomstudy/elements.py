@@ -1,0 +1,167 @@
+"""What a DICOM data set is made of once its bytes are taken apart: no I/O, no decoding.
+
+An `Element` is a tag, a value representation and the bytes of a value (PS3.5 section 7.1).
+Bytes that are too many to carry around stay where they are and are named by a `Span`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+__all__ = [
+    "LONG_VRS",
+    "NUMBER_FORMATS",
+    "PIXEL_DATA_TAGS",
+    "SHORT_VRS",
+    "TEXT_VRS",
+    "UNDEFINED_LENGTH",
+    "WORD_SIZES",
+    "Buffer",
+    "Element",
+    "Encapsulated",
+    "Form",
+    "Item",
+    "Sequence",
+    "Span",
+    "Value",
+    "chunks",
+    "format_tag",
+    "is_private",
+]
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+
+#: Explicit VRs whose header is 12 bytes long: 2 reserved bytes, then a 32-bit length
+#: (PS3.5 section 7.1.2).
+LONG_VRS = frozenset("OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+SHORT_VRS = frozenset("AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+
+TEXT_VRS = frozenset("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+
+#: `struct` format of one number of each binary numeric VR, without the byte order.
+NUMBER_FORMATS = {
+    "US": "H",
+    "SS": "h",
+    "UL": "I",
+    "SL": "i",
+    "UV": "Q",
+    "SV": "q",
+    "FL": "f",
+    "FD": "d",
+}
+
+#: Bytes that swap places between little and big endian, by VR (PS3.5 section 7.3).
+WORD_SIZES = {
+    "AT": 2,
+    "US": 2,
+    "SS": 2,
+    "OW": 2,
+    "UL": 4,
+    "SL": 4,
+    "FL": 4,
+    "OF": 4,
+    "OL": 4,
+    "UV": 8,
+    "SV": 8,
+    "FD": 8,
+    "OD": 8,
+    "OV": 8,
+}
+
+#: Float, Double Float and (integer) Pixel Data.
+PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+
+
+@runtime_checkable
+class Buffer(Protocol):
+    """Bytes that can be sliced: `bytes` itself, or a large file read in windows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice, /) -> bytes: ...
+
+    def find(self, wanted: bytes, start: int = ..., end: int = ..., /) -> int: ...
+
+
+class Span(NamedTuple):
+    """`length` bytes from byte `offset` of the buffer that an element was read from."""
+
+    offset: int
+    length: int
+
+
+class Encapsulated(NamedTuple):
+    """Encapsulated pixel data: everything behind its header, delimiter included.
+
+    `fragments` are the payloads of its items without their headers; the first one is the
+    Basic Offset Table (PS3.5 section A.4). Offsets count from the start of the value.
+    """
+
+    offset: int
+    length: int
+    fragments: tuple[Span, ...]
+
+
+class Form(StrEnum):
+    """How an element's length was written; the letters are those of a layout (spec/layout.md)."""
+
+    DEFINED = ""
+    UNDEFINED = "~"  # undefined length; the value runs to the end of its delimiter
+    GROUP_LENGTH = "="  # (gggg,0000) with the right length, so that it need not be kept
+    DECLARED = ":"  # the header says more bytes than there are
+
+
+class Element(NamedTuple):
+    """One element as it was written.
+
+    `vr` is empty where the header was implicit. `value` is a `Sequence` only if the length
+    was undefined; items of defined length are bytes until somebody asks for them.
+    `declared` is the length field of `Form.DECLARED`, `reserved` the two bytes after a long
+    VR, which ought to be zero.
+    """
+
+    tag: int
+    vr: str
+    value: Value
+    form: Form = Form.DEFINED
+    declared: int = 0
+    reserved: int = 0
+
+
+class Item(NamedTuple):
+    """One item of a sequence: its elements, and whether its length was undefined."""
+
+    elements: tuple[Element, ...]
+    undefined: bool
+
+
+class Sequence(NamedTuple):
+    """The items of an element; `undefined`: it was closed by a delimiter, not by a length."""
+
+    items: tuple[Item, ...]
+    undefined: bool
+
+
+Value: TypeAlias = bytes | Span | Encapsulated | Sequence
+
+
+def format_tag(tag: int) -> str:
+    """Eight upper-case hexadecimal digits, as in the DICOM JSON model (PS3.18 F.2.2)."""
+    return f"{tag:08X}"
+
+
+def is_private(tag: int) -> bool:
+    """True for an odd group number (PS3.5 section 7.8)."""
+    return bool(tag & 0x10000)
+
+
+def chunks(buffer: Buffer, span: Span, size: int = 1 << 20) -> Iterator[bytes | memoryview]:
+    """The bytes of `span` in pieces of at most `size`, not copied where they are in memory."""
+    offset, length = span[:2]
+    if isinstance(buffer, bytes):
+        yield memoryview(buffer)[offset : offset + length]
+        return
+    for start in range(offset, offset + length, size):
+        yield buffer[start : min(start + size, offset + length)]

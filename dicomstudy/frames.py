@@ -1,0 +1,293 @@
+"""Which bytes of the pixel data each frame is made of, without reading the frames (spec/frames.md).
+
+The law: the bytes of the spans of `find`, joined, are the frames that pydicom gives of the
+same file. Nothing is read but the offset tables and, where there is no table that is right,
+the ends of the fragments.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, TypeAlias
+
+from dicomstudy.elements import Span
+from dicomstudy.errors import StudyError
+
+__all__ = ["FrameSpans", "Read", "Stored", "find"]
+
+#: A value as attributes hold it: a reference to a large one, or its bytes.
+Stored: TypeAlias = Mapping[str, Any] | bytes
+#: Gives bytes `start` to `stop` of the large value that a reference stands for.
+Read: TypeAlias = Callable[[Mapping[str, Any], int, int], bytes]
+
+#: Bits of a sample of each kind of pixel data; 0 where Bits Allocated says it.
+_SAMPLES = {"PixelData": 0, "FloatPixelData": 32, "DoubleFloatPixelData": 64}
+
+#: Implicit and Explicit VR Little Endian, Deflated, and Explicit VR Big Endian.
+_NATIVE = frozenset(f"1.2.840.10008.1.2{rest}" for rest in ("", ".1", ".1.99", ".2"))
+#: MPEG-2, MPEG-4 AVC and HEVC: all frames are one stream (PS3.5 section 8.2.5 to 8.2.11).
+_VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?")
+
+_HEADER = 8
+_ITEM_TAGS = {False: b"\xfe\xff\x00\xe0", True: b"\xff\xfe\xe0\x00"}
+#: End of image in JPEG and JPEG-LS, end of codestream in JPEG 2000; padding may follow it.
+_END_MARKER = b"\xff\xd9"
+_END_LENGTH = 10
+
+
+class FrameSpans(NamedTuple):
+    """One frame: the bytes of `spans`, joined, of the value that `reference` is or stands for.
+
+    Spans count from the start of the value. Those of frames whose size is not a whole number
+    of bytes share a byte with their neighbours.
+    """
+
+    reference: Stored
+    spans: tuple[Span, ...]
+
+
+class _Fragments(NamedTuple):
+    """The items behind the Basic Offset Table: payloads, and item tags counted from the first."""
+
+    payloads: list[Span]
+    starts: list[int]
+
+
+class _Value(NamedTuple):
+    """Pixel data, and what is needed to read of it."""
+
+    stored: Stored
+    read: Read
+    uid: str
+
+    def bytes(self, start: int, stop: int) -> bytes:
+        return _slice(self.stored, self.read, start, stop)
+
+    @property
+    def length(self) -> int:
+        return _length(self.stored)
+
+    def error(self, why: str) -> StudyError:
+        return StudyError("study/frames", f"the frames of {self.uid} cannot be told apart: {why}")
+
+
+def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> list[FrameSpans]:
+    """The place of every frame, in their order.
+
+    Encapsulated frames are cut by the Extended Offset Table if it is right, else by the Basic
+    Offset Table, else one to a fragment if there are as many, else behind end markers of JPEG;
+    a table is right if it names items that are there, as many as there are frames. A video
+    stream is one frame. Native frames are cut by the image attributes; of frames that are not
+    whole bytes, such as those of 1 bit a sample, the span has every byte that they are in.
+
+    Args:
+        attributes: the values of an instance by keyword, as in documents.
+        read: gives bytes of large values; only asked for tables, headers and markers.
+        big: the byte order of the data set is big-endian.
+        uid: the instance, for messages.
+
+    Raises:
+        StudyError: ``study/frames``, there is no pixel data, or it cannot be told where its
+            frames start.
+
+    PS3.5 section 8 and Annex A.4, PS3.3 C.7.6.3.1.8 and C.7.6.6.
+    """
+    for keyword, bits in _SAMPLES.items():
+        stored = attributes.get(keyword)
+        if isinstance(stored, Mapping | bytes) and _length(stored):
+            value = _Value(stored, read, uid)
+            number = _number_of_frames(attributes, value)
+            fragments = _fragments(attributes, value, big=big)
+            if fragments is None:
+                return _native(attributes, value, bits, number or 1)
+            frames = _encapsulated(attributes, value, fragments, number, big=big)
+            return [FrameSpans(stored, spans) for spans in frames]
+    raise StudyError("study/frames", f"{uid} has no pixel data")
+
+
+def _slice(stored: Stored, read: Read, start: int, stop: int) -> bytes:
+    return stored[start:stop] if isinstance(stored, bytes) else read(stored, start, stop)
+
+
+def _length(stored: Stored) -> int:
+    return len(stored) if isinstance(stored, bytes) else int(stored["length"])
+
+
+def _number_of_frames(attributes: Mapping[str, Any], value: _Value) -> int | None:
+    """Number of Frames (0028,0008); None if it is absent, empty or less than 1."""
+    number = attributes.get("NumberOfFrames")
+    if number is None or number == "":
+        return None
+    try:
+        return max(int(number), 0) or None
+    except (TypeError, ValueError):
+        raise value.error(f"Number of Frames is {number!r:.40}") from None
+
+
+# Native pixel data
+
+
+def _native(
+    attributes: Mapping[str, Any], value: _Value, bits: int, number: int
+) -> list[FrameSpans]:
+    size = bits or _positive(attributes, "BitsAllocated", value)
+    for keyword in ("Rows", "Columns", "SamplesPerPixel"):
+        size *= _positive(attributes, keyword, value)
+    if attributes.get("PhotometricInterpretation") == "YBR_FULL_422":
+        # Two pixels share their chrominance (PS3.3 C.7.6.3.1.2), unless that was declared in
+        # error and all samples are there.
+        if value.length * 8 < size * number:
+            size = size // 3 * 2
+    if value.length * 8 < size * number:
+        raise value.error(
+            f"{number} of {size / 8:g} bytes are more than the {value.length} of the pixel data"
+        )
+    edges = [size * index for index in range(number + 1)]
+    return [
+        FrameSpans(value.stored, (Span(start // 8, -(-stop // 8) - start // 8),))
+        for start, stop in pairwise(edges)
+    ]
+
+
+def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int:
+    number = attributes.get(keyword)
+    if type(number) is int and number > 0:
+        return number
+    raise value.error(f"{keyword} is {number!r:.40}")
+
+
+# Encapsulated pixel data
+
+
+def _fragments(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:
+    """The lengths of all items, the Basic Offset Table first; None if the value is native."""
+    if not isinstance(value.stored, bytes) and "fragments" in value.stored:
+        return list(value.stored["fragments"])
+    if attributes.get("TransferSyntaxUID") in _NATIVE:
+        return None
+    tag = _ITEM_TAGS[big]
+    if value.bytes(0, len(tag)) != tag:
+        return None
+    lengths = []
+    pos = 0
+    while True:
+        header = value.bytes(pos, pos + _HEADER)
+        if len(header) < _HEADER or header[:4] != tag:
+            return lengths
+        length = int.from_bytes(header[4:], "big" if big else "little")
+        pos += _HEADER + length
+        if pos > value.length:
+            return lengths
+        lengths.append(length)
+
+
+def _encapsulated(
+    attributes: Mapping[str, Any],
+    value: _Value,
+    lengths: Sequence[int],
+    number: int | None,
+    *,
+    big: bool,
+) -> list[tuple[Span, ...]]:
+    if len(lengths) < 2:  # noqa: PLR2004 (the table, and a fragment)
+        raise value.error("there are no fragments")
+    starts = list(accumulate(_HEADER + length for length in lengths))
+    fragments = _Fragments(
+        [
+            Span(start + _HEADER, length)
+            for start, length in zip(starts, lengths[1:], strict=False)
+        ],
+        [start - starts[0] for start in starts[:-1]],
+    )
+    frames = _by_extended_table(attributes, value, fragments, number)
+    if frames is None:
+        frames = _by_basic_table(value, lengths[0], fragments, number, big=big)
+    if frames is None:
+        frames = _by_count(attributes, value, fragments, number or 1)
+    return frames
+
+
+def _by_extended_table(
+    attributes: Mapping[str, Any], value: _Value, fragments: _Fragments, number: int | None
+) -> list[tuple[Span, ...]] | None:
+    """The frames by the Extended Offset Table, None if there is none that is right.
+
+    Each of its frames is one fragment, whose padding the length leaves out.
+    """
+    offsets = _numbers(attributes.get("ExtendedOffsetTable"), value.read)
+    lengths = _numbers(attributes.get("ExtendedOffsetTableLengths"), value.read)
+    if not offsets or len(offsets) != len(lengths) or len(offsets) != (number or len(offsets)):
+        return None
+    by_start = dict(zip(fragments.starts, fragments.payloads, strict=True))
+    frames = []
+    for offset, length in zip(offsets, lengths, strict=True):
+        payload = by_start.get(offset)
+        if payload is None or length > payload.length:
+            return None
+        frames.append((Span(payload.offset, length),))
+    return frames
+
+
+def _numbers(stored: object, read: Read) -> tuple[int, ...]:
+    """A value of VR OV, which is little-endian in documents."""
+    if not isinstance(stored, Mapping | bytes):
+        return ()
+    length = _length(stored)
+    if length % 8:
+        return ()
+    return struct.unpack(f"<{length // 8}Q", _slice(stored, read, 0, length))
+
+
+def _by_basic_table(
+    value: _Value, length: int, fragments: _Fragments, number: int | None, *, big: bool
+) -> list[tuple[Span, ...]] | None:
+    """The frames by the Basic Offset Table, None if it is empty or not right."""
+    if not length or length % 4:
+        return None
+    table = struct.unpack(
+        f"{'>' if big else '<'}{length // 4}I", value.bytes(_HEADER, _HEADER + length)
+    )
+    if table[0] or len(table) != (number or len(table)):
+        return None
+    if any(start >= stop for start, stop in pairwise(table)):
+        return None
+    place = {start: index for index, start in enumerate(fragments.starts)}
+    if any(offset not in place for offset in table):
+        return None
+    cuts = [place[offset] for offset in table] + [len(fragments.starts)]
+    return [tuple(fragments.payloads[start:stop]) for start, stop in pairwise(cuts)]
+
+
+def _by_count(
+    attributes: Mapping[str, Any], value: _Value, fragments: _Fragments, number: int
+) -> list[tuple[Span, ...]]:
+    """The frames without a table."""
+    payloads = fragments.payloads
+    video = _VIDEO.fullmatch(str(attributes.get("TransferSyntaxUID")))
+    if number == 1 or len(payloads) == 1 or video:
+        return [tuple(payloads)]
+    if len(payloads) == number:
+        return [(payload,) for payload in payloads]
+    if len(payloads) > number:
+        frames = list(_by_markers(value, payloads))
+        if len(frames) == number:
+            return frames
+    raise value.error(
+        f"{number} frames in {len(payloads)} fragments, without an offset table that is right"
+    )
+
+
+def _by_markers(value: _Value, payloads: Sequence[Span]) -> Iterator[tuple[Span, ...]]:
+    """Fragments up to and with each one that ends an image."""
+    frame: list[Span] = []
+    for payload in payloads:
+        frame.append(payload)
+        stop = payload.offset + payload.length
+        if _END_MARKER in value.bytes(max(payload.offset, stop - _END_LENGTH), stop):
+            yield tuple(frame)
+            frame = []
+    if frame:
+        yield tuple(frame)

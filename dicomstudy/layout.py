@@ -1,0 +1,152 @@
+"""How a data set was written, without its values: a line of text (spec/layout.md).
+
+A layout names every element in the order of the file by tag, VR (none where the header was
+implicit) and what is unusual in its header; items of sequences nest. Together with the
+attributes it gives back the bytes. Instances written alike have the same layout.
+
+    00080005CS 00081140SQ([00081150UI 00081155UI]) 7FE00010OW
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from dicomstudy.elements import Form, format_tag
+from dicomstudy.errors import RecordError
+
+__all__ = ["ItemLayout", "Token", "format_token", "parse"]
+
+#: Nesting that `parse` accepts; more than any reader of P10 files follows.
+_MAX_DEPTH = 100
+
+_HEADER = re.compile(
+    r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([0-9]{1,9}))?(?:([=~])|:([0-9]{1,10}))?"
+)
+
+
+class ItemLayout(NamedTuple):
+    """One item: the layout of its elements, and whether its length is undefined."""
+
+    tokens: tuple[Token, ...]
+    undefined: bool
+
+
+class Token(NamedTuple):
+    """The layout of one element.
+
+    `occurrence` counts the elements of one tag in one data set that a later one of that tag
+    replaces, from 1; it is 0 for the last, which is the attribute's. `items` is None for a
+    value that was not split into items.
+    """
+
+    tag: int
+    vr: str
+    form: Form = Form.DEFINED
+    declared: int = 0
+    reserved: int = 0
+    occurrence: int = 0
+    items: tuple[ItemLayout, ...] | None = None
+    undefined: bool = False
+
+
+def format_token(token: Token, items: Sequence[str] = ()) -> str:
+    """The text of one token; `items` are the texts of its items, made by `format_item`."""
+    text = format_tag(token.tag) + token.vr
+    if token.reserved:
+        text += f"/{token.reserved:04X}"
+    if token.occurrence:
+        text += f"#{token.occurrence}"
+    text += token.form.value
+    if token.form is Form.DECLARED:
+        text += str(token.declared)
+    if token.items is not None:
+        text += ("<%s>" if token.undefined else "(%s)") % "".join(items)
+    return text
+
+
+def format_item(tokens: Sequence[str], *, undefined: bool) -> str:
+    """The text of one item of a sequence, from the texts of its elements."""
+    return ("{%s}" if undefined else "[%s]") % " ".join(tokens)
+
+
+def parse(text: str) -> tuple[Token, ...]:
+    """The tokens of a layout. Mirror of joining `format_token` with single spaces.
+
+    Raises:
+        RecordError: the text is not a layout.
+    """
+    tokens, pos = _parse_tokens(text, 0, "", 0)
+    if pos != len(text):
+        raise _malformed(pos)
+    return tokens
+
+
+def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[Token, ...], int]:
+    if depth > _MAX_DEPTH:
+        raise RecordError("record/layout", "the layout is nested too deeply")
+    tokens: list[Token] = []
+    end = len(text)
+    while pos < end and text[pos] != close:
+        if tokens:
+            if text[pos] != " ":
+                raise _malformed(pos)
+            pos += 1
+        found = _HEADER.match(text, pos)
+        if found is None:
+            raise _malformed(pos)
+        tag, vr, reserved, occurrence, form, declared = found.groups()
+        pos = found.end()
+        token = Token(
+            int(tag, 16),
+            vr or "",
+            Form.DECLARED if declared else Form(form or ""),
+            int(declared or 0),
+            int(reserved or "0", 16),
+            int(occurrence or 0),
+        )
+        if text[pos : pos + 1] in {"(", "<"}:
+            undefined = text[pos] == "<"
+            items, pos = _parse_items(text, pos + 1, ">" if undefined else ")", depth)
+            token = token._replace(items=items, undefined=undefined)
+        tokens.append(token)
+    return tuple(tokens), pos
+
+
+def _parse_items(
+    text: str, pos: int, close: str, depth: int
+) -> tuple[tuple[ItemLayout, ...], int]:
+    items = []
+    while text[pos : pos + 1] in {"[", "{"}:
+        undefined = text[pos] == "{"
+        closing = "}" if undefined else "]"
+        tokens, pos = _parse_tokens(text, pos + 1, closing, depth + 1)
+        if text[pos : pos + 1] != closing:
+            raise _malformed(pos)
+        items.append(ItemLayout(tokens, undefined))
+        pos += 1
+    if text[pos : pos + 1] != close:
+        raise _malformed(pos)
+    return tuple(items), pos + 1
+
+
+def _malformed(pos: int) -> RecordError:
+    return RecordError("record/layout", f"the layout is malformed at character {pos}")
+
+
+def walk(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Every token, those of items after the one of their sequence."""
+    for token in tokens:
+        yield token
+        for item in token.items or ():
+            yield from walk(item.tokens)
+
+
+def with_occurrence(text: str, occurrence: int) -> str:
+    """The text of a token with `Token.occurrence` set."""
+    found = _HEADER.match(text)
+    if found is None:
+        raise _malformed(0)
+    end = found.end(3) if found.group(3) else found.end(2) if found.group(2) else found.end(1)
+    return f"{text[:end]}#{occurrence}{text[end:]}"

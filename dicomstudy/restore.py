@@ -1,0 +1,212 @@
+"""An archive → the original P10 files, each proved by its SHA-256 (spec/archive.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from dicomstudy.archive import Archive, Quarantined, name_of, open_archive
+from dicomstudy.bulk import Place
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.study import Instance, Study
+
+__all__ = ["Restored", "Verified", "restore", "verify"]
+
+Progress = Callable[[str, int, int | None], None]
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(slots=True)
+class Restored:
+    """What `restore` wrote; a problem for every file that it could not write."""
+
+    files: int = 0
+    bytes_out: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Verified:
+    """What `verify` proved; a problem for everything that is not as it should be."""
+
+    studies: int = 0
+    instances: int = 0
+    groups: int = 0
+    values: int = 0
+    quarantined: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+def restore(
+    archive: str | os.PathLike[str] | Archive,
+    destination: str | os.PathLike[str],
+    *,
+    study: str | None = None,
+    series: str | None = None,
+    instance: str | None = None,
+    sources: Iterable[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> Restored:
+    """Write the original files to ``<destination>/<study>/<series>/<instance>.dcm``.
+
+    Each is compared with its recorded SHA-256 before it gets its name. What is in quarantine
+    goes to ``<destination>/quarantine``, unless something else was asked for.
+
+    Args:
+        study, series, instance: UIDs; only what has them is written.
+        sources: as for `open_archive`.
+
+    Raises:
+        ArchiveError: there is no archive, or nothing in it has those UIDs.
+    """
+    opened = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
+    target = Path(destination)
+    target.mkdir(parents=True, exist_ok=True)
+    restored = Restored()
+    everything = study is series is instance is None
+    for found, key in _chosen(opened, study, series, instance, restored):
+        try:
+            _restore_one(found[key], target, restored)
+        except DicomStudyError as error:
+            restored.problems.append(error.problem(key))
+        if progress is not None:
+            progress("files", restored.files, None)
+    if everything:
+        for kept in opened.quarantined():
+            try:
+                _restore_quarantined(kept, target / "quarantine", restored)
+            except DicomStudyError as error:
+                restored.problems.append(error.problem(kept.uri))
+    elif not restored.files and not restored.problems:
+        raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
+    return restored
+
+
+def _chosen(
+    archive: Archive,
+    study: str | None,
+    series: str | None,
+    instance: str | None,
+    restored: Restored,
+) -> Iterator[tuple[Study, str]]:
+    for uid in archive if study is None else [study]:
+        if study is not None and study not in archive:
+            return
+        try:
+            with archive[uid] as opened:
+                if instance is not None and instance not in opened:
+                    continue
+                for key, candidate in opened.items():
+                    if series is not None and candidate.series != series:
+                        continue
+                    if instance is None or key.split("#")[0] == instance:
+                        yield opened, key
+        except DicomStudyError as error:
+            restored.problems.append(error.problem(uid))
+
+
+def _restore_one(instance: Instance, target: Path, restored: Restored) -> None:
+    uid, _, content = instance.uid.partition("#")
+    name = name_of(uid) + (f"-{content}" if content else "") + ".dcm"
+    folder = target / name_of(instance.study.uid) / name_of(instance.series)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / (name + ".part")
+    try:
+        with part.open("wb", buffering=0) as file:
+            restored.bytes_out += instance.write_p10(file)
+        part.replace(folder / name)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    restored.files += 1
+
+
+def _restore_quarantined(kept: Quarantined, target: Path, restored: Restored) -> None:
+    _prove_quarantined(kept)
+    target.mkdir(parents=True, exist_ok=True)
+    parts = urlsplit(kept.uri)
+    original = Path(unquote(parts.fragment or parts.path)).name
+    safe = _UNSAFE.sub("_", original).strip(".")[-80:]
+    path = target / f"{kept.sha256[:16]}-{safe or 'file'}"
+    shutil.copyfile(kept.path, path)
+    restored.files += 1
+    restored.bytes_out += kept.size
+
+
+def _prove_quarantined(kept: Quarantined) -> None:
+    try:
+        with kept.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArchiveError(
+            "archive/damaged", f"a file in quarantine cannot be read: {error.strerror}",
+            source=str(kept.path),
+        ) from error
+    if digest != kept.sha256:
+        raise ArchiveError(
+            "archive/damaged", "a file in quarantine is not the original", source=str(kept.path)
+        )
+
+
+def verify(
+    archive: str | os.PathLike[str] | Archive,
+    *,
+    sources: Iterable[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> Verified:
+    """Prove every group digest, every large value and every instance's file; write nothing.
+
+    Raises:
+        ArchiveError: there is no archive.
+    """
+    opened = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
+    verified = Verified()
+    for uid in opened:
+        try:
+            with opened[uid] as study:
+                _verify_study(study, verified, progress)
+        except DicomStudyError as error:
+            verified.problems.append(error.problem(uid))
+        verified.studies += 1
+    for kept in opened.quarantined():
+        verified.quarantined += 1
+        try:
+            _prove_quarantined(kept)
+        except DicomStudyError as error:
+            verified.problems.append(error.problem(kept.uri))
+    return verified
+
+
+def _verify_study(study: Study, verified: Verified, progress: Progress | None) -> None:
+    for name, contents in study.groups.items():
+        for digest, content in contents.items():
+            verified.groups += 1
+            if ion_hash_hex(content) != digest:
+                verified.problems.append(
+                    Problem(
+                        str(study.path), "study/group-digest",
+                        f"a group {name} is not what its digest {digest} says",
+                    )
+                )
+    for sha256, length, place in study.places():
+        verified.values += 1
+        try:
+            study.bulk.verify(Place.from_struct(place, length), sha256)
+        except DicomStudyError as error:
+            verified.problems.append(error.problem(str(study.path)))
+    for key, instance in study.items():
+        verified.instances += 1
+        try:
+            if instance.encoding is not None:
+                instance.write_p10(None)
+        except DicomStudyError as error:
+            verified.problems.append(error.problem(key))
+        if progress is not None:
+            progress("instances", verified.instances, None)

@@ -1,0 +1,314 @@
+"""Files that data come from: folders, zip and tar files of them, and single P10 files.
+
+Nothing here knows DICOM. A file is read whole if it is small; a large one is a `Window`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import quote, unquote, urlsplit
+
+from dicomstudy.errors import BulkError, DicomStudyError, Problem
+
+__all__ = [
+    "Found",
+    "Member",
+    "SourceFiles",
+    "Window",
+    "find",
+    "is_container",
+    "open_members",
+    "path_of",
+    "uri_of",
+]
+
+#: Files up to this size are read whole.
+MAX_WHOLE = 64 << 20
+#: Members of zip and tar files beyond this are refused.
+MAX_MEMBER = 8 << 30
+_WINDOW = 1 << 20
+_ZIP, _GZIP, _XZ, _BZIP2 = b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
+
+
+class Found(NamedTuple):
+    """A file below a source, and its size; or the problem that there is with it."""
+
+    path: Path
+    size: int
+    problem: Problem | None = None
+
+
+def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
+    """Every file that is or lies below one of `sources`, folders in the order of their names.
+
+    Symbolic links to files are followed, those to folders are not (they may form a ring).
+    """
+    for source in sources:
+        path = Path(source)
+        try:
+            if path.is_dir():
+                yield from _walk(path)
+            else:
+                yield Found(path, path.stat().st_size)
+        except OSError as error:
+            yield Found(path, 0, _unreadable(path, error))
+
+
+def _walk(folder: Path) -> Iterator[Found]:
+    try:
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError as error:
+        yield Found(folder, 0, _unreadable(folder, error))
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(path)
+            elif entry.is_file():
+                yield Found(path, entry.stat().st_size)
+        except OSError as error:
+            yield Found(path, 0, _unreadable(path, error))
+
+
+def _unreadable(path: Path, error: OSError) -> Problem:
+    return Problem(str(path), "source/unreadable", f"cannot be read: {error.strerror or error}")
+
+
+class Window:
+    """A large file as a `Buffer`: slices are read when they are asked for.
+
+    A slice beyond `_WINDOW` bytes is read as it is; smaller ones come out of a window.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._start, self._data = 0, b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, key: slice) -> bytes:
+        start, stop, _ = key.indices(self._size)
+        if stop <= start:
+            return b""
+        if stop - start > _WINDOW:
+            return self._read(start, stop - start)
+        if start < self._start or stop > self._start + len(self._data):
+            self._start = start
+            self._data = self._read(start, min(_WINDOW, self._size - start))
+        return self._data[start - self._start : stop - self._start]
+
+    def _read(self, start: int, length: int) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            piece = os.pread(self._file.fileno(), length - len(data), start + len(data))
+            if not piece:
+                raise DicomStudyError("source/changed", "the file became shorter while it was read")
+            data += piece
+        return bytes(data)
+
+    def find(self, wanted: bytes, start: int = 0, end: int | None = None) -> int:
+        """As `bytes.find`."""
+        end = self._size if end is None else min(end, self._size)
+        overlap = len(wanted) - 1
+        for at in range(start, end, _WINDOW):
+            place = self[at : min(at + _WINDOW, end)].find(wanted)
+            if place < 0 and overlap:
+                seam = max(at + _WINDOW - overlap, start)
+                place = self[seam : min(seam + 2 * overlap, end)].find(wanted)
+                if place >= 0:
+                    return seam + place
+            elif place >= 0:
+                return at + place
+        return -1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Member(NamedTuple):
+    """A file inside a zip or tar file; `data` is None if there is a problem."""
+
+    name: str
+    data: bytes | None
+    problem: Problem | None = None
+
+
+def is_container(head: bytes) -> bool:
+    """Whether the first 512 bytes of a file may be those of a zip or tar file."""
+    return head.startswith((_ZIP, _GZIP, _XZ, _BZIP2)) or head[257:262] == b"ustar"
+
+
+def open_members(path: Path, *, limit: int = MAX_MEMBER) -> Iterator[Member]:
+    """The files inside a zip or tar file (gzip, bzip2 and xz included), in their order.
+
+    Args:
+        limit: the size from which on a member is refused, whatever its header says.
+
+    Yields:
+        One member at a time; one with a problem for what cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+        yield from _zip_members(path, limit) if head == _ZIP else _tar_members(path, limit)
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        yield Member("", None, _container_problem(path, error))
+
+
+def _container_problem(path: Path, error: BaseException) -> Problem:
+    return Problem(str(path), "source/container", f"the zip or tar file is damaged: {error}")
+
+
+def _zip_members(path: Path, limit: int) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            if info.flag_bits & 1:
+                yield Member(info.filename, None, _member_problem(path, info.filename, "encrypted"))
+            elif info.file_size > limit:
+                yield Member(info.filename, None, _too_large(path, info.filename))
+            else:
+                try:
+                    with archive.open(info) as file:
+                        data = file.read(limit + 1)
+                except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as e:
+                    yield Member(info.filename, None, _member_problem(path, info.filename, str(e)))
+                    continue
+                yield Member(info.filename, data)
+
+
+def _tar_members(path: Path, limit: int) -> Iterator[Member]:
+    with tarfile.open(path, "r|*") as archive:
+        for info in archive:
+            if not info.isfile():
+                continue
+            if info.size > limit:
+                yield Member(info.name, None, _too_large(path, info.name))
+                continue
+            file = archive.extractfile(info)
+            if file is not None:
+                yield Member(info.name, file.read())
+
+
+def _too_large(path: Path, name: str) -> Problem:
+    return _member_problem(path, name, "too large to be taken out of a zip or tar file")
+
+
+def _member_problem(path: Path, name: str, why: str) -> Problem:
+    return Problem(f"{path}!{name}", "source/member", f"cannot be read: {why}")
+
+
+def uri_of(path: Path, member: str = "") -> str:
+    """The file URI of a path; of a member, with its name as the fragment."""
+    uri = path.absolute().as_uri()
+    return f"{uri}#{quote(member)}" if member else uri
+
+
+def path_of(uri: str) -> Path | None:
+    """The path of a file URI; None if it names a member, or no file of this machine."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or parts.fragment:
+        return None
+    return Path(unquote(parts.path))
+
+
+class SourceFiles:
+    """P10 files that a document refers to, found again below other folders if they moved.
+
+    Args:
+        folders: where to look for files that are no longer where they were.
+    """
+
+    def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
+        self._folders = list(folders)
+        self._by_size: dict[int, list[Path]] | None = None
+        self._found: dict[tuple[str, str], Path] = {}
+
+    def open(
+        self, uri: str, *, size: int | None, sha256: str | None, modified: int | None = None
+    ) -> Window:
+        """The file at `uri`, if it is still the one that was recorded.
+
+        It is taken to be if its size and its time of modification (nanoseconds) are the same;
+        otherwise its SHA-256 decides, which is taken once.
+
+        Raises:
+            BulkError: the file is gone (``bulk/source-missing``) or has changed
+                (``bulk/source-changed``), and is not below the folders either.
+        """
+        known = self._found.get((uri, sha256 or ""))
+        if known is not None:
+            return Window(known)
+        changed = False
+        for path in self._candidates(uri, size):
+            try:
+                status = path.stat()
+                window = Window(path)
+            except OSError:
+                continue
+            if size is None or status.st_size == size:
+                same = sha256 is None or status.st_mtime_ns == modified
+                if same or _digest(window) == sha256:
+                    self._found[uri, sha256 or ""] = path
+                    return window
+            window.close()
+            changed = True
+        if changed:
+            raise BulkError(
+                "bulk/source-changed",
+                "the referenced file is no longer the one that was converted; "
+                "name the folder that has it with --sources",
+                source=uri,
+            )
+        raise BulkError(
+            "bulk/source-missing",
+            "the referenced file is gone; name the folder that has it with --sources",
+            source=uri,
+        )
+
+    def _candidates(self, uri: str, size: int | None) -> Iterator[Path]:
+        path = path_of(uri)
+        if path is not None:
+            yield path
+        if not self._folders:
+            return
+        if self._by_size is None:
+            self._by_size = {}
+            for found in find(self._folders):
+                if found.problem is None:
+                    self._by_size.setdefault(found.size, []).append(found.path)
+        name = Path(urlsplit(uri).path).name
+        candidates = self._by_size.get(size or -1, [])
+        yield from sorted(candidates, key=lambda candidate: candidate.name != unquote(name))
+
+
+def _digest(window: Window) -> str:
+    digest = hashlib.sha256()
+    for at in range(0, len(window), _WINDOW):
+        digest.update(window[at : at + _WINDOW])
+    return digest.hexdigest()

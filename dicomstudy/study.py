@@ -1,0 +1,500 @@
+"""A study as a mapping of SOP Instance UIDs to instances (spec/study.md).
+
+Reads only what is asked for: one instance costs its chunk of the document, one frame its
+bytes in the bulk file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from dicomstudy import frames as frame_index, json_model
+from dicomstudy.bulk import BulkReader
+from dicomstudy.definitions import Definitions
+from dicomstudy.document import Document, place_of, source_of
+from dicomstudy.errors import BulkError, RecordError, StudyError
+from dicomstudy.grouping import ENCODING, Source, ungroup
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.record import Encoded, Encoder, Plan, RAW, Segment, is_reference
+from dicomstudy.sources import SourceFiles, Window
+
+if TYPE_CHECKING:
+    import pydicom
+
+__all__ = ["Instance", "Study"]
+
+_MEMO_SIZE = 512
+
+
+class Study(Mapping[str, "Instance"]):
+    """One study document, opened for reading.
+
+    The keys are SOP Instance UIDs; where files of different content have the same one, all but
+    the first (by SHA-256) have ``#`` and the start of their SHA-256 behind it.
+
+    Args:
+        path: the document.
+        bulk: its bulk file, if it has one.
+        definitions: those of the format.
+        sources: finds the P10 files of an archive by reference.
+
+    Raises:
+        StudyError: the document is damaged, or none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        definitions: Definitions,
+        bulk: Path | None = None,
+        sources: SourceFiles | None = None,
+    ) -> None:
+        self.path = path
+        self.definitions = definitions
+        self.encoder = Encoder(definitions)
+        self._document = Document(path)
+        self._bulk_path = bulk
+        self._sources = SourceFiles() if sources is None else sources
+        self._encoded: dict[tuple[str, Plan, object], Encoded] = {}
+
+    @property
+    def uid(self) -> str:
+        """The Study Instance UID."""
+        return self._document.study
+
+    def __len__(self) -> int:
+        return sum(chunk["instances"] for chunk in self._document.chunks)
+
+    def __iter__(self) -> Iterator[str]:
+        for number in range(len(self._document.chunks)):
+            yield from self._document.chunk(number)["instances"]
+
+    def values(self) -> Iterator[Instance]:  # type: ignore[override]
+        """All instances, series by series."""
+        for number in range(len(self._document.chunks)):
+            for key in self._document.chunk(number)["instances"]:
+                yield Instance(self, number, key)
+
+    def items(self) -> Iterator[tuple[str, Instance]]:  # type: ignore[override]
+        """All keys with their instances, series by series."""
+        for instance in self.values():
+            yield instance.uid, instance
+
+    def __getitem__(self, key: str) -> Instance:
+        for number, chunk in enumerate(self._document.chunks):
+            if (
+                chunk["first"] <= key <= chunk["last"]
+                and key in self._document.chunk(number)["instances"]
+            ):
+                return Instance(self, number, key)
+        raise KeyError(key)
+
+    @cached_property
+    def series(self) -> dict[str, list[str]]:
+        """The keys of the instances of each series, by Series Instance UID."""
+        series: dict[str, list[str]] = {}
+        for number, chunk in enumerate(self._document.chunks):
+            keys = series.setdefault(chunk["seriesInstanceUID"], [])
+            keys += self._document.chunk(number)["instances"]
+        return series
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The content of every attribute group by its digest, by the name of the group."""
+        groups: dict[str, dict[str, dict[str, Any]]] = {}
+        for frame in self._all_frames():
+            for name, contents in frame["groups"].items():
+                groups.setdefault(name, {}).update(contents)
+        return groups
+
+    def _all_frames(self) -> Iterator[dict[str, Any]]:
+        yield from self._document.shared()
+        for number in range(len(self._document.chunks)):
+            yield self._document.chunk(number)
+
+    @cached_property
+    def digest(self) -> str:
+        """The Ion Hash of the content, in hexadecimal: equal for equal sets of instances.
+
+        It depends neither on the order in which they came nor on where their bulk lies
+        (spec/study.md).
+        """
+        instances = {}
+        for key, instance in self.items():
+            own = {name: _without_place(value) for name, value in instance.own.items()}
+            groups = sorted(digest for digest, _, _ in instance.groups)
+            content: dict[str, Any] = {"groups": groups, "own": own}
+            content["source"] = instance.source.sha256
+            instances[key] = {"series": instance.series, **content}
+        return ion_hash_hex({"studyInstanceUID": self.uid, "instances": instances})
+
+    @cached_property
+    def _shared(self) -> tuple[dict[str, tuple[str, dict[str, Any]]], dict[str, Any]]:
+        """The groups of the shared frames by digest, and their places."""
+        contents: dict[str, tuple[str, dict[str, Any]]] = {}
+        places: dict[str, Any] = {}
+        for frame in self._document.shared():
+            contents.update(_by_digest(frame))
+            places.update(frame.get("bulk", {}))
+        return contents, places
+
+    @cached_property
+    def bulk(self) -> BulkReader:
+        """The bulk file.
+
+        Raises:
+            BulkError: there is none, or it cannot be read.
+        """
+        if self._bulk_path is None:
+            raise BulkError("bulk/missing", "the study has no bulk file", source=str(self.path))
+        return BulkReader(self._bulk_path)
+
+    def places(self) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+        """SHA-256, length and place of every large value that lies in the bulk file."""
+        lengths: dict[str, int] = {}
+        tables: dict[str, Mapping[str, Any]] = {}
+        for frame in self._all_frames():
+            for reference in _references([frame["groups"], frame.get("instances", {})]):
+                if "sha256" in reference:
+                    lengths[reference["sha256"]] = reference["length"]
+                    if "stored" in reference:
+                        tables[reference["sha256"]] = reference
+            tables.update(frame.get("bulk", {}))
+        for sha256, place in tables.items():
+            if "stored" in place and sha256 in lengths:
+                yield sha256, lengths[sha256], place
+
+    def encoded_group(
+        self, digest: str, content: Mapping[str, Any], plan: Plan, context: Any, resolve: Any
+    ) -> Encoded:
+        """The elements of a group, encoded; remembered."""
+        key = (digest, plan, context)
+        encoded = self._encoded.get(key)
+        if encoded is None:
+            if len(self._encoded) > _MEMO_SIZE:
+                self._encoded.clear()
+            encoded = self._encoded[key] = self.encoder.encode(
+                content, plan, context=context, raw={}, resolve=resolve
+            )
+        return encoded
+
+    def close(self) -> None:
+        """Close the files that are open."""
+        self._document.close()
+        if "bulk" in self.__dict__:
+            self.bulk.close()
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Study({self.uid!r}, {len(self)} instances)"
+
+
+class Instance:
+    """One instance of a study; made by `Study`."""
+
+    def __init__(self, study: Study, chunk: int, key: str) -> None:
+        self.study = study
+        self.uid = key
+        self._frame = study._document.chunk(chunk)  # noqa: SLF001 (the two are one unit)
+        self._struct: dict[str, Any] = self._frame["instances"][key]
+
+    def __repr__(self) -> str:
+        return f"Instance({self.uid!r})"
+
+    @property
+    def series(self) -> str:
+        """The Series Instance UID."""
+        return str(self._frame["seriesInstanceUID"])
+
+    @property
+    def source(self) -> Source:
+        """The file that it came from."""
+        return source_of(self._struct)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The attributes that are in none of its groups."""
+        return {
+            key: value for key, value in self._struct.items() if key not in _NOT_ATTRIBUTES
+        }
+
+    @cached_property
+    def groups(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Digest, name and content of each of its groups, those of the series first.
+
+        Raises:
+            StudyError: a group is missing from the document.
+        """
+        shared, _ = self.study._shared  # noqa: SLF001
+        mine = self._frame.get("_by_digest")
+        if mine is None:
+            mine = self._frame["_by_digest"] = _by_digest(self._frame)
+        groups = []
+        for digest in dict.fromkeys((*self._frame["_groups"], *self._struct.get("_groups", ()))):
+            found = mine.get(digest) or shared.get(digest)
+            if found is None:
+                raise StudyError(
+                    "study/missing-group", f"the group {digest} is missing",
+                    source=str(self.study.path),
+                )
+            groups.append((digest, *found))
+        return groups
+
+    @property
+    def encoding(self) -> dict[str, Any] | None:
+        """How its file was written, None if that is not known."""
+        for _, name, content in self.groups:
+            if name == ENCODING:
+                return content
+        return None
+
+    def attributes(self) -> dict[str, Any]:
+        """Every attribute as the document holds it, groups merged in (spec/record.md)."""
+        groups = [(digest, content) for digest, name, content in self.groups if name != ENCODING]
+        return ungroup(groups, self.own)
+
+    def metadata(self) -> dict[str, Any]:
+        """Every attribute by keyword, in the order of the file, groups merged in.
+
+        Values are those of documents (spec/values.md), private ones decoded by the VR that the
+        file gives them. Large values are references, a struct with `length` and `sha256`.
+        """
+        return json_model.metadata(self.attributes(), self.encoding, self.study.encoder)
+
+    def to_json(self) -> dict[str, Any]:
+        """The instance in the DICOM JSON model (PS3.18 Annex F).
+
+        Without the file meta information and group lengths; large values are named by
+        ``BulkDataURI``, text among them stands in full.
+        """
+        return json_model.to_json(
+            self.attributes(), self.encoding, self.study.encoder, self._resolve
+        )
+
+    def to_dataset(self) -> pydicom.Dataset:
+        """The instance as pydicom reads it from its file.
+
+        Raises:
+            RecordError, BulkError: as `to_p10`; without a file it is made of the values.
+        """
+        import pydicom  # noqa: PLC0415 (it takes longer to import than all else)
+
+        if self.encoding is None:
+            return pydicom.Dataset.from_json(self.to_json(), lambda uri: b"" if not uri else b"")
+        return pydicom.dcmread(BytesIO(self.to_p10()), force=True)
+
+    def to_p10(self) -> bytes:
+        """The original file, bit for bit, proved by its SHA-256.
+
+        Raises:
+            RecordError: how the file was written is not known (``record/no-encoding``).
+            BulkError: a large value is missing or damaged.
+            StudyError: what came out is not the file (``study/sha256``).
+        """
+        buffer = BytesIO()
+        self.write_p10(buffer)
+        return buffer.getvalue()
+
+    def write_p10(self, file: BinaryIO | None) -> int:
+        """Write the original file, and return its size. As `to_p10`, with bounded memory.
+
+        `file` may be None: then it is only proved.
+        """
+        digest = hashlib.sha256()
+        size = 0
+        for piece in self._pieces():
+            digest.update(piece)
+            size += len(piece)
+            if file is not None:
+                file.write(piece)
+        expected = self.source.sha256
+        if expected is not None and digest.hexdigest() != expected:
+            raise StudyError(
+                "study/sha256", f"the file rebuilt for {self.uid} is not the original",
+                source=str(self.study.path),
+            )
+        return size
+
+    def _pieces(self) -> Iterator[bytes | bytearray | memoryview]:
+        for segment in self._segments():
+            if isinstance(segment, bytes):
+                yield segment
+            else:
+                yield from self._read(segment)
+
+    def _segments(self) -> list[Segment]:
+        study, encoding = self.study, self.encoding
+        if encoding is None:
+            raise RecordError(
+                "record/no-encoding",
+                f"{self.uid} came from a record that does not say how its file was written",
+                source=str(study.path),
+            )
+        encoder = study.encoder
+        plan = encoder.plan(encoding)
+        own = self.own
+        around = own
+        charset: dict[str, Any] = {}
+        raw: dict[str, bytes] = {}
+        for _, name, content in self.groups:
+            if "SpecificCharacterSet" in content:
+                charset = content
+            if name == "raw":
+                around = {**around, **content}
+        if "SpecificCharacterSet" in own:
+            charset = own
+        for key, value in around.items():
+            if key.startswith(RAW):
+                raw[key[len(RAW) :]] = value
+        context = encoder.context(charset, plan)
+        whole = Encoded({}, {})
+        for digest, name, content in self.groups:
+            if name == ENCODING:
+                continue
+            part = study.encoded_group(digest, content, plan, context, self._resolve)
+            whole.pieces.update(part.pieces)
+            whole.large.update(part.large)
+        rest = own
+        if raw:
+            affected = {path[:8] for path in raw}
+            rest = {
+                key: value
+                for key, value in self.attributes().items()
+                if key in own or f"{study.definitions.tag(key.split('#')[0]):08X}" in affected
+            } if affected else own
+        part = encoder.encode(rest, plan, context=context, raw=raw, resolve=self._resolve)
+        whole.pieces.update(part.pieces)
+        whole.large.update(part.large)
+        return encoder.assemble(plan, whole, around)
+
+    def _resolve(self, reference: Mapping[str, Any]) -> bytes:
+        return b"".join(self._read(reference))
+
+    def _read(
+        self, reference: Mapping[str, Any] | bytes, start: int = 0, stop: int | None = None
+    ) -> Iterator[bytes | bytearray | memoryview]:
+        """Bytes `start` to `stop` of a large value, in pieces, or of one that is inline."""
+        if isinstance(reference, bytes):
+            yield reference[start:stop]
+            return
+        length = int(reference["length"])
+        stop = length if stop is None else min(stop, length)
+        _, shared = self.study._shared  # noqa: SLF001
+        table = self._frame.get("bulk", {})
+        if reference.get("sha256") not in table:
+            table = shared
+        place = place_of(reference, table)
+        if place is not None:
+            yield from self.study.bulk.pieces(place, start, stop)
+            return
+        with self._open_source(reference, table) as (window, offset):
+            for at in range(offset + start, offset + stop, 1 << 20):
+                yield window[at : min(at + (1 << 20), offset + stop)]
+
+    def _open_source(self, reference: Mapping[str, Any], table: Mapping[str, Any]) -> _Opened:
+        fields = reference
+        if "dataOffset" not in reference:
+            fields = table.get(reference.get("sha256", ""), {})
+        if "dataOffset" not in fields:
+            raise BulkError(
+                "bulk/no-place", "the document does not say where a large value lies",
+                source=str(self.study.path),
+            )
+        source = self.source
+        if "uri" in fields:
+            source = Source(
+                fields["uri"], fields.get("source"), fields.get("size"), fields.get("modified")
+            )
+        window = self.study._sources.open(  # noqa: SLF001
+            source.uri, size=source.size, sha256=source.sha256, modified=source.modified
+        )
+        return _Opened(window, int(fields["dataOffset"]))
+
+    def frames(self) -> Iterator[bytes]:
+        """The frames of the pixel data as they are encoded, one after another.
+
+        Encapsulated frames are their fragments joined (PS3.5 section A.4), found by the
+        extended or basic offset table; native ones are cut by the image attributes. Nothing
+        but the bytes of the frames is read.
+
+        Raises:
+            StudyError: there is no pixel data, or it cannot be told where frames start.
+        """
+        for spans in self.frame_spans():
+            yield b"".join(
+                b"".join(self._read(spans.reference, span.offset, span.offset + span.length))
+                for span in spans.spans
+            )
+
+    def frame(self, number: int) -> bytes:
+        """One frame, counted from 1 as in DICOM."""
+        all_spans = self.frame_spans()
+        if not 1 <= number <= len(all_spans):
+            raise StudyError("study/no-frame", f"there is no frame {number} in {self.uid}")
+        spans = all_spans[number - 1]
+        return b"".join(
+            b"".join(self._read(spans.reference, span.offset, span.offset + span.length))
+            for span in spans.spans
+        )
+
+    def frame_spans(self) -> list[frame_index.FrameSpans]:
+        """Which bytes of which large value each frame is made of."""
+
+        def read(reference: Mapping[str, Any], start: int, stop: int) -> bytes:
+            return b"".join(self._read(reference, start, stop))
+
+        encoding = self.encoding or {}
+        return frame_index.find(
+            self.attributes(), read, big=encoding.get("byteOrder") == "big", uid=self.uid
+        )
+
+
+_NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_vrs"))
+
+
+class _Opened:
+    """A source file and an offset in it, closed behind a with statement."""
+
+    def __init__(self, window: Window, offset: int) -> None:
+        self._window, self._offset = window, offset
+
+    def __enter__(self) -> tuple[Window, int]:
+        return self._window, self._offset
+
+    def __exit__(self, *_: object) -> None:
+        self._window.close()
+
+
+def _by_digest(frame: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    return {
+        digest: (name, content)
+        for name, contents in frame["groups"].items()
+        for digest, content in contents.items()
+    }
+
+
+def _without_place(value: Any) -> Any:
+    """A reference without what depends on where the value lies."""
+    return {"length": value["length"]} if is_reference(value) else value
+
+
+def _references(value: Any) -> Iterator[Mapping[str, Any]]:
+    if type(value) is list:
+        for item in value:
+            yield from _references(item)
+    elif type(value) is dict:
+        if type(value.get("length")) is int:
+            yield value
+        for item in value.values():
+            yield from _references(item)

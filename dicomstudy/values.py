@@ -1,0 +1,171 @@
+"""The bytes of one value ↔ the value that documents hold (PS3.5 section 6.2; spec/values.md).
+
+The law: ``encode(decode(raw)) == raw``, or else the caller keeps `raw` beside the value.
+Values do not depend on how they were written: text is trimmed of its padding and decoded to
+Unicode, one number is a number, several are one little-endian blob, an empty value is None.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from struct import Struct, error as struct_error
+from typing import NamedTuple
+
+from dicomstudy import text
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import NUMBER_FORMATS, TEXT_VRS, WORD_SIZES, is_private
+from dicomstudy.text import CharacterSet
+
+__all__ = ["Context", "Kind", "Kinds", "decode", "encode"]
+
+#: A value of one element that has no items.
+Scalar = None | int | float | str | bytes
+
+
+class Kind(Enum):
+    """What becomes of the bytes of a value."""
+
+    TEXT = "text"
+    NAME = "person name"
+    NUMBER = "number"
+    TAG = "tag"
+    BLOB = "blob"
+    ITEMS = "items"
+
+
+class Context(NamedTuple):
+    """What the bytes of a value mean depends on: character set and byte order."""
+
+    charset: CharacterSet
+    big: bool
+
+
+class _Rule(NamedTuple):
+    kind: Kind
+    little: Struct | None
+    big: Struct | None
+    word: int
+    padding: bytes
+
+
+_BLOB = _Rule(Kind.BLOB, None, None, 1, b"")
+_NAMED_BY_VR: dict[str, _Rule] = {
+    **{vr: _Rule(Kind.TEXT, None, None, 1, b" ") for vr in TEXT_VRS},
+    "UI": _Rule(Kind.TEXT, None, None, 1, b"\0"),
+    "PN": _Rule(Kind.NAME, None, None, 1, b" "),
+    "AT": _Rule(Kind.TAG, None, None, 2, b""),
+    "SQ": _Rule(Kind.ITEMS, None, None, 1, b""),
+    **{
+        vr: _Rule(Kind.NUMBER, Struct("<" + letter), Struct(">" + letter), WORD_SIZES[vr], b"")
+        for vr, letter in NUMBER_FORMATS.items()
+    },
+}
+
+
+class Kinds:
+    """Which rule a value follows, by its tag and the VR in its header.
+
+    The VR of the dictionary counts where the header has none or UN. What has no VR of its
+    own (private and unknown attributes) or several ("US or SS") is a blob, so that it is
+    the same however it was written; only private creators are text (PS3.5 section 7.8.1).
+    """
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self._rules: dict[tuple[int, str], _Rule] = {}
+
+    def rule(self, tag: int, vr: str) -> _Rule:
+        """The rule for values of `tag` written with `vr`, which is empty if implicit."""
+        key = (tag, vr)
+        rule = self._rules.get(key)
+        if rule is None:
+            rule = self._rules[key] = self._find(tag, vr)
+        return rule
+
+    def _find(self, tag: int, vr: str) -> _Rule:
+        attribute = self.definitions.attribute(tag)
+        if tag & 0xFFFF == 0:
+            own = "UL"
+        elif is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF:
+            own = "LO"
+        else:
+            own = "" if attribute is None else attribute.vr
+        if " or " in own or not own:
+            if vr == "SQ" or (not own and vr in {"", "UN"}):
+                return _NAMED_BY_VR["SQ"]
+            return _BLOB._replace(word=WORD_SIZES.get(vr, 1))
+        if vr in {"", "UN"}:
+            vr = own
+        return _NAMED_BY_VR.get(vr) or _BLOB._replace(word=WORD_SIZES.get(vr, 1))
+
+
+def decode(raw: bytes, rule: _Rule, context: Context) -> Scalar:
+    """The value of `raw`, which is never that of a sequence."""
+    if not raw:
+        return None
+    kind = rule.kind
+    if kind is Kind.TEXT or kind is Kind.NAME:
+        trimmed = raw.rstrip(b" \0")
+        if trimmed.isascii() and b"\x1b" not in trimmed:
+            return trimmed.decode("ascii")
+        name = kind is Kind.NAME
+        decoded = text.decode(trimmed, context.charset, person_name=name)
+        if decoded is None:
+            decoded = text.decode_lenient(trimmed, context.charset, person_name=name)
+        return decoded
+    if kind is Kind.NUMBER:
+        number = rule.big if context.big else rule.little
+        if number is not None and len(raw) == number.size:
+            value: int | float = number.unpack(raw)[0]
+            return value
+    elif kind is Kind.TAG and len(raw) % 4 == 0:
+        little = swap(raw, 2) if context.big else raw
+        return "\\".join(
+            f"{little[at + 1]:02X}{little[at]:02X}{little[at + 3]:02X}{little[at + 2]:02X}"
+            for at in range(0, len(little), 4)
+        )
+    return swap(raw, rule.word) if context.big else raw
+
+
+def encode(value: Scalar, rule: _Rule, context: Context) -> bytes | None:
+    """The canonical bytes of `value`, padded to even length; None if there are none."""
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return swap(value, rule.word) if context.big else value
+    kind = rule.kind
+    if isinstance(value, str):
+        if kind is Kind.TAG:
+            return _encode_tags(value, context)
+        if value.isascii():
+            encoded: bytes | None = value.encode("ascii")
+        else:
+            encoded = text.encode(value, context.charset, person_name=kind is Kind.NAME)
+        if encoded is not None and len(encoded) % 2:
+            encoded += rule.padding or b" "
+        return encoded
+    number = rule.big if context.big else rule.little
+    if number is None:
+        return None
+    try:
+        return number.pack(value)
+    except (struct_error, OverflowError):
+        return None
+
+
+def _encode_tags(value: str, context: Context) -> bytes | None:
+    try:
+        big = b"".join(bytes.fromhex(tag) for tag in value.split("\\"))
+    except ValueError:
+        return None
+    return big if context.big else swap(big, 2)
+
+
+def swap(raw: bytes, word: int) -> bytes:
+    """`raw` with the bytes of each `word` turned round; as it is if it is no row of words."""
+    if word == 1 or len(raw) % word:
+        return raw
+    swapped = bytearray(len(raw))
+    for place in range(word):
+        swapped[place::word] = raw[word - 1 - place :: word]
+    return bytes(swapped)
