@@ -1,21 +1,31 @@
-"""Keep and ask DICOM archives: one Amazon Ion document per study, and every file bit for bit."""
+"""Keep and ask DICOM archives: one Amazon Ion document per study, and every file bit for bit.
 
-from dicomstudy.archive import Archive, open_archive
-from dicomstudy.convert import Report, convert
-from dicomstudy.errors import (
-    ArchiveError,
-    BulkError,
-    DefinitionsError,
-    DicomStudyError,
-    IonError,
-    Location,
-    P10Error,
-    Problem,
-    RecordError,
-    StudyError,
-)
-from dicomstudy.restore import restore, verify
-from dicomstudy.study import Instance, Study
+What stands here is imported when it is asked for, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dicomstudy.archive import Archive, open_archive
+    from dicomstudy.conversion import Report, convert
+    from dicomstudy.errors import (
+        ArchiveError,
+        BulkError,
+        DefinitionsError,
+        DicomStudyError,
+        IonError,
+        Location,
+        P10Error,
+        Problem,
+        RecordError,
+        StudyError,
+    )
+    from dicomstudy.records import Recorded, write_records
+    from dicomstudy.restoration import Restored, Verified, restore, verify
+    from dicomstudy.study import Instance, Study
 
 __all__ = [
     "Archive",
@@ -29,11 +39,36 @@ __all__ = [
     "P10Error",
     "Problem",
     "RecordError",
+    "Recorded",
     "Report",
+    "Restored",
     "Study",
     "StudyError",
+    "Verified",
     "convert",
     "open_archive",
     "restore",
     "verify",
+    "write_records",
 ]
+
+_MODULES = {
+    "archive": ("Archive", "open_archive"),
+    "conversion": ("Report", "convert"),
+    "records": ("Recorded", "write_records"),
+    "restoration": ("Restored", "Verified", "restore", "verify"),
+    "study": ("Instance", "Study"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

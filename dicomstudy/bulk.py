@@ -83,9 +83,9 @@ def shuffle(data: bytes | memoryview, word: int) -> bytes | memoryview:
     """
     if word == 1 or len(data) < word:
         return data
-    end = len(data) - len(data) % word
-    parts = [bytes(data[at:end:word]) for at in range(word)]
-    return b"".join([*parts, bytes(data[end:])])
+    whole = bytes(data)  # slices with a step are quick of bytes only
+    end = len(whole) - len(whole) % word
+    return b"".join([*(whole[at:end:word] for at in range(word)), whole[end:]])
 
 
 def unshuffle(data: bytes, word: int) -> bytes | bytearray:

@@ -21,7 +21,7 @@ from dicomstudy import ion
 from dicomstudy.bulk import Place
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import IonError, StudyError
-from dicomstudy.grouping import ENCODING, Batch, Clustered, Entry, Row, Source, freeze, ordered
+from dicomstudy.grouping import ENCODING, Batch, Clustered, Entry, Row, Source, freeze
 from dicomstudy.ion import Symbol
 from dicomstudy.record import group_of, is_reference
 
@@ -109,7 +109,7 @@ def encode(
         mine = [digest for digest in dict.fromkeys(_digests(chunk)) if owners[digest] == at]
         groups = _groups(mine, content)
         instances = {
-            key: _instance(entry, content.rows, definitions) for key, entry in chunk.entries
+            key: _instance(entry, content.rows) for key, entry in chunk.entries
         }
         nested = [value for i in instances.values() for value in i.values() if type(value) is list]
         yield frame(
@@ -141,7 +141,8 @@ def _chunks(content: Clustered) -> Iterator[_Chunk]:
             else:
                 previous = key
             entries.append((key, entry))
-            size += sum(_size(content.rows[number].value) for number in entry.own)
+            values = [content.rows[number].value for number in entry.own]
+            size += 64 * len(values) + sum(_size(value) for value in values if type(value) is list)
         if entries:
             yield _Chunk(series.uid, series.groups, entries)
 
@@ -184,11 +185,13 @@ def _groups(digests: Iterable[str], content: Clustered) -> dict[str, dict[str, A
     return groups
 
 
-def _instance(entry: Entry, rows: list[Row], definitions: Definitions) -> dict[str, Any]:
-    own = ordered(((rows[number].key, rows[number].value) for number in entry.own), definitions)
-    for key, value in own.items():
+def _instance(entry: Entry, rows: list[Row]) -> dict[str, Any]:
+    instance: dict[str, Any] = {"_groups": [Symbol(digest) for digest in entry.groups]}
+    for number in entry.own:
+        _, key, value = rows[number]
         if is_reference(value) and value.get("sha256") in entry.places:
-            own[key] = {**value, **entry.places[value["sha256"]]}
+            value = {**value, **entry.places[value["sha256"]]}
+        instance[key] = value
     source: dict[str, Any] = {"uri": entry.source.uri}
     if entry.source.sha256 is not None:
         source |= {"size": entry.source.size, "sha256": entry.source.sha256}
@@ -196,7 +199,8 @@ def _instance(entry: Entry, rows: list[Row], definitions: Definitions) -> dict[s
             source["modified"] = entry.source.modified
     else:
         source["record"] = entry.digest
-    return {"_groups": [Symbol(digest) for digest in entry.groups], **own, "_source": source}
+    instance["_source"] = source
+    return instance
 
 
 def _located(place: dict[str, Any], source: Source) -> dict[str, Any]:

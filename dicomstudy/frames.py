@@ -136,11 +136,11 @@ def _native(
     size = bits or _positive(attributes, "BitsAllocated", value)
     for keyword in ("Rows", "Columns", "SamplesPerPixel"):
         size *= _positive(attributes, keyword, value)
-    if attributes.get("PhotometricInterpretation") == "YBR_FULL_422":
-        # Two pixels share their chrominance (PS3.3 C.7.6.3.1.2), unless that was declared in
-        # error and all samples are there.
-        if value.length * 8 < size * number:
-            size = size // 3 * 2
+    subsampled = attributes.get("PhotometricInterpretation") == "YBR_FULL_422"
+    if subsampled and value.length * 8 < size * number:
+        # Two pixels share their chrominance (PS3.3 C.7.6.3.1.2): one sample of three is left
+        # out. Where all of them are there, the interpretation was declared in error.
+        size = size // 3 * 2
     if value.length * 8 < size * number:
         raise value.error(
             f"{number} of {size / 8:g} bytes are more than the {value.length} of the pixel data"
@@ -171,7 +171,7 @@ def _fragments(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> li
     tag = _ITEM_TAGS[big]
     if value.bytes(0, len(tag)) != tag:
         return None
-    lengths = []
+    lengths: list[int] = []
     pos = 0
     while True:
         header = value.bytes(pos, pos + _HEADER)
@@ -196,10 +196,7 @@ def _encapsulated(
         raise value.error("there are no fragments")
     starts = list(accumulate(_HEADER + length for length in lengths))
     fragments = _Fragments(
-        [
-            Span(start + _HEADER, length)
-            for start, length in zip(starts, lengths[1:], strict=False)
-        ],
+        [Span(start + _HEADER, length) for start, length in zip(starts, lengths[1:], strict=False)],
         [start - starts[0] for start in starts[:-1]],
     )
     frames = _by_extended_table(attributes, value, fragments, number)
@@ -222,7 +219,7 @@ def _by_extended_table(
     if not offsets or len(offsets) != len(lengths) or len(offsets) != (number or len(offsets)):
         return None
     by_start = dict(zip(fragments.starts, fragments.payloads, strict=True))
-    frames = []
+    frames: list[tuple[Span, ...]] = []
     for offset, length in zip(offsets, lengths, strict=True):
         payload = by_start.get(offset)
         if payload is None or length > payload.length:

@@ -9,7 +9,7 @@ which instances come.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -90,11 +90,6 @@ class Batch:
     rows: list[Row] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
 
-    def merge(self, other: Batch) -> None:
-        """Add the instances of `other`."""
-        numbers = {(row.group, row.key, freeze(row.value)): at for at, row in enumerate(self.rows)}
-        self._merge(other, numbers)
-
     def _merge(self, other: Batch, numbers: dict[tuple[str, str, object], int]) -> None:
         renumbered = []
         for group, key, value in other.rows:
@@ -112,7 +107,7 @@ class Batch:
 
     @classmethod
     def join(cls, batches: Iterable[Batch]) -> Batch:
-        """One batch of the instances of all."""
+        """One batch of the instances of all; equal rows become one."""
         whole = cls()
         numbers: dict[tuple[str, str, object], int] = {}
         for batch in batches:
@@ -243,7 +238,7 @@ class ClusteredSeries(NamedTuple):
     """One series: the groups that all its instances have, and its entries.
 
     `entries` are in the order of their SOP Instance UID and digest; their `groups` are those
-    beyond the common ones, their `own` what was not constant.
+    beyond the common ones, their `own` what was not constant, in the order of documents.
     """
 
     uid: str
@@ -260,6 +255,15 @@ class Clustered:
     series: list[ClusteredSeries]
 
 
+def row_order(rows: Sequence[Row], definitions: Definitions) -> list[int]:
+    """The place of each row among all, in the order in which documents write attributes."""
+    ranks = [(rank(row.key, definitions), row.key) for row in rows]
+    places = [0] * len(rows)
+    for place, number in enumerate(sorted(range(len(rows)), key=ranks.__getitem__)):
+        places[number] = place
+    return places
+
+
 def cluster(batch: Batch, definitions: Definitions) -> Clustered:
     """Move what all instances of a series share into groups; the order of `batch` is forgotten."""
     by_series: dict[str, list[Entry]] = {}
@@ -267,6 +271,7 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
         by_series.setdefault(entry.series, []).append(entry)
     contents: dict[str, tuple[str, dict[str, Any]]] = {}
     order = {name: at for at, name in enumerate(definitions.groups)}
+    place_of = row_order(batch.rows, definitions).__getitem__
     series = []
     for uid, entries in sorted(by_series.items()):
         entries.sort(key=lambda entry: (entry.instance, entry.digest))
@@ -293,7 +298,7 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
         kept = [
             entry._replace(
                 groups=tuple([digest for digest in entry.groups if digest not in common]),
-                own=tuple([number for number in entry.own if number not in constant]),
+                own=tuple(sorted(set(entry.own) - constant, key=place_of)),
             )
             for entry in entries
         ]

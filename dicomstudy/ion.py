@@ -3,7 +3,7 @@
 Two arrows, and the laws that tie them:
 
     values ──dumps──▶ bytes          loads(dumps(x)) == x, as binary and as text
-    values ◀─loads─── bytes          ion_hash(loads(dumps(x))) == ion_hash(x)
+    values ◀─loads─── bytes          ion_hash(loads(dumps(x))) == ion_hash(x) without symbols
 
 A value is None, bool, int, float, Decimal, datetime, str, Symbol, bytes, a list of values, or
 a dict of str to value. Whatever Ion has beyond that (annotations, clobs, s-expressions, typed
@@ -19,8 +19,8 @@ import hashlib
 import re
 import struct
 from base64 import b64encode
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from io import BytesIO
@@ -54,8 +54,8 @@ bound that counts each symbol as text."""
 MAX_DEPTH: Final = 256
 """Deepest nesting of lists and structs; the library's own limit moves with the call stack."""
 
-# What the library writes and reads exactly. Beyond, it writes other numbers without a word:
-# integers of more than 240 bits, decimals of as many digits, fractions of more than 9.
+# Limits well inside what the library writes and reads exactly: it changes integers and
+# coefficients of more than 240 bits, and fractions of more than 9 digits, without a word.
 _MAX_INT_BITS: Final = 128
 _MAX_DECIMAL_DIGITS: Final = 34
 _MAX_DECIMAL_EXPONENT: Final = 6000
@@ -172,15 +172,10 @@ def load_all(data: bytes) -> list[Value]:
     if len(data) > MAX_BYTES:
         raise _too_large()
     _require_c_extension()
-    if data.startswith(_BINARY_MARK):
-        _check_binary(data)
-        values = _decode(BytesIO(data), None, _NATIVE)
-    else:
-        _check_text(data)
-        # The limit is for the longest string or blob.
-        values = _decode(BytesIO(data), max(len(data) + 1, _MIN_TEXT_BUFFER), _MULTIMAP)
-        values = _without_repeats(values, 0)
-    _adopt(values)
+    values = _decode(data)
+    if not _adopt(values):
+        values = _decode(_cut_fractions(data))
+        _adopt(values)
     return values
 
 
@@ -294,6 +289,10 @@ def _check_moment(value: datetime) -> None:
     offset = value.utcoffset()
     if offset is not None and offset % timedelta(minutes=1):
         raise _unsupported("a time zone offset that is not whole minutes")
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise _unsupported("a moment outside the years 1 to 9999 of UTC") from error
 
 
 def _unwritable(containers: list[Any]) -> str:
@@ -306,8 +305,8 @@ def _unwritable(containers: list[Any]) -> str:
     return "Ion has no place for this value"
 
 
-def _adopt(values: list[Value]) -> None:
-    """Make loaded values ours, or refuse what is not plain."""
+def _adopt(values: list[Value]) -> bool:
+    """Make loaded values ours; refuse what is not plain; False if a timestamp is too fine."""
     level: list[Any] = [values]
     for _ in range(MAX_DEPTH + 1):
         items: list[Any] = []
@@ -323,18 +322,23 @@ def _adopt(values: list[Value]) -> None:
             raise _refused(_foreign(next(item for item in items if type(item) not in _LOADED)))
         for kind in kinds & _LIMITED:
             _check_scalars(kind, [item for item in items if type(item) is kind])
-        if core.Timestamp in kinds:
-            _adopt_timestamps(level)
+        if core.Timestamp in kinds and not _adopt_timestamps(level):
+            return False
         if kinds.isdisjoint(_CONTAINERS):
-            return
+            return True
         level = [item for item in items if type(item) in _CONTAINERS]
     raise _too_deep()
 
 
 # The library loops without end on a symbol such as $9999999999, unless it is quoted.
 _SYMBOL_NUMBER: Final = re.compile(rb"\$[0-9]{9}")
-_QUOTED: Final = re.compile(
-    rb"""'''.*?(?<!\\)'''|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|//[^\n]*|/\*.*?\*/""", re.DOTALL
+_QUOTES: Final = (
+    rb"""'''(?:[^'\\]|\\.|'(?!''))*'''|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
+    rb"""|//[^\n]*|/\*.*?\*/"""
+)
+_QUOTED: Final = re.compile(_QUOTES, re.DOTALL)
+_FINE_SECONDS: Final = re.compile(
+    rb"(?P<quoted>" + _QUOTES + rb")|(?P<cut>:[0-9]{2}\.[0-9]{6})[0-9]+", re.DOTALL
 )
 
 
@@ -351,9 +355,9 @@ def _check_text(data: bytes) -> None:
 
 def _without_repeats(value: Any, depth: int) -> Any:
     """The value with dicts for the library's multimaps, if no field name occurs twice."""
-    if depth > MAX_DEPTH:
-        raise _too_deep()
     kind = type(value)
+    if depth > MAX_DEPTH and kind in {list, simpleion.IonPyDict}:
+        raise _too_deep()
     if kind is list:
         return [_without_repeats(item, depth + 1) for item in value]
     if kind is simpleion.IonPyDict and not value.ion_annotations:
@@ -374,18 +378,19 @@ def _foreign(value: Any) -> str:
     return f"null.{name}" if isinstance(value, simpleion.IonPyNull) else f"a {name}"
 
 
-def _adopt_timestamps(containers: list[Any]) -> None:
+def _adopt_timestamps(containers: list[Any]) -> bool:
     for container in containers:
         fields = container.items() if type(container) is dict else enumerate(container)
         for key, item in list(fields):
             if type(item) is not core.Timestamp:
                 continue
             if -item.fractional_seconds.as_tuple().exponent > _MAX_FRACTION_DIGITS:
-                raise _refused(f"a timestamp with more than {_MAX_FRACTION_DIGITS} decimals")
+                return False
             container[key] = _timestamp(
                 *(item.year, item.month, item.day, item.hour, item.minute, item.second),
                 *(item.microsecond, item.tzinfo, item.precision, item.fractional_precision),
             )
+    return True
 
 
 def _timestamp(*parts: Any) -> Timestamp:
@@ -410,6 +415,7 @@ def _encode(value: Value) -> bytes:
 _MAX_VARUINT: Final = 5  # bytes, for 32 bits
 _LIST: Final = 0xB
 _STRUCT: Final = 0xD
+_TIMESTAMP: Final = 0x6
 _ANNOTATED: Final = 0xE
 _LENGTH_FOLLOWS: Final = 0xE
 _NULL: Final = 0xF
@@ -417,6 +423,9 @@ _TABLE_IMPORTS: Final = 0x86  # $6 and $7 as field names
 _TABLE_SYMBOLS: Final = 0x87
 _STRINGS: Final = range(0x80, 0x8F)
 _PADS: Final = range(0x0F)
+_NEGATIVE: Final = 0x40  # the sign of the exponent of a fraction of a second
+_FINEST: Final = _NEGATIVE | _MAX_FRACTION_DIGITS
+_LONGEST: Final = 0x80
 _LONG_SCALARS: Final = frozenset({0x2E, 0x3E, 0x5E, 0x6E, 0x7E, 0x8E, 0xAE})
 
 
@@ -590,10 +599,59 @@ def _varuint(data: bytes, position: int) -> tuple[int, int]:
     raise _damaged("a length or symbol number without an end", position)
 
 
-def _decode(stream: BytesIO, limit: int | None, model: Any) -> list[Any]:
+def _cut_fractions(data: bytes) -> bytes:
+    """The same stream with seconds cut to microseconds, in values of the same length.
+
+    The library changes finer fractions, and a datetime has no room for them.
+    """
+    if not data.startswith(_BINARY_MARK):
+        return _FINE_SECONDS.sub(lambda match: match["quoted"] or match["cut"], data)
+    cut = bytearray(data)
+    for start, stop in _timestamps(data, 0, len(data), is_struct=False):
+        position = start
+        for _ in range(7):  # offset, year, month, day, hour, minute, second
+            _, position = _varuint(data, position)
+        exponent, coefficient = _varuint(data, position)
+        if position + 1 != coefficient or not _FINEST < exponent < _LONGEST:
+            continue
+        fraction = int.from_bytes(data[coefficient:stop], "big")
+        micros = fraction * 10**6 // 10 ** (exponent - _NEGATIVE)
+        cut[position:stop] = bytes([0x80 | _FINEST]) + micros.to_bytes(stop - coefficient, "big")
+    return bytes(cut)
+
+
+def _timestamps(
+    data: bytes, position: int, stop: int, *, is_struct: bool
+) -> Iterator[tuple[int, int]]:
+    """Start and stop of each timestamp in a stream that was checked."""
+    while position < stop:
+        if is_struct:
+            _, position = _varuint(data, position)
+        kind = data[position] >> 4
+        if data[position : position + 4] == _BINARY_MARK:
+            position += 4
+            continue
+        start, position = _extent(data, position)
+        if kind in (_LIST, _STRUCT):
+            yield from _timestamps(data, start, position, is_struct=kind == _STRUCT)
+        elif kind == _TIMESTAMP and start + 9 < position:
+            yield start, position
+
+
+def _decode(data: bytes) -> list[Any]:
+    if data.startswith(_BINARY_MARK):
+        _check_binary(data)
+        return _load(data, None, _NATIVE)
+    _check_text(data)
+    # The limit is for the longest string or blob.
+    values = _load(data, max(len(data) + 1, _MIN_TEXT_BUFFER), _MULTIMAP)
+    return [_without_repeats(value, 1) for value in values]
+
+
+def _load(data: bytes, limit: int | None, model: simpleion.IonPyValueModel) -> list[Any]:
     try:
         values: list[Any] = simpleion.load(
-            stream, single_value=False, text_buffer_size_limit=limit, value_model=model
+            BytesIO(data), single_value=False, text_buffer_size_limit=limit, value_model=model
         )
     except _LIBRARY_ERRORS as error:
         raise _translated(error, "ion/malformed", "not Ion, or damaged") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, groupby
+from operator import lt
 from struct import Struct
 from typing import NamedTuple
 
@@ -109,7 +110,7 @@ class Run:
     length inside a run of several elements has its whole group in the run.
     """
 
-    __slots__ = ("elements", "encoded", "high", "low", "parts", "size", "tag")
+    __slots__ = ("ascending", "elements", "encoded", "high", "low", "parts", "size", "tag")
 
     def __init__(self, elements: tuple[Element, ...], parts: tuple[bytes, ...], size: int) -> None:
         self.elements = elements
@@ -117,9 +118,11 @@ class Run:
         self.encoded = parts[0] if len(parts) == 1 else b"".join(parts)
         self.size = size
         self.tag = self.low = self.high = elements[0].tag
+        self.ascending = True
         if len(elements) > 1:
             tags = [element.tag for element in elements]
             self.low, self.high = min(tags), max(tags)
+            self.ascending = all(map(lt, tags, tags[1:]))
 
 
 class P10File(NamedTuple):
@@ -591,7 +594,10 @@ def _group_lengths_apart(
     last = elements[-1].tag >> 16 if elements else 0
     runs = []
     start = 0
-    settled = list(elements)
+    settled = [
+        Element(element.tag, element.vr, part[-4:]) if element.form is Form.GROUP_LENGTH else element
+        for element, part in zip(elements, parts, strict=True)
+    ]
     sizes = [0, *accumulate(map(len, parts))]
     for place, element in enumerate(elements):
         if element.tag & 0xFFFF:
@@ -601,7 +607,7 @@ def _group_lengths_apart(
             if settled[place].form is Form.GROUP_LENGTH:
                 continue
         runs += _run(settled[start:place], parts[start:place])
-        runs += _run([element], parts[place : place + 1])
+        runs += _run([settled[place]], parts[place : place + 1])
         start = place + 1
     return [*runs, *_run(settled[start:], parts[start:])]
 

@@ -59,7 +59,9 @@ INSTANCE = ""
 
 _CHARACTER_SET = 0x00080005
 _CHARACTER_SET_KEY = "SpecificCharacterSet"
-_MEMO_SIZE = 1 << 16
+_MEMO_SIZE = 1 << 14
+_AROUND = frozenset((PREAMBLE, TRAILING, DEFLATED))
+_ITEM_TAGS = frozenset((b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
 
 #: The bytes of a large value, as they were recorded, by the reference that stands for it.
 Resolve = Callable[[Mapping[str, Any]], bytes]
@@ -100,7 +102,6 @@ class Attribute:
         key: str,
         value: Any,
         group: str | None,
-        *,
         token: str = "",
         encoded: bytes = b"",
         raw: tuple[Attribute, ...] = (),
@@ -126,13 +127,13 @@ class Record(NamedTuple):
     `groups` has the attributes by the name of their group, in the order of the file; those
     of the instance itself under `INSTANCE`. `encoding` is the content of its `encoding`
     group: the same object for files that were written alike. `large` are its large values
-    with their places in the source. `encoded` has the bytes of each attribute by its key.
+    with their places in the source. `segments` is the file as the values give it again.
     """
 
     groups: dict[str, tuple[Attribute, ...]]
     encoding: dict[str, Any]
     large: list[Large]
-    encoded: Encoded
+    segments: list[Segment]
     problems: tuple[Problem, ...]
 
     def get(self, key: str) -> Any:
@@ -170,18 +171,14 @@ def group_of(key: str, definitions: Definitions) -> str:
 
 
 class _Part(NamedTuple):
-    """The attributes of a run, ready to be joined with those of other runs."""
+    """The attributes of a run of several elements, ready to be joined with others."""
 
     attributes: tuple[Attribute, ...]
     by_group: tuple[tuple[str, tuple[Attribute, ...]], ...]
     layout: str
-    encoded: dict[str, bytes]
-    copied: dict[str, Mapping[str, Any]]
+    encoded: bytes
     raw: tuple[Attribute, ...]
     large: tuple[Large, ...]
-    first: int
-    last: int
-    ascending: bool
 
 
 class _Memo(NamedTuple):
@@ -191,6 +188,15 @@ class _Memo(NamedTuple):
     runs: dict[Run, _Part]
     elements: dict[Element, Attribute]
     leaves: dict[tuple[int, str, bytes], tuple[Any, bool]]
+
+
+class _Head(NamedTuple):
+    """What all elements of one tag and VR have in common."""
+
+    key: str
+    group: str
+    token: str
+    rule: values.Rule
 
 
 class _Found(NamedTuple):
@@ -218,45 +224,82 @@ class Decoder:
         self._kinds = Kinds(definitions)
         self._encoder = Encoder(definitions)
         self._memos: dict[Context, _Memo] = {}
+        self._heads: dict[tuple[int, str], _Head] = {}
         self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
         self._preambles: dict[bytes, Attribute] = {}
 
     def decode(self, file: P10File, data: Buffer) -> Record:
         """The record of `file`, which was read from `data`. Mirror of `Encoder.write`."""
-        meta_memo = self._memo(Context(text.character_set(()), False))
-        memo = self._memo(Context(self._character_set(file), file.syntax.big))
-        parts = [self._part(meta_memo, run, file) for run in file.meta]
-        parts += [self._part(memo, run, file) for run in file.runs]
-        meta = len(file.meta)
-        last = -1
-        for part in parts:
-            if part.first <= last or not part.ascending:
-                parts = _rename_repeated(parts)
-                break
-            last = part.last
-        groups: dict[str, tuple[Attribute, ...]] = {}
-        encoded = Encoded({}, {})
         large: list[Large] = []
-        raw: list[Attribute] = []
-        for place, part in enumerate(parts):
-            encoded.pieces.update(part.encoded)
-            if part.copied:
-                encoded.large.update(part.copied)
-            for name, attributes in part.by_group:
-                groups[name] = groups[name] + attributes if name in groups else attributes
-            if part.large:
-                large += _placed(part.large, file.starts[place - meta] if place >= meta else 0)
-            if part.raw:
-                raw += part.raw
-        raw += self._around(file, data, large)
+        meta = self._gather(_META_CONTEXT, file.meta, [], file, large)
+        context = Context(self._character_set(file), file.syntax.big)
+        data_set = self._gather(context, file.runs, file.starts, file, large)
+        if not _is_ascending([*file.meta, *file.runs]):
+            _rename_repeated(meta, data_set)
+        groups = meta.groups
+        for name, attributes in data_set.groups.items():
+            groups[name] = groups[name] + attributes if name in groups else attributes
+        raw = meta.raw + data_set.raw + self._around(file, data, large)
         if raw:
-            groups[RAW_GROUP] = groups.get(RAW_GROUP, ()) + tuple(raw)
-        encoding = self._encoding(
-            file,
-            " ".join([part.layout for part in parts[:meta]]),
-            " ".join([part.layout for part in parts[meta:]]),
+            groups[RAW_GROUP] = groups.get(RAW_GROUP, []) + raw
+        return Record(
+            {name: tuple(attributes) for name, attributes in groups.items()},
+            self._encoding(file, " ".join(meta.tokens), " ".join(data_set.tokens)),
+            large,
+            _segments(file, meta, data_set, raw),
+            file.problems,
         )
-        return Record(groups, encoding, large, encoded, file.problems)
+
+    def _gather(
+        self, context: Context, runs: list[Run], starts: list[int], file: P10File,
+        large: list[Large],
+    ) -> _Gathered:
+        """The attributes of all runs; their large values are added to `large`."""
+        memo = self._memo(context)
+        known_runs, known_elements = memo.runs, memo.elements
+        gathered = _Gathered([], {}, [], [], {}, [])
+        attributes, groups, tokens, pieces, copies, raw = gathered
+        for place, run in enumerate(runs):
+            if len(run.elements) == 1:
+                (element,) = run.elements
+                attribute = known_elements.get(element)
+                if attribute is None:
+                    source = run.parts[0] if run.parts else None
+                    attribute = self._attribute(memo, element, source, file)
+                    if run.parts or element.form is Form.GROUP_LENGTH:
+                        known_elements[element] = attribute
+                attributes.append(attribute)
+                tokens.append(attribute.token)
+                pieces.append(attribute.encoded)
+                found = attribute.large
+                if attribute.group is None:
+                    continue
+                if attribute.group in groups:
+                    groups[attribute.group].append(attribute)
+                else:
+                    groups[attribute.group] = [attribute]
+                if attribute.copied:
+                    copies[place] = attribute.value
+                if attribute.raw:
+                    raw += attribute.raw
+            else:
+                part = known_runs.get(run)
+                if part is None:
+                    part = known_runs[run] = self._part(memo, run, file)
+                attributes += part.attributes
+                for name, some in part.by_group:
+                    if name in groups:
+                        groups[name] += some
+                    else:
+                        groups[name] = list(some)
+                tokens.append(part.layout)
+                pieces.append(part.encoded)
+                found = part.large
+                if part.raw:
+                    raw += part.raw
+            if found:
+                large += _placed(found, starts[place] if starts else 0)
+        return gathered
 
     def _character_set(self, file: P10File) -> text.CharacterSet:
         element = file.find(_CHARACTER_SET)
@@ -277,15 +320,6 @@ class Decoder:
         return memo
 
     def _part(self, memo: _Memo, run: Run, file: P10File) -> _Part:
-        part = memo.runs.get(run)
-        if part is not None:
-            return part
-        if not run.parts:  # a large value, one cut short, or a group length
-            (element,) = run.elements
-            part = _join([self._attribute(memo, element, None, file)], run.elements)
-            if element.form is Form.GROUP_LENGTH:
-                memo.runs[run] = part
-            return part
         attributes = []
         for element, source in zip(run.elements, run.parts, strict=True):
             attribute = memo.elements.get(element)
@@ -293,15 +327,28 @@ class Decoder:
                 attribute = self._attribute(memo, element, source, file)
                 memo.elements[element] = attribute
             attributes.append(attribute)
-        part = memo.runs[run] = _join(attributes, run.elements)
-        return part
+        return _join(attributes, run, big=memo.context.big)
 
     def _attribute(
         self, memo: _Memo, element: Element, source: bytes | None, file: P10File
     ) -> Attribute:
         """`element` decoded; `source` are its bytes in the file, if there are few."""
         tag, vr, value, form, declared, reserved = element
-        key = self.definitions.keyword(tag)
+        head = self._head(tag, vr)
+        key = head.key
+        if (
+            source is not None
+            and len(source) <= self.max_inline
+            and type(value) is bytes
+            and not form
+            and not reserved
+            and (head.rule.kind is not Kind.ITEMS or value[:4] not in _ITEM_TAGS)
+        ):
+            decoded = values.decode(value, head.rule, memo.context)
+            content = values.encode(decoded, head.rule, memo.context)
+            if content == value:
+                encoded = p10.encode_element(tag, vr, content, big=memo.context.big)
+                return Attribute(key, decoded, head.group, head.token, encoded)
         token = Token(tag, vr, form, declared, reserved)
         if form is Form.GROUP_LENGTH:
             encoded = p10.encode_element(tag, vr, bytes(4), big=memo.context.big)
@@ -332,6 +379,18 @@ class Decoder:
                 for sha256, content in found.large.items()
             ),
         )
+
+    def _head(self, tag: int, vr: str) -> _Head:
+        head = self._heads.get((tag, vr))
+        if head is None:
+            key = self.definitions.keyword(tag)
+            head = self._heads[tag, vr] = _Head(
+                key,
+                group_of(key, self.definitions),
+                layout.format_token(Token(tag, vr)),
+                self._kinds.rule(tag, vr),
+            )
+        return head
 
     def _large_attribute(
         self, key: str, token: Token, value: Span | Encapsulated, context: Context, file: P10File
@@ -495,6 +554,8 @@ def _character_set_of(value: object) -> text.CharacterSet:
 
 def _items(value: bytes, vr: str, big: bool, depth: int) -> Sequence | None:
     """`value` split into items, None if it is not a row of items."""
+    if value[:4] not in _ITEM_TAGS:
+        return None
     try:
         return p10.read_items(value, explicit=bool(vr), big=big, depth=depth)
     except P10Error:
@@ -517,14 +578,14 @@ def _inside(sha256: str, content: bytes, source: bytes) -> Large:
 def _placed(large: Iterable[Large], start: int) -> list[Large]:
     """`large` with every place counted from the start of the source."""
     return [
-        item._replace(span=Span(start + item.span.offset, item.span.length), inside=False)
-        if item.inside
-        else item
-        for item in large
+        _moved(item, start)._replace(inside=False) if item.inside else item for item in large
     ]
 
 
 def _sha256(buffer: Buffer, span: Span) -> str:
+    if isinstance(buffer, bytes):
+        view = memoryview(buffer)[span.offset : span.offset + span.length]
+        return hashlib.sha256(view).hexdigest()
     digest = hashlib.sha256()
     for chunk in chunks(buffer, span):
         digest.update(chunk)
@@ -535,75 +596,91 @@ def _sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _join(attributes: list[Attribute], elements: tuple[Element, ...]) -> _Part:
-    by_group: dict[str, tuple[Attribute, ...]] = {}
+class _Gathered(NamedTuple):
+    """What becomes of a row of runs.
+
+    `tokens` and `pieces` have one item for each run; `copies` the references of large values
+    by the place of the run whose piece is their header.
+    """
+
+    attributes: list[Attribute]
+    groups: dict[str, list[Attribute]]
+    tokens: list[str]
+    pieces: list[bytes]
+    copies: dict[int, Mapping[str, Any]]
+    raw: list[Attribute]
+
+
+def _join(attributes: list[Attribute], run: Run, *, big: bool) -> _Part:
+    by_group: dict[str, list[Attribute]] = {}
+    pieces = [attribute.encoded for attribute in attributes]
+    large: list[Large] = []
+    offset = 0
     for attribute in attributes:
         if attribute.group is not None:
-            by_group[attribute.group] = (*by_group.get(attribute.group, ()), attribute)
-    offset = 0
-    large: list[Large] = []
-    for attribute in attributes:
-        large += [
-            item._replace(span=Span(offset + item.span.offset, item.span.length))
-            if item.inside
-            else item
-            for item in attribute.large
-        ]
+            by_group.setdefault(attribute.group, []).append(attribute)
+        large += [item if not item.inside else _moved(item, offset) for item in attribute.large]
         offset += len(attribute.encoded)
-    tags = [element.tag for element in elements]
+    for place, element in enumerate(run.elements):
+        if element.form is Form.GROUP_LENGTH:
+            length = 0
+            for following, piece in zip(
+                run.elements[place + 1 :], pieces[place + 1 :], strict=True
+            ):
+                if following.tag >> 16 != element.tag >> 16:
+                    break
+                length += len(piece)
+            pieces[place] = p10.encode_element(
+                element.tag, element.vr, p10.group_length(length, big=big), big=big
+            )
     return _Part(
         tuple(attributes),
-        tuple(by_group.items()),
+        tuple((name, tuple(some)) for name, some in by_group.items()),
         " ".join(attribute.token for attribute in attributes),
-        {a.key: a.encoded for a in attributes if a.group is not None},
-        {a.key: a.value for a in attributes if a.copied},
+        b"".join(pieces),
         tuple(raw for attribute in attributes for raw in attribute.raw),
         tuple(large),
-        tags[0],
-        tags[-1],
-        all(tags[at] < tags[at + 1] for at in range(len(tags) - 1)),
     )
 
 
-def _rename_repeated(parts: list[_Part]) -> list[_Part]:
-    """`parts`, in which only the last element of each tag has the name of the attribute.
+def _moved(large: Large, by: int) -> Large:
+    return large._replace(span=Span(large.span.offset + by, large.span.length))
+
+
+def _is_ascending(runs: list[Run]) -> bool:
+    """Whether every tag is greater than the one before it."""
+    last = -1
+    for run in runs:
+        if run.tag <= last or not run.ascending:
+            return False
+        last = run.high
+    return True
+
+
+def _rename_repeated(*gathered: _Gathered) -> None:
+    """Give the name of an attribute to the last element of each tag only.
 
     Those before it are named ``<keyword>#1``, ``#2`` and so on, and belong to no group but
     that of raw bytes (spec/record.md).
     """
-    keys = Counter(key for part in parts for key in part.encoded)
-    total = dict(keys)
-    for part in parts:
-        seen = Counter(a.key for a in part.attributes if a.group is not None)
-        for key, count in seen.items():
-            total[key] += count - 1
-    if not any(count > 1 for count in total.values()):
-        return parts
+    total = Counter(a.key for some in gathered for a in some.attributes if a.group is not None)
+    if max(total.values(), default=0) < 2:
+        return
     occurrence: Counter[str] = Counter()
-    renamed = []
-    for part in parts:
-        attributes = list(part.attributes)
-        for place, attribute in enumerate(attributes):
+    for some in gathered:
+        for place, attribute in enumerate(some.attributes):
             if attribute.group is None or total[attribute.key] == 1:
                 continue
             occurrence[attribute.key] += 1
             if occurrence[attribute.key] < total[attribute.key]:
-                attributes[place] = _repeated(attribute, occurrence[attribute.key])
-        by_group: dict[str, tuple[Attribute, ...]] = {}
-        for attribute in attributes:
+                some.attributes[place] = _repeated(attribute, occurrence[attribute.key])
+        some.groups.clear()
+        some.raw.clear()
+        for attribute in some.attributes:
+            some.raw.extend(attribute.raw)
             if attribute.group is not None:
-                by_group[attribute.group] = (*by_group.get(attribute.group, ()), attribute)
-        renamed.append(
-            part._replace(
-                attributes=tuple(attributes),
-                by_group=tuple(by_group.items()),
-                layout=" ".join(attribute.token for attribute in attributes),
-                encoded={a.key: a.encoded for a in attributes if a.group is not None},
-                copied={a.key: a.value for a in attributes if a.copied},
-                raw=tuple(raw for attribute in attributes for raw in attribute.raw),
-            )
-        )
-    return renamed
+                some.groups.setdefault(attribute.group, []).append(attribute)
+        some.tokens[:] = [attribute.token for attribute in some.attributes]
 
 
 def _repeated(attribute: Attribute, occurrence: int) -> Attribute:
@@ -616,12 +693,61 @@ def _repeated(attribute: Attribute, occurrence: int) -> Attribute:
         token=layout.with_occurrence(attribute.token, occurrence),
         encoded=attribute.encoded,
         raw=tuple(
-            Attribute(f"{path}#{occurrence}{raw.key[len(path):]}", raw.value, RAW_GROUP)
+            Attribute(f"{path}#{occurrence}{raw.key[len(path) :]}", raw.value, RAW_GROUP)
             for raw in attribute.raw
         ),
         large=attribute.large,
         copied=attribute.copied,
     )
+
+
+def _segments(
+    file: P10File, meta: _Gathered, data_set: _Gathered, raw: list[Attribute]
+) -> list[Segment]:
+    """The file as the decoded attributes give it again."""
+    around = {attribute.key: attribute.value for attribute in raw if attribute.key in _AROUND}
+    segments: list[Segment] = []
+    if file.preamble is not None:
+        segments.append(around.get(PREAMBLE, _ZEROS) + p10.PREFIX)
+    segments += _filled(file.meta, meta, big=False)
+    if DEFLATED in around:
+        segments.append(around[DEFLATED])
+        return segments
+    segments += _filled(file.runs, data_set, big=file.syntax.big)
+    if TRAILING in around:
+        segments.append(around[TRAILING])
+    return segments
+
+
+def _filled(runs: list[Run], gathered: _Gathered, *, big: bool) -> list[Segment]:
+    """The pieces with the group lengths that they give, and the references of large values."""
+    pieces, copies = gathered.pieces, gathered.copies
+    for place, run in enumerate(runs):
+        if run.tag & 0xFFFF or run.elements[0].form is not Form.GROUP_LENGTH or run.parts:
+            continue
+        (element,) = run.elements
+        group = run.tag >> 16
+        length = 0
+        for at in range(place + 1, len(runs)):
+            following = runs[at]
+            if following.low >> 16 == group == following.high >> 16:
+                length += len(pieces[at]) + (copies[at]["length"] if at in copies else 0)
+                continue
+            for inner, part in zip(following.elements, following.parts, strict=False):
+                if inner.tag >> 16 != group:
+                    break
+                length += len(part)
+            break
+        pieces[place] = p10.encode_element(
+            element.tag, element.vr, p10.group_length(length, big=big), big=big
+        )
+    segments: list[Segment] = []
+    start = 0
+    for place, reference in copies.items():
+        segments += (b"".join(pieces[start : place + 1]), reference)
+        start = place + 1
+    segments.append(b"".join(pieces[start:]))
+    return segments
 
 
 class _GroupLength(NamedTuple):

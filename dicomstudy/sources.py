@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -225,8 +226,13 @@ def _member_problem(path: Path, name: str, why: str) -> Problem:
 
 def uri_of(path: Path, member: str = "") -> str:
     """The file URI of a path; of a member, with its name as the fragment."""
-    uri = path.absolute().as_uri()
+    uri = _folder_uri(os.path.abspath(path.parent)) + quote(path.name)
     return f"{uri}#{quote(member)}" if member else uri
+
+
+@lru_cache(maxsize=64)
+def _folder_uri(folder: str) -> str:
+    return Path(folder).as_uri().rstrip("/") + "/"
 
 
 def path_of(uri: str) -> Path | None:

@@ -367,16 +367,18 @@ class Instance:
             whole.large.update(part.large)
         rest = own
         if raw:
-            affected = {path[:8] for path in raw}
-            rest = {
-                key: value
-                for key, value in self.attributes().items()
-                if key in own or f"{study.definitions.tag(key.split('#')[0]):08X}" in affected
-            } if affected else own
+            attributes = self.attributes()
+            rest = own | {key: attributes[key] for key in map(self._key_of, raw)}
         part = encoder.encode(rest, plan, context=context, raw=raw, resolve=self._resolve)
         whole.pieces.update(part.pieces)
         whole.large.update(part.large)
         return encoder.assemble(plan, whole, around)
+
+    def _key_of(self, path: str) -> str:
+        """The attribute in which a path of raw bytes lies."""
+        top, _, occurrence = path.partition("[")[0].partition("#")
+        key = self.study.definitions.keyword(int(top, 16))
+        return f"{key}#{occurrence}" if occurrence else key
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
         return b"".join(self._read(reference))

@@ -16,7 +16,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import NUMBER_FORMATS, TEXT_VRS, WORD_SIZES, is_private
 from dicomstudy.text import CharacterSet
 
-__all__ = ["Context", "Kind", "Kinds", "decode", "encode"]
+__all__ = ["Context", "Kind", "Kinds", "Rule", "decode", "encode", "swap"]
 
 #: A value of one element that has no items.
 Scalar = None | int | float | str | bytes
@@ -40,7 +40,7 @@ class Context(NamedTuple):
     big: bool
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
     kind: Kind
     little: Struct | None
     big: Struct | None
@@ -48,15 +48,15 @@ class _Rule(NamedTuple):
     padding: bytes
 
 
-_BLOB = _Rule(Kind.BLOB, None, None, 1, b"")
-_NAMED_BY_VR: dict[str, _Rule] = {
-    **{vr: _Rule(Kind.TEXT, None, None, 1, b" ") for vr in TEXT_VRS},
-    "UI": _Rule(Kind.TEXT, None, None, 1, b"\0"),
-    "PN": _Rule(Kind.NAME, None, None, 1, b" "),
-    "AT": _Rule(Kind.TAG, None, None, 2, b""),
-    "SQ": _Rule(Kind.ITEMS, None, None, 1, b""),
+_BLOB = Rule(Kind.BLOB, None, None, 1, b"")
+_NAMED_BY_VR: dict[str, Rule] = {
+    **{vr: Rule(Kind.TEXT, None, None, 1, b" ") for vr in TEXT_VRS},
+    "UI": Rule(Kind.TEXT, None, None, 1, b"\0"),
+    "PN": Rule(Kind.NAME, None, None, 1, b" "),
+    "AT": Rule(Kind.TAG, None, None, 2, b""),
+    "SQ": Rule(Kind.ITEMS, None, None, 1, b""),
     **{
-        vr: _Rule(Kind.NUMBER, Struct("<" + letter), Struct(">" + letter), WORD_SIZES[vr], b"")
+        vr: Rule(Kind.NUMBER, Struct("<" + letter), Struct(">" + letter), WORD_SIZES[vr], b"")
         for vr, letter in NUMBER_FORMATS.items()
     },
 }
@@ -72,9 +72,9 @@ class Kinds:
 
     def __init__(self, definitions: Definitions) -> None:
         self.definitions = definitions
-        self._rules: dict[tuple[int, str], _Rule] = {}
+        self._rules: dict[tuple[int, str], Rule] = {}
 
-    def rule(self, tag: int, vr: str) -> _Rule:
+    def rule(self, tag: int, vr: str) -> Rule:
         """The rule for values of `tag` written with `vr`, which is empty if implicit."""
         key = (tag, vr)
         rule = self._rules.get(key)
@@ -82,7 +82,7 @@ class Kinds:
             rule = self._rules[key] = self._find(tag, vr)
         return rule
 
-    def _find(self, tag: int, vr: str) -> _Rule:
+    def _find(self, tag: int, vr: str) -> Rule:
         attribute = self.definitions.attribute(tag)
         if tag & 0xFFFF == 0:
             own = "UL"
@@ -99,7 +99,7 @@ class Kinds:
         return _NAMED_BY_VR.get(vr) or _BLOB._replace(word=WORD_SIZES.get(vr, 1))
 
 
-def decode(raw: bytes, rule: _Rule, context: Context) -> Scalar:
+def decode(raw: bytes, rule: Rule, context: Context) -> Scalar:
     """The value of `raw`, which is never that of a sequence."""
     if not raw:
         return None
@@ -127,7 +127,7 @@ def decode(raw: bytes, rule: _Rule, context: Context) -> Scalar:
     return swap(raw, rule.word) if context.big else raw
 
 
-def encode(value: Scalar, rule: _Rule, context: Context) -> bytes | None:
+def encode(value: Scalar, rule: Rule, context: Context) -> bytes | None:
     """The canonical bytes of `value`, padded to even length; None if there are none."""
     if value is None:
         return b""

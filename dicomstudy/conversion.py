@@ -8,6 +8,8 @@ largest study, whatever the order of the files.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -18,6 +20,7 @@ import signal
 import sys
 import tempfile
 import threading
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -39,8 +42,8 @@ from dicomstudy.document import Document, encode, read_batch
 from dicomstudy.elements import Buffer, Span, chunks
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.grouping import Batch, Entry, Grouper, Source, cluster, uids_of
-from dicomstudy.p10 import PREFIX, P10File, Reader
-from dicomstudy.record import DEFLATED, PREAMBLE, TRAILING, Decoder, Encoder, Large, Record
+from dicomstudy.p10 import PREFIX, Reader
+from dicomstudy.record import Decoder, Large, Record
 from dicomstudy.sources import (
     MAX_WHOLE,
     Found,
@@ -291,7 +294,19 @@ def _leave_interrupts_alone() -> None:
 
 def ingest(settings: Settings, task: list[tuple[str, int]]) -> Ingested:
     """Take files apart and leave their instances, sorted by study, below ``incoming/``."""
-    return _ingester(settings).ingest(task)
+    with _seldom_collected():
+        return _ingester(settings).ingest(task)
+
+
+@contextlib.contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Let the garbage collector look less often: what is remembered would all be walked."""
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], 50_000), *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @lru_cache(maxsize=1)
@@ -328,7 +343,6 @@ class _Ingester:
             if by_reference
             else self._decoder
         )
-        self._encoder = Encoder(definitions)
         self._grouper = Grouper(definitions)
         self._definitions = definitions
         self._bulk: OrderedDict[str, BulkWriter] = OrderedDict()
@@ -412,7 +426,7 @@ class _Ingester:
         problem = None
         if uids is None:
             problem = _no_study(record, source)
-        elif not self._is_exact(record, file, data):
+        elif not _is_exact(record, data):
             problem = Problem(
                 source, "convert/not-exact", "the file would not come back as it was; kept whole"
             )
@@ -438,38 +452,6 @@ class _Ingester:
             source=Source(uri, sha256, len(data), modified if referring else None),
             places=places,
         )
-
-    def _is_exact(self, record: Record, file: P10File, data: Buffer) -> bool:
-        """Whether the file that comes out of a record is the one that it was made of."""
-        around = {
-            attribute.key: attribute.value
-            for attribute in record.groups.get("raw", ())
-            if attribute.key in {PREAMBLE, TRAILING, DEFLATED}
-        }
-        plan = self._encoder.plan(record.encoding)
-        pos = 0
-        for segment in self._encoder.assemble(plan, record.encoded, around):
-            if isinstance(segment, bytes):
-                if data[pos : pos + len(segment)] != segment:
-                    return False
-                pos += len(segment)
-                continue
-            length = segment["length"]
-            if "dataOffset" in segment:
-                if segment["dataOffset"] != pos:
-                    return False
-            elif not any(
-                large.sha256 == segment["sha256"]
-                and (
-                    large.span.offset == pos
-                    if large.stored is None
-                    else large.stored == data[pos : pos + length]
-                )
-                for large in record.large
-            ):
-                return False
-            pos += length
-        return pos == len(data)
 
     def _place(
         self, large: Large, data: Buffer, study: str, record: Record, *, referring: bool
@@ -541,13 +523,45 @@ class _Ingester:
             folder = _study_folder(self._settings, study)
             folder.mkdir(exist_ok=True)
             batch = pending.batch
-            content = (batch.contents, [tuple(row) for row in batch.rows], batch.entries)
+            entries = [
+                (*entry[:3], tuple(entry.source), entry.groups, array("I", entry.own).tobytes(),
+                 entry.places)
+                for entry in batch.entries
+            ]
+            content = (batch.contents, [tuple(row) for row in batch.rows], entries)
             with (folder / f"{os.getpid()}.batches").open("ab") as file:
                 pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
             self._result.studies.add(study)
         self._pending.clear()
         for writer in self._bulk.values():
             writer.flush()
+
+
+def _is_exact(record: Record, data: Buffer) -> bool:
+    """Whether the file that a record gives again is the one that it was made of."""
+    pos = 0
+    for segment in record.segments:
+        if isinstance(segment, bytes):
+            if data[pos : pos + len(segment)] != segment:
+                return False
+            pos += len(segment)
+            continue
+        length = segment["length"]
+        if "dataOffset" in segment:
+            if segment["dataOffset"] != pos:
+                return False
+        elif not any(
+            large.sha256 == segment["sha256"]
+            and (
+                large.span.offset == pos
+                if large.stored is None
+                else large.stored == data[pos : pos + length]
+            )
+            for large in record.large
+        ):
+            return False
+        pos += length
+    return pos == len(data)
 
 
 def _may_be_bare(head: bytes) -> bool:
@@ -583,6 +597,11 @@ def _pixel_words(record: Record) -> tuple[int, int]:
 
 def finish(settings: Settings, study: str) -> Finished:
     """Make or extend the document of a study from what `ingest` left of it."""
+    with _seldom_collected():
+        return _finish(settings, study)
+
+
+def _finish(settings: Settings, study: str) -> Finished:
     definitions = definitions_.load()
     archive = Archive(settings.archive)
     folder = _study_folder(settings, study)
@@ -607,7 +626,9 @@ def finish(settings: Settings, study: str) -> Finished:
         return Finished(0, unchanged, 0)
     places = {sha256: place for entry in old.entries for sha256, place in entry.places.items()}
     bulk_end, fresh = _store(folder, bulk_path, fresh, places, bulk_length)
-    batch = Batch.join([old, Batch(new.contents, new.rows, fresh)])
+    batch = Batch(new.contents, new.rows, fresh)
+    if old.entries:
+        batch = Batch.join([old, batch])
     content = cluster(batch, definitions)
     written = write_atomically(path, encode(study, content, definitions, bulk_length=bulk_end))
     shutil.rmtree(folder, ignore_errors=True)
@@ -623,7 +644,11 @@ def _batches(folder: Path) -> Iterator[Batch]:
                     contents, rows, entries = pickle.load(file)  # noqa: S301
                 except EOFError:
                     break
-                yield Batch(contents, rows, entries)
+                unpacked = []
+                for *names, source, groups, own, places in entries:
+                    numbers = tuple(array("I", own))
+                    unpacked.append(Entry(*names, Source(*source), groups, numbers, places))
+                yield Batch(contents, rows, unpacked)
 
 
 def _store(

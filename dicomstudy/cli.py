@@ -1,0 +1,369 @@
+"""The command line: arguments, progress and exit codes; all else is the library's.
+
+Exit status: 0 all went in or came out, 1 something did not, 2 wrong usage, 130 Ctrl-C.
+What was asked for goes to standard output; progress, problems and errors to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from dicomstudy.errors import DicomStudyError, Problem
+
+__all__ = ["main"]
+
+INCOMPLETE, USAGE, INTERRUPTED = 1, 2, 130
+
+#: Errors that lie in what was asked for, not in what was found there.
+_USAGE_CODES = frozenset(
+    (
+        "archive/not-an-archive",
+        "archive/not-empty",
+        "archive/not-found",
+        "archive/unknown-version",
+        "archive/unwritable",
+        "convert/bulk",
+        "convert/options",
+        "records/unwritable",
+    )
+)
+_MOST_PROBLEMS = 50
+_BAR = 24
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return its exit status.
+
+    Args:
+        arguments: those behind the program's name; those of this process if None.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _commands.main(arguments, "dicomstudy", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _close_quietly()
+    except Exception as error:  # what is none of ours goes on as it is
+        return _failed(error)
+    return int(status or 0)
+
+
+def _close_quietly() -> int:
+    """Leave without a word if whoever read the output has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return INCOMPLETE
+
+
+def _failed(error: Exception) -> int:
+    """Show an error in one line, and return the exit status for it."""
+    from dicomstudy.errors import DicomStudyError  # noqa: PLC0415 (see `_commands`)
+    from dicomstudy.show import escape  # noqa: PLC0415
+
+    if not isinstance(error, DicomStudyError | OSError):
+        raise error
+    click.echo(f"error: {escape(str(error))}", err=True)
+    wrong = isinstance(error, DicomStudyError) and error.code in _USAGE_CODES
+    return USAGE if wrong else INCOMPLETE
+
+
+# Imports stand inside the commands, so that --help is there at once.
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.version_option(package_name="dicomstudy", message="%(prog)s %(version)s")
+def _commands() -> None:
+    """Keep DICOM archives as one Amazon Ion document per study, and get every file back bit for
+    bit.
+
+    Exit status: 0 if all went in or came out, 1 if something did not, 2 for wrong usage.
+    """  # noqa: D205 (one sentence, longer than a line)
+
+
+_ARCHIVE = click.argument("archive", type=click.Path(path_type=Path))
+_SOURCES = click.argument(
+    "sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(exists=True)
+)
+_FOLDERS = click.option(
+    "--sources",
+    "folders",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Where to look for P10 files that the archive refers to and that moved; repeatable.",
+)
+_MAX_INLINE = click.option(
+    "--max-inline",
+    default=256,
+    show_default=True,
+    metavar="BYTES",
+    type=click.IntRange(min=0),
+    help="Values of more bytes than this are kept apart from the metadata.",
+)
+
+
+@_commands.command()
+@_SOURCES
+@_ARCHIVE
+@click.option(
+    "--bulk",
+    type=click.Choice(["copy", "reference"]),
+    default="copy",
+    show_default=True,
+    help="Copy large values into the archive, or leave them in the P10 files and refer to them.",
+)
+@_MAX_INLINE
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Processes to use.",
+)
+@click.option(
+    "--report",
+    "report_path",
+    metavar="FILE.json",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the report as JSON.",
+)
+def convert(
+    sources: Sequence[str],
+    archive: Path,
+    *,
+    bulk: str,
+    max_inline: int,
+    jobs: int,
+    report_path: Path | None,
+) -> int:
+    """Take P10 files into ARCHIVE, which is made if it is not there.
+
+    A SOURCE is a P10 file, a zip or tar file of them, an instance record (.ion), or a folder of
+    all these. Running again adds what is new. What belongs to no study is kept in quarantine.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    if report_path is not None and not report_path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {report_path.parent}", param_hint="--report")
+    with _Progress() as progress:
+        report = dicomstudy.convert(
+            sources, archive, bulk=bulk, max_inline=max_inline, jobs=jobs, progress=progress
+        )
+    if report_path is not None:
+        report_path.write_text(report.to_json(), encoding="utf-8")
+    _show_problems(report.problems, more="--report FILE.json lists all of them")
+    unchanged = f", {report.unchanged} unchanged" if report.unchanged else ""
+    _summarize(
+        _count(report.files, "file") + f", {report.skipped} skipped",
+        _count(report.studies, "study", "studies"),
+        _count(report.instances, "instance") + " added" + unchanged,
+        f"{report.quarantined} quarantined",
+        f"{_size(report.bytes_in)} in, {_size(report.bytes_out)} out",
+        _count(len(report.problems), "problem"),
+    )
+    return 0 if report.complete else INCOMPLETE
+
+
+@_commands.command()
+@_ARCHIVE
+@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--study", metavar="UID", help="Only this study.")
+@click.option("--series", metavar="UID", help="Only this series.")
+@click.option("--instance", metavar="UID", help="Only this instance.")
+@_FOLDERS
+def restore(
+    archive: Path,
+    destination: Path,
+    *,
+    study: str | None,
+    series: str | None,
+    instance: str | None,
+    folders: Sequence[str],
+) -> int:
+    """Write the original P10 files to DEST, each proved by its SHA-256.
+
+    They are named DEST/<study>/<series>/<instance>.dcm. What is in quarantine goes to
+    DEST/quarantine, unless only a study, series or instance is asked for.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    with _Progress() as progress:
+        restored = dicomstudy.restore(
+            archive,
+            destination,
+            study=study,
+            series=series,
+            instance=instance,
+            sources=folders,
+            progress=progress,
+        )
+    _show_problems(restored.problems)
+    _summarize(
+        _count(restored.files, "file"),
+        f"{_size(restored.bytes_out)} out",
+        _count(len(restored.problems), "problem"),
+    )
+    return INCOMPLETE if restored.problems else 0
+
+
+@_commands.command()
+@_ARCHIVE
+@_FOLDERS
+def verify(archive: Path, *, folders: Sequence[str]) -> int:
+    """Prove every digest in ARCHIVE and every file that it gives, without writing any."""
+    import dicomstudy  # noqa: PLC0415
+
+    with _Progress() as progress:
+        verified = dicomstudy.verify(archive, sources=folders, progress=progress)
+    _show_problems(verified.problems)
+    _summarize(
+        _count(verified.studies, "study", "studies"),
+        _count(verified.instances, "instance"),
+        _count(verified.groups, "group"),
+        _count(verified.values, "large value"),
+        f"{verified.quarantined} quarantined",
+        _count(len(verified.problems), "problem"),
+    )
+    return INCOMPLETE if verified.problems else 0
+
+
+@_commands.command()
+@_ARCHIVE
+@click.argument("uid", required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "ion", "json"]),
+    default="text",
+    show_default=True,
+    help="A tree to read, text Ion, or the DICOM JSON model (PS3.18 Annex F).",
+)
+@_FOLDERS
+def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -> None:
+    """Show what is in ARCHIVE, or in the study, series or instance that has UID."""
+    from dicomstudy.archive import open_archive  # noqa: PLC0415
+    from dicomstudy.show import render  # noqa: PLC0415
+
+    for piece in render(open_archive(archive, sources=folders), uid, form=form):
+        click.echo(piece, nl=False)
+
+
+@_commands.command()
+@_SOURCES
+@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--text", is_flag=True, help="Write text Ion instead of binary.")
+@_MAX_INLINE
+def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline: int) -> int:
+    """Write one instance record (.ion), as dicom2ion does, for each P10 file to DEST.
+
+    A record has the metadata, and refers to its P10 file for large values. Each lies where its
+    file lies below SOURCE.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    with _Progress() as progress:
+        recorded = dicomstudy.write_records(
+            sources, destination, text=text, max_inline=max_inline, progress=progress
+        )
+    _show_problems(recorded.problems)
+    _summarize(
+        _count(recorded.files, "file") + f", {recorded.skipped} skipped",
+        _count(recorded.records, "record"),
+        f"{_size(recorded.bytes_in)} in, {_size(recorded.bytes_out)} out",
+        _count(len(recorded.problems), "problem"),
+    )
+    return 0 if recorded.complete else INCOMPLETE
+
+
+class _Progress:
+    """How far a run has come: one line that changes on a terminal, else a line now and then."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._pause = 0.1 if self._terminal else 5.0
+        self._shown = time.monotonic()
+        self._step = ""
+        self._line = ""
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_step()
+        if self._terminal:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        if step != self._step:
+            self._end_step()
+            self._step = step
+        self._line = self._describe(step, done, total)
+        now = time.monotonic()
+        if now - self._shown >= self._pause:
+            self._shown = now
+            self._write()
+
+    def _describe(self, step: str, done: int, total: int | None) -> str:
+        if total is None:
+            return f"{step}: {done:,}"
+        if not self._terminal:
+            return f"{step}: {done:,} of {total:,}"
+        filled = _BAR * done // max(total, 1)
+        return f"{step}: [{'#' * filled}{'-' * (_BAR - filled)}] {done:,} of {total:,}"
+
+    def _write(self) -> None:
+        if self._line:
+            end = "" if self._terminal else "\n"
+            start = "\r\x1b[K" if self._terminal else ""
+            self._stream.write(start + self._line + end)
+            self._stream.flush()
+            self._line = ""
+
+    def _end_step(self) -> None:
+        """Show how a step ended, even if it was short."""
+        self._write()
+
+
+def _show_problems(problems: Sequence[Problem], *, more: str = "") -> None:
+    from dicomstudy.show import escape  # noqa: PLC0415
+
+    for problem in problems[:_MOST_PROBLEMS]:
+        line = "  ".join((problem.code, problem.source or "-", problem.message))
+        click.echo(escape(line), err=True)
+    if len(problems) > _MOST_PROBLEMS:
+        rest = f"... and {len(problems) - _MOST_PROBLEMS:,} problems more"
+        click.echo(f"{rest}; {more}" if more else rest, err=True)
+
+
+def _summarize(*parts: str) -> None:
+    click.echo("; ".join(parts))
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def _size(number: int) -> str:
+    from dicomstudy.show import size  # noqa: PLC0415
+
+    return size(number)

@@ -1,0 +1,403 @@
+"""The attributes of an instance as a person or another program wants them (spec/json.md).
+
+`metadata` gives them by keyword in the order of the file, `to_json` in the DICOM JSON model
+(PS3.18 Annex F). Neither has a mirror: the file is rebuilt from the attributes themselves.
+
+In documents a value does not depend on how its file was written, so that private attributes
+and those of several VRs are blobs there. Here they are decoded by the VR in the file's layout.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from struct import error as struct_error
+from struct import iter_unpack
+from typing import Any, NamedTuple, TypeAlias
+
+from dicomstudy import p10, text, values
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import LONG_VRS, NUMBER_FORMATS, SHORT_VRS, TEXT_VRS, Form, format_tag
+from dicomstudy.errors import RecordError
+from dicomstudy.layout import ItemLayout, Token
+from dicomstudy.record import RAW, Encoder, Plan, Resolve
+from dicomstudy.text import CharacterSet
+from dicomstudy.values import Context, Kinds, Scalar
+
+__all__ = ["Uri", "bulk_uri", "metadata", "to_json"]
+
+#: Gives the URI of the large value that a reference stands for.
+Uri: TypeAlias = Callable[[Mapping[str, Any]], str]
+
+_KNOWN_VRS = (SHORT_VRS | LONG_VRS) - {"UN"}
+_DECODED_VRS = TEXT_VRS | NUMBER_FORMATS.keys() | {"AT"}
+#: Their backslashes are characters, not delimiters (PS3.5 section 6.2).
+_SINGLE_VALUED = frozenset(("LT", "ST", "UR", "UT"))
+#: What a value is taken for whose VR nobody knows but which is decoded.
+_VRS_OF_TYPES = {str: "UT", int: "SV", float: "FD"}
+
+#: "US or SS" attributes whose first value is always US (PS3.3 C.11.1.1.1).
+_DESCRIPTORS = re.compile("(?:.*PaletteColorLookupTable|LUT)Descriptor")
+#: An attribute whose VR is the same everywhere: rules for others follow its header's VR.
+_ANY_TAG = 0x00080005
+#: VRs of attributes that have none in the dictionary, in records that have no layout.
+_VRS_KEY = "_vrs"
+
+_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+#: Integers beyond this are not exact in every reader of JSON.
+_MAX_SAFE = 1 << 53
+_PIXEL_DATA = 0x7FE00010
+_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+class _Scope(NamedTuple):
+    """What the values of a data set depend on, items inheriting it."""
+
+    charset: CharacterSet
+    signed: bool
+    vrs: Mapping[str, str]
+
+    def inside(self, struct: Mapping[str, Any]) -> _Scope:
+        charset, signed, vrs = self
+        terms = struct.get("SpecificCharacterSet")
+        if isinstance(terms, str):
+            charset = text.character_set(tuple(term.strip() for term in terms.split("\\")))
+        representation = struct.get("PixelRepresentation")
+        if isinstance(representation, int):
+            signed = representation == 1
+        return _Scope(charset, signed, vrs)
+
+
+class _Field(NamedTuple):
+    """An attribute, the VR that its value has, and the layout of its items if it is known."""
+
+    key: str
+    tag: int
+    vr: str
+    value: Any
+    items: tuple[ItemLayout, ...] | None
+
+
+def metadata(
+    attributes: Mapping[str, Any], encoding: Mapping[str, Any] | None, encoder: Encoder
+) -> dict[str, Any]:
+    """Every attribute by key, in the order of the file; without an encoding in that of tags.
+
+    Values are those of documents (spec/values.md), but for blobs whose VR the file tells:
+    text is text, one number a number; several stay one little-endian blob. Large values stay
+    references. Group lengths are computed, None where values no longer fit their layout. What
+    is around the elements, raw bytes and repeated elements are left out.
+
+    Raises:
+        RecordError: the encoding is incomplete or its layout malformed.
+    """
+    walk = _Walk(encoder)
+    if encoding is None:
+        return walk.metadata(attributes, None, walk.scope(attributes), {}, "")
+    plan = encoder.plan(encoding)
+    raw = {key[len(RAW) :]: raw for key, raw in attributes.items() if key.startswith(RAW)}
+    return walk.metadata(attributes, _tokens(plan), walk.scope(attributes), raw, "")
+
+
+def bulk_uri(reference: Mapping[str, Any]) -> str:
+    """``sha256:<hexadecimal>``; of a large value without a digest ``offset:<offset>+<length>``.
+
+    The offset is that in the instance's file.
+    """
+    if "sha256" in reference:
+        return f"sha256:{reference['sha256']}"
+    return f"offset:{reference['dataOffset']}+{reference['length']}"
+
+
+def to_json(
+    attributes: Mapping[str, Any],
+    encoding: Mapping[str, Any] | None,
+    encoder: Encoder,
+    resolve: Resolve,
+    *,
+    uri: Uri = bulk_uri,
+) -> dict[str, Any]:
+    """The data set in the DICOM JSON model, ready for `json.dumps` (PS3.18 Annex F).
+
+    Without the file meta information, group lengths and repeated elements. The VR is that of
+    the file, or where it has none, or UN, that of the dictionary; "US or SS" is told by Pixel
+    Representation, "OB or OW" is OW. What is not of its VR is given as UN, and numbers that
+    JSON cannot hold are strings (spec/json.md).
+
+    Args:
+        attributes: the values of an instance by keyword, as in documents.
+        encoding: how its file was written, None if that is not known.
+        encoder: for the layout of that.
+        resolve: gives large values; asked for text and tags only.
+        uri: gives ``BulkDataURI`` for all other large values.
+
+    Raises:
+        RecordError: the encoding is incomplete or its layout malformed.
+    """
+    walk = _Walk(encoder)
+    tokens = None if encoding is None else _tokens(encoder.plan(encoding))
+    return walk.to_json(attributes, tokens, walk.scope(attributes), resolve, uri)
+
+
+def _tokens(plan: Plan) -> list[Token]:
+    """The layout of all elements, that of group lengths too."""
+    lengths = {length.place: length.token for length in plan.group_lengths}
+    return [plan.tokens[key][0] if key else lengths[place] for place, key in enumerate(plan.keys)]
+
+
+class _Walk:
+    """Walks through attributes and their layout side by side."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.definitions: Definitions = encoder.definitions
+        self._kinds = Kinds(encoder.definitions)
+
+    def scope(self, attributes: Mapping[str, Any]) -> _Scope:
+        """The scope of the whole data set."""
+        vrs = attributes.get(_VRS_KEY)
+        vrs = {key.upper(): vr for key, vr in vrs.items()} if isinstance(vrs, Mapping) else {}
+        return _Scope(text.character_set(()), signed=False, vrs=vrs).inside(attributes)
+
+    def fields(
+        self, struct: Mapping[str, Any], tokens: Iterable[Token] | None, scope: _Scope
+    ) -> Iterator[_Field]:
+        """The attributes of a data set, in the order of its layout; then those not in it."""
+        keyword = self.definitions.keyword
+        seen = set()
+        for token in tokens or ():
+            key = keyword(token.tag)
+            if token.occurrence or key not in struct or token.form is Form.GROUP_LENGTH:
+                continue
+            seen.add(key)
+            value = struct[key]
+            vr = self._vr(token.tag, token.vr, value, scope)
+            yield _Field(key, token.tag, vr, value, token.items)
+        rest = [
+            (self.definitions.tag(key), key)
+            for key in struct
+            if key not in seen and key[0] != "_" and "#" not in key
+        ]
+        for tag, key in sorted(rest):
+            value = struct[key]
+            vr = self._vr(tag, scope.vrs.get(format_tag(tag), ""), value, scope)
+            yield _Field(key, tag, vr, value, None)
+
+    def _vr(self, tag: int, written: str, value: object, scope: _Scope) -> str:
+        """The VR that `value` has, `written` being the one in the file."""
+        if type(value) is list:
+            return "SQ"
+        vr = written
+        if vr not in _KNOWN_VRS:
+            vr = self.definitions.vr(tag)
+            if vr == "US or SS":
+                vr = "SS" if scope.signed else "US"
+            elif " or " in vr:
+                encapsulated = isinstance(value, Mapping) and "fragments" in value
+                vr = "OB" if encapsulated else "OW"
+        if value is None:
+            return vr
+        if vr == "SQ":
+            return "UN"  # bytes that could not be split into items
+        if vr not in _DECODED_VRS:
+            return _VRS_OF_TYPES.get(type(value), vr)
+        return vr
+
+    def decode(self, field: _Field, raw: bytes, scope: _Scope) -> Scalar:
+        """The value of a blob by its VR: as in documents, had it one VR in the dictionary."""
+        if field.vr not in _DECODED_VRS:
+            return raw
+        rule = self._kinds.rule(_ANY_TAG, field.vr)
+        return values.decode(raw, rule, Context(scope.charset, big=False))
+
+    def metadata(
+        self,
+        struct: Mapping[str, Any],
+        tokens: Iterable[Token] | None,
+        scope: _Scope,
+        raw: Mapping[str, bytes],
+        path: str,
+    ) -> dict[str, Any]:
+        """`metadata` of the data set or item at `path`."""
+        tokens = list(tokens or ())
+        # Group lengths are no attributes, but have their place in the order.
+        result: dict[str, Any] = {}
+        for place, token in enumerate(tokens):
+            key = self.definitions.keyword(token.tag)
+            if token.form is Form.GROUP_LENGTH:
+                result[key] = self._group_length(struct, tokens[place:], scope, raw, path)
+            elif key in struct:
+                result[key] = None
+        for field in self.fields(struct, tokens, scope):
+            key, _, _, value, items = field
+            if type(value) is list:
+                here = f"{path}{format_tag(field.tag)}"
+                value = [
+                    self.metadata(
+                        item,
+                        items[at].tokens if items else None,
+                        scope.inside(item),
+                        raw,
+                        f"{here}[{at}].",
+                    )
+                    for at, item in enumerate(value)
+                ]
+            elif isinstance(value, bytes):
+                value = self.decode(field, value, scope)
+            result[key] = value
+        return result
+
+    def _group_length(
+        self,
+        struct: Mapping[str, Any],
+        tokens: list[Token],
+        scope: _Scope,
+        raw: Mapping[str, bytes],
+        path: str,
+    ) -> int | None:
+        """The value of the group length that is the first of `tokens`."""
+        context = Context(scope.charset, big=False)
+        size = 0
+        for token in tokens[1:]:
+            if token.tag >> 16 != tokens[0].tag >> 16:
+                break
+            key = self.definitions.keyword(token.tag)
+            value = struct.get(f"{key}#{token.occurrence}" if token.occurrence else key)
+            try:
+                size += self._size(token, value, context, raw, path)
+            except RecordError:
+                return None
+        return size
+
+    def _size(
+        self, token: Token, value: object, context: Context, raw: Mapping[str, bytes], path: str
+    ) -> int:
+        """The bytes of an element; they do not depend on the byte order."""
+        if token.form is Form.GROUP_LENGTH:
+            return len(p10.encode_element(token.tag, token.vr, bytes(4), big=False))
+        if isinstance(value, Mapping):
+            length = int(value["length"])
+            return len(self.encoder.header(token, length, context)) + length
+        return len(
+            self.encoder.encode_element(
+                token, value, context, raw=raw, resolve=lambda ref: bytes(ref["length"]), path=path
+            )
+        )
+
+    def to_json(
+        self,
+        struct: Mapping[str, Any],
+        tokens: Iterable[Token] | None,
+        scope: _Scope,
+        resolve: Resolve,
+        uri: Uri,
+    ) -> dict[str, Any]:
+        """`to_json` of a data set or item."""
+        fields = sorted(
+            (field for field in self.fields(struct, tokens, scope) if _is_in_model(field.tag)),
+            key=lambda field: field.tag,
+        )
+        result: dict[str, Any] = {}
+        for field in fields:
+            value = field.value
+            if type(value) is list:
+                items = [
+                    self.to_json(
+                        item,
+                        field.items[at].tokens if field.items else None,
+                        scope.inside(item),
+                        resolve,
+                        uri,
+                    )
+                    for at, item in enumerate(value)
+                ]
+                element: dict[str, Any] = {"vr": "SQ", "Value": items}
+            else:
+                element = self._element(field, scope, resolve, uri)
+            result[format_tag(field.tag)] = element
+        return result
+
+    def _element(self, field: _Field, scope: _Scope, resolve: Resolve, uri: Uri) -> dict[str, Any]:
+        """One attribute object (PS3.18 F.2.2)."""
+        vr, value = field.vr, field.value
+        if isinstance(value, Mapping):
+            if vr not in TEXT_VRS and vr != "AT":
+                return {"vr": vr, "BulkDataURI": uri(value)}
+            value = resolve(value)
+        if isinstance(value, bytes):
+            value = self.decode(field, value, scope)
+        if isinstance(value, bytes):
+            number = NUMBER_FORMATS.get(vr)
+            numbers = None if number is None else _unpack(number, value)
+            if numbers is None:
+                return _binary("UN" if vr in _DECODED_VRS else vr, field.tag, value)
+            if vr == "SS" and _DESCRIPTORS.fullmatch(field.key):
+                numbers[0] %= 1 << 16
+            return {"vr": vr, "Value": [_number(each) for each in numbers]}
+        if value is None or value == "":
+            return {"vr": vr}
+        return {"vr": vr, "Value": _values(vr, value)}
+
+
+def _is_in_model(tag: int) -> bool:
+    """False for file meta information and group lengths (PS3.18 F.2.2)."""
+    return tag >> 16 != 2 and tag & 0xFFFF != 0  # noqa: PLR2004
+
+
+def _unpack(letter: str, raw: bytes) -> list[Any] | None:
+    try:
+        return [number for (number,) in iter_unpack("<" + letter, raw)]
+    except struct_error:
+        return None
+
+
+def _binary(vr: str, tag: int, value: bytes) -> dict[str, Any]:
+    if tag == _PIXEL_DATA and value.endswith(_DELIMITER):
+        value = value[: -len(_DELIMITER)]  # it ends the value, and is no part of it
+    return {"vr": vr, "InlineBinary": base64.b64encode(value).decode("ascii")}
+
+
+def _values(vr: str, value: float | str) -> list[Any]:
+    """The ``Value`` of what is decoded (PS3.18 F.2.3 to F.2.5); empty values are None."""
+    if not isinstance(value, str):
+        return [_number(value)]
+    if vr in _SINGLE_VALUED:
+        return [value]
+    parts = [part.rstrip(" \0") for part in value.split("\\")]
+    if vr == "PN":
+        return [_person_name(part) for part in parts]
+    if vr in {"IS", "DS"}:
+        return [_numeric(vr, part.strip()) for part in parts]
+    if vr in {"AE", "UI"}:
+        parts = [part.strip() for part in parts]
+    return [part or None for part in parts]
+
+
+def _person_name(name: str) -> dict[str, str] | None:
+    groups = zip(_NAME_GROUPS, name.split("="), strict=False)
+    return {part: group for part, group in groups if group} or None
+
+
+def _numeric(vr: str, number: str) -> float | str | None:
+    """A JSON number if it is the very number that the text says, else the text."""
+    if vr == "IS" and _INTEGER.fullmatch(number):
+        return _number(int(number))
+    if _DECIMAL.fullmatch(number):
+        decoded = float(number)
+        if math.isfinite(decoded) and Decimal(number) == Decimal(repr(decoded)):
+            return decoded
+    return number or None
+
+
+def _number(number: float) -> int | float | str:
+    """A number that JSON can hold, else a string that `float` or `int` reads."""
+    if isinstance(number, float):
+        if math.isfinite(number):
+            return number
+        return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    return number if -_MAX_SAFE <= number <= _MAX_SAFE else str(number)
