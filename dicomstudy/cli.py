@@ -12,12 +12,11 @@ import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import Self, TextIO
 
 import click
 
-if TYPE_CHECKING:
-    from dicomstudy.errors import DicomStudyError, Problem
+from dicomstudy.errors import DicomStudyError, Problem
 
 __all__ = ["main"]
 
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _close_quietly()
-    except Exception as error:  # what is none of ours goes on as it is
+    except (DicomStudyError, OSError) as error:
         return _failed(error)
     return int(status or 0)
 
@@ -71,13 +70,10 @@ def _close_quietly() -> int:
     return INCOMPLETE
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: DicomStudyError | OSError) -> int:
     """Show an error in one line, and return the exit status for it."""
-    from dicomstudy.errors import DicomStudyError  # noqa: PLC0415 (see `_commands`)
-    from dicomstudy.show import escape  # noqa: PLC0415
+    from dicomstudy.show import escape  # noqa: PLC0415 (see below)
 
-    if not isinstance(error, DicomStudyError | OSError):
-        raise error
     click.echo(f"error: {escape(str(error))}", err=True)
     wrong = isinstance(error, DicomStudyError) and error.code in _USAGE_CODES
     return USAGE if wrong else INCOMPLETE
@@ -85,16 +81,15 @@ def _failed(error: Exception) -> int:
 
 # Imports stand inside the commands, so that --help is there at once.
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
 )
 @click.version_option(package_name="dicomstudy", message="%(prog)s %(version)s")
 def _commands() -> None:
-    """Keep DICOM archives as one Amazon Ion document per study, and get every file back bit for
-    bit.
+    """One Amazon Ion document per DICOM study, and every file back bit for bit.
 
     Exit status: 0 if all went in or came out, 1 if something did not, 2 for wrong usage.
-    """  # noqa: D205 (one sentence, longer than a line)
+    """
 
 
 _ARCHIVE = click.argument("archive", type=click.Path(path_type=Path))
@@ -154,10 +149,11 @@ def convert(
     jobs: int,
     report_path: Path | None,
 ) -> int:
-    """Take P10 files into ARCHIVE, which is made if it is not there.
+    """Take P10 files into an archive.
 
-    A SOURCE is a P10 file, a zip or tar file of them, an instance record (.ion), or a folder of
-    all these. Running again adds what is new. What belongs to no study is kept in quarantine.
+    ARCHIVE is a folder, made if it is not there. A SOURCE is a P10 file, a zip or tar file of
+    them, an instance record (.ion), or a folder of all these. Running again adds what is new.
+    What belongs to no study is kept in quarantine.
     """
     import dicomstudy  # noqa: PLC0415
 
@@ -198,10 +194,10 @@ def restore(
     instance: str | None,
     folders: Sequence[str],
 ) -> int:
-    """Write the original P10 files to DEST, each proved by its SHA-256.
+    """Write the original P10 files.
 
-    They are named DEST/<study>/<series>/<instance>.dcm. What is in quarantine goes to
-    DEST/quarantine, unless only a study, series or instance is asked for.
+    Each is proved by its SHA-256. They are named DEST/<study>/<series>/<instance>.dcm. What is
+    in quarantine goes to DEST/quarantine, unless only a study, series or instance is asked for.
     """
     import dicomstudy  # noqa: PLC0415
 
@@ -228,7 +224,11 @@ def restore(
 @_ARCHIVE
 @_FOLDERS
 def verify(archive: Path, *, folders: Sequence[str]) -> int:
-    """Prove every digest in ARCHIVE and every file that it gives, without writing any."""
+    """Prove every digest and every file, and write none.
+
+    That is the digests of all groups and large values in ARCHIVE, and of each P10 file that
+    restore would write.
+    """
     import dicomstudy  # noqa: PLC0415
 
     with _Progress() as progress:
@@ -258,7 +258,10 @@ def verify(archive: Path, *, folders: Sequence[str]) -> int:
 )
 @_FOLDERS
 def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -> None:
-    """Show what is in ARCHIVE, or in the study, series or instance that has UID."""
+    """Show an archive, study, series or instance.
+
+    UID is that of a study, series or instance in ARCHIVE.
+    """
     from dicomstudy.archive import open_archive  # noqa: PLC0415
     from dicomstudy.show import render  # noqa: PLC0415
 
@@ -272,10 +275,10 @@ def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -
 @click.option("--text", is_flag=True, help="Write text Ion instead of binary.")
 @_MAX_INLINE
 def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline: int) -> int:
-    """Write one instance record (.ion), as dicom2ion does, for each P10 file to DEST.
+    """Write one instance record (.ion) per P10 file.
 
-    A record has the metadata, and refers to its P10 file for large values. Each lies where its
-    file lies below SOURCE.
+    Records are as dicom2ion makes them: they have the metadata, and refer to the P10 file for
+    large values. Each gets the place below DEST that its file has below SOURCE.
     """
     import dicomstudy  # noqa: PLC0415
 
@@ -304,7 +307,7 @@ class _Progress:
         self._step = ""
         self._line = ""
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -115,9 +115,11 @@ class Timestamp(core.Timestamp):  # type: ignore[misc]
         )
 
 
-Value: TypeAlias = (
-    bool | int | float | Decimal | datetime | str | bytes | list[Any] | dict[str, Any] | None
-)
+Value: TypeAlias = Any
+"""What Ion holds here: None, bool, int, float, Decimal, datetime, str, Symbol, bytes, list, dict.
+
+The type checker sees Any: a document of this recursive type would need a cast at each step.
+"""
 
 
 def dumps(value: Value, *, text: bool = False) -> bytes:
@@ -175,7 +177,8 @@ def load_all(data: bytes) -> list[Value]:
     values = _decode(data)
     if not _adopt(values):
         values = _decode(_cut_fractions(data))
-        _adopt(values)
+        if not _adopt(values):
+            raise _refused("a timestamp with an unusual fraction of a second")
     return values
 
 
@@ -353,7 +356,7 @@ def _check_text(data: bytes) -> None:
         raise IonError("ion/malformed", "a symbol number that no table has")
 
 
-def _without_repeats(value: Any, depth: int) -> Any:
+def _without_repeats(value: Value, depth: int) -> Value:
     """The value with dicts for the library's multimaps, if no field name occurs twice."""
     kind = type(value)
     if depth > MAX_DEPTH and kind in {list, simpleion.IonPyDict}:
@@ -369,7 +372,7 @@ def _without_repeats(value: Any, depth: int) -> Any:
     return value
 
 
-def _foreign(value: Any) -> str:
+def _foreign(value: Value) -> str:
     annotations = getattr(value, "ion_annotations", ())
     if annotations:
         return f"an annotation ({annotations[0].text}::)"
@@ -393,7 +396,7 @@ def _adopt_timestamps(containers: list[Any]) -> bool:
     return True
 
 
-def _timestamp(*parts: Any) -> Timestamp:
+def _timestamp(*parts: Value) -> Timestamp:
     *moment, precision, fraction = parts
     return Timestamp(
         *moment, precision=core.TimestampPrecision(precision), fractional_precision=fraction
@@ -675,7 +678,7 @@ def _symbol_text(name: str) -> str:
     return "'" + encode_basestring(name)[1:-1].replace("'", "\\'") + "'"
 
 
-def _scalar_text(value: Any) -> str:
+def _scalar_text(value: Value) -> str:  # noqa: PLR0911
     kind = type(value)
     if kind is str:
         return encode_basestring(value)  # JSON's escapes are Ion's
@@ -712,7 +715,7 @@ def _moment_text(value: datetime) -> str:
         raise _translated(error, "ion/unsupported-value", "not written as Ion") from error
 
 
-def _write_text(value: Any, newline: str, out: list[str]) -> None:
+def _write_text(value: Value, newline: str, out: list[str]) -> None:
     """Append the text of a value; `newline` is a line break and the current indentation."""
     kind = type(value)
     if kind not in _CONTAINERS:
@@ -755,11 +758,11 @@ class _Hasher:
     def digest(self, value: Value) -> bytes:
         return self._digest(self._serialize(value))
 
-    def _digest_of_field(self, name: str, value: Any, kind: type) -> bytes:  # noqa: ARG002
+    def _digest_of_field(self, name: str, value: Value, kind: type) -> bytes:  # noqa: ARG002
         # The kind is there for the memo: False and 0 are equal, and so are "a" and Symbol("a").
         return self._digest(_serialized_name(name) + self._serialize(value))
 
-    def _serialize(self, value: Any) -> bytes:
+    def _serialize(self, value: Value) -> bytes:
         kind = type(value)
         if kind is dict:
             digests = []
@@ -781,7 +784,7 @@ class _Hasher:
         return _serialized_scalar(value)
 
 
-def _serialized_scalar(value: Any) -> bytes:
+def _serialized_scalar(value: Value) -> bytes:  # noqa: PLR0911
     kind = type(value)
     if kind is str:
         return b"\x0b\x80" + _escape(value.encode()) + b"\x0e"

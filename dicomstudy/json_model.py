@@ -47,8 +47,9 @@ _ANY_TAG = 0x00080005
 _VRS_KEY = "_vrs"
 
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+#: More than any value of VR IS has (PS3.5 section 6.2).
+_MAX_DIGITS = 20
 #: Integers beyond this are not exact in every reader of JSON.
 _MAX_SAFE = 1 << 53
 _PIXEL_DATA = 0x7FE00010
@@ -385,11 +386,12 @@ def _person_name(name: str) -> dict[str, str] | None:
 
 def _numeric(vr: str, number: str) -> float | str | None:
     """A JSON number if it is the very number that the text says, else the text."""
-    if vr == "IS" and _INTEGER.fullmatch(number):
-        return _number(int(number))
     if _DECIMAL.fullmatch(number):
-        decoded = float(number)
-        if math.isfinite(decoded) and Decimal(number) == Decimal(repr(decoded)):
+        exact = Decimal(number)
+        if vr == "IS" and exact.adjusted() < _MAX_DIGITS and exact % 1 == 0:
+            return _number(int(exact))
+        decoded = float(exact)
+        if math.isfinite(decoded) and exact == Decimal(repr(decoded)):
             return decoded
     return number or None
 

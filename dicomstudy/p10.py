@@ -735,6 +735,21 @@ def encode_element(
     return layout.explicit.pack(group, number, encoded_vr, length) + value
 
 
+class Header(NamedTuple):
+    """The header of all elements of one tag and VR: `start`, then the length as `length` packs it."""
+
+    start: bytes
+    length: Struct
+
+
+def header(tag: int, vr: str, *, big: bool) -> Header:
+    """The header that `encode_element` writes, without the length."""
+    encoded = encode_element(tag, vr, b"", big=big)
+    if vr and vr not in LONG_VRS:
+        return Header(encoded[:-2], Struct(">H" if big else "<H"))
+    return Header(encoded[:-4], (_BIG if big else _LITTLE).length)
+
+
 def encode_items(items: Iterable[tuple[bytes, bool]], *, undefined: bool, big: bool) -> bytes:
     """The value of a sequence: each item's encoded elements, and whether its length is undefined.
 

@@ -763,12 +763,16 @@ class Plan:
     """An `encoding` made ready for writing: which attributes follow one another, and how.
 
     `keys` are the keys of all elements in their order, "" for a group length; `tokens` has
-    the layout of each, and whether it belongs to the file meta information.
+    the layout of each, and whether it belongs to the file meta information; `headers` the
+    header and the rule of those that have a single value of defined length.
     """
 
-    __slots__ = ("big", "data_set", "group_lengths", "keys", "places", "preamble", "tokens")
+    __slots__ = (
+        *("big", "data_set", "group_lengths", "headers", "keys", "places", "preamble", "tokens"),
+    )
 
-    def __init__(self, encoding: Mapping[str, Any], definitions: Definitions) -> None:
+    def __init__(self, encoding: Mapping[str, Any], kinds: Kinds) -> None:
+        definitions = kinds.definitions
         try:
             meta = layout.parse(encoding["meta"])
             data_set = layout.parse(encoding["dataSet"])
@@ -779,6 +783,7 @@ class Plan:
         self.keys: list[str] = []
         self.tokens: dict[str, tuple[Token, bool]] = {}
         self.places: dict[str, int] = {}
+        self.headers: dict[str, tuple[p10.Header, values.Rule]] = {}
         self.group_lengths: list[_GroupLength] = []
         self.data_set = len(meta)
         for tokens, is_meta in ((meta, True), (data_set, False)):
@@ -796,6 +801,11 @@ class Plan:
                 else:
                     self.places[key] = len(self.keys)
                     self.tokens[key] = token, is_meta
+                    if token[2:] == _PLAIN:
+                        self.headers[key] = (
+                            p10.header(token.tag, token.vr, big=self.big and not is_meta),
+                            kinds.rule(token.tag, token.vr),
+                        )
                 self.keys.append(key)
         self.group_lengths.reverse()
 
@@ -815,6 +825,9 @@ class Encoded(NamedTuple):
 _ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
 _META_CONTEXT = Context(text.character_set(()), False)
 _ZEROS = bytes(128)
+#: The fields of a `Token` after tag and VR, if there is nothing unusual about it.
+_PLAIN = Token(0, "")[2:]
+_SHORT = 1 << 16
 #: Holds the place of a group length, which is as long as this.
 _NO_LENGTH = bytes(12)
 
@@ -839,7 +852,7 @@ class Encoder:
             raise RecordError("record/encoding", "the encoding is incomplete") from error
 
     def _make_plan(self, *fields: Any) -> Plan:
-        return Plan(dict(zip(_ENCODING_FIELDS, fields, strict=True)), self.definitions)
+        return Plan(dict(zip(_ENCODING_FIELDS, fields, strict=True)), self._kinds)
 
     def write(
         self, attributes: Mapping[str, Any], encoding: Mapping[str, Any], resolve: Resolve
@@ -881,6 +894,13 @@ class Encoder:
             if found is None:
                 continue
             token, is_meta = found
+            if key in plan.headers and type(value) is not dict and not raw:
+                # as `encode_element` would, the work of which is already done
+                header, rule = plan.headers[key]
+                content = values.encode(value, rule, _META_CONTEXT if is_meta else context)
+                if content is not None and len(content) < _SHORT:
+                    encoded.pieces[key] = header.start + header.length.pack(len(content)) + content
+                    continue
             here = _META_CONTEXT if is_meta else context
             if is_reference(value) and not self._is_turned(token, here):
                 encoded.pieces[key] = self.header(token, value["length"], here)

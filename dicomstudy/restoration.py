@@ -6,9 +6,12 @@ import hashlib
 import os
 import re
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from dicomstudy.archive import Archive, Quarantined, name_of, open_archive
@@ -20,6 +23,8 @@ from dicomstudy.study import Instance, Study
 __all__ = ["Restored", "Verified", "restore", "verify"]
 
 Progress = Callable[[str, int, int | None], None]
+#: Files up to this size are made in memory.
+_MAX_WHOLE = 16 << 20
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -71,13 +76,11 @@ def restore(
     target.mkdir(parents=True, exist_ok=True)
     restored = Restored()
     everything = study is series is instance is None
-    for found, key in _chosen(opened, study, series, instance, restored):
-        try:
-            _restore_one(found[key], target, restored)
-        except DicomStudyError as error:
-            restored.problems.append(error.problem(key))
-        if progress is not None:
-            progress("files", restored.files, None)
+    with _Files(target, restored) as files:
+        for found in _chosen(opened, study, series, instance, restored):
+            files.add(found)
+            if progress is not None:
+                progress("files", restored.files, None)
     if everything:
         for kept in opened.quarantined():
             try:
@@ -95,7 +98,7 @@ def _chosen(
     series: str | None,
     instance: str | None,
     restored: Restored,
-) -> Iterator[tuple[Study, str]]:
+) -> Iterator[Instance]:
     for uid in archive if study is None else [study]:
         if study is not None and study not in archive:
             return
@@ -107,25 +110,96 @@ def _chosen(
                     if series is not None and candidate.series != series:
                         continue
                     if instance is None or key.split("#")[0] == instance:
-                        yield opened, key
+                        yield candidate
         except DicomStudyError as error:
             restored.problems.append(error.problem(uid))
 
 
-def _restore_one(instance: Instance, target: Path, restored: Restored) -> None:
-    uid, _, content = instance.uid.partition("#")
-    name = name_of(uid) + (f"-{content}" if content else "") + ".dcm"
-    folder = target / name_of(instance.study.uid) / name_of(instance.series)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / (name + ".part")
+class _Pending(NamedTuple):
+    """A file that is written and not yet proved."""
+
+    instance: Instance
+    part: str
+    path: str
+    size: int
+    sha256: Future[str]
+
+
+class _Files:
+    """Writes instances; each gets its name once it is proved.
+
+    Another thread takes the SHA-256 of a file while the next one is made.
+    """
+
+    def __init__(self, target: Path, restored: Restored) -> None:
+        self._target = target
+        self._restored = restored
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: deque[_Pending] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        while self._pending:
+            if kind is None:
+                self._finish(self._pending.popleft())
+            else:
+                Path(self._pending.popleft().part).unlink(missing_ok=True)
+        self._thread.shutdown()
+
+    def add(self, instance: Instance) -> None:
+        """Write the file of an instance; a problem if that cannot be done."""
+        uid, _, content = instance.uid.partition("#")
+        name = name_of(uid) + (f"-{content}" if content else "") + ".dcm"
+        folder = f"{self._target}/{name_of(instance.study.uid)}/{name_of(instance.series)}"
+        part, path = f"{folder}/{name}.part", f"{folder}/{name}"
+        try:
+            if (instance.source.size or 0) > _MAX_WHOLE:
+                with _create(folder, part) as file:
+                    size = instance.write_p10(file)
+                self._done(part, path, size)
+            else:
+                data = b"".join(instance.pieces())
+                sha256 = self._thread.submit(_sha256, data)
+                with _create(folder, part) as file:
+                    file.write(data)
+                self._pending.append(_Pending(instance, part, path, len(data), sha256))
+        except DicomStudyError as error:
+            self._restored.problems.append(error.problem(instance.uid))
+            Path(part).unlink(missing_ok=True)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+        if len(self._pending) > 1:
+            self._finish(self._pending.popleft())
+
+    def _finish(self, pending: _Pending) -> None:
+        try:
+            pending.instance.prove(pending.sha256.result())
+        except DicomStudyError as error:
+            self._restored.problems.append(error.problem(pending.instance.uid))
+            Path(pending.part).unlink(missing_ok=True)
+            return
+        self._done(pending.part, pending.path, pending.size)
+
+    def _done(self, part: str, path: str, size: int) -> None:
+        Path(part).replace(path)
+        self._restored.files += 1
+        self._restored.bytes_out += size
+
+
+def _create(folder: str, path: str) -> BinaryIO:
+    """A new file, and its folder if need be."""
     try:
-        with part.open("wb", buffering=0) as file:
-            restored.bytes_out += instance.write_p10(file)
-        part.replace(folder / name)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    restored.files += 1
+        return open(path, "wb")  # noqa: PTH123, SIM115 (a Path costs more than the file)
+    except FileNotFoundError:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return open(path, "wb")  # noqa: PTH123, SIM115
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _restore_quarantined(kept: Quarantined, target: Path, restored: Restored) -> None:
@@ -205,7 +279,10 @@ def _verify_study(study: Study, verified: Verified, progress: Progress | None) -
         verified.instances += 1
         try:
             if instance.encoding is not None:
-                instance.write_p10(None)
+                digest = hashlib.sha256()
+                for piece in instance.pieces():
+                    digest.update(piece)
+                instance.prove(digest.hexdigest())
         except DicomStudyError as error:
             verified.problems.append(error.problem(key))
         if progress is not None:

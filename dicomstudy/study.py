@@ -7,7 +7,7 @@ bytes in the bulk file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Instance", "Study"]
 
 _MEMO_SIZE = 512
+#: Pieces below so many bytes are put together.
+_SMALL = 1 << 15
 
 
 class Study(Mapping[str, "Instance"]):
@@ -306,25 +308,34 @@ class Instance:
         self.write_p10(buffer)
         return buffer.getvalue()
 
-    def write_p10(self, file: BinaryIO | None) -> int:
-        """Write the original file, and return its size. As `to_p10`, with bounded memory.
-
-        `file` may be None: then it is only proved.
-        """
+    def write_p10(self, file: BinaryIO) -> int:
+        """Write the original file, and return its size. As `to_p10`, with bounded memory."""
         digest = hashlib.sha256()
         size = 0
-        for piece in self._pieces():
+        for piece in self.pieces():
             digest.update(piece)
             size += len(piece)
-            if file is not None:
-                file.write(piece)
+            file.write(piece)
+        self.prove(digest.hexdigest())
+        return size
+
+    def prove(self, sha256: str) -> None:
+        """Compare the SHA-256 of what `pieces` gave with that of the original file.
+
+        Raises:
+            StudyError: they differ (``study/sha256``).
+        """
         expected = self.source.sha256
-        if expected is not None and digest.hexdigest() != expected:
+        if expected is not None and sha256 != expected:
             raise StudyError(
-                "study/sha256", f"the file rebuilt for {self.uid} is not the original",
+                "study/sha256",
+                f"the file rebuilt for {self.uid} is not the original",
                 source=str(self.study.path),
             )
-        return size
+
+    def pieces(self) -> Iterator[bytes | bytearray | memoryview]:
+        """The original file in pieces, not proved yet. Errors as in `to_p10`."""
+        return _joined(self._pieces())
 
     def _pieces(self) -> Iterator[bytes | bytearray | memoryview]:
         for segment in self._segments():
@@ -476,6 +487,25 @@ class _Opened:
 
     def __exit__(self, *_: object) -> None:
         self._window.close()
+
+
+def _joined(
+    pieces: Iterable[bytes | bytearray | memoryview],
+) -> Iterator[bytes | bytearray | memoryview]:
+    """The same bytes in fewer pieces: small ones are put together."""
+    small = bytearray()
+    for piece in pieces:
+        if len(piece) < _SMALL:
+            small += piece
+            if len(small) < _SMALL:
+                continue
+            piece, small = small, bytearray()
+        elif small:
+            yield small
+            small = bytearray()
+        yield piece
+    if small:
+        yield small
 
 
 def _by_digest(frame: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -101,9 +101,9 @@ _BYTE_RUNS = re.compile(rb"([\x21-\x7e]+)|([\x80-\xff]+|[\x00-\x20\x7f]+)")
 _TEXT_RUNS = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CharacterSet:
-    """What the values of (0008,0005) mean; made by `character_set`.
+    """What the values of (0008,0005) mean; made by `character_set`, compared by identity.
 
     Attributes:
         terms: the defined terms as the standard writes them, value 1 first. Never empty: the

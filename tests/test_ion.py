@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from io import BytesIO
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from dicomstudy import ion
 from dicomstudy.errors import IonError
-from dicomstudy.ion import Symbol, dumps, ion_hash, ion_hash_hex, load_all, loads
+from dicomstudy.ion import Symbol, Value, dumps, ion_hash, ion_hash_hex, load_all, loads
 
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors" / "ion-hash"
 MARK = b"\xe0\x01\x00\xea"
@@ -34,11 +35,11 @@ decimals = st.builds(
     st.lists(st.integers(0, 9), min_size=1, max_size=34),
     st.integers(-6000, 6000),
 )
+zones = st.builds(lambda minutes: timezone(timedelta(minutes=minutes)), st.integers(-1439, 1439))
 moments = st.datetimes(
-    datetime(2, 1, 1),
-    datetime(9998, 1, 1),
-    timezones=st.none()
-    | st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+    datetime(2, 1, 1),  # noqa: DTZ001
+    datetime(9998, 1, 1),  # noqa: DTZ001
+    timezones=st.one_of(st.none(), zones),
 )
 scalars = (
     st.none()
@@ -77,7 +78,7 @@ def typed(value: object) -> object:
     return type(value), repr(value)
 
 
-def nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
+def nested(depth: int, wrap: Callable[[Any], Any]) -> Value:
     value: Any = None
     for _ in range(depth):
         value = wrap(value)
@@ -89,12 +90,12 @@ def nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
 
 @pytest.mark.parametrize("text", [False, True])
 @given(value=values)
-def test_loads_gives_back_what_dumps_wrote(text: bool, value: Any) -> None:
+def test_loads_gives_back_what_dumps_wrote(*, text: bool, value: Value) -> None:
     assert typed(loads(dumps(value, text=text))) == typed(value)
 
 
 @given(value=values)
-def test_the_hash_does_not_depend_on_the_encoding(value: Any) -> None:
+def test_the_hash_does_not_depend_on_the_encoding(value: Value) -> None:
     digest = ion_hash(value)
     assert len(digest) == 32
     assert ion_hash(loads(dumps(value))) == digest
@@ -103,8 +104,8 @@ def test_the_hash_does_not_depend_on_the_encoding(value: Any) -> None:
 
 @given(struct=structs)
 def test_fields_keep_their_order(struct: dict[str, Any]) -> None:
-    assert list(loads(dumps(struct))) == list(struct)  # type: ignore[arg-type]
-    assert list(loads(dumps(struct, text=True))) == list(struct)  # type: ignore[arg-type]
+    assert list(loads(dumps(struct))) == list(struct)
+    assert list(loads(dumps(struct, text=True))) == list(struct)
 
 
 @given(documents=st.lists(structs, max_size=4))
@@ -115,10 +116,10 @@ def test_joined_results_are_a_stream(documents: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("text", [False, True])
 @given(texts=st.lists(texts))
-def test_symbols_come_back_as_text(text: bool, texts: list[str]) -> None:
+def test_symbols_come_back_as_text(*, text: bool, texts: list[str]) -> None:
     loaded = loads(dumps(list(map(Symbol, texts)), text=text))
     assert loaded == texts
-    assert all(type(item) is str for item in loaded)  # type: ignore[union-attr]
+    assert all(type(item) is str for item in loaded)
 
 
 def test_a_repeated_symbol_is_written_once() -> None:
@@ -130,8 +131,7 @@ def test_a_repeated_symbol_is_written_once() -> None:
 
 def test_nan_comes_back() -> None:
     for text in (False, True):
-        (value,) = loads(dumps([float("nan")], text=text))  # type: ignore[misc, union-attr]
-        assert value != value
+        assert isnan(loads(dumps(float("nan"), text=text)))
 
 
 # Text.
@@ -228,7 +228,8 @@ def test_timestamps_keep_their_precision(source: str) -> None:
     value: Any = loads(source.encode())
     assert type(value) is ion.Timestamp
     assert dumps(value, text=True).decode().strip() == source
-    for copied in (pickle.loads(pickle.dumps(value)), copy.deepcopy(value), loads(dumps(value))):
+    unpickled = pickle.loads(pickle.dumps(value))  # noqa: S301
+    for copied in (unpickled, copy.deepcopy(value), loads(dumps(value))):
         assert copied == value
         assert ion_hash(copied) == ion_hash(value)
         assert dumps(copied, text=True).decode().strip() == source
@@ -243,18 +244,16 @@ def test_a_timestamp_equals_the_datetime_of_the_moment() -> None:
 @pytest.mark.parametrize("digits", [7, 9, 10, 15, 20])
 def test_seconds_finer_than_a_datetime_are_cut(digits: int) -> None:
     fraction = "826999999999998000000000"[:digits]
-    source = f'["14:33:30.826999999999998", {{a: 2021-02-12T14:33:30.{fraction}Z}}]'.encode()
-    expected = [
-        "14:33:30.826999999999998",
-        {"a": datetime(2021, 2, 12, 14, 33, 30, 826999, tzinfo=UTC)},
-    ]
+    quoted = "14:33:30.826999999999998"
+    source = f'["{quoted}", {{a: 2021-02-12T14:33:30.{fraction}Z}}]'.encode()
+    moment = datetime(2021, 2, 12, 14, 33, 30, 826999, tzinfo=UTC)
+    assert loads(source) == [quoted, {"a": moment}]
     coefficient = int(fraction).to_bytes(9, "big").lstrip(b"\0")
-    moment = bytes.fromhex("800fe5828c8ea19e") + bytes([0xC0 | digits]) + coefficient
-    moment = b"\x6e" + varuint(len(moment)) + moment
-    binary = MARK + b"\xbe" + varuint(len(moment) + 2) + b"\x21\x01" + moment
-    assert loads(source) == expected
-    assert loads(binary) == [1, expected[1]["a"]]  # type: ignore[index]
-    assert ion_hash(loads(binary)) == ion_hash([1, loads(source)[1]["a"]])  # type: ignore[call-overload, index]
+    encoded = bytes.fromhex("800fe5828c8ea19e") + bytes([0xC0 | digits]) + coefficient
+    encoded = b"\x6e" + varuint(len(encoded)) + encoded
+    binary = MARK + b"\xbe" + varuint(len(encoded) + 2) + b"\x21\x01" + encoded
+    assert loads(binary) == [1, moment]
+    assert ion_hash(loads(binary)[1]) == ion_hash(loads(source)[1]["a"])
 
 
 # What is refused.
@@ -289,7 +288,7 @@ class Text(str):
     ],
     ids=repr,
 )
-def test_values_that_ion_does_not_hold(value: Any) -> None:
+def test_values_that_ion_does_not_hold(value: Value) -> None:
     for whole in (value, [1, value, 2], {"a": {"b": value}}):
         assert error_code(partial(dumps, whole)) == "ion/unsupported-value"
         assert error_code(partial(dumps, whole, text=True)) == "ion/unsupported-value"
@@ -301,7 +300,7 @@ def test_values_that_ion_does_not_hold(value: Any) -> None:
     [2**128, -(2**128), 10**5000, Decimal("1" * 35)],
     ids=["129 bits", "-129 bits", "5001 digits", "35 decimal digits"],
 )
-def test_numbers_beyond_what_the_library_keeps(value: Any) -> None:
+def test_numbers_beyond_what_the_library_keeps(value: Value) -> None:
     assert error_code(lambda: dumps(value)) == "ion/unsupported-value"
     assert error_code(lambda: dumps([value], text=True)) == "ion/unsupported-value"
 
@@ -321,7 +320,7 @@ def test_depth_is_limited_alike_for_writing_and_reading(wrap: Callable[[Any], An
         deeper = nested(depth, wrap)
         assert error_code(partial(dumps, deeper)) == "ion/too-deep"
         assert error_code(partial(dumps, deeper, text=True)) == "ion/too-deep"
-    assert error_code(partial(ion_hash, deeper)) == "ion/too-deep"
+        assert depth < 1000 or error_code(partial(ion_hash, deeper)) == "ion/too-deep"
 
 
 def binary_nest(kind: int, depth: int) -> bytes:
@@ -375,7 +374,7 @@ def test_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(value=values)
-def test_the_size_that_is_checked_is_an_upper_bound(value: Any) -> None:
+def test_the_size_that_is_checked_is_an_upper_bound(value: Value) -> None:
     size = len(dumps(value))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ion, "MAX_BYTES", size - len(MARK) - 20)  # 20: the table's own frame
@@ -410,8 +409,8 @@ RICH: dict[str, Any] = {
 
 @pytest.mark.parametrize("text", [False, True])
 @given(seed=st.integers(0, 2**32))
-def test_damaged_bytes_are_refused_or_read_consistently(text: bool, seed: int) -> None:
-    damage = random.Random(seed)
+def test_damaged_bytes_are_refused_or_read_consistently(*, text: bool, seed: int) -> None:
+    damage = random.Random(seed)  # noqa: S311
     data = bytearray(dumps(RICH, text=text))
     for _ in range(damage.randint(1, 4)):
         at = damage.randrange(len(data))
@@ -441,26 +440,39 @@ def test_the_published_hash_of_the_empty_struct() -> None:
 @given(struct=structs, seed=st.integers())
 def test_the_hash_does_not_depend_on_the_order_of_fields(struct: dict[str, Any], seed: int) -> None:
     fields = list(struct.items())
-    random.Random(seed).shuffle(fields)
+    random.Random(seed).shuffle(fields)  # noqa: S311
     assert ion_hash(dict(fields)) == ion_hash(struct)
 
 
 @given(first=values, second=values)
-def test_different_values_have_different_hashes(first: Any, second: Any) -> None:
+def test_different_values_have_different_hashes(first: Value, second: Value) -> None:
     assert (ion_hash(first) == ion_hash(second)) == (typed(first) == typed(second))
 
 
 def test_equal_in_python_is_not_equal_in_ion() -> None:
-    alike = [1, True, 1.0, Decimal(1), Decimal("1.0"), "1", b"1", Symbol("1"), None, "", [], {}]
-    for values_ in (alike, [{"a": value} for value in alike], [[value] for value in alike]):
+    alike: list[Value] = [
+        1,
+        True,
+        1.0,
+        Decimal(1),
+        Decimal("1.0"),
+        "1",
+        b"1",
+        Symbol("1"),
+        None,
+        "",
+        [],
+        {},
+    ]
+    for wrapped in (alike, [{"a": value} for value in alike], [[value] for value in alike]):
         for _ in range(2):  # the second time from the memo
-            assert len({ion_hash(value) for value in values_}) == len(alike)
+            assert len(set(map(ion_hash, wrapped))) == len(alike)
     assert ion_hash({"a": None}) != ion_hash({})
     assert ion_hash({"a": 0.0}) != ion_hash({"a": -0.0})
 
 
 @given(value=values)
-def test_the_memo_changes_no_hash(value: Any) -> None:
+def test_the_memo_changes_no_hash(value: Value) -> None:
     struct = {"a": value, "b": value, "c": [{"a": value}]}
     fresh = ion._Hasher(ion._sha256)
     assert fresh.digest(struct) == ion_hash(struct) == ion_hash(struct)
@@ -514,39 +526,45 @@ def test_bad_vectors() -> None:
 # The official vectors of Ion Hash, and documents by other authors.
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A value of the official vectors that plain values cannot hold."""
 
 
-def plain(value: Any) -> Any:
-    if getattr(value, "ion_annotations", ()):
-        raise Unsupported("annotation")
+def unsupported(value: Value) -> str | None:  # noqa: PLR0911
     kind = value.ion_type
+    if value.ion_annotations:
+        return "annotation"
     if isinstance(value, simpleion.IonPyNull):
-        if kind is not core.IonType.NULL:
-            raise Unsupported("typed null")
-        return None
+        return None if kind is core.IonType.NULL else "typed null"
     if kind in (core.IonType.CLOB, core.IonType.SEXP):
-        raise Unsupported(kind.name.lower())
-    if kind is core.IonType.SYMBOL:
-        if value.text is None:
-            raise Unsupported("symbol without text")
-        return Symbol(value.text)
+        return str(kind.name.lower())
+    if kind is core.IonType.SYMBOL and value.text is None:
+        return "symbol without text"
+    if kind is core.IonType.STRUCT and None in value:
+        return "field name without text"
+    if kind is core.IonType.STRUCT and len(value.items()) != len(set(value)):
+        return "repeated field"
+    if kind is core.IonType.TIMESTAMP and value.fractional_seconds.as_tuple().exponent < -6:
+        return "nanoseconds"
+    return None
+
+
+def plain(value: Value) -> Value:
+    """The library's wrapped value, as Ion reads it, without the wrapping."""
+    reason = unsupported(value)
+    if reason:
+        raise UnsupportedError(reason)
+    kind = value.ion_type
     if kind is core.IonType.LIST:
         return [plain(item) for item in value]
     if kind is core.IonType.STRUCT:
-        fields = value.items()
-        struct = {name: plain(item) for name, item in fields}
-        if None in struct:
-            raise Unsupported("symbol without text")
-        if len(struct) != len(fields):
-            raise Unsupported("repeated field")
-        return struct
+        return {name: plain(item) for name, item in value.items()}
+    if kind is core.IonType.SYMBOL:
+        return Symbol(value.text)
     if kind is core.IonType.TIMESTAMP:
-        if value.fractional_seconds.as_tuple().exponent < -6:
-            raise Unsupported("nanoseconds")
         return loads(simpleion.dumps(value))
-    bare = {
+    bare: dict[object, Callable[[Value], Value]] = {
+        core.IonType.NULL: lambda _: None,
         core.IonType.BOOL: bool,
         core.IonType.INT: int,
         core.IonType.FLOAT: float,
@@ -557,7 +575,7 @@ def plain(value: Any) -> Any:
     return bare[kind](value)
 
 
-def octets(sexp: Any) -> bytes:
+def octets(sexp: Value) -> bytes:
     return bytes(map(int, sexp))
 
 
@@ -575,7 +593,7 @@ def test_official_vectors(shared: Path) -> None:
         value = test["ion"] if "ion" in test else simpleion.loads(MARK + octets(test["10n"]))
         try:
             native = plain(value)
-        except Unsupported as reason:
+        except UnsupportedError as reason:
             skipped[str(reason)] += 1
             continue
         for name, expectations in test["expect"].items():
@@ -590,7 +608,8 @@ def test_official_vectors(shared: Path) -> None:
         "typed null": 12,
         "sexp": 9,
         "clob": 7,
-        "symbol without text": 2,
+        "symbol without text": 1,
+        "field name without text": 1,
         "nanoseconds": 1,
         "repeated field": 1,
     }

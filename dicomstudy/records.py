@@ -1,0 +1,241 @@
+"""P10 files → instance records as dicom2ion writes them, one Ion file for each (spec/record.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from dicomstudy import definitions as definitions_
+from dicomstudy import instance_record, ion
+from dicomstudy.archive import write_atomically
+from dicomstudy.conversion import Progress
+from dicomstudy.elements import Buffer, Span, chunks
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.grouping import Source, uids_of
+from dicomstudy.p10 import PREFIX, Reader
+from dicomstudy.record import Decoder
+from dicomstudy.sources import MAX_WHOLE, Found, Window, find, is_container, open_members, uri_of
+
+__all__ = ["Recorded", "write_records"]
+
+_SUFFIX = ".ion"
+#: Names of files are shorter than this on every file system, in UTF-8.
+_LONGEST_NAME = 200
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What `write_records` did.
+
+    Attributes:
+        files: files that were looked at, those in zip and tar files one by one.
+        skipped: files that are not DICOM.
+        records: records that were written.
+        bytes_in: bytes of the files that have a record.
+        bytes_out: bytes of the records.
+        problems: defects, whether there is a record in spite of them or not.
+        refused: files that have none because of them.
+    """
+
+    files: int = 0
+    skipped: int = 0
+    records: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    refused: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """True if every DICOM file has a record."""
+        return not self.refused
+
+
+class _Input(NamedTuple):
+    """The bytes of one file, and what they are called here and there.
+
+    Those of a `member` of a zip or tar file cannot be referred to.
+    """
+
+    data: Buffer
+    name: PurePosixPath
+    uri: str
+    source: str
+    member: bool = False
+
+
+def write_records(
+    sources: Iterable[str | os.PathLike[str]],
+    destination: str | os.PathLike[str],
+    *,
+    text: bool = False,
+    max_inline: int = 256,
+    progress: Progress | None = None,
+) -> Recorded:
+    """Write the instance record of each P10 file to ``<destination>/<its path>.ion``.
+
+    The path is the one below the source; that of a member begins with its zip or tar file.
+    Where two have the same, the later gets a number. Files of earlier runs are replaced. The
+    mirror is `convert`, which takes records as it takes the files.
+
+    Args:
+        sources: files and folders; also zip and tar files of P10 files.
+        destination: the folder for the records.
+        text: write text Ion, not binary.
+        max_inline: values of more bytes than this are references into the P10 file.
+        progress: is called while the work goes on.
+
+    Raises:
+        ArchiveError: the destination cannot be written.
+    """
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
+    target = Path(destination)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArchiveError(
+            "records/unwritable",
+            f"the folder cannot be made: {error.strerror}",
+            source=str(target),
+        ) from error
+    writer = _Writer(target, text=text, max_inline=max_inline)
+    for source in sources:
+        root = Path(source)
+        for found in find([root]):
+            writer.write(found, _name_below(root, found.path))
+            if progress is not None:
+                progress("files", writer.result.files, None)
+    return writer.result
+
+
+def _name_below(root: Path, path: Path) -> PurePosixPath:
+    return PurePosixPath(path.name) if path == root else PurePosixPath(path.relative_to(root))
+
+
+class _Writer:
+    """Writes records below one folder; remembers what it has seen to be quick."""
+
+    def __init__(self, target: Path, *, text: bool, max_inline: int) -> None:
+        self.result = Recorded()
+        self._target = target
+        self._text = text
+        self._max_inline = max_inline
+        self._definitions = definitions_.load()
+        self._reader = Reader(max_inline=max_inline)
+        self._by_offset = Decoder(self._definitions, max_inline=max_inline, by_offset=True)
+        self._by_digest = Decoder(self._definitions, max_inline=max_inline)
+        self._names: set[str] = set()
+
+    def write(self, found: Found, name: PurePosixPath) -> None:
+        """Write the records of what was found, or add to the problems."""
+        source = str(found.path)
+        if found.problem is not None:
+            self._refuse(found.problem)
+            return
+        try:
+            if found.size > MAX_WHOLE:
+                with Window(found.path) as window:
+                    self._contents(window, found.path, name)
+            else:
+                self._contents(found.path.read_bytes(), found.path, name)
+        except DicomStudyError as error:
+            self._refuse(error.problem(source))
+        except OSError as error:
+            message = f"cannot be read or written: {error.strerror or error}"
+            self._refuse(Problem(source, "source/unreadable", message))
+
+    def _refuse(self, problem: Problem) -> None:
+        self.result.refused += 1
+        self.result.problems.append(problem)
+
+    def _contents(self, data: Buffer, path: Path, name: PurePosixPath) -> None:
+        head = data[:512]
+        if head[128:132] != PREFIX and is_container(head):
+            for inside in self._members(path, name):
+                try:
+                    self._p10(inside)
+                except DicomStudyError as error:
+                    self._refuse(error.problem(inside.source))
+        else:
+            self._p10(_Input(data, name, uri_of(path), str(path)))
+
+    def _members(self, path: Path, name: PurePosixPath) -> Iterator[_Input]:
+        found = False
+        for member in open_members(path):
+            source = f"{path}!{member.name}"
+            if member.data is not None:
+                found = True
+                uri = uri_of(path, member.name)
+                yield _Input(member.data, name / _safe(member.name), uri, source, member=True)
+            elif member.problem is not None and (found or member.name or path.suffix):
+                self._refuse(member.problem)
+
+    def _p10(self, given: _Input) -> None:
+        data, name, uri, source, is_member = given
+        result = self._result_of_one_more_file()
+        prefixed = data[128:132] == PREFIX
+        if not prefixed and not _may_be_bare(data[:8]):
+            result.skipped += 1
+            return
+        file = self._reader.read(data, source=source)
+        decoder = self._by_digest if is_member else self._by_offset
+        record = decoder.decode(file, data)
+        if not prefixed and (uids_of(record.groups) is None or record.problems):
+            result.skipped += 1
+            return
+        digest = hashlib.sha256()
+        for chunk in chunks(data, Span(0, len(data))):
+            digest.update(chunk)
+        struct = instance_record.to_struct(
+            record,
+            self._definitions,
+            source=Source(uri, digest.hexdigest(), len(data)),
+            max_inline=self._max_inline,
+            data_set_offset=file.starts[0],
+            carried=data if is_member else None,
+        )
+        path = self._free_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result.bytes_out += write_atomically(path, [ion.dumps(struct, text=self._text)])
+        result.bytes_in += len(data)
+        result.records += 1
+        result.problems += record.problems
+
+    def _result_of_one_more_file(self) -> Recorded:
+        self.result.files += 1
+        return self.result
+
+    def _free_path(self, name: PurePosixPath) -> Path:
+        """Where the record of a file goes: no other of this run is there."""
+        number = 1
+        free = f"{name}{_SUFFIX}"
+        while free in self._names:
+            number += 1
+            free = f"{name}-{number}{_SUFFIX}"
+        self._names.add(free)
+        return self._target / free
+
+
+def _may_be_bare(head: bytes) -> bool:
+    """Whether a file may be a data set without preamble: it begins with group 2 or 8."""
+    return head[:2] in {b"\2\0", b"\x08\0"} or head[:4] == b"\0\x08\0\x05"
+
+
+def _safe(name: str) -> PurePosixPath:
+    """The name of a member as a path that leads down only, whatever the name says."""
+    parts = []
+    for part in re.split(r"[/\\]", name):
+        if part in {"", ".", ".."}:
+            continue
+        safe = _UNSAFE.sub("_", part)
+        if len(safe.encode()) > _LONGEST_NAME:
+            safe = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
+        parts.append(safe)
+    return PurePosixPath(*parts) if parts else PurePosixPath("unnamed")

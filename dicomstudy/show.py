@@ -1,0 +1,403 @@
+"""An archive, study, series or instance as text: a tree to read, text Ion, or JSON.
+
+Nothing here is read back. Whatever the values hold, what comes out has no control characters
+but line feeds, so that it can be sent to a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from struct import iter_unpack
+from typing import Any, Literal, NamedTuple
+
+from dicomstudy import ion
+from dicomstudy.archive import Archive
+from dicomstudy.document import Document, whole
+from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form
+from dicomstudy.errors import ArchiveError, DefinitionsError
+from dicomstudy.layout import Token
+from dicomstudy.study import Instance, Study
+
+__all__ = ["escape", "render", "size"]
+
+_WIDTH = 96
+_DIGEST = 12
+_INDENT = "  "
+_UNITS = ("kB", "MB", "GB", "TB")
+_THOUSAND = 1000
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+
+#: Attributes of a study in the DICOM JSON model, as QIDO-RS gives them (PS3.18 Table 10.6.3-3).
+_STUDY_KEYWORDS = (
+    *("StudyDate", "StudyTime", "AccessionNumber", "PatientName", "PatientID"),
+    *("PatientBirthDate", "PatientSex", "StudyID", "StudyDescription"),
+)
+
+
+class _Shown(NamedTuple):
+    """What a UID stands for, and the keys of the instances that are or lie in it."""
+
+    kind: Literal["study", "series", "instance"]
+    uid: str
+    study: Study
+    keys: Sequence[str]
+
+
+def render(archive: Archive, uid: str | None = None, *, form: str = "text") -> Iterator[str]:
+    """The text of an archive, or of what has `uid` in it, in pieces that end with lines.
+
+    Args:
+        archive: where to look.
+        uid: of a study, series or instance; of the archive as a whole if None.
+        form: "text", a tree; "ion", of a study its document as one struct, of an instance the
+            struct of its attributes; "json", the DICOM JSON model: of a study or series the
+            array of its instances, of the archive that of its studies (PS3.18 sections F and
+            10.6).
+
+    Raises:
+        ArchiveError: nothing in the archive has `uid`.
+        DicomStudyError: what is to be shown is damaged.
+    """
+    if uid is None:
+        yield from _ARCHIVE_FORMS[form](archive)
+        return
+    found = _find(archive, uid)
+    try:
+        for shown in found:
+            yield from _FORMS[form](archive, shown)
+    finally:
+        for shown in found:
+            shown.study.close()
+
+
+def escape(text: str) -> str:
+    r"""`text` with all that could move a cursor or turn text round as ``\x1b`` or ``\u202e``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def size(number: int) -> str:
+    """A number of bytes for people: ``512 bytes``, ``1.5 MB``; a MB is 1,000,000 bytes."""
+    if number < _THOUSAND:
+        return f"{number} byte" + ("" if number == 1 else "s")
+    power = 1
+    while power < len(_UNITS) and number >= _THOUSAND**power * (_THOUSAND - 0.05):
+        power += 1
+    return f"{number / _THOUSAND**power:.1f} {_UNITS[power - 1]}"
+
+
+def _find(archive: Archive, uid: str) -> list[_Shown]:
+    found = []
+    for study, keys in archive.find(uid):
+        if study.uid == uid:
+            found.append(_Shown("study", uid, study, keys))
+        elif uid in study.series:
+            found.append(_Shown("series", uid, study, keys))
+        else:
+            found.append(_Shown("instance", uid, study, keys))
+    if not found:
+        raise ArchiveError(
+            "archive/not-found",
+            f"no study, series or instance of the archive has the UID {uid}",
+            source=str(archive.path),
+        )
+    return found
+
+
+# Text
+
+
+def _archive_text(archive: Archive) -> Iterator[str]:
+    quarantined = list(archive.quarantined())
+    kept = f", {len(quarantined)} in quarantine" if quarantined else ""
+    yield f"archive {escape(str(archive.path))}: {_count(len(archive), 'study', 'studies')}{kept}\n"
+    for uid in archive:
+        with archive[uid] as study:
+            facts = _study_facts(study)
+            yield f"{_INDENT}study {escape(uid)}\n"
+            yield f"{_INDENT * 2}{escape(' | '.join(_patients(study)))}\n"
+            yield f"{_INDENT * 2}{escape(facts)}\n"
+            yield f"{_INDENT * 2}{_extent(archive, study)}\n"
+    for file in quarantined:
+        yield f"{_INDENT}quarantined {file.sha256[:_DIGEST]}, {size(file.size)}\n"
+        yield f"{_INDENT * 2}{escape(file.uri)}\n"
+        yield f"{_INDENT * 2}{escape(file.code)}: {escape(file.message)}\n"
+
+
+def _extent(archive: Archive, study: Study) -> str:
+    bulk = archive.bulk_path(study.uid)
+    stored = f" and {size(bulk.stat().st_size)} of large values" if bulk.exists() else ""
+    return (
+        f"{_count(len(study.series), 'series', 'series')}, {_count(len(study), 'instance')}; "
+        f"document of {size(study.path.stat().st_size)}{stored}"
+    )
+
+
+def _patients(study: Study) -> list[str]:
+    """Every patient of a study, as one line; there should be one."""
+    patients = [
+        f"{content.get('PatientName') or '(no name)'}  {content.get('PatientID') or '(no ID)'}"
+        for content in study.groups.get("patient", {}).values()
+    ]
+    return sorted(set(patients)) or ["(no patient)"]
+
+
+def _study_facts(study: Study) -> str:
+    facts = [_all(study, "generalSeries", "Modality")]
+    facts += [_all(study, "generalStudy", key) for key in ("StudyDate", "StudyDescription")]
+    return "  ".join(fact for fact in facts if fact) or "(nothing known of it)"
+
+
+def _all(study: Study, group: str, keyword: str) -> str:
+    """All values that an attribute has in a study."""
+    values = {content.get(keyword) for content in study.groups.get(group, {}).values()}
+    return ", ".join(sorted(str(value) for value in values if value is not None))
+
+
+def _text(archive: Archive, shown: _Shown) -> Iterator[str]:
+    kind, uid, study, keys = shown
+    if kind == "study":
+        yield from _study_text(archive, study)
+    elif kind == "series":
+        yield from _series_text(study, uid, keys)
+    else:
+        yield from _instance_text(study[uid])
+
+
+def _study_text(archive: Archive, study: Study) -> Iterator[str]:
+    yield f"study {escape(study.uid)}\n"
+    yield f"{_INDENT}{escape(' | '.join(_patients(study)))}\n"
+    yield f"{_INDENT}{escape(_study_facts(study))}\n"
+    yield f"{_INDENT}{_extent(archive, study)}\n"
+    yield from _groups_text(study)
+    for uid, keys in study.series.items():
+        yield from _series_head(study, uid, keys, _INDENT)
+
+
+def _groups_text(study: Study) -> Iterator[str]:
+    yield f"{_INDENT}groups\n"
+    for name, contents in study.groups.items():
+        digests = ", ".join(
+            f"{digest[:_DIGEST]} ({len(content)})" for digest, content in contents.items()
+        )
+        yield from _wrapped(f"{_INDENT * 2}{name}  ", digests)
+
+
+def _wrapped(start: str, listed: str) -> Iterator[str]:
+    """A list that is cut where it grows longer than some lines."""
+    longest = 3 * _WIDTH
+    if len(listed) > longest:
+        cut = listed.rindex(", ", 0, longest)
+        listed = f"{listed[:cut]}, ... {listed.count(', ', cut):,} more"
+    yield f"{start}{listed}\n"
+
+
+def _series_head(study: Study, uid: str, keys: Sequence[str], indent: str) -> Iterator[str]:
+    yield f"{indent}series {escape(uid)}\n"
+    attributes = study[keys[0]].attributes() if keys else {}
+    words = [attributes.get("Modality"), attributes.get("SeriesNumber")]
+    words.append(attributes.get("SeriesDescription"))
+    facts = "  ".join(str(word) for word in words if word is not None)
+    count = _count(len(keys), "instance")
+    yield f"{indent}{_INDENT}{escape(facts)}{'; ' if facts else ''}{count}\n"
+
+
+def _series_text(study: Study, uid: str, keys: Sequence[str]) -> Iterator[str]:
+    yield from _series_head(study, uid, keys, "")
+    yield f"{_INDENT}of study {escape(study.uid)}\n"
+    for key in keys:
+        instance = study[key]
+        number = instance.attributes().get("InstanceNumber")
+        length = instance.source.size
+        known = "" if length is None else f"  {size(length)}"
+        label = "" if number is None else f"  no. {escape(str(number))}"
+        yield f"{_INDENT}instance {escape(key)}{label}{known}\n"
+
+
+def _instance_text(instance: Instance) -> Iterator[str]:
+    source = instance.source
+    yield f"instance {escape(instance.uid)}\n"
+    yield f"{_INDENT}of series {escape(instance.series)}\n"
+    yield f"{_INDENT}of study {escape(instance.study.uid)}\n"
+    yield f"{_INDENT}from {escape(source.uri) or '(unknown)'}\n"
+    if source.sha256 is not None and source.size is not None:
+        yield f"{_INDENT}{size(source.size)}, SHA-256 {source.sha256}\n"
+    yield from (
+        f"{_INDENT}other content of the same UID: {escape(key)}\n"
+        for key in instance.study.series[instance.series]
+        if key != instance.uid and key.partition("#")[0] == instance.uid.partition("#")[0]
+    )
+    for digest, name, content in instance.groups:
+        yield f"{_INDENT}group {name} {digest[:_DIGEST]} ({len(content)})\n"
+    encoding = instance.encoding
+    encoder = instance.study.encoder
+    tokens: dict[str, Token] = {}
+    if encoding is not None:
+        tokens = {key: token for key, (token, _) in encoder.plan(encoding).tokens.items()}
+    yield from _attributes_text(instance, instance.metadata(), tokens, _INDENT)
+
+
+def _attributes_text(
+    instance: Instance, attributes: Mapping[str, Any], tokens: Mapping[str, Token], indent: str
+) -> Iterator[str]:
+    definitions = instance.study.definitions
+    for key, value in attributes.items():
+        token = tokens.get(key)
+        try:
+            tag = definitions.tag(key) if token is None else token.tag
+        except DefinitionsError:
+            yield f"{indent}{escape(key)}  {_value_text(value)}\n"
+            continue
+        vr = token.vr if token is not None and token.vr else definitions.vr(tag)
+        attribute = definitions.attribute(tag)
+        name = "" if attribute is None else f" {attribute.keyword}"
+        start = f"{indent}({tag >> 16:04X},{tag & 0xFFFF:04X}) {escape(vr)}{escape(name)}"
+        if not isinstance(value, list):
+            yield f"{start}  {_value_text(value, vr)}\n"
+            continue
+        yield f"{start}  {_count(len(value), 'item')}\n"
+        layouts = () if token is None or token.items is None else token.items
+        for at, item in enumerate(value):
+            inner = layouts[at].tokens if at < len(layouts) else ()
+            by_key = {
+                definitions.keyword(each.tag): each
+                for each in inner
+                if not each.occurrence and each.form is not Form.GROUP_LENGTH
+            }
+            yield f"{indent}{_INDENT}item {at + 1}\n"
+            yield from _attributes_text(instance, item, by_key, indent + _INDENT * 2)
+
+
+def _value_text(value: object, vr: str = "") -> str:
+    """A value on one line, shortened if it is long; several numbers between backslashes."""
+    if value is None:
+        return "(empty)"
+    if isinstance(value, bytes) and vr in NUMBER_FORMATS and not len(value) % WORD_SIZES[vr]:
+        numbers = iter_unpack("<" + NUMBER_FORMATS[vr], value)
+        value = "\\".join(str(number) for (number,) in numbers)
+    if isinstance(value, bytes):
+        start = value[:16].hex(" ")
+        return f"{size(len(value))}: {start}{' ...' if len(value) > 16 else ''}"  # noqa: PLR2004
+    if isinstance(value, dict):  # stands for a large value
+        digest = value.get("sha256")
+        named = f", SHA-256 {digest[:_DIGEST]}" if isinstance(digest, str) else ""
+        return f"{size(int(value['length']))} apart{named}"
+    text = escape(str(value))
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}... ({len(str(value)):,} characters)"
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+# Ion
+
+
+def _archive_ion(archive: Archive) -> Iterator[str]:
+    for uid in archive:
+        with archive[uid] as study:
+            yield _ion_text({uid: _summary(study)})
+
+
+def _summary(study: Study) -> dict[str, Any]:
+    groups = study.groups
+    return {
+        **{name: dict(groups[name]) for name in ("patient", "generalStudy") if name in groups},
+        "series": {uid: len(keys) for uid, keys in study.series.items()},
+    }
+
+
+def _ion(_: Archive, shown: _Shown) -> Iterator[str]:
+    kind, _uid, study, keys = shown
+    if kind == "study":
+        document = Document(study.path)
+        try:
+            yield _ion_text(whole(document))
+        finally:
+            document.close()
+    elif kind == "series":
+        for key in keys:
+            yield _ion_text({key: study[key].attributes()})
+    else:
+        yield _ion_text(study[keys[0]].attributes())
+
+
+def _ion_text(value: dict[str, Any]) -> str:
+    text = ion.dumps(value, text=True).decode().rstrip("\n") + "\n"
+    return _escape_strings(text, lambda character: f"\\U{ord(character):08x}")
+
+
+def _escape_strings(written: str, escaped: Callable[[str], str]) -> str:
+    """Text Ion or JSON, where all that is not ASCII is in strings, without unprintable text."""
+    if written.isascii():
+        return written
+    return _NOT_ASCII.sub(
+        lambda found: found[0] if found[0].isprintable() else escaped(found[0]), written
+    )
+
+
+# The DICOM JSON model
+
+
+def _archive_json(archive: Archive) -> Iterator[str]:
+    def studies() -> Iterator[dict[str, Any]]:
+        for uid in archive:
+            with archive[uid] as study:
+                yield _study_json(study)
+
+    return _array(studies())
+
+
+def _study_json(study: Study) -> dict[str, Any]:
+    """The attributes of a study, and how many series and instances it has."""
+    definitions = study.definitions
+    first = next(iter(study.values())).to_json() if len(study) else {}
+    result = {
+        f"{definitions.tag(keyword):08X}": first.get(f"{definitions.tag(keyword):08X}")
+        for keyword in _STUDY_KEYWORDS
+    }
+    modalities = sorted(
+        {
+            str(content["Modality"])
+            for content in study.groups.get("generalSeries", {}).values()
+            if content.get("Modality")
+        }
+    )
+    result["00080061"] = {"vr": "CS", "Value": modalities} if modalities else {"vr": "CS"}
+    result["0020000D"] = {"vr": "UI", "Value": [study.uid]}
+    result["00201206"] = {"vr": "IS", "Value": [len(study.series)]}
+    result["00201208"] = {"vr": "IS", "Value": [len(study)]}
+    return {tag: element for tag, element in sorted(result.items()) if element is not None}
+
+
+def _json(_: Archive, shown: _Shown) -> Iterator[str]:
+    kind, _uid, study, keys = shown
+    if kind == "instance":
+        yield _json_text(study[keys[0]].to_json()) + "\n"
+    else:
+        yield from _array(study[key].to_json() for key in keys)
+
+
+def _array(values: Iterator[dict[str, Any]]) -> Iterator[str]:
+    separator = "["
+    for value in values:
+        yield f"{separator}\n{_json_text(value)}"
+        separator = ","
+    yield "[]\n" if separator == "[" else "\n]\n"
+
+
+def _json_text(value: dict[str, Any]) -> str:
+    """A data set, one attribute a line."""
+    lines = [f'  "{tag}": {json.dumps(each, ensure_ascii=False)}' for tag, each in value.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}"
+    return _escape_strings(text, lambda character: json.dumps(character)[1:-1])
+
+
+_ARCHIVE_FORMS = {"text": _archive_text, "ion": _archive_ion, "json": _archive_json}
+_FORMS = {"text": _text, "ion": _ion, "json": _json}
