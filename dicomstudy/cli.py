@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, _Interrupted):
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
@@ -79,8 +79,21 @@ def _failed(error: DicomStudyError | OSError) -> int:
     return USAGE if wrong else INCOMPLETE
 
 
+class _Interrupted(Exception):  # noqa: N818 (as KeyboardInterrupt, which is no error either)
+    """Ctrl-C; click itself would write an empty line."""
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise _Interrupted from interrupt
+
+
 # Imports stand inside the commands, so that --help is there at once.
 @click.group(
+    cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
 )

@@ -20,7 +20,6 @@ import signal
 import sys
 import tempfile
 import threading
-from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -41,7 +40,7 @@ from dicomstudy.bulk import BulkReader, BulkWriter, Place
 from dicomstudy.document import Document, encode, read_batch
 from dicomstudy.elements import Buffer, Span, chunks
 from dicomstudy.errors import DicomStudyError, Problem
-from dicomstudy.grouping import Batch, Entry, Grouper, Source, cluster, uids_of
+from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source, cluster
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Decoder, Large, Record
 from dicomstudy.sources import (
@@ -318,16 +317,6 @@ def _study_folder(settings: Settings, study: str) -> Path:
     return settings.incoming / hashlib.sha256(study.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class _Pending:
-    """The instances of one study that a task has found."""
-
-    __slots__ = ("batch", "numbers")
-
-    def __init__(self) -> None:
-        self.batch = Batch()
-        self.numbers: dict[Any, int] = {}
-
-
 class _Ingester:
     """Ingests the tasks of one process; remembers what it has seen to be quick."""
 
@@ -347,7 +336,7 @@ class _Ingester:
         self._definitions = definitions
         self._bulk: OrderedDict[str, BulkWriter] = OrderedDict()
         self._stored: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._result = Ingested()
 
     def ingest(self, task: list[tuple[str, int]]) -> Ingested:
@@ -414,7 +403,7 @@ class _Ingester:
         file = self._reader.read(data, source=source)
         decoder = self._decoder if modified is None else self._by_offset
         record = decoder.decode(file, data)
-        uids = uids_of(record.groups)
+        uids = self._grouper.uids(record)
         if not prefixed and (uids is None or record.problems):
             result.skipped += 1
             return
@@ -442,12 +431,10 @@ class _Ingester:
             for large in record.large
             if large.sha256 is not None
         }
-        pending = self._pending.setdefault(study, _Pending())
+        pending = self._pending.setdefault(study, Pending())
         self._grouper.add(
-            pending.batch,
-            pending.numbers,
-            record.groups,
-            record.encoding,
+            pending,
+            record,
             uids=uids,
             source=Source(uri, sha256, len(data), modified if referring else None),
             places=places,
@@ -502,16 +489,14 @@ class _Ingester:
 
     def _record(self, data: Buffer, path: Path) -> None:
         loaded = instance_record.load(data[0 : len(data)], self._definitions, source=str(path))
-        uids = uids_of(loaded.groups)
+        uids = self._grouper.uids(loaded.record)
         if uids is None:
             raise DicomStudyError("record/no-uids", "the record lacks one of its three UIDs")
         self._result.bytes_in += len(data)
-        pending = self._pending.setdefault(uids[0], _Pending())
+        pending = self._pending.setdefault(uids[0], Pending())
         self._grouper.add(
-            pending.batch,
-            pending.numbers,
-            loaded.groups,
-            loaded.encoding,
+            pending,
+            loaded.record,
             uids=uids,
             source=loaded.source,
             places=loaded.places,
@@ -524,11 +509,9 @@ class _Ingester:
             folder.mkdir(exist_ok=True)
             batch = pending.batch
             entries = [
-                (*entry[:3], tuple(entry.source), entry.groups, array("I", entry.own).tobytes(),
-                 entry.places)
-                for entry in batch.entries
+                (*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries
             ]
-            content = (batch.contents, [tuple(row) for row in batch.rows], entries)
+            content = (batch.contents, [tuple(row) for row in batch.rows], batch.bases, entries)
             with (folder / f"{os.getpid()}.batches").open("ab") as file:
                 pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
             self._result.studies.add(study)
@@ -540,7 +523,7 @@ class _Ingester:
 def _is_exact(record: Record, data: Buffer) -> bool:
     """Whether the file that a record gives again is the one that it was made of."""
     pos = 0
-    for segment in record.segments:
+    for segment in record.segments():
         if isinstance(segment, bytes):
             if data[pos : pos + len(segment)] != segment:
                 return False
@@ -570,7 +553,7 @@ def _may_be_bare(head: bytes) -> bool:
 
 
 def _no_study(record: Record, source: str) -> Problem:
-    for attribute in record.groups.get("fileMeta", ()):
+    for attribute in record.group("fileMeta"):
         if attribute.key == "MediaStorageSOPClassUID" and attribute.value == _DICOMDIR:
             return Problem(source, "convert/dicomdir", "a DICOMDIR belongs to no study; kept whole")
     for problem in record.problems:
@@ -586,7 +569,7 @@ def _pixel_words(record: Record) -> tuple[int, int]:
     """Bytes of one sample and of one frame of native pixel data, by the image attributes."""
     image = {
         attribute.key: attribute.value
-        for attribute in record.groups.get("imagePixel", ())
+        for attribute in record.group("imagePixel")
         if isinstance(attribute.value, int)
     }
     bits = image.get("BitsAllocated", 8)
@@ -626,7 +609,7 @@ def _finish(settings: Settings, study: str) -> Finished:
         return Finished(0, unchanged, 0)
     places = {sha256: place for entry in old.entries for sha256, place in entry.places.items()}
     bulk_end, fresh = _store(folder, bulk_path, fresh, places, bulk_length)
-    batch = Batch(new.contents, new.rows, fresh)
+    batch = Batch(new.contents, new.rows, new.bases, fresh)
     if old.entries:
         batch = Batch.join([old, batch])
     content = cluster(batch, definitions)
@@ -641,14 +624,11 @@ def _batches(folder: Path) -> Iterator[Batch]:
             while True:
                 try:
                     # written by `_Ingester._flush` of this run, in a folder of its own
-                    contents, rows, entries = pickle.load(file)  # noqa: S301
+                    contents, rows, bases, entries = pickle.load(file)  # noqa: S301
                 except EOFError:
                     break
-                unpacked = []
-                for *names, source, groups, own, places in entries:
-                    numbers = tuple(array("I", own))
-                    unpacked.append(Entry(*names, Source(*source), groups, numbers, places))
-                yield Batch(contents, rows, unpacked)
+                unpacked = [Entry(*e[:3], Source(*e[3]), *e[4:]) for e in entries]
+                yield Batch(contents, rows, bases, unpacked)
 
 
 def _store(

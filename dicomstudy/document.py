@@ -443,7 +443,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
     places: dict[str, dict[str, Any]] = {}
     for frame in document.shared():
         _collect(frame, names, places)
-    batch = Batch()
+    batch = Batch(bases=[()])
     numbers: dict[tuple[str, str, object], int] = {}
 
     def number(group: str, key: str, value: Any) -> int:
@@ -497,6 +497,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
                     source,
                     tuple(sorted(kept, key=lambda d: definitions.groups.index(names[d][0])
                                  if names[d][0] in definitions.groups else order[d])),
+                    0,
                     tuple(own),
                     mine,
                 )

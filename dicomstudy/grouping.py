@@ -9,15 +9,17 @@ which instances come.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.record import INSTANCE, Attribute
+from dicomstudy.record import INSTANCE, Attribute, Record, Template
 
 __all__ = [
     "ENCODING",
@@ -26,17 +28,26 @@ __all__ = [
     "ClusteredSeries",
     "Entry",
     "Grouper",
+    "Pending",
     "Row",
     "Source",
     "cluster",
     "freeze",
     "ordered",
-    "uids_of",
     "ungroup",
 ]
 
 ENCODING = "encoding"
-_STUDY, _SERIES, _SOP = "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"
+#: Group and key of the UIDs of study, series and instance.
+_UIDS = (
+    ("generalStudy", "StudyInstanceUID"),
+    ("generalSeries", "SeriesInstanceUID"),
+    (INSTANCE, "SOPInstanceUID"),
+)
+#: An attribute is slow if it has at most one value for so many instances of its series.
+_SLOW = 8
+#: Slow attributes are grouped if they show at most one combination for so many instances.
+_COMBINATIONS = 4
 _MEMO_SIZE = 1 << 14
 #: Rank of what is no attribute of the dictionary.
 _LAST = 1 << 40
@@ -55,10 +66,12 @@ class Source(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One instance: its groups by digest, its other attributes by their number in a batch.
+    """One instance: its groups by digest, its other attributes by their numbers in a batch.
 
     `digest` tells instances of one SOP Instance UID apart: the SHA-256 of the source, or of
-    the record where there was no file. `places` says where large values lie, by SHA-256.
+    the record where there was no file. Its attributes are those of the base with the number
+    `base`, which it shares with others, and `own`. `places` says where large values lie, by
+    SHA-256.
     """
 
     instance: str
@@ -66,12 +79,13 @@ class Entry(NamedTuple):
     digest: str
     source: Source
     groups: tuple[str, ...]
+    base: int
     own: tuple[int, ...]
     places: dict[str, dict[str, Any]]
 
 
 class Row(NamedTuple):
-    """An attribute outside the seed's groups, and the group that takes it if it is constant."""
+    """An attribute outside the seed's groups, and the group that may take it."""
 
     group: str
     key: str
@@ -83,36 +97,50 @@ class Batch:
     """Instances of one study. Equal content and equal attributes are kept once.
 
     `contents` has each group by digest, with its name; `rows` the other attributes, to which
-    `Entry.own` refers.
+    `bases` and `Entry.own` refer by number.
     """
 
     contents: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    bases: list[tuple[int, ...]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-
-    def _merge(self, other: Batch, numbers: dict[tuple[str, str, object], int]) -> None:
-        renumbered = []
-        for group, key, value in other.rows:
-            name = (group, key, freeze(value))
-            number = numbers.get(name)
-            if number is None:
-                number = numbers[name] = len(self.rows)
-                self.rows.append(Row(group, key, value))
-            renumbered.append(number)
-        self.contents.update(other.contents)
-        self.entries += [
-            entry._replace(own=tuple([renumbered[number] for number in entry.own]))
-            for entry in other.entries
-        ]
 
     @classmethod
     def join(cls, batches: Iterable[Batch]) -> Batch:
         """One batch of the instances of all; equal rows become one."""
         whole = cls()
         numbers: dict[tuple[str, str, object], int] = {}
+        bases: dict[tuple[int, ...], int] = {}
         for batch in batches:
-            whole._merge(batch, numbers)
+            renumbered = []
+            for group, key, value in batch.rows:
+                name = (group, key, freeze(value))
+                number = numbers.get(name)
+                if number is None:
+                    number = numbers[name] = len(whole.rows)
+                    whole.rows.append(Row(group, key, value))
+                renumbered.append(number)
+            rebased = []
+            for base in batch.bases:
+                base = tuple([renumbered[number] for number in base])
+                if base not in bases:
+                    bases[base] = len(whole.bases)
+                    whole.bases.append(base)
+                rebased.append(bases[base])
+            whole.contents.update(batch.contents)
+            whole.entries += [
+                entry._replace(
+                    base=rebased[entry.base],
+                    own=tuple([renumbered[number] for number in entry.own]),
+                )
+                for entry in batch.entries
+            ]
         return whole
+
+    def attributes(self, entry: Entry) -> dict[str, Any]:
+        """The attributes of an entry outside the seed's groups, by key."""
+        numbers = (*self.bases[entry.base], *entry.own)
+        return {self.rows[number].key: self.rows[number].value for number in numbers}
 
 
 def freeze(value: Any) -> object:
@@ -125,85 +153,164 @@ def freeze(value: Any) -> object:
     return value
 
 
+class _SeedGroup(NamedTuple):
+    """A seed group in a template: its attributes, and which of them are left open."""
+
+    name: str
+    order: int
+    items: tuple[Attribute | int, ...]
+    open: tuple[int, ...]
+    found: dict[tuple[Attribute, ...], tuple[str, tuple[str, dict[str, Any]]]]
+
+
+class _Outline(NamedTuple):
+    """What a `Grouper` has worked out for all records of one template."""
+
+    template: Template
+    seeds: list[_SeedGroup]
+    encoding: tuple[str, tuple[str, dict[str, Any]]]
+    base: tuple[Attribute, ...]
+    own: tuple[int, ...]
+    uids: tuple[Attribute | int | None, ...]
+
+
+class Pending:
+    """A batch in the making, with the numbers of what it has already."""
+
+    __slots__ = ("_bases", "_numbers", "batch")
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self._numbers: dict[Attribute, int] = {}
+        self._bases: dict[Template, int] = {}
+
+    def number(self, attribute: Attribute) -> int:
+        """The row of an attribute, which is added if need be."""
+        number = self._numbers.get(attribute)
+        if number is None:
+            number = self._numbers[attribute] = len(self.batch.rows)
+            self.batch.rows.append(
+                Row(attribute.group or INSTANCE, attribute.key, attribute.value)
+            )
+        return number
+
+    def base(self, outline: _Outline) -> int:
+        """The number of the attributes that all records of a template have."""
+        base = self._bases.get(outline.template)
+        if base is None:
+            base = self._bases[outline.template] = len(self.batch.bases)
+            self.batch.bases.append(tuple([self.number(a) for a in outline.base]))
+        return base
+
+
 class Grouper:
     """Makes entries of records and hashes their groups, the quicker the more they repeat."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._fixed = frozenset(definitions.seed_groups)
+        self._seeds = frozenset(definitions.seed_groups)
         self._order = {name: at for at, name in enumerate(definitions.groups)}
-        self._digests: dict[tuple[Attribute, ...], tuple[str, dict[str, Any]]] = {}
-        self._encodings: dict[int, tuple[str, dict[str, Any]]] = {}
+        self._outlines: dict[Template, _Outline] = {}
+
+    def uids(self, record: Record) -> tuple[str, str, str] | None:
+        """Study, series and SOP Instance UID of a record; None if one of them is no text."""
+        found = []
+        for item in self._outline(record.template).uids:
+            attribute = record.variable[item] if isinstance(item, int) else item
+            value = None if attribute is None else attribute.value
+            uid = value.strip(" \0") if isinstance(value, str) else ""
+            if not uid:
+                return None
+            found.append(uid)
+        study, series, instance = found
+        return study, series, instance
 
     def add(
         self,
-        batch: Batch,
-        numbers: dict[Attribute, int],
-        groups: Mapping[str, tuple[Attribute, ...]],
-        encoding: dict[str, Any] | None,
+        pending: Pending,
+        record: Record,
         *,
         uids: tuple[str, str, str],
         source: Source,
         places: dict[str, dict[str, Any]],
     ) -> Entry:
-        """Add one instance to `batch`.
+        """Add one instance to a batch.
 
         Args:
-            numbers: the attributes that `batch` has already, by identity; kept up by this.
-            groups: `Record.groups`.
-            encoding: `Record.encoding`; None if the file is not known.
             uids: of study, series and instance.
-            places: where the large values lie.
+            source: the file that the record was made of.
+            places: where its large values lie.
         """
+        variable = record.variable
+        outline = self._outline(record.template)
+        contents = pending.batch.contents
         digests = []
-        own: list[Attribute] = []
-        for name, attributes in groups.items():
-            if name not in self._fixed:
-                own += attributes
-                continue
-            found = self._digests.get(attributes)
+        for seed in outline.seeds:
+            key = tuple([variable[number] for number in seed.open])
+            found = seed.found.get(key)
             if found is None:
-                if len(self._digests) > _MEMO_SIZE:
-                    self._digests.clear()
-                content = ordered(((a.key, a.value) for a in attributes), self._definitions)
-                found = self._digests[attributes] = ion_hash_hex(content), content
+                if len(seed.found) > _MEMO_SIZE:
+                    seed.found.clear()
+                found = seed.found[key] = self._hashed(seed, variable)
             digest, content = found
-            batch.contents[digest] = name, content
-            digests.append((self._order[name], digest))
-        if encoding is not None:
-            digest = self._encoding_digest(encoding)
-            batch.contents[digest] = ENCODING, encoding
-            digests.append((self._order[ENCODING], digest))
-        digests.sort()
-        row = []
-        for attribute in own:
-            number = numbers.get(attribute)
-            if number is None:
-                number = numbers[attribute] = len(batch.rows)
-                batch.rows.append(Row(attribute.group or INSTANCE, attribute.key, attribute.value))
-            row.append(number)
-        identity = source.sha256
-        if identity is None:
-            identity = ion_hash_hex({a.key: a.value for group in groups.values() for a in group})
+            contents[digest] = content
+            digests.append(digest)
+        if record.encoding:
+            digest, content = outline.encoding
+            contents[digest] = content
+            digests.append(digest)
+        own = [pending.number(variable[number]) for number in outline.own]
+        own += [pending.number(attribute) for attribute in record.extra]
+        identity = source.sha256 or ion_hash_hex(record.attributes())
         entry = Entry(
             uids[2],
             uids[1],
             identity,
             source,
-            tuple([digest for _, digest in digests]),
-            tuple(row),
+            tuple(digests),
+            pending.base(outline),
+            tuple(own),
             places,
         )
-        batch.entries.append(entry)
+        pending.batch.entries.append(entry)
         return entry
 
-    def _encoding_digest(self, encoding: dict[str, Any]) -> str:
-        known = self._encodings.get(id(encoding))
-        if known is None or known[1] is not encoding:
-            if len(self._encodings) > _MEMO_SIZE:
-                self._encodings.clear()
-            known = self._encodings[id(encoding)] = ion_hash_hex(encoding), encoding
-        return known[0]
+    def _hashed(
+        self, seed: _SeedGroup, variable: Sequence[Attribute]
+    ) -> tuple[str, tuple[str, dict[str, Any]]]:
+        attributes = [variable[i] if isinstance(i, int) else i for i in seed.items]
+        content = ordered(((a.key, a.value) for a in attributes), self._definitions)
+        return ion_hash_hex(content), (seed.name, content)
+
+    def _outline(self, template: Template) -> _Outline:
+        outline = self._outlines.get(template)
+        if outline is None:
+            if len(self._outlines) > _MEMO_SIZE:
+                self._outlines.clear()
+            outline = self._outlines[template] = self._make_outline(template)
+        return outline
+
+    def _make_outline(self, template: Template) -> _Outline:
+        seeds = []
+        base: list[Attribute] = list(template.raw)
+        own = []
+        for name, items in template.groups.items():
+            numbers = tuple([item for item in items if isinstance(item, int)])
+            if name in self._seeds:
+                seeds.append(_SeedGroup(name, self._order[name], items, numbers, {}))
+            else:
+                base += [item for item in items if isinstance(item, Attribute)]
+                own += numbers
+        seeds.sort(key=lambda seed: seed.order)
+        encoding = template.encoding
+        return _Outline(
+            template,
+            seeds,
+            (ion_hash_hex(encoding), (ENCODING, encoding)),
+            tuple(base),
+            tuple(own),
+            tuple([template.find(*name) for name in _UIDS]),
+        )
 
 
 def ordered(pairs: Iterable[tuple[str, Any]], definitions: Definitions) -> dict[str, Any]:
@@ -223,17 +330,6 @@ def rank(key: str, definitions: Definitions) -> int:
     return _LAST
 
 
-def uids_of(groups: Mapping[str, tuple[Attribute, ...]]) -> tuple[str, str, str] | None:
-    """Study, series and SOP Instance UID of a record; None if one of them is no text."""
-    found: dict[str, str] = {}
-    for name, wanted in (("generalStudy", _STUDY), ("generalSeries", _SERIES), (INSTANCE, _SOP)):
-        for attribute in groups.get(name, ()):
-            if attribute.key == wanted and isinstance(attribute.value, str):
-                found[wanted] = attribute.value.strip(" \0")
-    study, series, instance = (found.get(key, "") for key in (_STUDY, _SERIES, _SOP))
-    return (study, series, instance) if study and series and instance else None
-
-
 class ClusteredSeries(NamedTuple):
     """One series: the groups that all its instances have, and its entries.
 
@@ -248,62 +344,128 @@ class ClusteredSeries(NamedTuple):
 
 @dataclass(slots=True)
 class Clustered:
-    """A study in which what is constant over a series is in groups."""
+    """A study in which what is constant or slow over a series is in groups."""
 
     contents: dict[str, tuple[str, dict[str, Any]]]
     rows: list[Row]
     series: list[ClusteredSeries]
 
 
-def row_order(rows: Sequence[Row], definitions: Definitions) -> list[int]:
-    """The place of each row among all, in the order in which documents write attributes."""
-    ranks = [(rank(row.key, definitions), row.key) for row in rows]
-    places = [0] * len(rows)
-    for place, number in enumerate(sorted(range(len(rows)), key=ranks.__getitem__)):
-        places[number] = place
-    return places
-
-
 def cluster(batch: Batch, definitions: Definitions) -> Clustered:
-    """Move what all instances of a series share into groups; the order of `batch` is forgotten."""
+    """Move what repeats over a series into groups; the order of `batch` is forgotten."""
     by_series: dict[str, list[Entry]] = {}
     for entry in batch.entries:
         by_series.setdefault(entry.series, []).append(entry)
-    contents: dict[str, tuple[str, dict[str, Any]]] = {}
     order = {name: at for at, name in enumerate(definitions.groups)}
-    place_of = row_order(batch.rows, definitions).__getitem__
+    contents: dict[str, tuple[str, dict[str, Any]]] = {}
     series = []
     for uid, entries in sorted(by_series.items()):
         entries.sort(key=lambda entry: (entry.instance, entry.digest))
-        constant = set(entries[0].own)
-        for entry in entries:
-            constant.intersection_update(entry.own)
-        constant = {number for number in constant if batch.rows[number].group != INSTANCE}
-        grouped: dict[str, list[Row]] = {}
-        for number in constant:
-            grouped.setdefault(batch.rows[number].group, []).append(batch.rows[number])
-        common = set(entries[0].groups)
-        for entry in entries:
-            common.intersection_update(entry.groups)
+        regrouped = _regroup(batch, entries, contents, definitions)
         for entry in entries:
             for digest in entry.groups:
                 contents[digest] = batch.contents[digest]
-        shared = [(order[contents[digest][0]], digest) for digest in common]
-        for name, rows in grouped.items():
-            content = ordered(((row.key, row.value) for row in rows), definitions)
-            digest = ion_hash_hex(content)
-            contents[digest] = name, content
-            shared.append((order[name], digest))
-        shared.sort()
+        digests = [{*entry.groups, *more} for entry, (more, _) in zip(entries, regrouped, strict=True)]
+        common = set.intersection(*digests)
+
+        def in_order(some: Iterable[str]) -> tuple[str, ...]:
+            return tuple(sorted(some, key=lambda digest: (order[contents[digest][0]], digest)))
+
         kept = [
-            entry._replace(
-                groups=tuple([digest for digest in entry.groups if digest not in common]),
-                own=tuple(sorted(set(entry.own) - constant, key=place_of)),
-            )
-            for entry in entries
+            entry._replace(groups=in_order(mine - common), base=0, own=own)
+            for entry, mine, (_, own) in zip(entries, digests, regrouped, strict=True)
         ]
-        series.append(ClusteredSeries(uid, tuple([digest for _, digest in shared]), kept))
+        series.append(ClusteredSeries(uid, in_order(common), kept))
     return Clustered(contents, batch.rows, series)
+
+
+def _regroup(
+    batch: Batch,
+    entries: list[Entry],
+    contents: dict[str, tuple[str, dict[str, Any]]],
+    definitions: Definitions,
+) -> list[tuple[list[str], tuple[int, ...]]]:
+    """Of each entry of a series: the digests of its new groups, and the numbers that stay own."""
+    rows, bases = batch.rows, batch.bases
+    count = len(entries)
+    uses = Counter(entry.base for entry in entries)
+    seen: Counter[int] = Counter(chain.from_iterable(entry.own for entry in entries))
+    for base, times in uses.items():
+        for number in bases[base]:
+            seen[number] += times
+    variants: dict[tuple[str, str], list[int]] = {}
+    for number in seen:
+        group, key, _ = rows[number]
+        if group != INSTANCE:
+            variants.setdefault((group, key), []).append(number)
+    constant: dict[str, list[int]] = {}
+    slow: dict[int, str] = {}
+    limit = max(1, count // _SLOW)
+    for (group, _), numbers in variants.items():
+        present = sum(seen[number] for number in numbers)
+        if len(numbers) == 1 and present == count:
+            constant.setdefault(group, []).append(numbers[0])
+        elif len(numbers) + (present < count) <= limit:
+            slow |= dict.fromkeys(numbers, group)
+    slow_of_base = {
+        base: [number for number in bases[base] if number in slow] for base in uses
+    }
+    combinations: dict[str, dict[tuple[int, ...], list[int]]] = {}
+    for at, entry in enumerate(entries):
+        mine: dict[str, list[int]] = {group: [] for group in set(slow.values())}
+        for number in slow_of_base[entry.base]:
+            mine[slow[number]].append(number)
+        for number in entry.own:
+            if number in slow:
+                mine[slow[number]].append(number)
+        for group, numbers in mine.items():
+            combinations.setdefault(group, {}).setdefault(tuple(sorted(numbers)), []).append(at)
+    digests: list[list[str]] = [[] for _ in entries]
+    grouped = {number for numbers in constant.values() for number in numbers}
+    for group in constant.keys() | combinations.keys():
+        cases = combinations.get(group, {})
+        if len(cases) > max(1, count // _COMBINATIONS) or not cases:
+            cases = {(): list(range(count))}
+        for numbers, places in cases.items():
+            grouped.update(numbers)
+            members = [rows[number] for number in (*constant.get(group, ()), *numbers)]
+            if not members:
+                continue
+            content = ordered(((row.key, row.value) for row in members), definitions)
+            digest = ion_hash_hex(content)
+            contents[digest] = group, content
+            for place in places:
+                digests[place].append(digest)
+    rank_of = _ranks(rows, definitions)
+    own_of_base = {
+        base: [number for number in bases[base] if number not in grouped] for base in uses
+    }
+    return [
+        (
+            digests[at],
+            tuple(
+                sorted(
+                    (*own_of_base[entry.base], *(n for n in entry.own if n not in grouped)),
+                    key=rank_of,
+                )
+            ),
+        )
+        for at, entry in enumerate(entries)
+    ]
+
+
+def _ranks(rows: Sequence[Row], definitions: Definitions) -> Callable[[int], tuple[int, str]]:
+    """Where a row stands among others in a document; each is looked up once."""
+    known: dict[int, tuple[int, str]] = {}
+
+    def rank_of(number: int) -> tuple[int, str]:
+        found = known.get(number)
+        if found is None:
+            key = rows[number].key
+            found = known[number] = rank(key, definitions), key
+        return found
+
+    return rank_of
 
 
 def ungroup(

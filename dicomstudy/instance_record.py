@@ -11,7 +11,7 @@ from dicomstudy.elements import is_private
 from dicomstudy.errors import IonError, RecordError
 from dicomstudy.grouping import Source, ordered
 from dicomstudy.layout import Token
-from dicomstudy.record import RAW_GROUP, Attribute, Record, group_of
+from dicomstudy.record import RAW_GROUP, Attribute, Record, Template, group_of
 
 __all__ = ["Loaded", "is_record", "load", "to_struct"]
 
@@ -22,8 +22,7 @@ _SUFFIXES = frozenset((".ion", ".10n"))
 class Loaded(NamedTuple):
     """A record that was read: what `Grouper.add` asks for."""
 
-    groups: dict[str, tuple[Attribute, ...]]
-    encoding: dict[str, Any] | None
+    record: Record
     source: Source
     places: dict[str, dict[str, Any]]
 
@@ -117,8 +116,7 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
         groups.setdefault(group, []).append(Attribute(key, plain, group))
     known = encoding is not None
     return Loaded(
-        {name: tuple(attributes) for name, attributes in groups.items()},
-        encoding,
+        Record(Template.closed(groups, encoding or {}), [], [], []),
         Source(uri, file.get("sha256") if known else None, file.get("size") if known else None),
         places,
     )

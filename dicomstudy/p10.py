@@ -8,6 +8,7 @@ apart is kept as raw bytes from there on (`P10File.trailing`), with a `Problem` 
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, groupby
 from operator import lt
@@ -67,7 +68,7 @@ DEFLATED = frozenset(
 
 META_GROUP = b"\2\0"
 #: After so many files a `Reader` looks which runs it may join.
-_FILES_TO_LEARN = 8
+_FILES_TO_LEARN = 32
 #: The longest encoded element that a `Reader` remembers from one file to the next.
 _LONGEST_KNOWN = 1 << 16
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
@@ -112,17 +113,25 @@ class Run:
 
     __slots__ = ("ascending", "elements", "encoded", "high", "low", "parts", "size", "tag")
 
-    def __init__(self, elements: tuple[Element, ...], parts: tuple[bytes, ...], size: int) -> None:
+    def __init__(
+        self, elements: tuple[Element, ...], parts: tuple[bytes, ...], encoded: bytes, size: int
+    ) -> None:
         self.elements = elements
         self.parts = parts
-        self.encoded = parts[0] if len(parts) == 1 else b"".join(parts)
+        self.encoded = encoded
         self.size = size
         self.tag = self.low = self.high = elements[0].tag
         self.ascending = True
-        if len(elements) > 1:
-            tags = [element.tag for element in elements]
-            self.low, self.high = min(tags), max(tags)
-            self.ascending = all(map(lt, tags, tags[1:]))
+
+    @classmethod
+    def join(cls, elements: tuple[Element, ...], parts: tuple[bytes, ...]) -> Run:
+        """The run of several elements, each with its bytes."""
+        encoded = b"".join(parts)
+        run = cls(elements, parts, encoded, len(encoded))
+        tags = [element.tag for element in elements]
+        run.low, run.high = min(tags), max(tags)
+        run.ascending = all(map(lt, tags, tags[1:]))
+        return run
 
 
 class P10File(NamedTuple):
@@ -194,7 +203,7 @@ class _Parser:
             group, number, vr_bytes, length = layout.explicit.unpack(head)
             known = _VRS.get(vr_bytes)
             if known is None:
-                if b"AA" <= vr_bytes <= b"ZZ" and vr_bytes.isalpha():
+                if _looks_explicit(vr_bytes):
                     vr = vr_bytes.decode("ascii")
             else:
                 vr, long_header = known
@@ -503,11 +512,15 @@ class Reader:
                 break
             if element.tag == 0 and not any(data[pos : pos + 64]):
                 break  # zero padding behind the data set
-            run = Run((element,), (), after - pos)
+            size = after - pos
             if element.form is Form.DECLARED:
                 problems.append(_truncated(element, end - pos, pos, source))
-            elif isinstance(element.value, bytes | Sequence) and run.size <= _LONGEST_KNOWN:
-                run = Run((element,), (data[pos:after],), run.size)
+                run = Run((element,), (), b"", size)
+            elif size > _LONGEST_KNOWN or not isinstance(element.value, bytes | Sequence):
+                run = Run((element,), (), b"", size)
+            else:
+                encoded = data[pos:after]
+                run = Run((element,), (encoded,), encoded, size)
                 if index < len(known) and known[index].tag == element.tag:
                     known[index] = run
                 else:
@@ -539,23 +552,37 @@ class Reader:
             if run.tag & 0xFFFF or len(run.elements) > 1:
                 continue
             (element,) = run.elements
-            group = run.tag >> 16
-            after = starts[index + 1]
-            for place in range(index + 1, len(runs)):
-                following = runs[place]
-                if following.elements[-1].tag >> 16 == group == following.tag >> 16:
-                    after = starts[place + 1]
-                    continue
-                for element_of_run, part in zip(following.elements, following.parts, strict=False):
-                    if element_of_run.tag >> 16 != group:
-                        break
-                    after += len(part)
-                break
-            if _is_group_length(element, after - starts[index + 1], big=big):
+            value = element.value
+            if len(value) != 4 or type(value) is not bytes or element.form or element.reserved:
+                continue
+            end = starts[index + 1] + int.from_bytes(value, "big" if big else "little")
+            if _ends_group(runs, starts, index, end):
                 right = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
                 if right not in self._group_lengths:
-                    self._group_lengths[right] = Run((right,), (), run.size)
+                    self._group_lengths[right] = Run((right,), (), b"", run.size)
                 runs[index] = self._group_lengths[right]
+
+
+def _ends_group(runs: list[Run], starts: list[int], index: int, end: int) -> bool:
+    """Whether the group of `runs[index]` ends at offset `end`."""
+    group = runs[index].tag >> 16
+    after = bisect_left(starts, end, index + 1)
+    if after == len(starts) or any(run.low >> 16 != group for run in runs[index + 1 : after - 1]):
+        return False
+    if starts[after] == end:
+        inside = after == index + 1 or _is_of_group(runs[after - 1], group)
+        return inside and (after == len(runs) or runs[after].tag >> 16 != group)
+    last = runs[after - 1]
+    pos = starts[after - 1]
+    for element, part in zip(last.elements, last.parts, strict=False):
+        if pos >= end or element.tag >> 16 != group:
+            return pos == end and element.tag >> 16 != group
+        pos += len(part)
+    return False
+
+
+def _is_of_group(run: Run, group: int) -> bool:
+    return run.low >> 16 == group == run.high >> 16
 
 
 def _split(run: Run, data: bytes, *, big: bool) -> list[Run]:
@@ -613,7 +640,7 @@ def _group_lengths_apart(
 
 
 def _run(elements: list[Element], parts: tuple[bytes, ...]) -> list[Run]:
-    return [Run(tuple(elements), parts, sum(map(len, parts)))] if elements else []
+    return [Run.join(tuple(elements), parts)] if elements else []
 
 
 def _truncated(element: Element, remaining: int, pos: int, source: str | None) -> Problem:

@@ -16,14 +16,15 @@ from dicomstudy.archive import write_atomically
 from dicomstudy.conversion import Progress
 from dicomstudy.elements import Buffer, Span, chunks
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
-from dicomstudy.grouping import Source, uids_of
+from dicomstudy.grouping import Source
 from dicomstudy.p10 import PREFIX, Reader
-from dicomstudy.record import Decoder
+from dicomstudy.record import Decoder, Record
 from dicomstudy.sources import MAX_WHOLE, Found, Window, find, is_container, open_members, uri_of
 
 __all__ = ["Recorded", "write_records"]
 
 _SUFFIX = ".ion"
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 #: Names of files are shorter than this on every file system, in UTF-8.
 _LONGEST_NAME = 200
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
@@ -187,7 +188,7 @@ class _Writer:
         file = self._reader.read(data, source=source)
         decoder = self._by_digest if is_member else self._by_offset
         record = decoder.decode(file, data)
-        if not prefixed and (uids_of(record.groups) is None or record.problems):
+        if not prefixed and (record.problems or not _has_uids(record)):
             result.skipped += 1
             return
         digest = hashlib.sha256()
@@ -226,6 +227,11 @@ class _Writer:
 def _may_be_bare(head: bytes) -> bool:
     """Whether a file may be a data set without preamble: it begins with group 2 or 8."""
     return head[:2] in {b"\2\0", b"\x08\0"} or head[:4] == b"\0\x08\0\x05"
+
+
+def _has_uids(record: Record) -> bool:
+    attributes = record.attributes()
+    return all(isinstance(attributes.get(keyword), str) for keyword in _UIDS)
 
 
 def _safe(name: str) -> PurePosixPath:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dicomstudy import text
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import NUMBER_FORMATS, TEXT_VRS, WORD_SIZES, is_private
+from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, TEXT_VRS, WORD_SIZES, is_private
 from dicomstudy.text import CharacterSet
 
 __all__ = ["Context", "Kind", "Kinds", "Rule", "decode", "encode", "swap"]
@@ -83,6 +83,8 @@ class Kinds:
         return rule
 
     def _find(self, tag: int, vr: str) -> Rule:
+        if tag in PIXEL_DATA_TAGS:  # frames stay as they are encoded
+            return _BLOB
         attribute = self.definitions.attribute(tag)
         if tag & 0xFFFF == 0:
             own = "UL"

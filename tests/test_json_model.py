@@ -21,6 +21,8 @@ from dicomstudy.json_model import bulk_uri, metadata, to_json
 from dicomstudy.values import swap
 from fixtures import make
 from tests.real_files import (
+    BROKEN_SEQUENCES,
+    CUT,
     DEFINITIONS,
     ENCODER,
     Decoded,
@@ -33,27 +35,6 @@ from tests.real_files import (
 Json = dict[str, Any]
 MAX_SAFE = 1 << 53
 DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
-
-#: Files in which pydicom finds another end, and what it leaves out there.
-CUT = {
-    "emri_small_jpeg_2k_lossless_too_short.dcm": "all but the file meta information",
-    "fragments-no-delimiter.dcm": "all but the file meta information",
-    "fragments-truncated.dcm": "all but the file meta information",
-    "text-undefined.dcm": "all but the file meta information",
-}
-#: Sequences that are no row of items: bytes here, as much as it can follow in pydicom.
-BROKEN_SEQUENCES = {
-    "DICOMDIR-nooffset": {"00041220"},
-    "delimiter-length.dcm": {"00081140"},
-    "item-past-end.dcm": {"00081140"},
-    "item-past-sequence.dcm": {"00081140"},
-    "items-empty.dcm": {"00400275"},
-    "nested-defined.dcm": {"0040A730"},
-    "rtplan_truncated.dcm": {"300A00B0"},
-    "sequence-not-items.dcm": {"00081140"},
-    "sequence-past-end.dcm": {"00081140"},
-    "truncated-sequence.dcm": {"00400275"},
-}
 
 
 def ours(decoded: Decoded) -> Json:

@@ -1,0 +1,45 @@
+"""Elements ↔ attributes named by keyword (spec/record.md).
+
+`Decoder.decode` turns a `P10File` into a `Record`; `Encoder.write` is its mirror and gives the
+file again: ``write(decode(read(data))) == data``. Each distinct element is decoded and encoded
+back once. If its bytes do not come out again, they are kept beside the value, under
+``_raw.<path>``; what else of the file is not in its values is in the record's `encoding`.
+"""
+
+from dicomstudy.record.attributes import (
+    DEFLATED,
+    INSTANCE,
+    PREAMBLE,
+    RAW,
+    RAW_GROUP,
+    TRAILING,
+    Attribute,
+    Large,
+    Resolve,
+    Segment,
+    group_of,
+    is_reference,
+)
+from dicomstudy.record.decoder import Decoder, Record, Template
+from dicomstudy.record.encoder import Encoded, Encoder, Plan
+
+__all__ = [
+    "DEFLATED",
+    "INSTANCE",
+    "PREAMBLE",
+    "RAW",
+    "RAW_GROUP",
+    "TRAILING",
+    "Attribute",
+    "Decoder",
+    "Encoded",
+    "Encoder",
+    "Large",
+    "Plan",
+    "Record",
+    "Resolve",
+    "Segment",
+    "Template",
+    "group_of",
+    "is_reference",
+]

@@ -1,0 +1,105 @@
+"""Attributes of a record: what the two directions have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from dicomstudy import text
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import Span
+from dicomstudy.errors import DefinitionsError
+from dicomstudy.values import Context
+
+#: Attributes of a file that are not elements of it, and the group that takes them.
+PREAMBLE, TRAILING, DEFLATED, RAW = "_preamble", "_trailing", "_deflated", "_raw."
+RAW_GROUP = "raw"
+#: Name under which attributes stand that belong to no attribute group but to the instance.
+INSTANCE = ""
+
+CHARACTER_SET = 0x00080005
+CHARACTER_SET_KEY = "SpecificCharacterSet"
+#: File meta information is in the default repertoire and little endian (PS3.10 section 7.1).
+META_CONTEXT = Context(text.character_set(()), False)
+ZEROS = bytes(128)
+
+#: The bytes of a large value, as they were recorded, by the reference that stands for it.
+Resolve = Callable[[Mapping[str, Any]], bytes]
+#: A piece of a file: bytes, or the reference of a large value that is to be copied.
+Segment = bytes | Mapping[str, Any]
+
+
+class Large(NamedTuple):
+    """A value too long to stand in a document.
+
+    `sha256` is None for pixel data that is recorded by its offset. `span` is its place in the
+    source; `stored` are its bytes if they stand nowhere in the source as they are recorded
+    (an inflated data set, words of big-endian order). `inside`: `span` counts from the start
+    of the element that it lies in. `pixels`: native pixel data; `word`: bytes of its words.
+    """
+
+    sha256: str | None
+    span: Span
+    stored: bytes | None = None
+    inside: bool = False
+    pixels: bool = False
+    word: int = 1
+
+
+class Attribute:
+    """One decoded element of the top level. Compared by identity: equal elements share one.
+
+    `key` is its name in the record and `value` an Ion value; `group` is the attribute group
+    that takes it, None if it is not kept. `token` is its part of the layout, `encoded` what
+    `value` and `token` give (of a large value: the header), `raw` the attributes with bytes
+    that do not come out of values, `large` its large values.
+    """
+
+    __slots__ = ("copied", "encoded", "group", "key", "large", "raw", "token", "value")
+
+    def __init__(
+        self,
+        key: str,
+        value: Any,
+        group: str | None,
+        token: str = "",
+        encoded: bytes = b"",
+        raw: tuple[Attribute, ...] = (),
+        large: tuple[Large, ...] = (),
+        copied: bool = False,
+    ) -> None:
+        self.copied = copied
+        self.key = key
+        self.value = value
+        self.group = group
+        self.token = token
+        self.encoded = encoded
+        self.raw = raw
+        self.large = large
+
+    def __repr__(self) -> str:
+        return f"Attribute({self.key!r}, {self.value!r})"
+
+
+def is_reference(value: object) -> bool:
+    """True if `value` stands for a large value: no other attribute's value is a struct."""
+    return isinstance(value, dict)
+
+
+def group_of(key: str, definitions: Definitions) -> str:
+    """The attribute group that takes an attribute, `INSTANCE` if none does."""
+    if not key or key[0] == "_" or "#" in key:
+        return RAW_GROUP
+    if key in definitions.instance_keywords:
+        return INSTANCE
+    try:
+        return definitions.group(key)
+    except DefinitionsError:
+        return "other"
+
+
+def character_set_of(value: object) -> text.CharacterSet:
+    """The character set that a value of (0008,0005) names."""
+    if not isinstance(value, str):
+        return text.character_set(())
+    return text.character_set(tuple(term.strip() for term in value.split("\\")))

@@ -1,0 +1,775 @@
+"""A file taken apart → a record. Mirror of `encoder`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from dicomstudy import layout, p10, text, values
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import (
+    PIXEL_DATA_TAGS,
+    Buffer,
+    Element,
+    Encapsulated,
+    Form,
+    Sequence,
+    Span,
+    chunks,
+    format_tag,
+)
+from dicomstudy.errors import P10Error, RecordError
+from dicomstudy.layout import Token
+from dicomstudy.p10 import P10File, Run
+from dicomstudy.record.attributes import (
+    CHARACTER_SET,
+    DEFLATED,
+    META_CONTEXT,
+    PREAMBLE,
+    RAW,
+    RAW_GROUP,
+    TRAILING,
+    ZEROS,
+    Attribute,
+    Large,
+    Segment,
+    character_set_of,
+    group_of,
+)
+from dicomstudy.record.encoder import ENCODING_FIELDS, Encoder
+from dicomstudy.values import Context, Kind, Kinds, swap
+
+_MEMO_SIZE = 1 << 14
+_MAX_TEMPLATES = 1 << 10
+_AROUND = frozenset((PREAMBLE, TRAILING, DEFLATED))
+_ITEM_TAGS = frozenset((b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
+
+
+class _Part(NamedTuple):
+    """The attributes of a run of several elements, ready to be joined with others."""
+
+    attributes: tuple[Attribute, ...]
+    layout: str
+    encoded: bytes
+    raw: tuple[Attribute, ...]
+    large: tuple[Large, ...]
+
+
+class _Memo(NamedTuple):
+    """What was decoded before in one context."""
+
+    context: Context
+    runs: dict[Run, _Part]
+    elements: dict[Element, Attribute]
+    leaves: dict[tuple[int, str, bytes], tuple[Any, bool]]
+
+
+class _Head(NamedTuple):
+    """What all elements of one tag and VR have in common."""
+
+    key: str
+    group: str
+    token: str
+    rule: values.Rule
+
+
+class _Found(NamedTuple):
+    """What comes up inside an element: raw bytes by path, large values with their bytes."""
+
+    raw: dict[str, bytes]
+    large: dict[str, bytes]
+
+
+class Template:
+    """What the records of files of one shape have in common.
+
+    A shape is the row of runs of a file, in which a run of one element counts by its layout
+    alone. So a template has all attributes of the longer runs, and leaves the others open:
+    where one of those stands, it has its number in `Record.variable`. Compared by identity.
+
+    Attributes:
+        groups: attributes by the name of their group, in the order of the file.
+        encoding: the content of the `encoding` group.
+        raw: attributes with bytes that do not come out of values.
+        large: large values of the longer runs, by the place of their run.
+        repeated: numbers of attributes that a later one of their tag replaces, each with its
+            occurrence.
+        open: the places of the runs that are left open, and `keys` their keys.
+        pieces: the bytes of the runs; empty where one is left open.
+        meta: how many of the runs are file meta information.
+    """
+
+    __slots__ = (
+        *("encoding", "group_lengths", "groups", "keys", "large", "meta", "open", "pieces"),
+        *("raw", "repeated"),
+    )
+
+    def __init__(
+        self,
+        runs: list[Run],
+        row: list[_Part | int],
+        variable: list[Attribute],
+        encoding: dict[str, Any],
+        repeated: list[tuple[int, int]],
+        meta: int,
+    ) -> None:
+        self.encoding = encoding
+        self.repeated = repeated
+        self.meta = meta
+        self.keys = [attribute.key for attribute in variable]
+        self.open = [place for place, item in enumerate(row) if isinstance(item, int)]
+        self.pieces = [b"" if isinstance(item, int) else item.encoded for item in row]
+        self.raw: list[Attribute] = []
+        self.large: list[tuple[int, Large]] = []
+        self.group_lengths: list[_GroupLength] = []
+        renamed = {number for number, _ in repeated}
+        groups: dict[str, list[Attribute | int]] = {}
+        for place, item in enumerate(row):
+            if isinstance(item, int):
+                group = RAW_GROUP if item in renamed else variable[item].group
+                if group is None:
+                    self.group_lengths.append(_GroupLength.find(runs, place))
+                else:
+                    groups.setdefault(group, []).append(item)
+                continue
+            self.raw += item.raw
+            self.large += [(place, large) for large in item.large]
+            for attribute in item.attributes:
+                if attribute.group is not None:
+                    groups.setdefault(attribute.group, []).append(attribute)
+        self.groups = {name: tuple(some) for name, some in groups.items()}
+
+    @classmethod
+    def closed(
+        cls, groups: Mapping[str, Iterable[Attribute]], encoding: dict[str, Any]
+    ) -> Template:
+        """A template that leaves nothing open: of a record that was not read from a file."""
+        template = cls([], [], [], encoding, [], 0)
+        template.groups = {name: tuple(attributes) for name, attributes in groups.items()}
+        return template
+
+    def find(self, group: str, key: str) -> int | Attribute | None:
+        """The attribute `key`, or its number where it is left open."""
+        for item in self.groups.get(group, ()):
+            if (self.keys[item] if isinstance(item, int) else item.key) == key:
+                return item
+        return None
+
+
+class _GroupLength(NamedTuple):
+    """A group length to be filled in: the runs of its group, and `rest` bytes of one more."""
+
+    place: int
+    end: int
+    rest: int
+    tag: int
+    vr: str
+
+    @classmethod
+    def find(cls, runs: list[Run], place: int) -> _GroupLength:
+        (element,) = runs[place].elements
+        group = element.tag >> 16
+        end, rest = place + 1, 0
+        while end < len(runs) and runs[end].low >> 16 == group == runs[end].high >> 16:
+            end += 1
+        if end < len(runs):
+            for inner, part in zip(runs[end].elements, runs[end].parts, strict=False):
+                if inner.tag >> 16 != group:
+                    break
+                rest += len(part)
+        return cls(place, end, rest, element.tag, element.vr)
+
+
+class Record:
+    """One instance, decoded: its attributes, and how its file was written.
+
+    Attributes:
+        template: what it has in common with others.
+        variable: its attributes that the template leaves open.
+        extra: attributes with bytes of the file that are in no value.
+        large: its large values, with their places in the source.
+        problems: what was wrong with the file.
+    """
+
+    __slots__ = ("_file", "extra", "large", "problems", "template", "variable")
+
+    def __init__(
+        self,
+        template: Template,
+        variable: list[Attribute],
+        extra: list[Attribute],
+        large: list[Large],
+        file: P10File | None = None,
+    ) -> None:
+        self.template = template
+        self.variable = variable
+        self.extra = extra
+        self.large = large
+        self.problems = () if file is None else file.problems
+        self._file = file
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The content of its `encoding` group: the same object for files written alike."""
+        return self.template.encoding
+
+    def group(self, name: str) -> list[Attribute]:
+        """The attributes of one group; those of the instance itself by `INSTANCE`."""
+        variable = self.variable
+        found = [
+            variable[item] if isinstance(item, int) else item
+            for item in self.template.groups.get(name, ())
+        ]
+        return found + self.template.raw + self.extra if name == RAW_GROUP else found
+
+    @property
+    def groups(self) -> dict[str, list[Attribute]]:
+        """All attributes by the name of their group, in the order of the file."""
+        groups = {name: self.group(name) for name in self.template.groups}
+        if self.template.raw or self.extra:
+            groups[RAW_GROUP] = self.group(RAW_GROUP)
+        return groups
+
+    def attributes(self) -> dict[str, Any]:
+        """All values by key."""
+        return {
+            attribute.key: attribute.value
+            for attributes in self.groups.values()
+            for attribute in attributes
+        }
+
+    def segments(self) -> list[Segment]:
+        """The file as the values give it again: bytes, and references to be copied.
+
+        Raises:
+            RecordError: the record was not read from a file.
+        """
+        template, file = self.template, self._file
+        if file is None:
+            raise RecordError("record/no-encoding", "the record was not read from a file")
+        pieces = template.pieces.copy()
+        copies = {}
+        for place, attribute in zip(template.open, self.variable, strict=True):
+            pieces[place] = attribute.encoded
+            if attribute.copied:
+                copies[place] = attribute.value
+        for place, end, length, tag, vr in template.group_lengths:
+            for at in range(place + 1, end):
+                length += len(pieces[at])
+                if at in copies:
+                    length += copies[at]["length"]
+            big = file.syntax.big and place >= template.meta
+            value = p10.group_length(length, big=big)
+            pieces[place] = p10.encode_element(tag, vr, value, big=big)
+        around = {}
+        for attribute in self.extra:
+            if attribute.key in _AROUND:
+                around[attribute.key] = attribute.value
+        segments: list[Segment] = []
+        if file.preamble is not None:
+            segments.append(around.get(PREAMBLE, ZEROS) + p10.PREFIX)
+        if DEFLATED in around:
+            return [*segments, *pieces[: template.meta], around[DEFLATED]]
+        start = 0
+        for place, reference in copies.items():
+            segments += (b"".join(pieces[start : place + 1]), reference)
+            start = place + 1
+        segments.append(b"".join(pieces[start:]))
+        if TRAILING in around:
+            segments.append(around[TRAILING])
+        return segments
+
+
+class Decoder:
+    """Makes records of P10 files, the quicker the more their elements repeat.
+
+    Args:
+        max_inline: values longer than this many bytes are large (dicom2ion's
+            maximumInlineDataLength).
+        by_offset: pixel data is recorded by its offset in the file, not by its digest.
+    """
+
+    def __init__(
+        self, definitions: Definitions, *, max_inline: int = 256, by_offset: bool = False
+    ) -> None:
+        self.definitions = definitions
+        self.max_inline = max_inline
+        self.by_offset = by_offset
+        self._kinds = Kinds(definitions)
+        self._encoder = Encoder(definitions)
+        self._memos: dict[Context, _Memo] = {}
+        self._heads: dict[tuple[int, str], _Head] = {}
+        self._templates: dict[tuple[object, ...], Template] = {}
+        self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
+        self._preambles: dict[bytes, Attribute] = {}
+
+    def decode(self, file: P10File, data: Buffer) -> Record:
+        """The record of `file`, which was read from `data`. Mirror of `Encoder.write`."""
+        memo = self._memo(META_CONTEXT)
+        context = Context(self._character_set(file), file.syntax.big)
+        variable: list[Attribute] = []
+        large: list[Large] = []
+        extra: list[Attribute] = []
+        shape: list[Run | str] = []
+        meta = len(file.meta)
+        starts = [0] * meta + file.starts
+        for runs in (file.meta, file.runs):
+            known = memo.elements
+            for run in runs:
+                if len(run.elements) > 1:
+                    shape.append(run)
+                    continue
+                (element,) = run.elements
+                attribute = known.get(element)
+                if attribute is None:
+                    source = run.parts[0] if run.parts else None
+                    attribute = self._attribute(memo, element, source, file)
+                    if run.parts or element.form is Form.GROUP_LENGTH:
+                        known[element] = attribute
+                if attribute.large:
+                    large += _placed(attribute.large, starts[len(shape)])
+                if attribute.raw:
+                    extra += attribute.raw
+                variable.append(attribute)
+                shape.append(attribute.token)
+            memo = self._memo(context)
+        key = (context, file.preamble is not None, meta, *shape)
+        template = self._templates.get(key)
+        if template is None:
+            if len(self._templates) > _MAX_TEMPLATES:
+                self._templates.clear()
+            template = self._templates[key] = self._template(file, context, shape, variable)
+        for place, item in template.large:
+            large += _placed((item,), starts[place])
+        if template.repeated:
+            for place, occurrence in template.repeated:
+                variable[place] = _repeated(variable[place], occurrence)
+            extra = [raw for attribute in variable for raw in attribute.raw]
+        extra += self._around(file, data, large)
+        return Record(template, variable, extra, large, file)
+
+    def _template(
+        self, file: P10File, context: Context, shape: list[Run | str], variable: list[Attribute]
+    ) -> Template:
+        """What records of this shape have in common; `variable` are those of one of them."""
+        meta = len(file.meta)
+        contexts = [META_CONTEXT] * meta + [context] * len(file.runs)
+        runs = file.meta + file.runs
+        row: list[_Part | int] = []
+        count = 0
+        for run, here in zip(runs, contexts, strict=True):
+            if len(run.elements) > 1:
+                row.append(self._part(self._memo(here), run, file))
+            else:
+                row.append(count)
+                count += 1
+        repeated: list[tuple[int, int]] = []
+        if not _is_ascending(runs):
+            row, repeated = _rename_repeated(row, variable)
+        encoding_key = (
+            file.preamble is not None,
+            context.big,
+            *(
+                " ".join(_layout(item, variable, repeated) for item in some)
+                for some in (row[:meta], row[meta:])
+            ),
+        )
+        encoding = self._encodings.get(encoding_key)
+        if encoding is None:
+            if len(self._encodings) > _MAX_TEMPLATES:
+                self._encodings.clear()
+            encoding = self._encodings[encoding_key] = dict(
+                zip(ENCODING_FIELDS, encoding_key, strict=True)
+            )
+            encoding["byteOrder"] = "big" if context.big else "little"
+        return Template(runs, row, variable, encoding, repeated, meta)
+
+    def _character_set(self, file: P10File) -> text.CharacterSet:
+        element = file.find(CHARACTER_SET)
+        if element is None or not isinstance(element.value, bytes):
+            return text.character_set(())
+        rule = self._kinds.rule(CHARACTER_SET, element.vr)
+        context = Context(text.character_set(()), file.syntax.big)
+        return character_set_of(values.decode(element.value, rule, context))
+
+    def _memo(self, context: Context) -> _Memo:
+        memo = self._memos.get(context)
+        if memo is None:
+            memo = self._memos[context] = _Memo(context, {}, {}, {})
+        elif len(memo.elements) + len(memo.leaves) + len(memo.runs) > _MEMO_SIZE:
+            memo.runs.clear()
+            memo.elements.clear()
+            memo.leaves.clear()
+        return memo
+
+    def _part(self, memo: _Memo, run: Run, file: P10File) -> _Part:
+        attributes = []
+        for element, source in zip(run.elements, run.parts, strict=True):
+            attribute = memo.elements.get(element)
+            if attribute is None:
+                attribute = self._attribute(memo, element, source, file)
+                memo.elements[element] = attribute
+            attributes.append(attribute)
+        return _join(attributes, run, big=memo.context.big)
+
+    def _attribute(
+        self, memo: _Memo, element: Element, source: bytes | None, file: P10File
+    ) -> Attribute:
+        """`element` decoded; `source` are its bytes in the file, if there are few."""
+        tag, vr, value, form, declared, reserved = element
+        head = self._head(tag, vr)
+        key = head.key
+        if (
+            source is not None
+            and len(source) <= self.max_inline
+            and type(value) is bytes
+            and not form
+            and not reserved
+            and (head.rule.kind is not Kind.ITEMS or value[:4] not in _ITEM_TAGS)
+        ):
+            decoded = values.decode(value, head.rule, memo.context)
+            content = values.encode(decoded, head.rule, memo.context)
+            if content == value:
+                encoded = p10.encode_element(tag, vr, content, big=memo.context.big)
+                return Attribute(key, decoded, head.group, head.token, encoded)
+        token = Token(tag, vr, form, declared, reserved)
+        if form is Form.GROUP_LENGTH:
+            encoded = p10.encode_element(tag, vr, bytes(4), big=memo.context.big)
+            return Attribute(key, None, None, token=layout.format_token(token), encoded=encoded)
+        found = _Found({}, {})
+        if isinstance(value, Span | Encapsulated):
+            return self._large_attribute(key, token, value, memo.context, file)
+        decoded, token_text = self._decode(memo, element, format_tag(tag), found, 0)
+        encoded = self._encode(token_text, decoded, memo.context, found)
+        if source is not None and encoded != source:
+            # Nothing in the grammar of layouts says how this was written: keep all its bytes.
+            header = len(source) - _value_length(source, vr, big=memo.context.big)
+            undefined = isinstance(value, Sequence)
+            form = Form.UNDEFINED if undefined else form
+            token_text = layout.format_token(token._replace(form=form))
+            found.raw.clear()
+            found.raw[format_tag(tag)] = source[header:]
+            encoded = self._encode(token_text, decoded, memo.context, found)
+        return Attribute(
+            key,
+            decoded,
+            group_of(key, self.definitions),
+            token=token_text,
+            encoded=encoded,
+            raw=tuple(Attribute(RAW + path, raw, RAW_GROUP) for path, raw in found.raw.items()),
+            large=tuple(
+                _inside(sha256, content, b"" if file.deflated or source is None else source)
+                for sha256, content in found.large.items()
+            ),
+        )
+
+    def _head(self, tag: int, vr: str) -> _Head:
+        head = self._heads.get((tag, vr))
+        if head is None:
+            key = self.definitions.keyword(tag)
+            head = self._heads[tag, vr] = _Head(
+                key,
+                group_of(key, self.definitions),
+                layout.format_token(Token(tag, vr)),
+                self._kinds.rule(tag, vr),
+            )
+        return head
+
+    def _large_attribute(
+        self, key: str, token: Token, value: Span | Encapsulated, context: Context, file: P10File
+    ) -> Attribute:
+        span = Span(value.offset, value.length)
+        pixels = token.tag in PIXEL_DATA_TAGS
+        word = self._kinds.rule(token.tag, token.vr).word
+        stored = None
+        if context.big and word > 1 and not pixels:
+            stored = swap(file.body[span.offset : span.offset + span.length], word)
+        elif file.deflated is not None:
+            stored = file.body[span.offset : span.offset + span.length]
+        if self.by_offset and pixels and stored is None:
+            reference: dict[str, Any] = {"dataOffset": span.offset, "length": span.length}
+            large = Large(None, span, pixels=True)
+        else:
+            sha256 = _sha256(file.body, span) if stored is None else _sha256_of(stored)
+            reference = {"length": span.length, "sha256": sha256}
+            native = pixels and isinstance(value, Span)
+            large = Large(sha256, span, stored, pixels=native, word=word)
+        turned = context.big and word > 1 and not pixels
+        if isinstance(value, Encapsulated):
+            reference["fragments"] = [fragment.length for fragment in value.fragments]
+        if turned:
+            encoded = self._encoder.encode_element(
+                token, reference, context, raw={}, resolve=lambda _: large.stored or b""
+            )
+        else:
+            encoded = self._encoder.header(token, span.length, context)
+        return Attribute(
+            key,
+            reference,
+            group_of(key, self.definitions),
+            token=layout.format_token(token),
+            encoded=encoded,
+            large=(large,),
+            copied=not turned,
+        )
+
+    def _decode(
+        self, memo: _Memo, element: Element, path: str, found: _Found, depth: int
+    ) -> tuple[Any, str]:
+        """The value of an element and the text of its layout."""
+        tag, vr, value, form, declared, reserved = element
+        token = Token(tag, vr, form, declared, reserved)
+        items = None
+        if isinstance(value, Sequence):
+            items = value
+        elif form is Form.DEFINED and isinstance(value, bytes) and value:
+            rule = self._kinds.rule(tag, vr)
+            if rule.kind is Kind.ITEMS:
+                items = _items(value, vr, memo.context.big, depth)
+        if items is not None:
+            decoded, texts = self._decode_items(memo, items, path, found, depth)
+            token = token._replace(items=(), undefined=items.undefined)
+            return decoded, layout.format_token(token, texts)
+        if not isinstance(value, bytes):
+            raise RecordError("record/no-bytes", "a value inside an item was left out", tag=tag)
+        return self._decode_leaf(memo, element, value, path, found), layout.format_token(token)
+
+    def _decode_leaf(
+        self, memo: _Memo, element: Element, value: bytes, path: str, found: _Found
+    ) -> Any:
+        tag, vr = element.tag, element.vr
+        rule = self._kinds.rule(tag, vr)
+        if len(value) > self.max_inline:
+            content = swap(value, rule.word) if memo.context.big else value
+            sha256 = _sha256_of(content)
+            found.large[sha256] = content
+            return {"length": len(content), "sha256": sha256}
+        known = memo.leaves.get((tag, vr, value))
+        if known is None:
+            decoded = values.decode(value, rule, memo.context)
+            exact = values.encode(decoded, rule, memo.context) == value
+            known = memo.leaves[tag, vr, value] = decoded, exact
+        decoded, exact = known
+        if not exact:
+            found.raw[path] = value
+        return decoded
+
+    def _decode_items(
+        self, memo: _Memo, sequence: Sequence, path: str, found: _Found, depth: int
+    ) -> tuple[list[dict[str, Any]] | None, list[str]]:
+        structs = []
+        texts = []
+        for place, item in enumerate(sequence.items):
+            inner = memo
+            struct: dict[str, Any] = {}
+            tokens = []
+            last: dict[int, int] = {element.tag: at for at, element in enumerate(item.elements)}
+            repeated: Counter[int] = Counter()
+            for at, element in enumerate(item.elements):
+                tag = element.tag
+                here = f"{path}[{place}].{format_tag(tag)}"
+                key = self.definitions.keyword(tag)
+                if element.form is Form.GROUP_LENGTH:
+                    tokens.append(layout.format_token(Token(tag, element.vr, element.form)))
+                    continue
+                if last[tag] != at:
+                    repeated[tag] += 1
+                    here, key = f"{here}#{repeated[tag]}", f"{key}#{repeated[tag]}"
+                if tag == CHARACTER_SET and last[tag] == at and isinstance(element.value, bytes):
+                    rule = self._kinds.rule(tag, element.vr)
+                    charset = character_set_of(values.decode(element.value, rule, memo.context))
+                    inner = self._memo(Context(charset, memo.context.big))
+                decoded, token_text = self._decode(inner, element, here, found, depth + 1)
+                if last[tag] != at:
+                    token_text = layout.with_occurrence(token_text, repeated[tag])
+                struct[key] = decoded
+                tokens.append(token_text)
+            structs.append(struct)
+            texts.append(layout.format_item(tokens, undefined=item.undefined))
+        return structs or None, texts
+
+    def _encode(self, token_text: str, decoded: Any, context: Context, found: _Found) -> bytes:
+        """What the mirror makes of a decoded element."""
+        (token,) = layout.parse(token_text)
+        return self._encoder.encode_element(
+            token, decoded, context, raw=found.raw, resolve=lambda ref: found.large[ref["sha256"]]
+        )
+
+    def _around(self, file: P10File, data: Buffer, large: list[Large]) -> list[Attribute]:
+        """What of the file is in no element, if there is any."""
+        around = []
+        if file.preamble is not None and any(file.preamble):
+            if file.preamble not in self._preambles:
+                self._preambles[file.preamble] = Attribute(PREAMBLE, file.preamble, RAW_GROUP)
+            around.append(self._preambles[file.preamble])
+        for key, span in ((DEFLATED, file.deflated), (TRAILING, file.trailing)):
+            if span is None or not span.length or (key == TRAILING and file.deflated):
+                continue
+            if span.length <= self.max_inline:
+                value: Any = data[span.offset : span.offset + span.length]
+            else:
+                value = {"length": span.length, "sha256": _sha256(data, span)}
+                large.append(Large(value["sha256"], span))
+            around.append(Attribute(key, value, RAW_GROUP))
+        return around
+
+
+def _items(value: bytes, vr: str, big: bool, depth: int) -> Sequence | None:
+    """`value` split into items, None if it is not a row of items."""
+    if value[:4] not in _ITEM_TAGS:
+        return None
+    try:
+        return p10.read_items(value, explicit=bool(vr), big=big, depth=depth)
+    except P10Error:
+        return None
+
+
+def _value_length(source: bytes, vr: str, *, big: bool) -> int:
+    header = p10.encode_element(0, vr, b"", big=big)
+    return len(source) - len(header)
+
+
+def _inside(sha256: str, content: bytes, source: bytes) -> Large:
+    """A large value inside an element, by its place in the bytes of the element if it has one."""
+    place = source.find(content)
+    if place < 0:
+        return Large(sha256, Span(0, len(content)), content)
+    return Large(sha256, Span(place, len(content)), inside=True)
+
+
+def _placed(large: Iterable[Large], start: int) -> list[Large]:
+    """`large` with every place counted from the start of the source."""
+    return [
+        _moved(item, start)._replace(inside=False) if item.inside else item for item in large
+    ]
+
+
+def _sha256(buffer: Buffer, span: Span) -> str:
+    if isinstance(buffer, bytes):
+        view = memoryview(buffer)[span.offset : span.offset + span.length]
+        return hashlib.sha256(view).hexdigest()
+    digest = hashlib.sha256()
+    for chunk in chunks(buffer, span):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _join(attributes: list[Attribute], run: Run, *, big: bool) -> _Part:
+    pieces = [attribute.encoded for attribute in attributes]
+    large: list[Large] = []
+    offset = 0
+    for attribute in attributes:
+        large += [item if not item.inside else _moved(item, offset) for item in attribute.large]
+        offset += len(attribute.encoded)
+    for place, element in enumerate(run.elements):
+        if element.form is Form.GROUP_LENGTH:
+            length = 0
+            for following, piece in zip(
+                run.elements[place + 1 :], pieces[place + 1 :], strict=True
+            ):
+                if following.tag >> 16 != element.tag >> 16:
+                    break
+                length += len(piece)
+            pieces[place] = p10.encode_element(
+                element.tag, element.vr, p10.group_length(length, big=big), big=big
+            )
+    return _Part(
+        tuple(attributes),
+        " ".join(attribute.token for attribute in attributes),
+        b"".join(pieces),
+        tuple(raw for attribute in attributes for raw in attribute.raw),
+        tuple(large),
+    )
+
+
+def _moved(large: Large, by: int) -> Large:
+    return large._replace(span=Span(large.span.offset + by, large.span.length))
+
+
+def _layout(item: _Part | int, variable: list[Attribute], repeated: list[tuple[int, int]]) -> str:
+    """The layout of a run; `variable` are not renamed yet."""
+    if not isinstance(item, int):
+        return item.layout
+    token = variable[item].token
+    for number, occurrence in repeated:
+        if number == item:
+            return layout.with_occurrence(token, occurrence)
+    return token
+
+
+def _is_ascending(runs: list[Run]) -> bool:
+    """Whether every tag is greater than the one before it."""
+    last = -1
+    for run in runs:
+        if run.tag <= last or not run.ascending:
+            return False
+        last = run.high
+    return True
+
+
+def _rename_repeated(
+    row: list[_Part | int], variable: list[Attribute]
+) -> tuple[list[_Part | int], list[tuple[int, int]]]:
+    """Give the name of an attribute to the last element of each tag only.
+
+    Those before it are named ``<keyword>#1``, ``#2`` and so on, and belong to no group but
+    that of raw bytes (spec/record.md). Returns the row with renamed parts, and the numbers of
+    those of `variable` that are to be renamed, each with its occurrence.
+    """
+    total = Counter(
+        attribute.key
+        for item in row
+        for attribute in ((variable[item],) if isinstance(item, int) else item.attributes)
+        if attribute.group is not None
+    )
+    occurrence: Counter[str] = Counter()
+    renamed: list[_Part | int] = []
+    repeated = []
+    for item in row:
+        if isinstance(item, int):
+            attribute = variable[item]
+            if attribute.group is not None:
+                occurrence[attribute.key] += 1
+                if occurrence[attribute.key] < total[attribute.key]:
+                    repeated.append((item, occurrence[attribute.key]))
+            renamed.append(item)
+            continue
+        attributes = list(item.attributes)
+        for place, attribute in enumerate(attributes):
+            if attribute.group is None:
+                continue
+            occurrence[attribute.key] += 1
+            if occurrence[attribute.key] < total[attribute.key]:
+                attributes[place] = _repeated(attribute, occurrence[attribute.key])
+        renamed.append(
+            item._replace(
+                attributes=tuple(attributes),
+                layout=" ".join(attribute.token for attribute in attributes),
+                raw=tuple(raw for attribute in attributes for raw in attribute.raw),
+            )
+        )
+    return renamed, repeated
+
+
+def _repeated(attribute: Attribute, occurrence: int) -> Attribute:
+    """`attribute` under the name of an element that a later one of its tag replaces."""
+    path = RAW + attribute.token[:8]
+    return Attribute(
+        f"{attribute.key}#{occurrence}",
+        attribute.value,
+        RAW_GROUP,
+        token=layout.with_occurrence(attribute.token, occurrence),
+        encoded=attribute.encoded,
+        raw=tuple(
+            Attribute(f"{path}#{occurrence}{raw.key[len(path) :]}", raw.value, RAW_GROUP)
+            for raw in attribute.raw
+        ),
+        large=attribute.large,
+        copied=attribute.copied,
+    )

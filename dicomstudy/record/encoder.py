@@ -1,0 +1,354 @@
+"""Attributes and an encoding → the file. Mirror of `decoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from dicomstudy import layout, p10, values
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import PIXEL_DATA_TAGS, UNDEFINED_LENGTH, Form
+from dicomstudy.errors import RecordError
+from dicomstudy.layout import Token
+from dicomstudy.record.attributes import (
+    CHARACTER_SET_KEY,
+    DEFLATED,
+    META_CONTEXT,
+    PREAMBLE,
+    RAW,
+    TRAILING,
+    ZEROS,
+    Resolve,
+    Segment,
+    character_set_of,
+    is_reference,
+)
+from dicomstudy.values import Context, Kinds, swap
+
+
+class _GroupLength(NamedTuple):
+    """A group length to be filled in: its place, and where its group ends."""
+
+    place: int
+    end: int
+    token: Token
+    big: bool
+
+
+class Plan:
+    """An `encoding` made ready for writing: which attributes follow one another, and how.
+
+    `keys` are the keys of all elements in their order, "" for a group length; `tokens` has
+    the layout of each, and whether it belongs to the file meta information; `headers` the
+    header and the rule of those that have a single value of defined length.
+    """
+
+    __slots__ = (
+        *("big", "data_set", "group_lengths", "headers", "keys", "places", "preamble", "tokens"),
+    )
+
+    def __init__(self, encoding: Mapping[str, Any], kinds: Kinds) -> None:
+        definitions = kinds.definitions
+        try:
+            meta = layout.parse(encoding["meta"])
+            data_set = layout.parse(encoding["dataSet"])
+            self.preamble = bool(encoding["preamble"])
+            self.big = encoding["byteOrder"] == "big"
+        except (KeyError, TypeError) as error:
+            raise RecordError("record/encoding", "the encoding is incomplete") from error
+        self.keys: list[str] = []
+        self.tokens: dict[str, tuple[Token, bool]] = {}
+        self.places: dict[str, int] = {}
+        self.headers: dict[str, tuple[p10.Header, values.Rule]] = {}
+        self.group_lengths: list[_GroupLength] = []
+        self.data_set = len(meta)
+        for tokens, is_meta in ((meta, True), (data_set, False)):
+            start = len(self.keys)
+            for at, token in enumerate(tokens):
+                key = _key(token, definitions)
+                if token.form is Form.GROUP_LENGTH:
+                    end = at + 1
+                    while end < len(tokens) and tokens[end].tag >> 16 == token.tag >> 16:
+                        end += 1
+                    self.group_lengths.append(
+                        _GroupLength(start + at, start + end, token, self.big and not is_meta)
+                    )
+                    key = ""
+                else:
+                    self.places[key] = len(self.keys)
+                    self.tokens[key] = token, is_meta
+                    if token[2:] == _PLAIN:
+                        self.headers[key] = (
+                            p10.header(token.tag, token.vr, big=self.big and not is_meta),
+                            kinds.rule(token.tag, token.vr),
+                        )
+                self.keys.append(key)
+        self.group_lengths.reverse()
+
+
+def _key(token: Token, definitions: Definitions) -> str:
+    key = definitions.keyword(token.tag)
+    return f"{key}#{token.occurrence}" if token.occurrence else key
+
+
+class Encoded(NamedTuple):
+    """Elements encoded by key: all but the bytes of `large` values, which are to be copied."""
+
+    pieces: dict[str, bytes]
+    large: dict[str, Mapping[str, Any]]
+
+
+ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
+#: The fields of a `Token` after tag and VR, if there is nothing unusual about it.
+_PLAIN = Token(0, "")[2:]
+_SHORT = 1 << 16
+#: Holds the place of a group length, which is as long as this.
+_NO_LENGTH = bytes(12)
+
+
+class Encoder:
+    """Writes P10 files from attributes and an encoding. Mirror of `Decoder`."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self._kinds = Kinds(definitions)
+        self._plan = lru_cache(maxsize=256)(self._make_plan)
+
+    def plan(self, encoding: Mapping[str, Any]) -> Plan:
+        """How to write what has this encoding.
+
+        Raises:
+            RecordError: the encoding is incomplete or its layout malformed.
+        """
+        try:
+            return self._plan(*(encoding[field] for field in ENCODING_FIELDS))
+        except (KeyError, TypeError) as error:
+            raise RecordError("record/encoding", "the encoding is incomplete") from error
+
+    def _make_plan(self, *fields: Any) -> Plan:
+        return Plan(dict(zip(ENCODING_FIELDS, fields, strict=True)), self._kinds)
+
+    def write(
+        self, attributes: Mapping[str, Any], encoding: Mapping[str, Any], resolve: Resolve
+    ) -> list[Segment]:
+        """The file as bytes and references of large values, in their order.
+
+        Raises:
+            RecordError: attributes are missing or do not fit the encoding.
+        """
+        plan = self.plan(encoding)
+        raw = {key[len(RAW) :]: raw for key, raw in attributes.items() if key.startswith(RAW)}
+        context = self.context(attributes, plan)
+        encoded = self.encode(attributes, plan, context=context, raw=raw, resolve=resolve)
+        return self.assemble(plan, encoded, attributes)
+
+    def context(self, attributes: Mapping[str, Any], plan: Plan) -> Context:
+        """The context of the data set that has these attributes."""
+        return Context(character_set_of(attributes.get(CHARACTER_SET_KEY)), plan.big)
+
+    def encode(
+        self,
+        attributes: Mapping[str, Any],
+        plan: Plan,
+        *,
+        context: Context,
+        raw: Mapping[str, bytes],
+        resolve: Resolve,
+    ) -> Encoded:
+        """Those of `attributes` that are elements, encoded one by one.
+
+        Args:
+            attributes: values by key, all of a record or some.
+            raw: bytes of values by path, which stand in for what the values give.
+            resolve: gives the large values that are not to be copied as they are.
+        """
+        encoded = Encoded({}, {})
+        for key, value in attributes.items():
+            found = plan.tokens.get(key)
+            if found is None:
+                continue
+            token, is_meta = found
+            if key in plan.headers and type(value) is not dict and not raw:
+                # as `encode_element` would, the work of which is already done
+                header, rule = plan.headers[key]
+                content = values.encode(value, rule, META_CONTEXT if is_meta else context)
+                if content is not None and len(content) < _SHORT:
+                    encoded.pieces[key] = header.start + header.length.pack(len(content)) + content
+                    continue
+            here = META_CONTEXT if is_meta else context
+            if is_reference(value) and not self._is_turned(token, here):
+                encoded.pieces[key] = self.header(token, value["length"], here)
+                encoded.large[key] = value
+            else:
+                encoded.pieces[key] = self.encode_element(
+                    token, value, here, raw=raw, resolve=resolve
+                )
+        return encoded
+
+    def _is_turned(self, token: Token, context: Context) -> bool:
+        """Whether the bytes of a large value were turned round before they were recorded."""
+        return (
+            context.big
+            and token.tag not in PIXEL_DATA_TAGS
+            and self._kinds.rule(token.tag, token.vr).word > 1
+        )
+
+    def header(self, token: Token, length: int, context: Context) -> bytes:
+        """The header of an element whose value of `length` bytes is to be copied."""
+        if token.form is Form.UNDEFINED:
+            length = UNDEFINED_LENGTH
+        elif token.form is Form.DECLARED:
+            length = token.declared
+        return p10.encode_element(
+            token.tag, token.vr, b"", big=context.big, length=length, reserved=token.reserved
+        )
+
+    def assemble(
+        self, plan: Plan, encoded: Encoded, attributes: Mapping[str, Any]
+    ) -> list[Segment]:
+        """The file from the bytes of all its elements.
+
+        Args:
+            encoded: what `encode` gives for all attributes.
+            attributes: any mapping that has the attributes around the elements.
+
+        Raises:
+            RecordError: the layout names an element that is not there.
+        """
+        pieces, large = encoded
+        try:
+            row = [pieces[key] if key else _NO_LENGTH for key in plan.keys]
+        except KeyError as error:
+            raise RecordError(
+                "record/missing-attribute", f"the layout names {error}, which is missing"
+            ) from error
+        cuts = sorted((plan.places[key], value) for key, value in large.items()) if large else []
+        for place, end, token, big in plan.group_lengths:
+            size = sum(map(len, row[place + 1 : end]))
+            size += sum(value["length"] for at, value in cuts if place < at < end)
+            value = p10.group_length(size, big=big)
+            row[place] = p10.encode_element(token.tag, token.vr, value, big=big)
+        if plan.preamble:
+            row.insert(0, attributes.get(PREAMBLE, ZEROS) + p10.PREFIX)
+        shift = int(plan.preamble)
+        deflated = attributes.get(DEFLATED)
+        if deflated is not None:
+            return [b"".join(row[: plan.data_set + shift]), deflated]
+        segments: list[Segment] = []
+        start = 0
+        for at, value in cuts:
+            segments += (b"".join(row[start : at + shift + 1]), value)
+            start = at + shift + 1
+        segments.append(b"".join(row[start:]))
+        if TRAILING in attributes:
+            segments.append(attributes[TRAILING])
+        return segments
+
+    def encode_element(
+        self,
+        token: Token,
+        value: Any,
+        context: Context,
+        *,
+        raw: Mapping[str, bytes],
+        resolve: Resolve,
+        path: str = "",
+    ) -> bytes:
+        """The bytes of one element, header included.
+
+        Args:
+            path: where in a sequence the element lies, ``<tag>[<item>].``; empty at the top.
+
+        Raises:
+            RecordError: the value does not fit its layout.
+        """
+        tag, vr, form, declared, reserved, occurrence, items, undefined = token
+        here = f"{path}{tag:08X}#{occurrence}" if occurrence else f"{path}{tag:08X}"
+        if items is not None:
+            content = self._encode_items(token, value, context, raw, resolve, here)
+        elif here in raw:
+            content = raw[here]
+        elif is_reference(value):
+            content = resolve(value)
+            if context.big:
+                content = swap(content, self._kinds.rule(tag, vr).word)
+        else:
+            encoded = values.encode(value, self._kinds.rule(tag, vr), context)
+            if encoded is None:
+                raise RecordError(
+                    "record/value", f"{value!r:.80} cannot be encoded as {vr or 'this'}", tag=tag
+                )
+            content = encoded
+        length = len(content)
+        if undefined or form is Form.UNDEFINED:
+            length = UNDEFINED_LENGTH
+        elif form is Form.DECLARED:
+            length = declared
+        return p10.encode_element(
+            tag, vr, content, big=context.big, length=length, reserved=reserved
+        )
+
+    def _encode_items(
+        self,
+        token: Token,
+        value: Any,
+        context: Context,
+        raw: Mapping[str, bytes],
+        resolve: Resolve,
+        path: str,
+    ) -> bytes:
+        items = token.items or ()
+        structs = value or []
+        if not isinstance(structs, list) or len(structs) != len(items):
+            raise RecordError(
+                "record/items", f"the layout has {len(items)} items, the value has others",
+                tag=token.tag,
+            )
+        encoded = []
+        for place, (struct, item) in enumerate(zip(structs, items, strict=True)):
+            inner = context
+            if CHARACTER_SET_KEY in struct:
+                charset = character_set_of(struct[CHARACTER_SET_KEY])
+                inner = Context(charset, context.big)
+            encoded.append(
+                (
+                    self._encode_item(item.tokens, struct, inner, raw, resolve, f"{path}[{place}]."),
+                    item.undefined,
+                )
+            )
+        return p10.encode_items(encoded, undefined=token.undefined, big=context.big)
+
+    def _encode_item(
+        self,
+        tokens: tuple[Token, ...],
+        struct: Mapping[str, Any],
+        context: Context,
+        raw: Mapping[str, bytes],
+        resolve: Resolve,
+        path: str,
+    ) -> bytes:
+        row: list[bytes] = []
+        for token in tokens:
+            if token.form is Form.GROUP_LENGTH:
+                row.append(_NO_LENGTH)
+                continue
+            key = _key(token, self.definitions)
+            if key not in struct:
+                raise RecordError(
+                    "record/missing-attribute", f"the layout names {key!r}, which is missing"
+                )
+            row.append(
+                self.encode_element(
+                    token, struct[key], context, raw=raw, resolve=resolve, path=path
+                )
+            )
+        for place in reversed(range(len(tokens))):
+            token = tokens[place]
+            if token.form is Form.GROUP_LENGTH:
+                end = place + 1
+                while end < len(tokens) and tokens[end].tag >> 16 == token.tag >> 16:
+                    end += 1
+                length = p10.group_length(sum(map(len, row[place + 1 : end])), big=context.big)
+                row[place] = p10.encode_element(token.tag, token.vr, length, big=context.big)
+        return b"".join(row)

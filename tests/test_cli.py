@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+import dicomstudy
+from dicomstudy import cli
+from dicomstudy.cli import main
+from dicomstudy.errors import Problem
+from fixtures import make
+
+PROJECT = Path(__file__).parents[1]
+HOSPITAL = PROJECT / "fixtures" / "archive"
+WRECKS = PROJECT / "fixtures" / "wrecks"
+CT = make.uid("ct")
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def archive(tmp_path: Path, capsys: Captured) -> Path:
+    assert main(["convert", str(HOSPITAL), str(tmp_path / "archive")]) == 0
+    capsys.readouterr()
+    return tmp_path / "archive"
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    return subprocess.run(  # noqa: S603 (of this project)
+        [sys.executable, "-m", "dicomstudy", *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+    )
+
+
+def test_convert_says_what_it_did(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["convert", str(HOSPITAL), str(tmp_path / "archive")]) == 0
+    captured = capsys.readouterr()
+    assert re.fullmatch(
+        r"39 files, 1 skipped; 5 studies; 37 instances added, 1 unchanged; 0 quarantined; "
+        r"299\.4 kB in, [\d.]+ kB out; 0 problems\n",
+        captured.out,
+    )
+    assert captured.err == "files: 39\nstudies: 5 of 5\n"
+
+
+def test_convert_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def convert(sources: object, archive: object, **options: object) -> dicomstudy.Report:
+        given.update(options, sources=sources, archive=archive)
+        return dicomstudy.Report()
+
+    monkeypatch.setattr(dicomstudy, "convert", convert)
+    options = ["--bulk", "reference", "--max-inline", "64", "--jobs", "3"]
+    assert main(["convert", str(HOSPITAL), str(WRECKS), str(tmp_path / "a"), *options]) == 0
+    given.pop("progress")
+    assert given == {
+        "sources": (str(HOSPITAL), str(WRECKS)),
+        "archive": tmp_path / "a",
+        "bulk": "reference",
+        "max_inline": 64,
+        "jobs": 3,
+    }
+
+
+def test_convert_writes_its_report(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    arguments = ["convert", str(WRECKS), str(tmp_path / "a"), "--report", str(report)]
+    assert main(arguments) == cli.INCOMPLETE
+    read = json.loads(report.read_bytes())
+    assert [*read] == [
+        *("files", "skipped", "instances", "studies", "unchanged", "quarantined"),
+        *("bytes_in", "bytes_out", "problems"),
+    ]
+    assert read["quarantined"] > 0
+    assert all([*each] == [*Problem._fields] for each in read["problems"])
+
+
+def test_convert_lists_problems_and_exits_with_1(tmp_path: Path, capsys: Captured) -> None:
+    source = WRECKS / "DICOMDIR"
+    assert main(["convert", str(source), str(tmp_path / "a")]) == cli.INCOMPLETE
+    captured = capsys.readouterr()
+    assert f"convert/dicomdir  {source}  a DICOMDIR belongs to no study" in captured.err
+    assert "1 quarantined" in captured.out
+    assert captured.out.endswith("; 1 problem\n")
+
+
+def test_many_problems_are_cut_short(capsys: Captured) -> None:
+    cli._show_problems([Problem("a\nb", "c/d", "e\x1bf")] * 53, more="look there")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == r"c/d  a\nb  e\x1bf"
+    assert len(lines) == 51
+    assert lines[-1] == "... and 3 problems more; look there"
+
+
+def test_restore_gives_the_files_back(archive: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["restore", str(archive), str(tmp_path / "out"), "--study", CT]) == 0
+    assert capsys.readouterr().out.startswith("16 files; ")
+    files = {path.read_bytes() for path in (tmp_path / "out").rglob("*.dcm")}
+    assert {path.read_bytes() for path in (HOSPITAL / "ct").rglob("*") if path.is_file()} <= files
+    series = make.uid("ct/2")
+    assert main(["restore", str(archive), str(tmp_path / "two"), "--series", series]) == 0
+    assert len(list((tmp_path / "two").rglob("*.dcm"))) == 4
+    instance = make.uid("ct/2/7")
+    assert main(["restore", str(archive), str(tmp_path / "one"), "--instance", instance]) == 0
+    (one,) = (tmp_path / "one").rglob("*.dcm")
+    assert one.read_bytes() == (HOSPITAL / "ct/bone/IM0001").read_bytes()
+
+
+def test_restore_finds_sources_that_moved(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/1.dcm").write_bytes((HOSPITAL / "us/native.dcm").read_bytes())
+    archive, out = str(tmp_path / "a"), str(tmp_path / "out")
+    assert main(["convert", str(tmp_path / "in"), archive, "--bulk", "reference"]) == 0
+    (tmp_path / "in").rename(tmp_path / "moved")
+    assert main(["restore", archive, out]) == cli.INCOMPLETE
+    assert main(["verify", archive]) == cli.INCOMPLETE
+    assert "bulk/source-missing" in capsys.readouterr().err
+    sources = ["--sources", str(tmp_path), "--sources", str(tmp_path / "moved")]
+    assert main(["restore", archive, out, *sources]) == 0
+    assert main(["verify", archive, *sources]) == 0
+
+
+def test_verify_says_what_it_proved(archive: Path, capsys: Captured) -> None:
+    assert main(["verify", str(archive)]) == 0
+    assert re.fullmatch(
+        r"5 studies; 37 instances; \d+ groups; \d+ large values; 0 quarantined; 0 problems\n",
+        capsys.readouterr().out,
+    )
+
+
+def test_verify_finds_damage(archive: Path, capsys: Captured) -> None:
+    bulk = dicomstudy.open_archive(archive).bulk_path(CT)
+    content = bytearray(bulk.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    bulk.write_bytes(content)
+    assert main(["verify", str(archive)]) == cli.INCOMPLETE
+    captured = capsys.readouterr()
+    assert "bulk/" in captured.err
+    assert not captured.out.endswith("; 0 problems\n")
+
+
+@pytest.mark.parametrize("form", ["text", "ion", "json"])
+def test_show_writes_what_render_gives(form: str, archive: Path, capsys: Captured) -> None:
+    from dicomstudy.show import render  # noqa: PLC0415
+
+    for uid in (None, CT, make.uid("ct/2"), make.uid("ct/2/7")):
+        arguments = ["show", str(archive), *([uid] if uid else []), "--format", form]
+        assert main(arguments) == 0
+        captured = capsys.readouterr()
+        opened = dicomstudy.open_archive(archive)
+        assert (captured.out, captured.err) == ("".join(render(opened, uid, form=form)), "")
+
+
+def test_records_writes_records(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["records", str(HOSPITAL), str(tmp_path / "out"), "--text"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("39 files, 1 skipped; 38 records; 299.4 kB in, ")
+    written = (tmp_path / "out/mr/1.dcm.ion").read_text(encoding="utf-8")
+    assert written.startswith("{\n  sourceInfo: {")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["convert"],
+        ["convert", "only-one"],
+        ["convert", "missing", "archive"],
+        ["convert", ".", "archive", "--bulk", "nonsense"],
+        ["convert", ".", "archive", "--jobs", "0"],
+        ["convert", ".", "archive", "--max-inline", "-1"],
+        ["convert", ".", "archive", "--report", "missing/report.json"],
+        ["convert", ".", "full"],
+        ["convert", ".", "full/file"],
+        ["restore", "missing", "out"],
+        ["restore", "full", "out"],
+        ["verify", "missing"],
+        ["verify", "full", "--sources", "missing"],
+        ["show", "missing"],
+        ["show", "full", "--format", "nonsense"],
+        ["records", ".", "full/file"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("something")
+    assert main(arguments) == cli.USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "rror: " in captured.err
+    assert "Traceback" not in captured.err
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_uids_that_are_not_there_exit_with_2(
+    archive: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(["show", str(archive), "1.2.3"]) == cli.USAGE
+    assert main(["restore", str(archive), str(tmp_path / "out"), "--study", "1.2.3"]) == cli.USAGE
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(re.fullmatch(r"error: .* \[archive/not-found\].*", line) for line in lines)
+
+
+def test_an_error_is_one_line(archive: Path, capsys: Captured) -> None:
+    opened = dicomstudy.open_archive(archive)
+    opened.document_path(CT).write_bytes(b"nonsense")
+    assert main(["show", str(archive), CT]) == cli.INCOMPLETE
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"error: .* \[study/[a-z-]+\] \(.*\)\n", captured.err)
+
+
+def test_ctrl_c_is_one_line(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dicomstudy, "convert", interrupted)
+    assert main(["convert", str(HOSPITAL), str(tmp_path / "a")]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_leaves_a_valid_archive(jobs: str, tmp_path: Path) -> None:
+    sources = tmp_path / "in"
+    sources.mkdir()
+    content = (HOSPITAL / "ct/report.dcm").read_bytes()
+    uid = make.uid("ct/99/1").encode()
+    for number in range(4000):
+        other = f"2.25.{10**38 + number}".encode()
+        (sources / str(number)).write_bytes(content.replace(uid, other))
+    process = subprocess.Popen(  # noqa: S603 (of this project)
+        [sys.executable, "-m", "dicomstudy", "convert", "in", "archive", "--jobs", jobs],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    while process.poll() is None and not list(tmp_path.glob("archive/incoming/*/*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (cli.INTERRUPTED, "")
+    assert err.endswith("interrupted\n")
+    assert "Traceback" not in err
+    assert main(["verify", str(tmp_path / "archive")]) == 0
+    assert main(["convert", str(sources), str(tmp_path / "archive")]) == 0
+    (study,) = dicomstudy.open_archive(tmp_path / "archive").values()
+    assert len(study) == 4000
+
+
+def test_output_that_nobody_reads_is_no_error(archive: Path) -> None:
+    with subprocess.Popen(  # noqa: S603 (of this project)
+        [sys.executable, "-m", "dicomstudy", "show", str(archive), CT, "--format", "ion"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.wait(timeout=60)
+    assert process.returncode == cli.INCOMPLETE
+
+
+def test_output_in_another_encoding_is_no_error(archive: Path) -> None:
+    done = run("show", archive, make.uid("texts/1/japanese"), PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"Example^Eva=\u4f8b\u793a" in done.stdout
+
+
+def test_version(capsys: Captured) -> None:
+    try:
+        installed = version("dicomstudy")
+    except PackageNotFoundError:
+        pytest.skip("the package is used without having been installed")
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dicomstudy {installed}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from dicomstudy.cli import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run(  # noqa: S603 (of this project)
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert {module for module in loaded if module.startswith("dicomstudy")} == {
+        "dicomstudy",
+        "dicomstudy.cli",
+        "dicomstudy.errors",
+    }
+    assert not {"amazon.ion", "zstandard", "pydicom", "pyarrow"} & loaded
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_is_one_line_that_changes() -> None:
+    stream = Terminal()
+    with cli._Progress(stream) as progress:
+        progress._pause = 0.0
+        progress("files", 1200, None)
+        progress("studies", 1, 2)
+        progress("studies", 2, 2)
+    bar, full = "#" * 12 + "-" * 12, "#" * 24
+    start = "\r\x1b[K"
+    assert stream.getvalue() == (
+        f"{start}files: 1,200{start}studies: [{bar}] 1 of 2{start}studies: [{full}] 2 of 2{start}"
+    )
+
+
+def test_progress_elsewhere_is_lines_now_and_then() -> None:
+    stream = io.StringIO()
+    with cli._Progress(stream) as progress:
+        for number in range(1, 1000):
+            progress("files", number, None)
+        progress("studies", 2, 2)
+    assert stream.getvalue() == "files: 999\nstudies: 2 of 2\n"
+
+
+def test_progress_without_work_shows_nothing() -> None:
+    stream = io.StringIO()
+    with cli._Progress(stream):
+        pass
+    assert stream.getvalue() == ""

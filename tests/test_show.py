@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dicomstudy
+from dicomstudy import ion, show
+from dicomstudy.archive import Archive
+from fixtures import make
+
+FIXTURES = Path(make.__file__).parent
+CT = make.uid("ct")
+FORMS = ["text", "ion", "json"]
+#: A title for a terminal, a C1 control, a right-to-left override, a line feed, a private-use one.
+HOSTILE = "A\x1b]0;x\x07B\x9b31mC\u202eD\nE\U000f0000F"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """The fixtures, and two of the wrecks."""
+    folder = tmp_path_factory.mktemp("show")
+    wrecks = [FIXTURES / "wrecks" / name for name in ("DICOMDIR", "uid-missing-all.dcm")]
+    report = dicomstudy.convert([FIXTURES / "archive", *wrecks], folder / "archive")
+    assert (report.studies, report.quarantined) == (5, 2)
+    return dicomstudy.open_archive(folder / "archive")
+
+
+def rendered(archive: Archive, uid: str | None = None, form: str = "text") -> str:
+    pieces = list(show.render(archive, uid, form=form))
+    assert all(piece for piece in pieces)
+    whole = "".join(pieces)
+    assert whole.endswith("\n")
+    return whole
+
+
+def targets(archive: Archive) -> Iterator[str | None]:
+    yield None
+    for study in archive.values():
+        yield study.uid
+        yield from study.series
+        yield from study
+
+
+def test_an_archive_lists_its_studies_and_its_quarantine(archive: Archive) -> None:
+    lines = rendered(archive).splitlines()
+    assert lines[0] == f"archive {archive.path}: 5 studies, 2 in quarantine"
+    assert [line.split()[1] for line in lines if line.startswith("  study ")] == list(archive)
+    where = lines.index(f"  study {CT}")
+    assert lines[where + 1 : where + 3] == [
+        "    Example^Ann  EX-0001",
+        "    CT, SR  20200102  CT CHEST",
+    ]
+    assert lines[where + 3].startswith("    3 series, 16 instances; document of ")
+    assert sum("convert/dicomdir: " in line for line in lines) == 1
+    assert sum("convert/no-uids: " in line for line in lines) == 1
+
+
+def test_a_study_with_two_patient_names_shows_both(archive: Archive) -> None:
+    lines = rendered(archive, make.uid("mr")).splitlines()
+    assert lines[1] == "  Exampel^Ben  EX-0002 | Example^Ben  EX-0002"
+
+
+def test_a_study_lists_its_groups_and_its_series(archive: Archive) -> None:
+    lines = rendered(archive, CT).splitlines()
+    assert lines[0] == f"study {CT}"
+    ((patient, _),) = archive[CT].groups["patient"].items()
+    assert f"    patient  {patient[:12]} (4)" in lines
+    for series, keys in archive[CT].series.items():
+        facts = lines[lines.index(f"  series {series}") + 1]
+        assert facts.endswith("1 instance" if len(keys) == 1 else f"{len(keys)} instances")
+
+
+def test_a_series_lists_its_instances(archive: Archive) -> None:
+    series, keys = next(iter(archive[make.uid("us")].series.items()))
+    lines = rendered(archive, series).splitlines()
+    assert lines[:3] == [f"series {series}", "  US  1; 4 instances", f"  of study {make.uid('us')}"]
+    assert [line.split()[1] for line in lines[3:]] == keys
+    assert lines[3].split("  ")[2].startswith("no. ")
+
+
+def test_an_instance_shows_every_attribute_once_in_the_order_of_the_file(archive: Archive) -> None:
+    for study in archive.values():
+        for instance in study.values():
+            lines = rendered(archive, instance.uid).splitlines()
+            top = [line for line in lines if line.startswith("  (")]
+            assert len(top) == len(instance.metadata())
+            tags = [line[2:13] for line in top]
+            assert tags == sorted(tags)
+            assert f"  (0008,0018) UI SOPInstanceUID  {instance.uid.partition('#')[0]}" in lines
+
+
+def test_an_instance_shows_nested_items_numbers_and_large_values(archive: Archive) -> None:
+    lines = rendered(archive, make.uid("texts/1/japanese")).splitlines()
+    where = lines.index("  (0008,1032) SQ ProcedureCodeSequence  1 item")
+    assert lines[where + 1 : where + 3] == ["    item 1", "      (0008,0100) SH CodeValue  EX-2"]
+    assert r"  (0008,1163) FD TimeRange  0.1\-2.5" in lines
+    assert "  (0010,0010) PN PatientName  Example^Eva=例示^恵=れいじ^えば" in lines
+    assert lines[-1].startswith("  (7FE0,0010) OW PixelData  2.0 kB apart, SHA-256 ")
+
+
+def test_an_instance_names_other_content_of_its_uid(archive: Archive) -> None:
+    first, second = (key for key in archive[CT] if key.startswith(make.uid("ct/1/3")))
+    assert f"  other content of the same UID: {second}\n" in rendered(archive, first)
+    assert f"  other content of the same UID: {first}\n" in rendered(archive, second)
+
+
+def test_ion_of_a_study_opens_as_the_study(archive: Archive, tmp_path: Path) -> None:
+    for uid, study in archive.items():
+        path = tmp_path / "study.ion"
+        path.write_text(rendered(archive, uid, "ion"), encoding="utf-8")
+        with dicomstudy.Study(path, definitions=archive.definitions) as read:
+            assert (read.uid, list(read), read.digest) == (uid, list(study), study.digest)
+
+
+def test_ion_of_an_instance_is_its_attributes(archive: Archive) -> None:
+    for study in archive.values():
+        for uid, instance in study.items():
+            read = ion.loads(rendered(archive, uid, "ion").encode())
+            assert read == instance.attributes()
+
+
+def test_ion_of_a_series_and_of_the_archive_is_a_stream_of_structs(archive: Archive) -> None:
+    series, keys = next(iter(archive[CT].series.items()))
+    assert [[*value] for value in ion.load_all(rendered(archive, series, "ion").encode())] == [
+        [key] for key in keys
+    ]
+    summaries = ion.load_all(rendered(archive, None, "ion").encode())
+    assert [next(iter(summary)) for summary in summaries] == list(archive)
+
+
+def test_json_is_the_dicom_json_model(archive: Archive) -> None:
+    study = archive[CT]
+    assert json.loads(rendered(archive, CT, "json")) == [i.to_json() for i in study.values()]
+    series, keys = next(iter(study.series.items()))
+    assert json.loads(rendered(archive, series, "json")) == [study[key].to_json() for key in keys]
+    assert json.loads(rendered(archive, keys[0], "json")) == study[keys[0]].to_json()
+
+
+def test_json_of_the_archive_is_as_a_search_for_studies(archive: Archive) -> None:
+    studies = {
+        each["0020000D"]["Value"][0]: each for each in json.loads(rendered(archive, form="json"))
+    }
+    assert list(studies) == list(archive)
+    assert studies[CT]["00080061"] == {"vr": "CS", "Value": ["CT", "SR"]}
+    assert studies[CT]["00100010"]["Value"] == [{"Alphabetic": "Example^Ann"}]
+    assert studies[CT]["00201206"] == {"vr": "IS", "Value": [3]}
+    assert studies[CT]["00201208"] == {"vr": "IS", "Value": [16]}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_empty_archive_is_shown(form: str, tmp_path: Path) -> None:
+    dicomstudy.convert([], tmp_path / "archive")
+    shown = "".join(show.render(dicomstudy.open_archive(tmp_path / "archive"), form=form))
+    empty = {"text": f"archive {tmp_path}/archive: 0 studies\n", "ion": "", "json": "[]\n"}
+    assert shown == empty[form]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_unknown_uids_are_refused(form: str, archive: Archive) -> None:
+    with pytest.raises(dicomstudy.ArchiveError) as raised:
+        rendered(archive, "1.2.3", form)
+    assert raised.value.code == "archive/not-found"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_cannot_control_a_terminal(form: str, tmp_path: Path) -> None:
+    name = make.element(0x00100010, "PN", HOSTILE.encode())
+    utf8 = make.element(0x00080005, "CS", "ISO_IR 192")
+    meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid("wrecks/1/hostile"))
+    source = tmp_path / "in\x1b[2J\u202e.dcm"
+    source.write_bytes(make.part10(meta, make.small("hostile", utf8, name)))
+    shutil.copy(FIXTURES / "wrecks" / "DICOMDIR", tmp_path / "in\x1b[3J.dcm")
+    dicomstudy.convert(tmp_path.glob("in*"), tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    for uid in targets(archive):
+        shown = rendered(archive, uid, form)
+        assert all(line.isprintable() for line in shown.splitlines() if line.isascii())
+        assert not [
+            character for character in shown if character != "\n" and not character.isprintable()
+        ]
+    if form == "json":
+        (read,) = json.loads(rendered(archive, make.uid("wrecks"), form))
+        assert read["00100010"]["Value"] == [{"Alphabetic": HOSTILE}]
+
+
+@given(st.text())
+def test_escape_is_printable_and_leaves_printable_text(text: str) -> None:
+    escaped = show.escape(text)
+    assert escaped.isprintable()
+    assert (escaped == text) == text.isprintable()
+
+
+def test_escape_of_undecodable_file_names() -> None:
+    assert show.escape("a\udc80b") == r"a\udc80b"
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (20_000_000_000, "20.0 GB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes(number: int, shown: str) -> None:
+    assert show.size(number) == shown
