@@ -567,7 +567,9 @@ def _ends_group(runs: list[Run], starts: list[int], index: int, end: int) -> boo
     """Whether the group of `runs[index]` ends at offset `end`."""
     group = runs[index].tag >> 16
     after = bisect_left(starts, end, index + 1)
-    if after == len(starts) or any(run.low >> 16 != group for run in runs[index + 1 : after - 1]):
+    if after == len(starts) or not all(
+        _is_of_group(run, group) for run in runs[index + 1 : after - 1]
+    ):
         return False
     if starts[after] == end:
         inside = after == index + 1 or _is_of_group(runs[after - 1], group)
