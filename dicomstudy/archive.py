@@ -114,7 +114,8 @@ class Archive(Mapping[str, Study]):
             ) from None
         except OSError as error:
             raise ArchiveError(
-                "archive/unreadable", f"the archive cannot be read: {error.strerror}",
+                "archive/unreadable",
+                f"the archive cannot be read: {error.strerror}",
                 source=str(marker),
             ) from error
         except IonError as error:
@@ -218,7 +219,8 @@ class Archive(Mapping[str, Study]):
                 )
             except (DicomStudyError, KeyError, TypeError, ValueError, OSError) as error:
                 raise ArchiveError(
-                    "archive/damaged", f"a note in quarantine is damaged: {error}",
+                    "archive/damaged",
+                    f"a note in quarantine is damaged: {error}",
                     source=str(note),
                 ) from error
 
@@ -266,7 +268,8 @@ def create(path: Path) -> Archive:
             (path / folder).mkdir(exist_ok=True)
     except OSError as error:
         raise ArchiveError(
-            "archive/unwritable", f"the archive cannot be written: {error.strerror}",
+            "archive/unwritable",
+            f"the archive cannot be written: {error.strerror}",
             source=str(path),
         ) from error
     return Archive(path)
@@ -287,9 +290,8 @@ def locked(archive: Archive) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ArchiveError(
-                "archive/locked", "another run is writing to this archive",
+                "archive/locked",
+                "another run is writing to this archive",
                 source=str(archive.path),
             ) from error
         yield
-
-

@@ -68,7 +68,9 @@ class Place(NamedTuple):
             offset, stored = int(struct["offset"]), tuple(int(size) for size in struct["stored"])
             chunk, word = int(struct.get("chunk", length)), int(struct.get("word", 1))
         except (KeyError, TypeError, ValueError) as error:
-            raise BulkError("bulk/place", f"a place in a bulk file is incomplete: {error}") from error
+            raise BulkError(
+                "bulk/place", f"a place in a bulk file is incomplete: {error}"
+            ) from error
         count = -(-length // chunk) if chunk > 0 else 0
         sizes = [min(chunk, length - at * chunk) for at in range(count)]
         fits = len(stored) == count and all(0 < a <= b for a, b in zip(stored, sizes, strict=True))
@@ -245,8 +247,11 @@ class BulkReader:
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
-            raise BulkError("bulk/missing", f"the bulk file cannot be opened: {error.strerror}",
-                            source=str(path)) from error
+            raise BulkError(
+                "bulk/missing",
+                f"the bulk file cannot be opened: {error.strerror}",
+                source=str(path),
+            ) from error
         self.size = os.fstat(self._file.fileno()).st_size
         if self.pread(len(MAGIC), 0) != MAGIC:
             self._file.close()
@@ -262,7 +267,9 @@ class BulkReader:
         data = os.pread(self._file.fileno(), length, offset)
         if len(data) != length:
             raise BulkError(
-                "bulk/truncated", "the bulk file ends inside a value", source=str(self.path),
+                "bulk/truncated",
+                "the bulk file ends inside a value",
+                source=str(self.path),
                 offset=offset,
             )
         return data
@@ -306,14 +313,18 @@ class BulkReader:
             content = zstandard.get_frame_parameters(data).content_size
             if content != expected:
                 raise BulkError(
-                    "bulk/damaged", "a chunk has another length than was recorded",
-                    source=str(self.path), offset=offset,
+                    "bulk/damaged",
+                    "a chunk has another length than was recorded",
+                    source=str(self.path),
+                    offset=offset,
                 )
             return unshuffle(self._decompress(data), word)
         except zstandard.ZstdError as error:
             raise BulkError(
-                "bulk/damaged", f"a chunk cannot be decompressed: {error}",
-                source=str(self.path), offset=offset,
+                "bulk/damaged",
+                f"a chunk cannot be decompressed: {error}",
+                source=str(self.path),
+                offset=offset,
             ) from error
 
     def verify(self, place: Place, sha256: str) -> None:
@@ -327,7 +338,9 @@ class BulkReader:
             digest.update(piece)
         if digest.hexdigest() != sha256:
             raise BulkError(
-                "bulk/digest", "a value is not what its digest says", source=str(self.path),
+                "bulk/digest",
+                "a value is not what its digest says",
+                source=str(self.path),
                 offset=place.offset,
             )
 

@@ -22,7 +22,7 @@ import tempfile
 import threading
 from threading import Lock
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -43,7 +43,8 @@ from dicomstudy.elements import Buffer, Span, chunks
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source, cluster
 from dicomstudy.p10 import PREFIX, Reader
-from dicomstudy.record import Decoder, Large, Record
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.record import Decoder, Encoder, Large, Record, Segment
 from dicomstudy.sources import (
     MAX_WHOLE,
     Found,
@@ -189,7 +190,9 @@ def convert(
         for stale in (target.path / "incoming").iterdir():
             shutil.rmtree(stale, ignore_errors=True)
         incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
-        settings = Settings(target.path.absolute(), incoming.absolute(), bulk, max_inline, jobs == 1)
+        settings = Settings(
+            target.path.absolute(), incoming.absolute(), bulk, max_inline, jobs == 1
+        )
         try:
             with _executor(jobs) as executor:
                 _run(executor, settings, sources, report, progress or _silent, jobs)
@@ -410,6 +413,7 @@ class _Ingester:
             if by_reference
             else self._decoder
         )
+        self._encoder = Encoder(definitions)
         self._grouper = Grouper(definitions)
         self._definitions = definitions
         self._bulk: OrderedDict[str, BulkWriter] = OrderedDict()
@@ -502,22 +506,24 @@ class _Ingester:
         decoder = self._decoder if modified is None else self._by_offset
         record = decoder.decode(file, data)
         uids = self._grouper.uids(record)
-        if not prefixed and (uids is None or record.problems):
+        problems = [problem._replace(source=source) for problem in record.problems]
+        if not prefixed and (uids is None or problems):
             result.skipped += 1
             return
         result.bytes_in += len(data)
         problem = None
         if uids is None:
-            problem = _no_study(record, source)
-        elif not _is_exact(record, data):
+            problem = _no_study(record, problems, source)
+        elif not self._is_exact(record, data):
             problem = Problem(
                 source, "convert/not-exact", "the file would not come back as it was; kept whole"
             )
-        if problem is not None or uids is None:
-            result.problems += (*record.problems, *((problem,) if problem else ()))
-            self._quarantine(data, sha256_of(), uri, problem or record.problems[0])
+        if problem is not None:
+            result.problems += [*(p for p in problems if p != problem), problem]
+            self._quarantine(data, sha256_of(), uri, problem)
             return
-        result.problems += record.problems
+        assert uids is not None  # otherwise there is a problem
+        result.problems += problems
         study = uids[0]
         referring = self._settings.bulk == "reference" and modified is not None
         places = {
@@ -533,6 +539,37 @@ class _Ingester:
             source=Source(uri, sha256_of(), len(data), modified if referring else None),
             places=places,
         )
+
+    def _is_exact(self, record: Record, data: Buffer) -> bool:
+        """Whether the file that comes out of a record is the one that it was made of.
+
+        If parts of the file are in no value, the way through the groups of a document is
+        taken as well.
+        """
+        if not _is_same(record.segments(), record, data):
+            return False
+        if not record.extra and not record.template.raw:
+            return True
+        own: dict[str, Any] = {}
+        groups = []
+        for name, attributes in record.groups.items():
+            content = {attribute.key: attribute.value for attribute in attributes}
+            if name in self._definitions.seed_groups:
+                groups.append((ion_hash_hex(content), content))
+            else:
+                own |= content
+        by_digest = {large.sha256: large for large in record.large}
+
+        def resolve(reference: Mapping[str, Any]) -> bytes:
+            large = by_digest[reference["sha256"]]
+            start, length = large.span
+            return data[start : start + length] if large.stored is None else large.stored
+
+        try:
+            segments = self._encoder.rebuild(groups, own, record.encoding, resolve)
+        except DicomStudyError:
+            return False
+        return _is_same(segments, record, data)
 
     def _place(
         self, large: Large, data: Buffer, study: str, record: Record, *, referring: bool
@@ -602,9 +639,7 @@ class _Ingester:
             folder = _study_folder(self._settings, study)
             folder.mkdir(exist_ok=True)
             batch = pending.batch
-            entries = [
-                (*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries
-            ]
+            entries = [(*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries]
             content = (batch.contents, [tuple(row) for row in batch.rows], batch.bases, entries)
             with (folder / f"{os.getpid()}.batches").open("ab") as file:
                 pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
@@ -614,10 +649,10 @@ class _Ingester:
             writer.flush()
 
 
-def _is_exact(record: Record, data: Buffer) -> bool:
-    """Whether the file that a record gives again is the one that it was made of."""
+def _is_same(segments: list[Segment], record: Record, data: Buffer) -> bool:
+    """Whether the segments of a record are the bytes of `data`."""
     pos = 0
-    for segment in record.segments():
+    for segment in segments:
         if isinstance(segment, bytes):
             if data[pos : pos + len(segment)] != segment:
                 return False
@@ -646,11 +681,11 @@ def _may_be_bare(head: bytes) -> bool:
     return head[:2] in {b"\2\0", b"\x08\0"} or head[:4] == b"\0\x08\0\x05"
 
 
-def _no_study(record: Record, source: str) -> Problem:
+def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:
     for attribute in record.group("fileMeta"):
         if attribute.key == "MediaStorageSOPClassUID" and attribute.value == _DICOMDIR:
             return Problem(source, "convert/dicomdir", "a DICOMDIR belongs to no study; kept whole")
-    for problem in record.problems:
+    for problem in problems:
         return problem
     return Problem(
         source,

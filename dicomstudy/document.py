@@ -43,7 +43,9 @@ _FOOTER = struct.Struct("<IBI")
 _TABLE_ENTRY = struct.Struct("<II")
 
 #: Fields of a reference that say where its value lies, not what it is.
-_PLACE_FIELDS = frozenset(("offset", "stored", "chunk", "word", "uri", "size", "source", "modified"))
+_PLACE_FIELDS = frozenset(
+    ("offset", "stored", "chunk", "word", "uri", "size", "source", "modified")
+)
 
 
 class _Chunk(NamedTuple):
@@ -108,9 +110,7 @@ def encode(
     for at, chunk in enumerate(chunks):
         mine = [digest for digest in dict.fromkeys(_digests(chunk)) if owners[digest] == at]
         groups = _groups(mine, content)
-        instances = {
-            key: _instance(entry, content.rows) for key, entry in chunk.entries
-        }
+        instances = {key: _instance(entry, content.rows) for key, entry in chunk.entries}
         nested = [value for i in instances.values() for value in i.values() if type(value) is list]
         yield frame(
             {
@@ -246,7 +246,8 @@ class Document:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise StudyError(
-                "study/missing", f"the document cannot be opened: {error.strerror}",
+                "study/missing",
+                f"the document cannot be opened: {error.strerror}",
                 source=str(path),
             ) from error
         try:
@@ -318,7 +319,9 @@ class Document:
                 raise self._error("study/damaged", "a frame has another size than the table says")
             return ion.loads(zstandard.ZstdDecompressor().decompress(data))
         except zstandard.ZstdError as error:
-            raise self._error("study/damaged", f"a frame cannot be decompressed: {error}") from error
+            raise self._error(
+                "study/damaged", f"a frame cannot be decompressed: {error}"
+            ) from error
         except IonError as error:
             raise self._error("study/damaged", f"a frame is not Ion: {error.message}") from error
 
@@ -461,7 +464,8 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
             for digest in (*frame["_groups"], *instance.get("_groups", ())):
                 if digest not in names:
                     raise StudyError(
-                        "study/missing-group", f"the group {digest} is missing",
+                        "study/missing-group",
+                        f"the group {digest} is missing",
                         source=str(document.path),
                     )
                 name, content = names[digest]
@@ -472,7 +476,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
                     own += [number(name, field, value) for field, value in content.items()]
             mine: dict[str, dict[str, Any]] = {}
             for field, value in instance.items():
-                if field in {"_groups", "_source", "_vrs"}:
+                if field in {"_groups", "_source"}:
                     continue
                 plain = value
                 if is_reference(value):
@@ -495,8 +499,16 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
                     frame["seriesInstanceUID"],
                     source.sha256 or instance.get("_source", {}).get("record", ""),
                     source,
-                    tuple(sorted(kept, key=lambda d: definitions.groups.index(names[d][0])
-                                 if names[d][0] in definitions.groups else order[d])),
+                    tuple(
+                        sorted(
+                            kept,
+                            key=lambda d: (
+                                definitions.groups.index(names[d][0])
+                                if names[d][0] in definitions.groups
+                                else order[d]
+                            ),
+                        )
+                    ),
                     0,
                     tuple(own),
                     mine,

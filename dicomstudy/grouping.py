@@ -189,9 +189,7 @@ class Pending:
         number = self._numbers.get(attribute)
         if number is None:
             number = self._numbers[attribute] = len(self.batch.rows)
-            self.batch.rows.append(
-                Row(attribute.group or INSTANCE, attribute.key, attribute.value)
-            )
+            self.batch.rows.append(Row(attribute.group or INSTANCE, attribute.key, attribute.value))
         return number
 
     def base(self, outline: _Outline) -> int:
@@ -365,7 +363,9 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
         for entry in entries:
             for digest in entry.groups:
                 contents[digest] = batch.contents[digest]
-        digests = [{*entry.groups, *more} for entry, (more, _) in zip(entries, regrouped, strict=True)]
+        digests = [
+            {*entry.groups, *more} for entry, (more, _) in zip(entries, regrouped, strict=True)
+        ]
         common = set.intersection(*digests)
 
         def in_order(some: Iterable[str]) -> tuple[str, ...]:
@@ -407,9 +407,7 @@ def _regroup(
             constant.setdefault(group, []).append(numbers[0])
         elif len(numbers) + (present < count) <= limit:
             slow |= dict.fromkeys(numbers, group)
-    slow_of_base = {
-        base: [number for number in bases[base] if number in slow] for base in uses
-    }
+    slow_of_base = {base: [number for number in bases[base] if number in slow] for base in uses}
     combinations: dict[str, dict[tuple[int, ...], list[int]]] = {}
     for at, entry in enumerate(entries):
         mine: dict[str, list[int]] = {group: [] for group in set(slow.values())}

@@ -45,9 +45,7 @@ def to_struct(
     Mirror of `load`. Large values are references into the file: `dataOffset` and `length`, and
     the `sha256` of their bytes, except for pixel data, which the file's own proves.
     """
-    offsets = {
-        large.sha256: large.span.offset for large in record.large if large.stored is None
-    }
+    offsets = {large.sha256: large.span.offset for large in record.large if large.stored is None}
     data_set = {}
     for key, value in ordered(record.attributes().items(), definitions).items():
         if isinstance(value, dict) and value.get("sha256") in offsets:
@@ -65,7 +63,9 @@ def to_struct(
             "dataDictionary": {"description": definitions.edition, "sha256": definitions.digest},
         },
         "fileInfo": {
-            "sha256": source.sha256, "size": source.size, "dataSetOffset": data_set_offset
+            "sha256": source.sha256,
+            "size": source.size,
+            "dataSetOffset": data_set_offset,
         },
         "encoding": record.encoding,
         "dataSet": data_set,
@@ -120,4 +120,3 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
         Source(uri, file.get("sha256") if known else None, file.get("size") if known else None),
         places,
     )
-

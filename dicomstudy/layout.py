@@ -114,9 +114,7 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
     return tuple(tokens), pos
 
 
-def _parse_items(
-    text: str, pos: int, close: str, depth: int
-) -> tuple[tuple[ItemLayout, ...], int]:
+def _parse_items(text: str, pos: int, close: str, depth: int) -> tuple[tuple[ItemLayout, ...], int]:
     items = []
     while text[pos : pos + 1] in {"[", "{"}:
         undefined = text[pos] == "{"

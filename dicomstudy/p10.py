@@ -73,9 +73,7 @@ _FILES_TO_LEARN = 32
 _LONGEST_KNOWN = 1 << 16
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 #: VR bytes as they stand in a header: the VR, and whether its header is the long one.
-_VRS = {vr.encode(): (vr, False) for vr in SHORT_VRS} | {
-    vr.encode(): (vr, True) for vr in LONG_VRS
-}
+_VRS = {vr.encode(): (vr, False) for vr in SHORT_VRS} | {vr.encode(): (vr, True) for vr in LONG_VRS}
 
 
 class _Layout(NamedTuple):
@@ -175,7 +173,7 @@ def _elements(runs: Iterable[Run]) -> list[Element]:
 class _Parser:
     """Takes elements off a buffer in one byte order."""
 
-    __slots__ = ("big", "data", "irregular", "layout", "limit")
+    __slots__ = ("big", "data", "flaws", "irregular", "layout", "limit")
 
     def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
         self.data = data
@@ -183,6 +181,7 @@ class _Parser:
         self.layout = _BIG if big else _LITTLE
         self.limit = limit
         self.irregular = False
+        self.flaws: list[Problem] = []
 
     def element(
         self, pos: int, end: int, explicit: bool, depth: int, top: bool
@@ -265,6 +264,17 @@ class _Parser:
             if bulk:
                 fragments, after, complete = self.fragments(start, end)
                 if complete or top:
+                    if not complete:
+                        self.flaws.append(
+                            Problem(
+                                None,
+                                "p10/no-delimiter",
+                                "the pixel data ends with the file, inside a fragment or before "
+                                "its delimiter",
+                                start,
+                                format_tag(tag),
+                            )
+                        )
                     if depth:
                         return data[start:after], Form.UNDEFINED, after
                     return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
@@ -399,9 +409,7 @@ def _settle_group_length(
 def _is_group_length(element: Element, length: int, *, big: bool) -> bool:
     """Whether `element`, which is a (gggg,0000), says that its group has `length` bytes."""
     return (
-        element.value == group_length(length, big=big)
-        and not element.form
-        and not element.reserved
+        element.value == group_length(length, big=big) and not element.form and not element.reserved
     )
 
 
@@ -508,6 +516,9 @@ class Reader:
             except P10Error as error:
                 problems.append(error.problem(source))
                 break
+            if parser.flaws:
+                problems += [flaw._replace(source=source) for flaw in parser.flaws]
+                parser.flaws.clear()
             if element.tag in _NEVER_IN_A_DATA_SET:
                 break
             if element.tag == 0 and not any(data[pos : pos + 64]):
@@ -516,7 +527,11 @@ class Reader:
             if element.form is Form.DECLARED:
                 problems.append(_truncated(element, end - pos, pos, source))
                 run = Run((element,), (), b"", size)
-            elif size > _LONGEST_KNOWN or not isinstance(element.value, bytes | Sequence):
+            elif (
+                size > _LONGEST_KNOWN
+                or not element.tag  # the same bytes may be padding in another file
+                or not isinstance(element.value, bytes | Sequence)
+            ):
                 run = Run((element,), (), b"", size)
             else:
                 encoded = data[pos:after]
@@ -624,7 +639,9 @@ def _group_lengths_apart(
     runs = []
     start = 0
     settled = [
-        Element(element.tag, element.vr, part[-4:]) if element.form is Form.GROUP_LENGTH else element
+        Element(element.tag, element.vr, part[-4:])
+        if element.form is Form.GROUP_LENGTH
+        else element
         for element, part in zip(elements, parts, strict=True)
     ]
     sizes = [0, *accumulate(map(len, parts))]

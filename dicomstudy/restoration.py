@@ -220,7 +220,8 @@ def _prove_quarantined(kept: Quarantined) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArchiveError(
-            "archive/damaged", f"a file in quarantine cannot be read: {error.strerror}",
+            "archive/damaged",
+            f"a file in quarantine cannot be read: {error.strerror}",
             source=str(kept.path),
         ) from error
     if digest != kept.sha256:
@@ -265,7 +266,8 @@ def _verify_study(study: Study, verified: Verified, progress: Progress | None) -
             if ion_hash_hex(content) != digest:
                 verified.problems.append(
                     Problem(
-                        str(study.path), "study/group-digest",
+                        str(study.path),
+                        "study/group-digest",
                         f"a group {name} is not what its digest {digest} says",
                     )
                 )

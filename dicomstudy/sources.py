@@ -197,7 +197,13 @@ def _zip_members(path: Path, limit: int) -> Iterator[Member]:
                 try:
                     with archive.open(info) as file:
                         data = file.read(limit + 1)
-                except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as e:
+                except (
+                    zipfile.BadZipFile,
+                    NotImplementedError,
+                    OSError,
+                    EOFError,
+                    zlib.error,
+                ) as e:
                     yield Member(info.filename, None, _member_problem(path, info.filename, str(e)))
                     continue
                 yield Member(info.filename, data)

@@ -20,7 +20,7 @@ from dicomstudy.document import Document, place_of, source_of
 from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.record import Encoded, Encoder, Plan, RAW, Segment, is_reference
+from dicomstudy.record import Encoder, Segment, is_reference
 from dicomstudy.sources import SourceFiles, Window
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Instance", "Study"]
 
-_MEMO_SIZE = 512
 #: Pieces below so many bytes are put together.
 _SMALL = 1 << 15
 
@@ -63,7 +62,6 @@ class Study(Mapping[str, "Instance"]):
         self._document = Document(path)
         self._bulk_path = bulk
         self._sources = SourceFiles() if sources is None else sources
-        self._encoded: dict[tuple[str, Plan, object], Encoded] = {}
 
     @property
     def uid(self) -> str:
@@ -172,20 +170,6 @@ class Study(Mapping[str, "Instance"]):
             if "stored" in place and sha256 in lengths:
                 yield sha256, lengths[sha256], place
 
-    def encoded_group(
-        self, digest: str, content: Mapping[str, Any], plan: Plan, context: Any, resolve: Any
-    ) -> Encoded:
-        """The elements of a group, encoded; remembered."""
-        key = (digest, plan, context)
-        encoded = self._encoded.get(key)
-        if encoded is None:
-            if len(self._encoded) > _MEMO_SIZE:
-                self._encoded.clear()
-            encoded = self._encoded[key] = self.encoder.encode(
-                content, plan, context=context, raw={}, resolve=resolve
-            )
-        return encoded
-
     def close(self) -> None:
         """Close the files that are open."""
         self._document.close()
@@ -227,9 +211,7 @@ class Instance:
     @property
     def own(self) -> dict[str, Any]:
         """The attributes that are in none of its groups."""
-        return {
-            key: value for key, value in self._struct.items() if key not in _NOT_ATTRIBUTES
-        }
+        return {key: value for key, value in self._struct.items() if key not in _NOT_ATTRIBUTES}
 
     @cached_property
     def groups(self) -> list[tuple[str, str, dict[str, Any]]]:
@@ -247,7 +229,8 @@ class Instance:
             found = mine.get(digest) or shared.get(digest)
             if found is None:
                 raise StudyError(
-                    "study/missing-group", f"the group {digest} is missing",
+                    "study/missing-group",
+                    f"the group {digest} is missing",
                     source=str(self.study.path),
                 )
             groups.append((digest, *found))
@@ -293,7 +276,7 @@ class Instance:
         import pydicom  # noqa: PLC0415 (it takes longer to import than all else)
 
         if self.encoding is None:
-            return pydicom.Dataset.from_json(self.to_json(), lambda uri: b"" if not uri else b"")
+            return pydicom.Dataset.from_json(self.to_json(), self._at_uri)
         return pydicom.dcmread(BytesIO(self.to_p10()), force=True)
 
     def to_p10(self) -> bytes:
@@ -352,44 +335,15 @@ class Instance:
                 f"{self.uid} came from a record that does not say how its file was written",
                 source=str(study.path),
             )
-        encoder = study.encoder
-        plan = encoder.plan(encoding)
-        own = self.own
-        around = own
-        charset: dict[str, Any] = {}
-        raw: dict[str, bytes] = {}
-        for _, name, content in self.groups:
-            if "SpecificCharacterSet" in content:
-                charset = content
-            if name == "raw":
-                around = {**around, **content}
-        if "SpecificCharacterSet" in own:
-            charset = own
-        for key, value in around.items():
-            if key.startswith(RAW):
-                raw[key[len(RAW) :]] = value
-        context = encoder.context(charset, plan)
-        whole = Encoded({}, {})
-        for digest, name, content in self.groups:
-            if name == ENCODING:
-                continue
-            part = study.encoded_group(digest, content, plan, context, self._resolve)
-            whole.pieces.update(part.pieces)
-            whole.large.update(part.large)
-        rest = own
-        if raw:
-            attributes = self.attributes()
-            rest = own | {key: attributes[key] for key in map(self._key_of, raw)}
-        part = encoder.encode(rest, plan, context=context, raw=raw, resolve=self._resolve)
-        whole.pieces.update(part.pieces)
-        whole.large.update(part.large)
-        return encoder.assemble(plan, whole, around)
+        groups = [(digest, content) for digest, name, content in self.groups if name != ENCODING]
+        return study.encoder.rebuild(groups, self.own, encoding, self._resolve)
 
-    def _key_of(self, path: str) -> str:
-        """The attribute in which a path of raw bytes lies."""
-        top, _, occurrence = path.partition("[")[0].partition("#")
-        key = self.study.definitions.keyword(int(top, 16))
-        return f"{key}#{occurrence}" if occurrence else key
+    def _at_uri(self, uri: str) -> bytes:
+        """The bytes of the large value that `to_json` names so."""
+        for reference in _references(list(self.attributes().values())):
+            if json_model.bulk_uri(reference) == uri:
+                return self._resolve(reference)
+        raise BulkError("bulk/no-place", "there is no such value", source=uri)
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
         return b"".join(self._read(reference))
@@ -421,7 +375,8 @@ class Instance:
             fields = table.get(reference.get("sha256", ""), {})
         if "dataOffset" not in fields:
             raise BulkError(
-                "bulk/no-place", "the document does not say where a large value lies",
+                "bulk/no-place",
+                "the document does not say where a large value lies",
                 source=str(self.study.path),
             )
         source = self.source
@@ -473,7 +428,7 @@ class Instance:
         )
 
 
-_NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_vrs"))
+_NOT_ATTRIBUTES = frozenset(("_groups", "_source"))
 
 
 class _Opened:

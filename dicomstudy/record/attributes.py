@@ -52,10 +52,11 @@ class Attribute:
     `key` is its name in the record and `value` an Ion value; `group` is the attribute group
     that takes it, None if it is not kept. `token` is its part of the layout, `encoded` what
     `value` and `token` give (of a large value: the header), `raw` the attributes with bytes
-    that do not come out of values, `large` its large values.
+    that do not come out of values, `large` its large values. `flaw` is a sentence on what was
+    wrong with it.
     """
 
-    __slots__ = ("copied", "encoded", "group", "key", "large", "raw", "token", "value")
+    __slots__ = ("copied", "encoded", "flaw", "group", "key", "large", "raw", "token", "value")
 
     def __init__(
         self,
@@ -67,7 +68,9 @@ class Attribute:
         raw: tuple[Attribute, ...] = (),
         large: tuple[Large, ...] = (),
         copied: bool = False,
+        flaw: str = "",
     ) -> None:
+        self.flaw = flaw
         self.copied = copied
         self.key = key
         self.value = value
@@ -82,8 +85,8 @@ class Attribute:
 
 
 def is_reference(value: object) -> bool:
-    """True if `value` stands for a large value: no other attribute's value is a struct."""
-    return isinstance(value, dict)
+    """True if `value` stands for a large value: no other attribute has a struct of a length."""
+    return isinstance(value, dict) and "length" in value
 
 
 def group_of(key: str, definitions: Definitions) -> str:

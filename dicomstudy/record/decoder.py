@@ -20,7 +20,7 @@ from dicomstudy.elements import (
     chunks,
     format_tag,
 )
-from dicomstudy.errors import P10Error, RecordError
+from dicomstudy.errors import P10Error, Problem, RecordError
 from dicomstudy.layout import Token
 from dicomstudy.p10 import P10File, Run
 from dicomstudy.record.attributes import (
@@ -80,6 +80,7 @@ class _Found(NamedTuple):
 
     raw: dict[str, bytes]
     large: dict[str, bytes]
+    flaws: list[str]
 
 
 class Template:
@@ -94,6 +95,7 @@ class Template:
         encoding: the content of the `encoding` group.
         raw: attributes with bytes that do not come out of values.
         large: large values of the longer runs, by the place of their run.
+        flaws: attributes of the longer runs that have one, by the place of their run.
         repeated: numbers of attributes that a later one of their tag replaces, each with its
             occurrence.
         open: the places of the runs that are left open, and `keys` their keys.
@@ -102,8 +104,8 @@ class Template:
     """
 
     __slots__ = (
-        *("encoding", "group_lengths", "groups", "keys", "large", "meta", "open", "pieces"),
-        *("raw", "repeated"),
+        *("encoding", "flaws", "group_lengths", "groups", "keys", "large", "meta", "open"),
+        *("pieces", "raw", "repeated"),
     )
 
     def __init__(
@@ -123,6 +125,7 @@ class Template:
         self.pieces = [b"" if isinstance(item, int) else item.encoded for item in row]
         self.raw: list[Attribute] = []
         self.large: list[tuple[int, Large]] = []
+        self.flaws: list[tuple[int, Attribute]] = []
         self.group_lengths: list[_GroupLength] = []
         renamed = {number for number, _ in repeated}
         groups: dict[str, list[Attribute | int]] = {}
@@ -136,6 +139,7 @@ class Template:
                 continue
             self.raw += item.raw
             self.large += [(place, large) for large in item.large]
+            self.flaws += [(place, found) for found in item.attributes if found.flaw]
             for attribute in item.attributes:
                 if attribute.group is not None:
                     groups.setdefault(attribute.group, []).append(attribute)
@@ -313,6 +317,7 @@ class Decoder:
         large: list[Large] = []
         extra: list[Attribute] = []
         shape: list[Run | str] = []
+        flaws: list[tuple[Attribute, int]] = []
         meta = len(file.meta)
         starts = [0] * meta + file.starts
         for runs in (file.meta, file.runs):
@@ -330,6 +335,8 @@ class Decoder:
                         known[element] = attribute
                 if attribute.large:
                     large += _placed(attribute.large, starts[len(shape)])
+                if attribute.flaw:
+                    flaws.append((attribute, starts[len(shape)]))
                 if attribute.raw:
                     extra += attribute.raw
                 variable.append(attribute)
@@ -348,6 +355,10 @@ class Decoder:
                 variable[place] = _repeated(variable[place], occurrence)
             extra = [raw for attribute in variable for raw in attribute.raw]
         extra += self._around(file, data, large)
+        flaws += [(attribute, starts[place]) for place, attribute in template.flaws]
+        if flaws:
+            problems = (*file.problems, *(_problem(*flaw) for flaw in flaws))
+            file = file._replace(problems=problems)
         return Record(template, variable, extra, large, file)
 
     def _template(
@@ -438,7 +449,7 @@ class Decoder:
         if form is Form.GROUP_LENGTH:
             encoded = p10.encode_element(tag, vr, bytes(4), big=memo.context.big)
             return Attribute(key, None, None, token=layout.format_token(token), encoded=encoded)
-        found = _Found({}, {})
+        found = _Found({}, {}, [])
         if isinstance(value, Span | Encapsulated):
             return self._large_attribute(key, token, value, memo.context, file)
         decoded, token_text = self._decode(memo, element, format_tag(tag), found, 0)
@@ -459,6 +470,7 @@ class Decoder:
             token=token_text,
             encoded=encoded,
             raw=tuple(Attribute(RAW + path, raw, RAW_GROUP) for path, raw in found.raw.items()),
+            flaw="; ".join(found.flaws),
             large=tuple(
                 _inside(sha256, content, b"" if file.deflated or source is None else source)
                 for sha256, content in found.large.items()
@@ -528,6 +540,8 @@ class Decoder:
             rule = self._kinds.rule(tag, vr)
             if rule.kind is Kind.ITEMS:
                 items = _items(value, vr, memo.context.big, depth)
+                if items is None and "SQ" in (vr, self.definitions.vr(tag)):
+                    found.flaws.append(f"the items at {path} cannot be told apart; kept as bytes")
         if items is not None:
             decoded, texts = self._decode_items(memo, items, path, found, depth)
             token = token._replace(items=(), undefined=items.undefined)
@@ -641,9 +655,7 @@ def _inside(sha256: str, content: bytes, source: bytes) -> Large:
 
 def _placed(large: Iterable[Large], start: int) -> list[Large]:
     """`large` with every place counted from the start of the source."""
-    return [
-        _moved(item, start)._replace(inside=False) if item.inside else item for item in large
-    ]
+    return [_moved(item, start)._replace(inside=False) if item.inside else item for item in large]
 
 
 def _sha256(buffer: Buffer, span: Span) -> str:
@@ -690,6 +702,10 @@ def _join(attributes: list[Attribute], run: Run, *, big: bool) -> _Part:
 
 def _moved(large: Large, by: int) -> Large:
     return large._replace(span=Span(large.span.offset + by, large.span.length))
+
+
+def _problem(attribute: Attribute, start: int) -> Problem:
+    return Problem(None, "record/not-items", attribute.flaw, start, attribute.token[:8])
 
 
 def _layout(item: _Part | int, variable: list[Attribute], repeated: list[tuple[int, int]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -103,6 +103,7 @@ ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
 #: The fields of a `Token` after tag and VR, if there is nothing unusual about it.
 _PLAIN = Token(0, "")[2:]
 _SHORT = 1 << 16
+_MEMO_SIZE = 512
 #: Holds the place of a group length, which is as long as this.
 _NO_LENGTH = bytes(12)
 
@@ -114,6 +115,7 @@ class Encoder:
         self.definitions = definitions
         self._kinds = Kinds(definitions)
         self._plan = lru_cache(maxsize=256)(self._make_plan)
+        self._groups: dict[tuple[str, Plan, Context], Encoded] = {}
 
     def plan(self, encoding: Mapping[str, Any]) -> Plan:
         """How to write what has this encoding.
@@ -143,6 +145,59 @@ class Encoder:
         encoded = self.encode(attributes, plan, context=context, raw=raw, resolve=resolve)
         return self.assemble(plan, encoded, attributes)
 
+    def rebuild(
+        self,
+        groups: Sequence[tuple[str, Mapping[str, Any]]],
+        own: Mapping[str, Any],
+        encoding: Mapping[str, Any],
+        resolve: Resolve,
+    ) -> list[Segment]:
+        """As `write`, of attributes in groups: a group that comes again is encoded once.
+
+        Args:
+            groups: digest and content of each group but the encoding.
+            own: the attributes in none of them.
+        """
+        plan = self.plan(encoding)
+        parts = [*(content for _, content in groups), own]
+        charset = next((part for part in reversed(parts) if CHARACTER_SET_KEY in part), own)
+        context = self.context(charset, plan)
+        around: dict[str, Any] = {}
+        for part in parts:
+            around |= {key: value for key, value in part.items() if key[0] == "_"}
+        raw = {key[len(RAW) :]: value for key, value in around.items() if key.startswith(RAW)}
+        whole = Encoded({}, {})
+        for digest, content in groups:
+            key = (digest, plan, context)
+            encoded = self._groups.get(key)
+            if encoded is None:
+                if len(self._groups) > _MEMO_SIZE:
+                    self._groups.clear()
+                encoded = self._groups[key] = self.encode(
+                    content, plan, context=context, raw={}, resolve=resolve, partly=True
+                )
+            whole.pieces.update(encoded.pieces)
+            if encoded.large:
+                whole.large.update(encoded.large)
+        encoded = self.encode(own, plan, context=context, raw=raw, resolve=resolve)
+        whole.pieces.update(encoded.pieces)
+        whole.large.update(encoded.large)
+        if raw:
+            inexact = {self._key_at(path) for path in raw} - own.keys()
+            values_ = {key: part[key] for part in parts for key in inexact & part.keys()}
+            encoded = self.encode(values_, plan, context=context, raw=raw, resolve=resolve)
+            whole.pieces.update(encoded.pieces)
+        return self.assemble(plan, whole, around)
+
+    def _key_at(self, path: str) -> str:
+        """The attribute in which a path of raw bytes lies."""
+        top, _, occurrence = path.partition("[")[0].partition("#")
+        try:
+            key = self.definitions.keyword(int(top, 16))
+        except ValueError as error:
+            raise RecordError("record/raw-path", f"{path!r} is no path") from error
+        return f"{key}#{occurrence}" if occurrence else key
+
     def context(self, attributes: Mapping[str, Any], plan: Plan) -> Context:
         """The context of the data set that has these attributes."""
         return Context(character_set_of(attributes.get(CHARACTER_SET_KEY)), plan.big)
@@ -155,6 +210,7 @@ class Encoder:
         context: Context,
         raw: Mapping[str, bytes],
         resolve: Resolve,
+        partly: bool = False,
     ) -> Encoded:
         """Those of `attributes` that are elements, encoded one by one.
 
@@ -162,6 +218,7 @@ class Encoder:
             attributes: values by key, all of a record or some.
             raw: bytes of values by path, which stand in for what the values give.
             resolve: gives the large values that are not to be copied as they are.
+            partly: leave out what cannot be encoded.
         """
         encoded = Encoded({}, {})
         for key, value in attributes.items():
@@ -181,9 +238,13 @@ class Encoder:
                 encoded.pieces[key] = self.header(token, value["length"], here)
                 encoded.large[key] = value
             else:
-                encoded.pieces[key] = self.encode_element(
-                    token, value, here, raw=raw, resolve=resolve
-                )
+                try:
+                    encoded.pieces[key] = self.encode_element(
+                        token, value, here, raw=raw, resolve=resolve
+                    )
+                except RecordError:
+                    if not partly:
+                        raise
         return encoded
 
     def _is_turned(self, token: Token, context: Context) -> bool:
@@ -302,7 +363,8 @@ class Encoder:
         structs = value or []
         if not isinstance(structs, list) or len(structs) != len(items):
             raise RecordError(
-                "record/items", f"the layout has {len(items)} items, the value has others",
+                "record/items",
+                f"the layout has {len(items)} items, the value has others",
                 tag=token.tag,
             )
         encoded = []
@@ -313,7 +375,9 @@ class Encoder:
                 inner = Context(charset, context.big)
             encoded.append(
                 (
-                    self._encode_item(item.tokens, struct, inner, raw, resolve, f"{path}[{place}]."),
+                    self._encode_item(
+                        item.tokens, struct, inner, raw, resolve, f"{path}[{place}]."
+                    ),
                     item.undefined,
                 )
             )

@@ -1,0 +1,58 @@
+"""Tags, the tables of VRs, and chunks of large values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomstudy.elements import (
+    LONG_VRS,
+    NUMBER_FORMATS,
+    SHORT_VRS,
+    TEXT_VRS,
+    WORD_SIZES,
+    Buffer,
+    Span,
+    chunks,
+    format_tag,
+    is_private,
+)
+from dicomstudy.sources import Window
+
+
+def test_every_vr_of_the_standard_has_a_long_or_a_short_header() -> None:
+    """PS3.5 section 7.1.2; 34 value representations."""
+    assert SHORT_VRS & LONG_VRS == set()
+    assert len(SHORT_VRS | LONG_VRS) == 34
+    assert TEXT_VRS | NUMBER_FORMATS.keys() | WORD_SIZES.keys() <= SHORT_VRS | LONG_VRS
+    assert TEXT_VRS & NUMBER_FORMATS.keys() == set()
+
+
+def test_tags_are_written_as_in_json() -> None:
+    assert format_tag(0x7FE00010) == "7FE00010"
+    assert format_tag(0x0008103E) == "0008103E"
+
+
+@pytest.mark.parametrize(("tag", "private"), [(0x00090010, True), (0x00080009, False)])
+def test_an_odd_group_is_private(tag: int, *, private: bool) -> None:
+    assert is_private(tag) is private
+
+
+@given(st.binary(max_size=100), st.integers(0, 100), st.integers(0, 100), st.integers(1, 30))
+def test_chunks_are_the_span(data: bytes, start: int, length: int, size: int) -> None:
+    start = min(start, len(data))
+    span = Span(start, min(length, len(data) - start))
+    assert b"".join(chunks(data, span, size)) == data[start : start + length]
+
+
+def test_chunks_of_a_window_are_small(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 10
+    (tmp_path / "file").write_bytes(data)
+    with Window(tmp_path / "file") as window:
+        assert isinstance(window, Buffer)
+        parts = list(chunks(window, Span(100, 2000), 300))
+    assert b"".join(parts) == data[100:2100]
+    assert [len(part) for part in parts] == [300] * 6 + [200]

@@ -1,0 +1,420 @@
+"""Part 10 files are taken apart and written again, byte for byte (spec/p10.md)."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomstudy import p10
+from dicomstudy.elements import Element, Encapsulated, Form, Item, Sequence, Span
+from dicomstudy.errors import P10Error
+from dicomstudy.p10 import Reader, Syntax, read, read_items
+from dicomstudy.sources import Window
+from fixtures import make
+from fixtures.make import element, item, part10
+from tests import strategies
+from tests.samples import files_below, fixture_files, mutant, own_files, rewritten, taken_apart
+
+META = make.file_meta(sop_instance="1.2.3")
+NAME = element(0x00100010, "PN", b"A^B ")
+
+
+def file_of(*elements: bytes, syntax: str = make.EXPLICIT, trailing: bytes = b"") -> bytes:
+    meta = make.file_meta(syntax, sop_instance="1.2.3")
+    return part10(meta, b"".join(elements), trailing=trailing)
+
+
+def codes(data: bytes) -> list[str]:
+    return [problem.code for problem in read(data).problems]
+
+
+def assert_exact(files: Iterable[tuple[str, bytes]], *, max_inline: int = 256) -> int:
+    """One reader reads all files: each comes back, and is what a fresh reader makes of it."""
+    reader = Reader(max_inline=max_inline)
+    count = 0
+    for name, data in files:
+        file = reader.read(data)
+        assert rewritten(data, file) == data, name
+        assert taken_apart(file) == taken_apart(read(data, max_inline=max_inline)), name
+        count += 1
+    return count
+
+
+# -- the law ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_inline", [0, 16, 256])
+def test_own_files_are_written_as_they_were(max_inline: int) -> None:
+    assert assert_exact(own_files(), max_inline=max_inline) > 400
+
+
+def test_real_files_are_written_as_they_were(shared: Path) -> None:
+    assert assert_exact(files_below([shared / "corpus"])) > 900
+
+
+@given(strategies.wild_files(), st.sampled_from([0, 16, 256]))
+def test_any_data_set_is_written_as_it_was(data: bytes, max_inline: int) -> None:
+    assert rewritten(data, read(data, max_inline=max_inline)) == data
+
+
+@given(st.binary(max_size=400), st.booleans())
+def test_any_bytes_are_written_as_they_were(data: bytes, prefixed: bool) -> None:  # noqa: FBT001
+    if prefixed:
+        data = bytes(128) + b"DICM" + data
+    assert rewritten(data, read(data)) == data
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(sorted(fixture_files())))
+def test_mutants_are_written_as_they_are(chance: random.Random, name: str) -> None:
+    data = mutant(fixture_files()[name], chance)
+    assert rewritten(data, read(data)) == data
+
+
+# -- the fast path -----------------------------------------------------------------------------
+
+
+@given(strategies.neighbours(strategies.wild_files()), st.sampled_from([0, 16, 256]))
+def test_what_was_read_before_changes_nothing(files: list[bytes], max_inline: int) -> None:
+    reader = Reader(max_inline=max_inline)
+    for data in files:
+        file = reader.read(data)
+        assert taken_apart(file) == taken_apart(read(data, max_inline=max_inline))
+        assert file.find(0x00100020) == read(data).find(0x00100020)
+
+
+@given(st.randoms(use_true_random=False))
+def test_mutated_neighbours_are_read_as_if_alone(chance: random.Random) -> None:
+    original = fixture_files()[chance.choice(sorted(fixture_files()))]
+    reader = Reader()
+    for _ in range(20):
+        data = mutant(original, chance) if chance.random() < 0.4 else original
+        file = reader.read(data)
+        assert taken_apart(file) == taken_apart(read(data))
+        assert rewritten(data, file) == data
+
+
+def test_padding_is_padding_whatever_was_read_before() -> None:
+    """(0000,0000) is an element where something follows, and padding where nothing does."""
+    before = file_of(NAME, bytes(8), NAME)
+    padded = file_of(NAME, bytes(200))
+    reader = Reader()
+    assert [each.tag for each in reader.read(before).elements] == [0x00100010, 0, 0x00100010]
+    file = reader.read(padded)
+    assert file.trailing == Span(len(padded) - 200, 200)
+    assert taken_apart(file) == taken_apart(read(padded))
+
+
+def test_runs_of_equal_files_are_taken_apart_once() -> None:
+    """Files of a series: what is equal among them is the same object, and grows together."""
+    reader = Reader()
+    files = [reader.read(data) for _, data in make.study(40, series=1)]
+    assert len(files[0].runs) > 50
+    assert len(files[-1].runs) < 30
+    long = [run for run in files[-1].runs if len(run.elements) > 1]
+    assert long
+    assert all(run in files[-2].runs for run in long)
+    assert [len(file.starts) for file in files] == [len(file.runs) + 1 for file in files]
+
+
+def test_offsets_of_runs_are_those_of_their_bytes() -> None:
+    reader = Reader()
+    for _, data in make.study(20, series=2):
+        file = reader.read(data)
+        for run, start, end in zip(file.runs, file.starts, file.starts[1:], strict=True):
+            assert end - start == run.size
+            if run.parts:
+                assert data[start:end] == run.encoded
+        assert file.starts[-1] == len(data)
+
+
+# -- what elements are -------------------------------------------------------------------------
+
+
+def test_an_explicit_element() -> None:
+    file = read(file_of(NAME))
+    assert file.syntax == Syntax(explicit=True)
+    assert file.elements == [Element(0x00100010, "PN", b"A^B ")]
+    assert file.problems == ()
+
+
+def test_an_implicit_element_has_no_vr() -> None:
+    data = file_of(element(0x00100010, "PN", "A^B", explicit=False), syntax=make.IMPLICIT)
+    file = read(data)
+    assert file.syntax == Syntax(explicit=False)
+    assert file.elements == [Element(0x00100010, "", b"A^B ")]
+
+
+def test_big_endian() -> None:
+    data = file_of(element(0x00280010, "US", 512, big=True), syntax=make.BIG_ENDIAN)
+    file = read(data)
+    assert file.syntax == Syntax(explicit=True, big=True)
+    assert file.elements == [Element(0x00280010, "US", b"\2\0")]
+
+
+@pytest.mark.parametrize("vr", sorted(strategies.LONG_VRS - {"SQ"}))
+def test_long_headers_keep_their_reserved_bytes(vr: str) -> None:
+    data = file_of(element(0x00091001, vr, b"abcd", reserved=b"\1\2"))
+    assert read(data).elements == [Element(0x00091001, vr, b"abcd", reserved=0x0201)]
+
+
+def test_long_values_stay_where_they_are() -> None:
+    data = file_of(NAME, element(0x7FE00010, "OW", bytes(300)))
+    assert read(data).elements[1].value == Span(len(data) - 300, 300)
+    assert read(data, max_inline=300).elements[1].value == bytes(300)
+    assert read(data, max_inline=3).elements[0].value == Span(len(data) - 316, 4)
+
+
+def test_sequences_of_undefined_length_are_items() -> None:
+    data = file_of(
+        element(0x00081140, "SQ", item(NAME, undefined=True) + item(), undefined=True)
+    )
+    (found,) = read(data).elements
+    name = Element(0x00100010, "PN", b"A^B ")
+    assert found.value == Sequence((Item((name,), True), Item((), False)), True)
+
+
+def test_sequences_of_defined_length_are_split_on_demand() -> None:
+    value = item(NAME) + item(undefined=True)
+    assert read(file_of(element(0x00081140, "SQ", value))).elements[0].value == value
+    name = Element(0x00100010, "PN", b"A^B ")
+    assert read_items(value, explicit=True, big=False) == Sequence(
+        (Item((name,), False), Item((), True)), False
+    )
+
+
+@pytest.mark.parametrize(
+    "value", [b"\0", item(NAME)[:-1], item(NAME) + b"\0", NAME, item(length=UNDEFINED)]
+    if (UNDEFINED := make.UNDEFINED) else [],
+)  # fmt: skip
+def test_what_is_no_row_of_items_is_refused(value: bytes) -> None:
+    with pytest.raises(P10Error):
+        read_items(value, explicit=True, big=False)
+
+
+def test_encapsulated_pixel_data_are_fragments() -> None:
+    value = make.encapsulate([[b"abcd"], [b"ef", b"gh"]])
+    data = file_of(make.encapsulated(value))
+    (found,) = read(data).elements
+    start = len(data) - len(value)
+    assert found.form is Form.UNDEFINED
+    assert found.value == Encapsulated(
+        start, len(value), (Span(8, 8), Span(24, 4), Span(36, 2), Span(46, 2))
+    )
+
+
+def test_group_lengths_that_are_right_need_not_be_kept() -> None:
+    right = element(0x00100000, "UL", len(NAME))
+    data = file_of(right, NAME, element(0x00200010, "SH", "1"))
+    assert read(data).elements[0] == Element(0x00100000, "UL", b"", Form.GROUP_LENGTH)
+    assert rewritten(data, read(data)) == data
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        element(0x00100000, "UL", len(NAME) + 2),
+        element(0x00100000, "UL", b""),
+        element(0x00100000, "US", len(NAME)),
+        element(0x00100000, "OB", b"\14\0\0\0", reserved=b"\1\0"),
+        element(0x00080000, "UL", len(NAME)),
+    ],
+)
+def test_group_lengths_that_are_wrong_are_kept(wrong: bytes) -> None:
+    data = file_of(wrong, NAME)
+    assert read(data).elements[0].form is Form.DEFINED
+    assert rewritten(data, read(data)) == data
+
+
+def test_group_lengths_are_right_or_wrong_by_their_file() -> None:
+    """The same bytes are right in one file and wrong in the next."""
+    right = file_of(element(0x00100000, "UL", len(NAME)), NAME)
+    wrong = right + element(0x00100020, "LO", "1")
+    reader = Reader()
+    for data in [right] * 10 + [wrong] * 10 + [right, wrong]:
+        forms = [each.form is Form.GROUP_LENGTH for each in reader.read(data).elements]
+        assert forms[0] is (data is right)
+
+
+# -- syntaxes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("declared", [make.IMPLICIT, make.EXPLICIT])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_the_first_element_decides_between_implicit_and_explicit(
+    declared: str, *, explicit: bool
+) -> None:
+    data = file_of(element(0x00100010, "PN", "A^B", explicit=explicit), syntax=declared)
+    assert read(data).syntax.explicit is explicit
+
+
+@pytest.mark.parametrize(("explicit", "big"), sorted(strategies.SYNTAXES))
+def test_bare_data_sets_are_recognised(*, explicit: bool, big: bool) -> None:
+    data = element(0x00080005, "CS", "ISO_IR 192", explicit=explicit, big=big)
+    file = read(data)
+    assert file.preamble is None
+    assert file.meta == []
+    assert (file.syntax.explicit, file.syntax.big) == (explicit, big)
+    assert file.elements == [Element(0x00080005, "CS" if explicit else "", b"ISO_IR 192")]
+
+
+def test_a_deflated_data_set_is_inflated() -> None:
+    data = file_of(make.deflated(NAME), syntax=make.DEFLATED)
+    file = read(data)
+    assert file.body == NAME
+    assert file.elements == [Element(0x00100010, "PN", b"A^B ")]
+    assert file.deflated is not None
+    assert sum(file.deflated) == len(data)
+    assert rewritten(data, file) == data
+
+
+def test_a_deflate_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(p10, "MAX_INFLATED", 1 << 20)
+    data = file_of(make.deflated(element(0x00420011, "OB", bytes(2 << 20))), syntax=make.DEFLATED)
+    assert len(data) < 10_000
+    assert codes(data) == ["p10/deflate-too-large"]
+    assert rewritten(data, read(data)) == data
+
+
+def test_the_limit_of_inflating_is_not_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(p10, "MAX_INFLATED", 1000)
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    exactly = compressor.compress(bytes(1000)) + compressor.flush()
+    assert p10.inflate(exactly) == bytes(1000)
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    with pytest.raises(P10Error, match="too large"):
+        p10.inflate(compressor.compress(bytes(1001)) + compressor.flush())
+
+
+# -- problems ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("deflate-not.dcm", ["p10/deflate"]),
+        ("deflate-truncated.dcm", ["p10/deflate"]),
+        ("meta-truncated.dcm", ["p10/truncated"]),
+        ("truncated-header.dcm", ["p10/truncated"]),
+        ("truncated-pixels.dcm", ["p10/truncated"]),
+        ("truncated-text.dcm", ["p10/truncated"]),
+        ("pixels-past-end.dcm", ["p10/truncated"]),
+        ("text-undefined.dcm", ["p10/truncated"]),
+        ("no-item-delimiter.dcm", ["p10/truncated"]),
+        ("nested-2000.dcm", ["p10/too-deep"]),
+        ("stray-delimiter.dcm", ["p10/trailing-bytes"]),
+        ("trailing-letters.dcm", ["p10/truncated"]),
+        ("trailing-zeros.dcm", []),
+        ("trailing-padding.dcm", []),
+        ("trailing-three.dcm", ["p10/truncated"]),
+        ("repeated.dcm", []),
+    ],
+)
+def test_problems_of_wrecks(name: str, expected: list[str]) -> None:
+    data = fixture_files()[name]
+    assert codes(data) == expected
+    for problem in read(data, source="file").problems:
+        assert problem.source == "file"
+        assert problem.offset is not None
+        assert 0 <= problem.offset <= len(data)
+        assert problem.message
+
+
+def test_a_value_without_end_has_none() -> None:
+    data = file_of(NAME, element(0x00420011, "OB", b"abcd", length=UNDEFINED))
+    assert codes(data) == ["p10/no-delimiter"]
+    assert read(data).trailing == Span(len(data) - 16, 16)
+
+
+def test_a_problem_says_where_and_what() -> None:
+    data = file_of(NAME, element(0x00420011, "OB", b"abcd", length=1000))
+    (problem,) = read(data, source="some file").problems
+    assert problem == (
+        "some file",
+        "p10/truncated",
+        "the value should have 1000 bytes, but the file ends 16 bytes after its element starts",
+        len(data) - 16,
+        "00420011",
+    )
+
+
+def test_lengths_far_past_the_end_cost_nothing() -> None:
+    for length in (0xFFFFFFFE, 0x7FFFFFFF):
+        data = file_of(NAME, element(0x7FE00010, "OW", b"abcd", length=length))
+        found = read(data).elements[1]
+        assert found == Element(0x7FE00010, "OW", b"abcd", Form.DECLARED, length)
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.timeout(20)
+def test_a_hundred_thousand_nested_sequences(*, undefined: bool, explicit: bool) -> None:
+    deep = make.nested(100_000, undefined=undefined, explicit=explicit)
+    data = file_of(NAME if explicit else element(0x00100010, "PN", "A^B", explicit=False), deep,
+                   syntax=make.EXPLICIT if explicit else make.IMPLICIT)  # fmt: skip
+    file = read(data)
+    assert rewritten(data, file) == data
+    if undefined:
+        assert [problem.code for problem in file.problems] == ["p10/too-deep"]
+        assert file.trailing == Span(len(data) - len(deep), len(deep))
+    else:
+        assert file.problems == ()
+        value = file.elements[1].value
+        assert isinstance(value, bytes)
+        with pytest.raises(P10Error) as raised:
+            read_items(value, explicit=explicit, big=False)
+        assert raised.value.code == "p10/too-deep"
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_a_short_header_is_refused() -> None:
+    with pytest.raises(P10Error) as raised:
+        p10.encode_element(0x00100010, "PN", bytes(1 << 16), big=False)
+    assert raised.value.code == "p10/too-long"
+    assert raised.value.location.tag == 0x00100010
+    assert len(p10.encode_element(0x00100010, "UT", bytes(1 << 16), big=False)) == (1 << 16) + 12
+
+
+@given(
+    st.sampled_from(["", *sorted(strategies.LONG_VRS | p10.SHORT_VRS)]),
+    st.integers(0, 0xFFFFFFFF),
+    st.binary(max_size=20),
+    st.booleans(),
+)
+def test_elements_are_written_by_the_book(vr: str, tag: int, value: bytes, big: bool) -> None:  # noqa: FBT001
+    expected = element(tag, vr or "UN", value, explicit=bool(vr), big=big)
+    assert p10.encode_element(tag, vr, value, big=big) == expected
+    start, length = p10.header(tag, vr, big=big)
+    assert start + length.pack(len(value)) + value == expected
+
+
+# -- large files -------------------------------------------------------------------------------
+
+
+def test_a_window_is_read_as_its_bytes_are(tmp_path: Path) -> None:
+    for name, data in fixture_files().items():
+        path = tmp_path / "file"
+        path.write_bytes(data)
+        with Window(path) as window:
+            assert taken_apart(read(window)) == taken_apart(read(data)), name
+
+
+def test_values_in_a_window_stay_there(tmp_path: Path) -> None:
+    """A sparse file of 5 GiB, its last element far behind: only headers are read."""
+    path = tmp_path / "large"
+    length = 5 << 30
+    head = file_of(NAME, element(0x7FE00010, "OW", b"", length=0xFFFFFFF0))
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(length)
+    with Window(path) as window:
+        taken = read(window)
+    assert taken.elements[1].value == Span(len(head), 0xFFFFFFF0)
+    assert taken.trailing == Span(len(head) + 0xFFFFFFF0, length - len(head) - 0xFFFFFFF0)
