@@ -1,0 +1,40 @@
+"""Part 10 bytes ↔ elements, exactly (PS3.10 section 7, PS3.5 section 7; spec/p10.md).
+
+`Reader.read` takes a file apart without decoding a value; `write` is its mirror:
+``b"".join(write(read(data), data)) == data`` for every file it accepts. What cannot be taken
+apart is kept as raw bytes from there on (`P10File.trailing`), with a `Problem` that says so.
+"""
+
+from dicomstudy.p10.file import P10File, Run, Syntax
+from dicomstudy.p10.headers import (
+    Header,
+    encode_element,
+    encode_items,
+    group_length,
+    header,
+    looks_explicit,
+)
+from dicomstudy.p10.parser import MAX_DEPTH, MAX_ITEMS, read_items
+from dicomstudy.p10.reader import MAX_INFLATED, PREFIX, Reader, inflate, read
+from dicomstudy.p10.writer import write
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_INFLATED",
+    "MAX_ITEMS",
+    "PREFIX",
+    "Header",
+    "P10File",
+    "Reader",
+    "Run",
+    "Syntax",
+    "encode_element",
+    "encode_items",
+    "group_length",
+    "header",
+    "inflate",
+    "looks_explicit",
+    "read",
+    "read_items",
+    "write",
+]

@@ -1,0 +1,284 @@
+"""Bytes → elements: one data set, and the items inside it."""
+
+from __future__ import annotations
+
+from dicomstudy.elements import (
+    LONG_VRS,
+    PIXEL_DATA_TAGS,
+    UNDEFINED_LENGTH,
+    Buffer,
+    Element,
+    Encapsulated,
+    Form,
+    Item,
+    Sequence,
+    Span,
+    Value,
+    format_tag,
+)
+from dicomstudy.errors import P10Error, Problem
+from dicomstudy.p10.headers import (
+    BIG,
+    ITEM,
+    LITTLE,
+    SEQUENCE_DELIMITATION,
+    VRS,
+    group_length,
+    looks_explicit,
+)
+
+#: Sequences nested deeper than this stay raw bytes.
+MAX_DEPTH = 64
+#: Items of defined length beyond this stay where they are, as any large value does.
+MAX_ITEMS = 1 << 28
+
+
+class Parser:
+    """Takes elements off a buffer in one byte order."""
+
+    __slots__ = ("big", "data", "flaws", "irregular", "order", "limit")
+
+    def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
+        self.data = data
+        self.big = big
+        self.order = BIG if big else LITTLE
+        self.limit = limit
+        self.irregular = False
+        self.flaws: list[Problem] = []
+
+    def element(
+        self, pos: int, end: int, explicit: bool, depth: int, top: bool
+    ) -> tuple[Element, int]:
+        """The element at `pos`, and where the next one starts.
+
+        Raises:
+            P10Error: it does not end before `end` (and is not at the `top`, where a value may
+                be cut short), or its items cannot be followed.
+        """
+        order = self.order
+        start = pos + 8
+        head = self.data[pos:start]
+        if len(head) < 8 or start > end:
+            raise P10Error("p10/truncated", "the file ends inside an element", offset=pos)
+        vr, reserved = "", 0
+        if explicit:
+            group, number, vr_bytes, length = order.explicit.unpack(head)
+            known = VRS.get(vr_bytes)
+            if known is None:
+                if looks_explicit(vr_bytes):
+                    vr = vr_bytes.decode("ascii")
+            else:
+                vr, long_header = known
+                if long_header:
+                    reserved = length
+                    start = pos + 12
+                    if start > end:
+                        raise P10Error(
+                            "p10/truncated", "the file ends inside an element", offset=pos
+                        )
+                    (length,) = order.length.unpack(self.data[pos + 8 : start])
+        if not vr:
+            group, number, length = order.implicit.unpack(head)
+        tag = group << 16 | number
+        if length == UNDEFINED_LENGTH and (not vr or vr in LONG_VRS):
+            value, form, after = self.undefined(tag, vr, start, end, explicit, depth, top)
+            return Element(tag, vr, value, form, 0, reserved), after
+        after = start + length
+        if length <= self.limit and after <= end:
+            return Element(tag, vr, self.data[start:after], Form.DEFINED, 0, reserved), after
+        if after > end:
+            if not top:
+                raise P10Error(
+                    "p10/truncated", "an element is longer than what holds it", offset=pos, tag=tag
+                )
+            value = self.take(tag, vr, start, end - start, depth)
+            return Element(tag, vr, value, Form.DECLARED, length, reserved), end
+        value = self.take(tag, vr, start, length, depth)
+        return Element(tag, vr, value, Form.DEFINED, 0, reserved), after
+
+    def tag(self, pos: int) -> int:
+        """The tag at `pos`, or 0 if the data end there."""
+        head = self.data[pos : pos + 8]
+        if len(head) < 8:
+            return 0
+        group, number, _ = self.order.implicit.unpack(head)
+        return int(group << 16 | number)
+
+    def take(self, tag: int, vr: str, start: int, length: int, depth: int) -> bytes | Span:
+        """The bytes of a value; their place if they are many, not items and not in an item."""
+        if length > self.limit and not depth:
+            items = vr == "SQ" or (
+                vr in {"", "UN"}
+                and tag not in PIXEL_DATA_TAGS
+                and self.data[start : start + 4] == self.order.item_tag
+            )
+            if not items or length > MAX_ITEMS:
+                return Span(start, length)
+        return self.data[start : start + length]
+
+    def undefined(
+        self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int, top: bool
+    ) -> tuple[Value, Form, int]:
+        """The value of an element of undefined length, its form, and where it ends."""
+        data, order = self.data, self.order
+        first = data[start : start + 4]
+        bulk = tag in PIXEL_DATA_TAGS or vr in {"OB", "OW", "OD", "OF", "OL", "OV"}
+        if first in {order.item_tag, order.sequence_delimiter}:
+            if bulk:
+                fragments, after, complete = self.fragments(start, end)
+                if complete or top:
+                    if not complete:
+                        self.flaws.append(
+                            Problem(
+                                None,
+                                "p10/no-delimiter",
+                                "the pixel data ends with the file, inside a fragment or before "
+                                "its delimiter",
+                                start,
+                                format_tag(tag),
+                            )
+                        )
+                    if depth:
+                        return data[start:after], Form.UNDEFINED, after
+                    return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
+            else:
+                outer, self.irregular = self.irregular, False
+                sequence, after = self.sequence(start, end, explicit, depth + 1, undefined=True)
+                irregular, self.irregular = self.irregular, outer or self.irregular
+                if irregular:
+                    return data[start:after], Form.UNDEFINED, after
+                return sequence, Form.DEFINED, after
+        found = data.find(order.sequence_delimiter, start, end)
+        if found < 0 or found + 8 > end:
+            raise P10Error(
+                "p10/no-delimiter", "a value of undefined length has no end", offset=start, tag=tag
+            )
+        after = found + 8
+        if after - start > self.limit and not depth:
+            return Span(start, after - start), Form.UNDEFINED, after
+        return data[start:after], Form.UNDEFINED, after
+
+    def fragments(self, start: int, end: int) -> tuple[tuple[Span, ...], int, bool]:
+        """The fragments of encapsulated pixel data, where they end, and whether all are there."""
+        fragments = []
+        pos = start
+        item_tag, delimiter = self.order.item_tag, self.order.sequence_delimiter
+        length_of = self.order.length.unpack_from
+        while pos + 8 <= end:
+            head = self.data[pos : pos + 8]
+            if head[:4] == delimiter:
+                return tuple(fragments), pos + 8, True
+            (length,) = length_of(head, 4)
+            if head[:4] != item_tag or pos + 8 + length > end:
+                break
+            fragments.append(Span(pos + 8 - start, length))
+            pos += 8 + length
+        found = self.data.find(delimiter, pos, end)
+        if 0 <= found <= end - 8:
+            return tuple(fragments), found + 8, True
+        return tuple(fragments), end, False
+
+    def sequence(
+        self, pos: int, end: int, explicit: bool, depth: int, *, undefined: bool
+    ) -> tuple[Sequence, int]:
+        """Items up to `end`, or up to a delimiter; and where they end."""
+        if depth > MAX_DEPTH:
+            raise P10Error(
+                "p10/too-deep", f"sequences are nested deeper than {MAX_DEPTH}", offset=pos
+            )
+        items = []
+        unpack = self.order.implicit.unpack
+        while undefined or pos < end:
+            head = self.data[pos : pos + 8]
+            if len(head) < 8 or pos + 8 > end:
+                raise P10Error("p10/truncated", "a sequence ends inside an item", offset=pos)
+            group, number, length = unpack(head)
+            tag = group << 16 | number
+            if tag == SEQUENCE_DELIMITATION and undefined:
+                self.irregular |= length != 0
+                return Sequence(tuple(items), True), pos + 8
+            if tag != ITEM:
+                raise P10Error(
+                    "p10/not-an-item",
+                    f"expected an item, found ({group:04X},{number:04X})",
+                    offset=pos,
+                )
+            if length == UNDEFINED_LENGTH:
+                elements, _, pos = self.data_set(pos + 8, end, explicit, depth, delimited=True)
+                items.append(Item(tuple(elements), True))
+            else:
+                after = pos + 8 + length
+                if after > end:
+                    raise P10Error(
+                        "p10/truncated", "an item is longer than its sequence", offset=pos
+                    )
+                elements, _, pos = self.data_set(pos + 8, after, explicit, depth, delimited=False)
+                items.append(Item(tuple(elements), False))
+        return Sequence(tuple(items), False), pos
+
+    def data_set(
+        self, pos: int, end: int, explicit: bool, depth: int, *, delimited: bool
+    ) -> tuple[list[Element], list[int], int]:
+        """The elements of an item, their offsets, and where the next item starts."""
+        explicit = explicit and looks_explicit(self.data[pos + 4 : pos + 6])
+        elements: list[Element] = []
+        starts: list[int] = []
+        delimiter = self.order.item_delimiter
+        while delimited or pos < end:
+            if delimited and self.data[pos : pos + 4] == delimiter:
+                tail = self.data[pos + 4 : pos + 8]
+                if len(tail) < 4 or pos + 8 > end:
+                    break
+                self.irregular |= tail != b"\0\0\0\0"
+                starts.append(pos)
+                return settle_group_lengths(elements, starts, big=self.big), starts, pos + 8
+            element, after = self.element(pos, end, explicit, depth, top=False)
+            elements.append(element)
+            starts.append(pos)
+            pos = after
+        if delimited:
+            raise P10Error("p10/truncated", "an item has no end", offset=pos)
+        starts.append(pos)
+        return settle_group_lengths(elements, starts, big=self.big), starts, pos
+
+
+def settle_group_lengths(elements: list[Element], starts: list[int], *, big: bool) -> list[Element]:
+    """`elements`, each right group length among them marked as `Form.GROUP_LENGTH`."""
+    for index, element in enumerate(elements):
+        if not element.tag & 0xFFFF:
+            settle_group_length(elements, starts, index, big=big)
+    return elements
+
+
+def settle_group_length(
+    elements: list[Element], starts: list[int], index: int, *, big: bool
+) -> None:
+    element = elements[index]
+    group = element.tag >> 16
+    after = index + 1
+    while after < len(elements) and elements[after].tag >> 16 == group:
+        after += 1
+    if is_group_length(element, starts[after] - starts[index + 1], big=big):
+        elements[index] = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
+
+
+def is_group_length(element: Element, length: int, *, big: bool) -> bool:
+    """Whether `element`, which is a (gggg,0000), says that its group has `length` bytes."""
+    return (
+        element.value == group_length(length, big=big) and not element.form and not element.reserved
+    )
+
+
+def read_items(data: bytes, *, explicit: bool, big: bool, depth: int = 0) -> Sequence:
+    """Split the value of an element of defined length into items.
+
+    Values inside are always bytes, whatever their length.
+
+    Raises:
+        P10Error: `data` is not a row of items that ends where `data` ends.
+    """
+    parser = Parser(data, big=big, limit=len(data))
+    sequence, _ = parser.sequence(0, len(data), explicit, depth + 1, undefined=False)
+    if parser.irregular:
+        raise P10Error("p10/irregular", "a delimiter has a length")
+    return sequence

@@ -1,0 +1,348 @@
+"""A Part 10 file → `P10File`, the quicker the more files are alike."""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left
+from itertools import accumulate, groupby
+from typing import NamedTuple
+
+from dicomstudy.elements import Buffer, Element, Form, Sequence, Span, format_tag
+from dicomstudy.errors import P10Error, Problem
+from dicomstudy.p10.file import P10File, Run, Syntax, elements_of
+from dicomstudy.p10.headers import (
+    ITEM,
+    ITEM_DELIMITATION,
+    SEQUENCE_DELIMITATION,
+    VRS,
+    looks_explicit,
+)
+from dicomstudy.p10.parser import Parser, settle_group_length
+
+#: A deflated data set that grows beyond this is refused.
+MAX_INFLATED = 1 << 30
+
+PREFIX = b"DICM"
+TRANSFER_SYNTAX_UID = 0x00020010
+IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+#: Deflated Explicit VR Little Endian, and the JPIP syntaxes whose data set is deflated too.
+DEFLATED = frozenset(
+    ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
+)
+
+META_GROUP = b"\2\0"
+#: After so many files a `Reader` looks which runs it may join.
+_FILES_TO_LEARN = 32
+#: The longest encoded element that a `Reader` remembers from one file to the next.
+_LONGEST_KNOWN = 1 << 16
+_NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
+
+
+class _Known(NamedTuple):
+    """What a `Reader` keeps of one kind of data set: the runs it expects, in their order."""
+
+    runs: list[Run]
+    stable: set[Run]
+    files: list[int]
+
+
+class Reader:
+    """Reads one file after another, and the quicker the more they are alike.
+
+    The runs of the last file are kept: where the bytes of one stand again, its elements are
+    known and are not taken apart a second time. A run that no longer fits is split around
+    the element that differs; runs that go on fitting are joined again. What is read never
+    depends on what was read before.
+    """
+
+    def __init__(self, *, max_inline: int = 256) -> None:
+        self.max_inline = max_inline
+        self._known: dict[tuple[bool, bool, bool], _Known] = {}
+        self._group_lengths: dict[Element, Run] = {}
+
+    def read(self, data: Buffer, *, source: str | None = None) -> P10File:
+        """Split a Part 10 file into elements without decoding any value.
+
+        Mirror of `write`. Values longer than `max_inline` bytes that are not items become a
+        `Span`. The preamble and the file meta information may be missing (PS3.10 section 7).
+        """
+        length = len(data)
+        preamble = data[:128] if data[128:132] == PREFIX else None
+        pos = 0 if preamble is None else 132
+        parser = Parser(data, big=False, limit=self.max_inline)
+        explicit = looks_explicit(data[pos + 4 : pos + 6])
+        meta, starts, problems = self._read_runs(parser, pos, explicit, source, meta=True)
+        pos = starts[-1]
+        body, deflated, syntax = data, None, Syntax(explicit)
+        runs: list[Run] = []
+        if not problems:
+            uid = _transfer_syntax_uid(meta)
+            if uid in DEFLATED:
+                try:
+                    body = inflate(data[pos:length])
+                    deflated, pos = Span(pos, length - pos), 0
+                except P10Error as error:
+                    problems.append(error.problem(source)._replace(offset=pos))
+            if not problems:
+                syntax = _find_syntax(uid, body[pos : pos + 8], deflated=deflated is not None)
+                parser = Parser(body, big=syntax.big, limit=self.max_inline)
+                runs, starts, problems = self._read_runs(parser, pos, syntax.explicit, source)
+        end = starts[-1]
+        trailing = Span(end, len(body) - end)
+        if trailing.length and not problems:
+            problems = _trailing_problem(body, trailing, source)
+        return P10File(
+            preamble, meta, runs, starts, syntax, body, trailing, deflated, tuple(problems)
+        )
+
+    def _read_runs(
+        self, parser: Parser, pos: int, explicit: bool, source: str | None, *, meta: bool = False
+    ) -> tuple[list[Run], list[int], list[Problem]]:
+        """The runs from `pos` on, their offsets and where they end, and why they end there.
+
+        Of the file meta information, if `meta`: up to the first element of another group.
+        """
+        data, end = parser.data, len(parser.data)
+        state = self._known.setdefault((explicit, parser.big, meta), _Known([], set(), [0]))
+        known = state.runs
+        runs: list[Run] = []
+        starts: list[int] = []
+        problems: list[Problem] = []
+        index = 0
+        while pos < end:
+            if index < len(known):
+                run = known[index]
+                if data[pos : pos + run.size] == run.encoded:
+                    runs.append(run)
+                    starts.append(pos)
+                    pos += run.size
+                    index += 1
+                    continue
+                if len(run.elements) > 1:
+                    known[index : index + 1] = _split(
+                        run, data[pos : pos + run.size], big=parser.big
+                    )
+                    continue
+                if data[pos : pos + 4] != run.encoded[:4] and run.tag < parser.tag(pos):
+                    index += 1
+                    continue
+            if meta and data[pos : pos + 2] != META_GROUP:
+                break
+            try:
+                element, after = parser.element(pos, end, explicit, 0, top=not meta)
+            except P10Error as error:
+                problems.append(error.problem(source))
+                break
+            if parser.flaws:
+                problems += [flaw._replace(source=source) for flaw in parser.flaws]
+                parser.flaws.clear()
+            if element.tag in _NEVER_IN_A_DATA_SET:
+                break
+            if element.tag == 0 and not any(data[pos : pos + 64]):
+                break  # zero padding behind the data set
+            size = after - pos
+            if element.form is Form.DECLARED:
+                problems.append(_truncated(element, end - pos, pos, source))
+                run = Run((element,), (), b"", size)
+            elif (
+                size > _LONGEST_KNOWN
+                or not element.tag  # the same bytes may be padding in another file
+                or not isinstance(element.value, bytes | Sequence)
+            ):
+                run = Run((element,), (), b"", size)
+            else:
+                encoded = data[pos:after]
+                run = Run((element,), (encoded,), encoded, size)
+                if index < len(known) and known[index].tag == element.tag:
+                    known[index] = run
+                else:
+                    known.insert(index, run)
+                index += 1
+            runs.append(run)
+            starts.append(pos)
+            pos = after
+        starts.append(pos)
+        self._learn(state, runs, big=parser.big)
+        self._settle_group_lengths(runs, starts, big=parser.big)
+        return runs, starts, problems
+
+    def _learn(self, state: _Known, runs: list[Run], *, big: bool) -> None:
+        """Every now and then, join what came in this file as it came some files ago."""
+        files = state.files[0]
+        state.files[0] += 1
+        if files == 0:
+            state.stable.update(runs)
+        elif files % _FILES_TO_LEARN:
+            return
+        state.runs[:] = _join(runs, state.stable, big=big)
+        state.stable.clear()
+        state.stable.update(state.runs)
+
+    def _settle_group_lengths(self, runs: list[Run], starts: list[int], *, big: bool) -> None:
+        """Replace each group length that stands alone in its run, and is right."""
+        for index, run in enumerate(runs):
+            if run.tag & 0xFFFF or len(run.elements) > 1:
+                continue
+            (element,) = run.elements
+            value = element.value
+            if len(value) != 4 or type(value) is not bytes or element.form or element.reserved:
+                continue
+            end = starts[index + 1] + int.from_bytes(value, "big" if big else "little")
+            if _ends_group(runs, starts, index, end):
+                right = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
+                if right not in self._group_lengths:
+                    self._group_lengths[right] = Run((right,), (), b"", run.size)
+                runs[index] = self._group_lengths[right]
+
+
+def _ends_group(runs: list[Run], starts: list[int], index: int, end: int) -> bool:
+    """Whether the group of `runs[index]` ends at offset `end`."""
+    group = runs[index].tag >> 16
+    after = bisect_left(starts, end, index + 1)
+    if after == len(starts) or not all(
+        _is_of_group(run, group) for run in runs[index + 1 : after - 1]
+    ):
+        return False
+    if starts[after] == end:
+        inside = after == index + 1 or _is_of_group(runs[after - 1], group)
+        return inside and (after == len(runs) or runs[after].tag >> 16 != group)
+    last = runs[after - 1]
+    pos = starts[after - 1]
+    for element, part in zip(last.elements, last.parts, strict=False):
+        if pos >= end or element.tag >> 16 != group:
+            return pos == end and element.tag >> 16 != group
+        pos += len(part)
+    return False
+
+
+def _is_of_group(run: Run, group: int) -> bool:
+    return run.low >> 16 == group == run.high >> 16
+
+
+def _split(run: Run, data: bytes, *, big: bool) -> list[Run]:
+    """`run` around its first element whose bytes do not stand in `data`."""
+    pos = 0
+    for place, part in enumerate(run.parts):  # noqa: B007 (used behind the loop)
+        if data[pos : pos + len(part)] != part:
+            break
+        pos += len(part)
+    pieces = ((0, place), (place, place + 1), (place + 1, len(run.parts)))
+    return [
+        piece
+        for start, stop in pieces
+        for piece in _group_lengths_apart(run.elements[start:stop], run.parts[start:stop], big=big)
+    ]
+
+
+def _join(runs: list[Run], stable: set[Run], *, big: bool) -> list[Run]:
+    """As few runs as may be: neighbours that are both `stable` become one."""
+    joined: list[Run] = []
+    for is_stable, neighbours in groupby(runs, stable.__contains__):
+        kept = [run for run in neighbours if run.parts]
+        if not is_stable:
+            joined += kept
+            continue
+        elements = tuple(element for run in kept for element in run.elements)
+        parts = tuple(part for run in kept for part in run.parts)
+        joined += _group_lengths_apart(elements, parts, big=big)
+    return joined
+
+
+def _group_lengths_apart(
+    elements: tuple[Element, ...], parts: tuple[bytes, ...], *, big: bool
+) -> list[Run]:
+    """Runs of `elements`, in which a group length either has its whole group or stands alone."""
+    last = elements[-1].tag >> 16 if elements else 0
+    runs = []
+    start = 0
+    settled = [
+        Element(element.tag, element.vr, part[-4:])
+        if element.form is Form.GROUP_LENGTH
+        else element
+        for element, part in zip(elements, parts, strict=True)
+    ]
+    sizes = [0, *accumulate(map(len, parts))]
+    for place, element in enumerate(elements):
+        if element.tag & 0xFFFF:
+            continue
+        if element.tag >> 16 != last:
+            settle_group_length(settled, sizes, place, big=big)
+            if settled[place].form is Form.GROUP_LENGTH:
+                continue
+        runs += _run(settled[start:place], parts[start:place])
+        runs += _run([settled[place]], parts[place : place + 1])
+        start = place + 1
+    return [*runs, *_run(settled[start:], parts[start:])]
+
+
+def _run(elements: list[Element], parts: tuple[bytes, ...]) -> list[Run]:
+    return [Run.join(tuple(elements), parts)] if elements else []
+
+
+def _truncated(element: Element, remaining: int, pos: int, source: str | None) -> Problem:
+    return Problem(
+        source,
+        "p10/truncated",
+        f"the value should have {element.declared} bytes, but the file ends {remaining} bytes "
+        "after its element starts",
+        pos,
+        format_tag(element.tag),
+    )
+
+
+def _trailing_problem(body: Buffer, trailing: Span, source: str | None) -> list[Problem]:
+    """A problem if there is more than zero padding behind the data set."""
+    end = trailing.offset + trailing.length
+    if not any(body[trailing.offset : min(end, trailing.offset + 4096)]):
+        return []
+    return [
+        Problem(
+            source,
+            "p10/trailing-bytes",
+            f"{trailing.length} bytes after the data set were kept as they are",
+            trailing.offset,
+        )
+    ]
+
+
+def read(data: Buffer, *, max_inline: int = 256, source: str | None = None) -> P10File:
+    """`Reader.read` of a single file."""
+    return Reader(max_inline=max_inline).read(data, source=source)
+
+
+def inflate(data: bytes) -> bytes:
+    """The data set of a deflated file (PS3.5 section A.5), bytes behind its stream ignored.
+
+    Raises:
+        P10Error: not a deflate stream, or one that grows beyond `MAX_INFLATED`.
+    """
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = stream.decompress(data, MAX_INFLATED)
+    except zlib.error as error:
+        raise P10Error("p10/deflate", f"the data set cannot be inflated: {error}") from error
+    if stream.unconsumed_tail:
+        raise P10Error("p10/deflate-too-large", "the deflated data set is too large to inflate")
+    if not stream.eof:
+        raise P10Error("p10/deflate", "the deflated data set is cut short")
+    return inflated
+
+
+def _transfer_syntax_uid(meta: list[Run]) -> str | None:
+    for element in elements_of(meta):
+        if element.tag == TRANSFER_SYNTAX_UID and isinstance(element.value, bytes):
+            return element.value.rstrip(b"\0 ").decode("latin-1")
+    return None
+
+
+def _find_syntax(uid: str | None, head: bytes, *, deflated: bool) -> Syntax:
+    """What the transfer syntax says, corrected by what the first element looks like.
+
+    Without a transfer syntax, a group number beyond 1024 is one whose bytes are swapped.
+    """
+    if uid is None:
+        explicit = head[4:6] in VRS
+        return Syntax(explicit, big=explicit and head[1] >= 4)
+    explicit = uid != IMPLICIT_LITTLE_ENDIAN if len(head) < 6 else looks_explicit(head[4:6])
+    return Syntax(explicit, big=uid == EXPLICIT_BIG_ENDIAN, deflated=deflated)
