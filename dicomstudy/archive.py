@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from dicomstudy.study import Study
 
 __all__ = [
     "Archive",
+    "Progress",
     "Quarantined",
     "create",
     "locked",
@@ -38,11 +39,14 @@ __all__ = [
     "write_atomically",
 ]
 
+#: Is told how far a run has come: the step, how much of it is done, and of how much if known.
+Progress = Callable[[str, int, int | None], None]
+
 FORMAT = "dicomstudy archive"
 VERSION = 1
 _MARKER = "archive.ion"
 _DOCUMENT = ".ion.zst"
-_UID = re.compile(r"[0-9]{1,32}(\.[0-9]{1,32}){1,31}")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 def name_of(uid: str) -> str:
@@ -192,10 +196,9 @@ class Archive(Mapping[str, Study]):
         found = []
         for name in self:
             study = self[name]
-            if uid in study.series:
-                found.append((study, study.series[uid]))
-            elif uid in study:
-                found.append((study, [uid]))
+            keys = study.keys_of(uid)
+            if keys:
+                found.append((study, keys))
             else:
                 study.close()
         return found

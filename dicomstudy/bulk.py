@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -239,13 +240,25 @@ def _rechunk(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[bytes 
         yield bytes(kept)
 
 
+class ReadOnly:
+    """A file that is read by position, and closed at the latest when nobody has it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self.close = weakref.finalize(self, os.close, self._descriptor)
+
+    def fileno(self) -> int:
+        """The descriptor of the file, while it is open."""
+        return self._descriptor if self.close.alive else -1
+
+
 class BulkReader:
     """Reads values, and ranges of values, from a bulk file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("rb", buffering=0)
+            self._file = ReadOnly(path)
         except OSError as error:
             raise BulkError(
                 "bulk/missing",

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from dicomstudy import ion
-from dicomstudy.bulk import Place
+from dicomstudy.bulk import Place, ReadOnly
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import IonError, StudyError
 from dicomstudy.grouping import ENCODING, Batch, Clustered, Entry, Row, Source, freeze
@@ -243,7 +243,7 @@ class Document:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("rb", buffering=0)
+            self._file = ReadOnly(path)
         except OSError as error:
             raise StudyError(
                 "study/missing",

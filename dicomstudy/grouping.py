@@ -291,7 +291,7 @@ class Grouper:
     def _make_outline(self, template: Template) -> _Outline:
         seeds = []
         base: list[Attribute] = list(template.raw)
-        own = []
+        own: list[int] = []
         for name, items in template.groups.items():
             numbers = tuple([item for item in items if isinstance(item, int)])
             if name in self._seeds:
@@ -424,9 +424,9 @@ def _regroup(
         cases = combinations.get(group, {})
         if len(cases) > max(1, count // _COMBINATIONS) or not cases:
             cases = {(): list(range(count))}
-        for numbers, places in cases.items():
-            grouped.update(numbers)
-            members = [rows[number] for number in (*constant.get(group, ()), *numbers)]
+        for combination, places in cases.items():
+            grouped.update(combination)
+            members = [rows[number] for number in (*constant.get(group, ()), *combination)]
             if not members:
                 continue
             content = ordered(((row.key, row.value) for row in members), definitions)

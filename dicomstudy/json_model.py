@@ -10,6 +10,7 @@ and those of several VRs are blobs there. Here they are decoded by the VR in the
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 from dicomstudy import p10, text, values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import LONG_VRS, NUMBER_FORMATS, SHORT_VRS, TEXT_VRS, Form, format_tag
-from dicomstudy.errors import RecordError
+from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.record import RAW, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
@@ -179,11 +180,11 @@ class _Walk:
             value = struct[key]
             vr = self._vr(token.tag, token.vr, value, scope)
             yield _Field(key, token.tag, vr, value, token.items)
-        rest = [
-            (self.definitions.tag(key), key)
-            for key in struct
-            if key not in seen and key[0] != "_" and "#" not in key
-        ]
+        rest = []
+        for key in struct:
+            if key not in seen and key[:1] != "_" and "#" not in key:
+                with contextlib.suppress(DefinitionsError):  # dicom2ion's ItemDelimitationItem
+                    rest.append((self.definitions.tag(key), key))
         for tag, key in sorted(rest):
             value = struct[key]
             vr = self._vr(tag, scope.vrs.get(format_tag(tag), ""), value, scope)

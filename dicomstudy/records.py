@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
-from dicomstudy.archive import write_atomically
-from dicomstudy.conversion import Progress
+from dicomstudy.archive import Progress, write_atomically
 from dicomstudy.elements import Buffer, Span, chunks
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.grouping import Source
+from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Decoder, Record
 from dicomstudy.sources import MAX_WHOLE, Found, Window, find, is_container, open_members, uri_of
@@ -182,7 +182,7 @@ class _Writer:
         data, name, uri, source, is_member = given
         result = self._result_of_one_more_file()
         prefixed = data[128:132] == PREFIX
-        if not prefixed and not _may_be_bare(data[:8]):
+        if not prefixed and not may_be_bare(data[:8]):
             result.skipped += 1
             return
         file = self._reader.read(data, source=source)
@@ -223,10 +223,6 @@ class _Writer:
         self._names.add(free)
         return self._target / free
 
-
-def _may_be_bare(head: bytes) -> bool:
-    """Whether a file may be a data set without preamble: it begins with group 2 or 8."""
-    return head[:2] in {b"\2\0", b"\x08\0"} or head[:4] == b"\0\x08\0\x05"
 
 
 def _has_uids(record: Record) -> bool:

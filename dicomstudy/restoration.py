@@ -7,14 +7,14 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from dicomstudy.archive import Archive, Quarantined, name_of, open_archive
+from dicomstudy.archive import Archive, Progress, Quarantined, name_of, open_archive
 from dicomstudy.bulk import Place
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.ion import ion_hash_hex
@@ -22,7 +22,6 @@ from dicomstudy.study import Instance, Study
 
 __all__ = ["Restored", "Verified", "restore", "verify"]
 
-Progress = Callable[[str, int, int | None], None]
 #: Files up to this size are made in memory.
 _MAX_WHOLE = 16 << 20
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -281,10 +280,10 @@ def _verify_study(study: Study, verified: Verified, progress: Progress | None) -
         verified.instances += 1
         try:
             if instance.encoding is not None:
-                digest = hashlib.sha256()
+                rebuilt = hashlib.sha256()
                 for piece in instance.pieces():
-                    digest.update(piece)
-                instance.prove(digest.hexdigest())
+                    rebuilt.update(piece)
+                instance.prove(rebuilt.hexdigest())
         except DicomStudyError as error:
             verified.problems.append(error.problem(key))
         if progress is not None:

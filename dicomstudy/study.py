@@ -95,6 +95,14 @@ class Study(Mapping[str, "Instance"]):
                 return Instance(self, number, key)
         raise KeyError(key)
 
+    def keys_of(self, uid: str) -> list[str]:
+        """The keys of the instances that are, or whose series is, of this UID."""
+        keys: list[str] = []
+        for number, chunk in enumerate(self._document.chunks):
+            if chunk["seriesInstanceUID"] == uid:
+                keys += self._document.chunk(number)["instances"]
+        return keys or ([uid] if uid in self else [])
+
     @cached_property
     def series(self) -> dict[str, list[str]]:
         """The keys of the instances of each series, by Series Instance UID."""

@@ -41,16 +41,28 @@ class Context(NamedTuple):
 
 
 class Rule(NamedTuple):
+    """How values are decoded and encoded back.
+
+    `little` and `big` are the formats of one number, `word` the bytes that change places in
+    big endian; of text, `padding` makes its length even, `multi` says whether a backslash
+    separates values, and `leading` are the bytes that mean nothing at its start.
+    """
+
     kind: Kind
     little: Struct | None
     big: Struct | None
     word: int
     padding: bytes
+    multi: bool = True
+    leading: bytes = b" "
 
 
 _BLOB = Rule(Kind.BLOB, None, None, 1, b"")
 _NAMED_BY_VR: dict[str, Rule] = {
     **{vr: Rule(Kind.TEXT, None, None, 1, b" ") for vr in TEXT_VRS},
+    **{vr: Rule(Kind.TEXT, None, None, 1, b" ", False, b"") for vr in ("LT", "ST", "UT")},
+    "UC": Rule(Kind.TEXT, None, None, 1, b" ", True, b""),
+    "UR": Rule(Kind.TEXT, None, None, 1, b" ", False),
     "UI": Rule(Kind.TEXT, None, None, 1, b"\0"),
     "PN": Rule(Kind.NAME, None, None, 1, b" "),
     "AT": Rule(Kind.TAG, None, None, 2, b""),
@@ -107,13 +119,14 @@ def decode(raw: bytes, rule: Rule, context: Context) -> Scalar:
         return None
     kind = rule.kind
     if kind is Kind.TEXT or kind is Kind.NAME:
-        trimmed = raw.rstrip(b" \0")
+        trimmed = raw.rstrip(b" \0").lstrip(rule.leading)
         if trimmed.isascii() and b"\x1b" not in trimmed:
             return trimmed.decode("ascii")
         name = kind is Kind.NAME
-        decoded = text.decode(trimmed, context.charset, person_name=name)
+        multi = rule.multi
+        decoded = text.decode(trimmed, context.charset, person_name=name, multi=multi)
         if decoded is None:
-            decoded = text.decode_lenient(trimmed, context.charset, person_name=name)
+            decoded = text.decode_lenient(trimmed, context.charset, person_name=name, multi=multi)
         return decoded
     if kind is Kind.NUMBER:
         number = rule.big if context.big else rule.little
@@ -142,7 +155,9 @@ def encode(value: Scalar, rule: Rule, context: Context) -> bytes | None:
         if value.isascii():
             encoded: bytes | None = value.encode("ascii")
         else:
-            encoded = text.encode(value, context.charset, person_name=kind is Kind.NAME)
+            encoded = text.encode(
+                value, context.charset, person_name=kind is Kind.NAME, multi=rule.multi
+            )
         if encoded is not None and len(encoded) % 2:
             encoded += rule.padding or b" "
         return encoded

@@ -116,7 +116,7 @@ def encode_items(items: Iterable[tuple[bytes, bool]], *, undefined: bool, big: b
     Ends with a delimiter if `undefined` (PS3.5 section 7.5).
     """
     pack = (BIG if big else LITTLE).implicit.pack
-    parts = []
+    parts: list[bytes] = []
     for encoded, item_undefined in items:
         length = UNDEFINED_LENGTH if item_undefined else len(encoded)
         parts += (pack(0xFFFE, 0xE000, length), encoded)

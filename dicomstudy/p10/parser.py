@@ -61,8 +61,8 @@ class Parser:
         if len(head) < 8 or start > end:
             raise P10Error("p10/truncated", "the file ends inside an element", offset=pos)
         vr, reserved = "", 0
+        group, number, vr_bytes, length = order.explicit.unpack(head)
         if explicit:
-            group, number, vr_bytes, length = order.explicit.unpack(head)
             known = VRS.get(vr_bytes)
             if known is None:
                 if looks_explicit(vr_bytes):
@@ -78,7 +78,7 @@ class Parser:
                         )
                     (length,) = order.length.unpack(self.data[pos + 8 : start])
         if not vr:
-            group, number, length = order.implicit.unpack(head)
+            (length,) = order.length.unpack(head[4:])
         tag = group << 16 | number
         if length == UNDEFINED_LENGTH and (not vr or vr in LONG_VRS):
             value, form, after = self.undefined(tag, vr, start, end, explicit, depth, top)
@@ -160,7 +160,7 @@ class Parser:
 
     def fragments(self, start: int, end: int) -> tuple[tuple[Span, ...], int, bool]:
         """The fragments of encapsulated pixel data, where they end, and whether all are there."""
-        fragments = []
+        fragments: list[Span] = []
         pos = start
         item_tag, delimiter = self.order.item_tag, self.order.sequence_delimiter
         length_of = self.order.length.unpack_from
@@ -186,7 +186,7 @@ class Parser:
             raise P10Error(
                 "p10/too-deep", f"sequences are nested deeper than {MAX_DEPTH}", offset=pos
             )
-        items = []
+        items: list[Item] = []
         unpack = self.order.implicit.unpack
         while undefined or pos < end:
             head = self.data[pos : pos + 8]

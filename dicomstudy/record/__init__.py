@@ -20,6 +20,7 @@ from dicomstudy.record.attributes import (
     group_of,
     is_reference,
 )
+from dicomstudy.record.check import Checker
 from dicomstudy.record.decoder import Decoder, Record, Template
 from dicomstudy.record.encoder import Encoded, Encoder, Plan
 
@@ -31,6 +32,7 @@ __all__ = [
     "RAW_GROUP",
     "TRAILING",
     "Attribute",
+    "Checker",
     "Decoder",
     "Encoded",
     "Encoder",

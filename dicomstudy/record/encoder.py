@@ -155,7 +155,8 @@ class Encoder:
         """As `write`, of attributes in groups: a group that comes again is encoded once.
 
         Args:
-            groups: digest and content of each group but the encoding.
+            groups: digest and content of each group but the encoding; without a digest it is
+                not remembered.
             own: the attributes in none of them.
         """
         plan = self.plan(encoding)
@@ -168,14 +169,16 @@ class Encoder:
         raw = {key[len(RAW) :]: value for key, value in around.items() if key.startswith(RAW)}
         whole = Encoded({}, {})
         for digest, content in groups:
-            key = (digest, plan, context)
-            encoded = self._groups.get(key)
+            name = (digest, plan, context)
+            encoded = self._groups.get(name)
             if encoded is None:
-                if len(self._groups) > _MEMO_SIZE:
-                    self._groups.clear()
-                encoded = self._groups[key] = self.encode(
+                encoded = self.encode(
                     content, plan, context=context, raw={}, resolve=resolve, partly=True
                 )
+                if len(self._groups) > _MEMO_SIZE:
+                    self._groups.clear()
+                if digest:
+                    self._groups[name] = encoded
             whole.pieces.update(encoded.pieces)
             if encoded.large:
                 whole.large.update(encoded.large)
@@ -288,8 +291,8 @@ class Encoder:
         for place, end, token, big in plan.group_lengths:
             size = sum(map(len, row[place + 1 : end]))
             size += sum(value["length"] for at, value in cuts if place < at < end)
-            value = p10.group_length(size, big=big)
-            row[place] = p10.encode_element(token.tag, token.vr, value, big=big)
+            length = p10.group_length(size, big=big)
+            row[place] = p10.encode_element(token.tag, token.vr, length, big=big)
         if plan.preamble:
             row.insert(0, attributes.get(PREAMBLE, ZEROS) + p10.PREFIX)
         shift = int(plan.preamble)

@@ -1,0 +1,147 @@
+"""What was found of a study → its document and bulk file (spec/archive.md)."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dicomstudy import definitions as definitions_
+from dicomstudy.archive import Archive, sync_folder, write_atomically
+from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
+from dicomstudy.document import Document, encode, read_batch
+from dicomstudy.grouping import Batch, Entry, Source, cluster
+from dicomstudy.ingestion import Settings, study_folder
+
+__all__ = ["Finished", "finish"]
+
+
+class Finished(NamedTuple):
+    """What `finish` did with a study."""
+
+    added: int
+    unchanged: int
+    bytes_out: int
+
+
+def finish(settings: Settings, study: str) -> Finished:
+    """Make or extend the document of a study from what was ingested of it."""
+    definitions = definitions_.load()
+    archive = Archive(settings.archive)
+    folder = study_folder(settings, study)
+    new = Batch.join(_batches(folder))
+    path, bulk_path = archive.document_path(study), archive.bulk_path(study)
+    path.parent.mkdir(exist_ok=True)
+    old, bulk_length = Batch(), 0
+    if path.exists():
+        document = Document(path)
+        old = read_batch(document, definitions)
+        bulk_length = int(document.header.get("bulkLength", 0))
+        document.close()
+    known = {(entry.series, entry.instance, entry.digest) for entry in old.entries}
+    fresh: list[Entry] = []
+    for entry in sorted(new.entries, key=lambda entry: (entry.instance, entry.digest)):
+        name = (entry.series, entry.instance, entry.digest)
+        if name not in known:
+            known.add(name)
+            fresh.append(entry)
+    unchanged = len(new.entries) - len(fresh)
+    if not fresh:
+        return Finished(0, unchanged, 0)
+    places = {sha256: place for entry in old.entries for sha256, place in entry.places.items()}
+    bulk_end, fresh = _store(folder, bulk_path, fresh, places, bulk_length)
+    batch = Batch(new.contents, new.rows, new.bases, fresh)
+    if old.entries:
+        batch = Batch.join([old, batch])
+    content = cluster(batch, definitions)
+    written = write_atomically(path, encode(study, content, definitions, bulk_length=bulk_end))
+    shutil.rmtree(folder, ignore_errors=True)
+    return Finished(len(fresh), unchanged, written + bulk_end - bulk_length)
+
+
+def _batches(folder: Path) -> Iterator[Batch]:
+    for path in sorted(folder.glob("*.batches")):
+        with path.open("rb") as file:
+            while True:
+                try:
+                    # written by `Ingester` of this run, in a folder of its own
+                    contents, rows, bases, entries = pickle.load(file)  # noqa: S301
+                except EOFError:
+                    break
+                batch = Batch(contents, rows, bases)
+                batch.entries += [
+                    Entry._make(entry)._replace(source=Source(*entry[3])) for entry in entries
+                ]
+                yield batch
+
+
+def _store(
+    folder: Path,
+    bulk_path: Path,
+    fresh: list[Entry],
+    known: dict[str, dict[str, Any]],
+    bulk_length: int,
+) -> tuple[int, list[Entry]]:
+    """Bring the values of new entries into the bulk file of the study, each once.
+
+    Returns where the bulk file ends, and the entries with their places in it. All is on disk.
+    """
+    wanted: dict[str, dict[str, Any]] = {}
+    for entry in fresh:
+        for sha256, place in entry.places.items():
+            if "part" in place and sha256 not in known:
+                wanted.setdefault(sha256, place)
+    moved = dict(known)
+    end = bulk_length
+    if wanted:
+        parts = {place["part"] for place in wanted.values()}
+        whole = sum(sum(place["stored"]) for place in wanted.values())
+        (part, *others) = sorted(parts)
+        if not bulk_length and not others and _size(folder / part) == whole + len(MAGIC):
+            end = _size(folder / part)
+            with (folder / part).open("rb+") as file:
+                os.fsync(file.fileno())
+            (folder / part).replace(bulk_path)
+            moved |= {sha256: _without_part(place) for sha256, place in wanted.items()}
+        else:
+            end, copied = _append(folder, bulk_path, wanted, bulk_length)
+            moved |= copied
+        sync_folder(bulk_path.parent)
+    return end, [
+        entry._replace(
+            places={
+                sha256: moved[sha256] if "part" in place else place
+                for sha256, place in entry.places.items()
+            }
+        )
+        for entry in fresh
+    ]
+
+
+def _append(
+    folder: Path, bulk_path: Path, wanted: dict[str, dict[str, Any]], bulk_length: int
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    readers = {part: BulkReader(folder / part) for part in {p["part"] for p in wanted.values()}}
+    copied = {}
+    with BulkWriter(bulk_path, end=bulk_length) as writer:
+        for sha256, place in wanted.items():
+            stored = tuple(place["stored"])
+            source = Place(place["offset"], 0, 0, 1, stored)
+            offset = writer.copy(readers[place["part"]], source).offset
+            copied[sha256] = {**_without_part(place), "offset": offset}
+        writer.sync()
+        end = writer.end
+    for reader in readers.values():
+        reader.close()
+    return end, copied
+
+
+def _without_part(place: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in place.items() if name != "part"}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size

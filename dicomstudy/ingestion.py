@@ -1,0 +1,399 @@
+"""Files → what they hold, sorted by study below ``incoming/`` (spec/archive.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from dicomstudy import definitions as definitions_, instance_record, ion
+from dicomstudy.archive import Archive, write_atomically
+from dicomstudy.bulk import BulkWriter
+from dicomstudy.elements import Buffer, Span, chunks
+from dicomstudy.errors import DicomStudyError, Problem, RecordError
+from dicomstudy.grouping import Grouper, Pending, Source
+from dicomstudy.p10 import PREFIX, Reader
+from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
+from dicomstudy.sources import MAX_WHOLE, Window, is_container, open_members, uri_of
+
+__all__ = ["Ingested", "Ingester", "Settings", "may_be_bare", "study_folder"]
+
+#: Bulk files that one process keeps open.
+_OPEN_BULK = 32
+#: Files smaller than this are hashed sooner than a thread has begun.
+_WORTH_A_THREAD = 1 << 16
+_DICOMDIR = "1.2.840.10008.1.3.10"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the steps of one run have in common.
+
+    `incoming` is a folder of this run alone; `alone`: only one process is at work.
+    """
+
+    archive: Path
+    incoming: Path
+    bulk: str
+    max_inline: int
+    alone: bool
+
+
+@dataclass(slots=True)
+class Ingested:
+    """What `ingest` did with its files; `studies` are the UIDs of those it left something for."""
+
+    files: int = 0
+    skipped: int = 0
+    quarantined: int = 0
+    refused: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    studies: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def study_folder(settings: Settings, study: str) -> Path:
+    return settings.incoming / hashlib.sha256(study.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@contextlib.contextmanager
+def _digest_here(data: Buffer) -> Iterator[Callable[[], str]]:
+    """Gives a function that gives the SHA-256 of `data`."""
+    yield lambda: _sha256(data)
+
+
+def _sha256(data: Buffer) -> str:
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    for chunk in chunks(data, Span(0, len(data))):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+class _DigestAside:
+    """As `_digest_here`, but a thread takes the digest while the file is taken apart.
+
+    For runs of one process that store no bulk: there it halves the time. The thread is known
+    to be at work, and not waiting for the interpreter, when the with block begins.
+    """
+
+    def __init__(self) -> None:
+        self._wanted, self._begun, self._done = Lock(), Lock(), Lock()
+        for lock in (self._wanted, self._begun, self._done):
+            lock.acquire()
+        self._data: bytes | None = b""
+        self._sha256 = ""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.acquire()
+            if self._data is None:
+                return
+            self._begun.release()
+            self._sha256 = hashlib.sha256(self._data).hexdigest()
+            self._done.release()
+
+    @contextlib.contextmanager
+    def __call__(self, data: Buffer) -> Iterator[Callable[[], str]]:
+        if not isinstance(data, bytes) or len(data) < _WORTH_A_THREAD:
+            yield lambda: _sha256(data)
+            return
+        self._data = data
+        self._wanted.release()
+        self._begun.acquire()
+        running = True
+
+        def result() -> str:
+            nonlocal running
+            if running:
+                self._done.acquire()
+                running = False
+            return self._sha256
+
+        try:
+            yield result
+        finally:
+            result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._data = None
+        self._wanted.release()
+        self._thread.join()
+
+
+class Ingester:
+    """Ingests the tasks of one process; remembers what it has seen to be quick."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        definitions = definitions_.load()
+        self._archive = Archive(settings.archive)
+        self._reader = Reader(max_inline=settings.max_inline)
+        self._decoder = Decoder(definitions, max_inline=settings.max_inline)
+        by_reference = settings.bulk == "reference"
+        self._by_offset = (
+            Decoder(definitions, max_inline=settings.max_inline, by_offset=True)
+            if by_reference
+            else self._decoder
+        )
+        self._checker = Checker(Encoder(definitions))
+        self._grouper = Grouper(definitions)
+        self._definitions = definitions
+        self._bulk: OrderedDict[str, BulkWriter] = OrderedDict()
+        self._stored: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
+        self._pending: dict[str, Pending] = {}
+        self._result = Ingested()
+        aside = by_reference and settings.alone
+        self._digest = _DigestAside() if aside else _digest_here
+
+    def close(self) -> None:
+        """Close the bulk files, and end the thread if there is one."""
+        for writer in self._bulk.values():
+            writer.close()
+        if isinstance(self._digest, _DigestAside):
+            self._digest.close()
+
+    def ingest(self, task: list[tuple[str, int]]) -> Ingested:
+        """See `ingest`."""
+        result = self._result = Ingested()
+        for name, size in task:
+            path = Path(name)
+            try:
+                self._file(path, size)
+            except DicomStudyError as error:
+                self._refuse(error.problem(name))
+            except OSError as error:
+                message = f"cannot be read: {error.strerror or error}"
+                self._refuse(Problem(name, "source/unreadable", message))
+        self._flush()
+        return result
+
+    def _refuse(self, problem: Problem) -> None:
+        self._result.refused += 1
+        self._result.problems.append(problem)
+
+    def _file(self, path: Path, size: int) -> None:
+        if size > MAX_WHOLE:
+            with Window(path) as window:
+                self._contents(window, path)
+            return
+        with path.open("rb", buffering=0) as file:
+            modified = os.fstat(file.fileno()).st_mtime_ns
+            self._contents(file.readall(), path, modified)
+
+    def _contents(self, data: Buffer, path: Path, modified: int | None = None) -> None:
+        head = data[:512]
+        if head[128:132] != PREFIX:
+            if is_container(head):
+                self._container(path, len(data))
+                return
+            if instance_record.is_record(head, path.suffix):
+                self._result.files += 1
+                self._record(data, path)
+                return
+        if modified is None:
+            modified = path.stat().st_mtime_ns
+        self._result.files += 1
+        self._p10(data, uri_of(path), str(path), modified)
+
+    def _container(self, path: Path, size: int) -> None:
+        found = False
+        for member in open_members(path):
+            if member.data is None:
+                if member.problem is not None and (found or member.name or path.suffix):
+                    self._refuse(member.problem)
+                continue
+            found = True
+            self._result.files += 1
+            self._p10(member.data, uri_of(path, member.name), f"{path}!{member.name}", None)
+
+    def _p10(self, data: Buffer, uri: str, source: str, modified: int | None) -> None:
+        """Take in one file; `modified` is None if it can't be referred to."""
+        result = self._result
+        prefixed = data[128:132] == PREFIX
+        if not prefixed and not may_be_bare(data[:8]):
+            result.skipped += 1
+            return
+        with self._digest(data) as sha256_of:
+            self._take(data, uri, source, modified, prefixed, sha256_of)
+
+    def _take(
+        self,
+        data: Buffer,
+        uri: str,
+        source: str,
+        modified: int | None,
+        prefixed: bool,
+        sha256_of: Callable[[], str],
+    ) -> None:
+        result = self._result
+        file = self._reader.read(data, source=source)
+        decoder = self._decoder if modified is None else self._by_offset
+        record = decoder.decode(file, data)
+        uids = self._grouper.uids(record)
+        problems = [problem._replace(source=source) for problem in record.problems]
+        if not prefixed and (uids is None or problems):
+            result.skipped += 1
+            return
+        result.bytes_in += len(data)
+        problem = None
+        if uids is None:
+            problem = _no_study(record, problems, source)
+        elif not self._checker.is_exact(record, data):
+            problem = Problem(
+                source, "convert/not-exact", "the file would not come back as it was; kept whole"
+            )
+        if problem is not None:
+            result.problems += [*(p for p in problems if p != problem), problem]
+            self._quarantine(data, sha256_of(), uri, problem)
+            return
+        assert uids is not None  # otherwise there is a problem
+        result.problems += problems
+        study = uids[0]
+        referring = self._settings.bulk == "reference" and modified is not None
+        places = {
+            large.sha256: self._place(large, data, study, record, referring=referring)
+            for large in record.large
+            if large.sha256 is not None
+        }
+        pending = self._pending.setdefault(study, Pending())
+        self._grouper.add(
+            pending,
+            record,
+            uids=uids,
+            source=Source(uri, sha256_of(), len(data), modified if referring else None),
+            places=places,
+        )
+
+    def _place(
+        self, large: Large, data: Buffer, study: str, record: Record | None, *, referring: bool
+    ) -> dict[str, Any]:
+        """Where a large value lies, which is stored unless it can be referred to."""
+        if referring and large.stored is None:
+            return {"dataOffset": large.span.offset}
+        key = (study, large.sha256 or "")
+        known = self._stored.get(key)
+        if known is not None:
+            return known
+        word, frame = large.word, 0
+        if large.pixels and record is not None:
+            word, frame = _pixel_words(record)
+        writer = self._writer(study)
+        if large.stored is None:
+            pieces: Iterable[bytes | memoryview] = chunks(data, large.span)
+            length = large.span.length
+        else:
+            pieces, length = [large.stored], len(large.stored)
+        place = writer.add(pieces, length, word=word, frame=frame)
+        known = {**place.to_struct(), "part": writer.path.name}
+        self._stored[key] = known
+        if len(self._stored) > 1 << 16:
+            self._stored.popitem(last=False)
+        return known
+
+    def _writer(self, study: str) -> BulkWriter:
+        writer = self._bulk.get(study)
+        if writer is None:
+            folder = study_folder(self._settings, study)
+            folder.mkdir(exist_ok=True)
+            writer = self._bulk[study] = BulkWriter(folder / f"{os.getpid()}.bulk")
+            if len(self._bulk) > _OPEN_BULK:
+                _, oldest = self._bulk.popitem(last=False)
+                oldest.close()
+        return writer
+
+    def _quarantine(self, data: Buffer, sha256: str, uri: str, problem: Problem) -> None:
+        path = self._archive.path / "quarantine" / sha256
+        self._result.quarantined += 1
+        note = path.with_name(path.name + ".ion")
+        if note.exists():
+            return
+        pieces = (bytes(chunk) for chunk in chunks(data, Span(0, len(data))))
+        self._result.bytes_out += write_atomically(path, pieces)
+        fields = {"uri": uri, "sha256": sha256, "size": len(data)}
+        fields |= {"code": problem.code, "message": problem.message}
+        self._result.bytes_out += write_atomically(note, [ion.dumps(fields, text=True)])
+
+    def _record(self, data: Buffer, path: Path) -> None:
+        loaded = instance_record.load(data[0 : len(data)], self._definitions, source=str(path))
+        uids = self._grouper.uids(loaded.record)
+        if uids is None:
+            raise DicomStudyError("record/no-uids", "the record lacks one of its three UIDs")
+        self._result.bytes_in += len(data)
+        pending = self._pending.setdefault(uids[0], Pending())
+        self._grouper.add(
+            pending,
+            loaded.record,
+            uids=uids,
+            source=loaded.source,
+            places={
+                sha256: self._carried(sha256, place["data"], uids[0]) if "data" in place else place
+                for sha256, place in loaded.places.items()
+            },
+        )
+
+    def _carried(self, sha256: str, data: bytes, study: str) -> dict[str, Any]:
+        """The place of a value that a record has with it."""
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise RecordError("record/digest", "a large value is not what its digest says")
+        large = Large(sha256, Span(0, len(data)), data)
+        return self._place(large, data, study, None, referring=False)
+
+    def _flush(self) -> None:
+        """Leave what was found for `finish`."""
+        for study, pending in self._pending.items():
+            folder = study_folder(self._settings, study)
+            folder.mkdir(exist_ok=True)
+            batch = pending.batch
+            entries = [(*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries]
+            content = (batch.contents, [tuple(row) for row in batch.rows], batch.bases, entries)
+            with (folder / f"{os.getpid()}.batches").open("ab") as file:
+                pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
+            self._result.studies.add(study)
+        self._pending.clear()
+        for writer in self._bulk.values():
+            writer.flush()
+
+
+def may_be_bare(head: bytes) -> bool:
+    """Whether a file may be a data set without preamble: it begins with group 2 or 8."""
+    return head[:2] in {b"\2\0", b"\x08\0"} or head[:4] == b"\0\x08\0\x05"
+
+
+def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:
+    for attribute in record.group("fileMeta"):
+        if attribute.key == "MediaStorageSOPClassUID" and attribute.value == _DICOMDIR:
+            return Problem(source, "convert/dicomdir", "a DICOMDIR belongs to no study; kept whole")
+    for problem in problems:
+        return problem
+    return Problem(
+        source,
+        "convert/no-uids",
+        "it has no Study, Series or SOP Instance UID, so that it belongs to no study; kept whole",
+    )
+
+
+def _pixel_words(record: Record) -> tuple[int, int]:
+    """Bytes of one sample and of one frame of native pixel data, by the image attributes."""
+    image = {
+        attribute.key: attribute.value
+        for attribute in record.group("imagePixel")
+        if isinstance(attribute.value, int)
+    }
+    bits = image.get("BitsAllocated", 8)
+    word = bits // 8 if bits in {16, 32, 64} else 1
+    samples = image.get("Rows", 0) * image.get("Columns", 0) * image.get("SamplesPerPixel", 1)
+    return word, samples * bits // 8

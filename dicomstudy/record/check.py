@@ -1,0 +1,90 @@
+"""Whether a record gives back the very file that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dicomstudy.elements import Buffer
+from dicomstudy.errors import DicomStudyError
+from dicomstudy.record.attributes import Segment
+from dicomstudy.record.decoder import Record, Template
+from dicomstudy.record.encoder import Encoder
+
+
+_MEMO_SIZE = 1 << 12
+
+
+class Checker:
+    """Compares what comes out of records with the files that they were made of."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._proved: set[tuple[Template, tuple[str, ...]]] = set()
+
+    def is_exact(self, record: Record, data: Buffer) -> bool:
+        """Whether the file that comes out of `record` is `data`, byte for byte.
+
+        Where bytes of the file are in no value, the way that a document's groups take is
+        taken as well, once for each template and each such set of bytes.
+        """
+        if not _is_same(record.segments(), record, data):
+            return False
+        if not record.extra and not record.template.raw:
+            return True
+        case = (record.template, tuple([attribute.key for attribute in record.extra]))
+        if case in self._proved:
+            return True
+        seeds = self._encoder.definitions.seed_groups
+        own: dict[str, Any] = {}
+        groups = []
+        for name, attributes in record.groups.items():
+            content = {attribute.key: attribute.value for attribute in attributes}
+            if name in seeds:
+                groups.append(("", content))
+            else:
+                own |= content
+        by_digest = {large.sha256: large for large in record.large}
+
+        def resolve(reference: Mapping[str, Any]) -> bytes:
+            large = by_digest[reference["sha256"]]
+            start, length = large.span
+            return data[start : start + length] if large.stored is None else large.stored
+
+        try:
+            segments = self._encoder.rebuild(groups, own, record.encoding, resolve)
+        except DicomStudyError:
+            return False
+        if not _is_same(segments, record, data):
+            return False
+        if len(self._proved) > _MEMO_SIZE:
+            self._proved.clear()
+        self._proved.add(case)
+        return True
+
+
+def _is_same(segments: list[Segment], record: Record, data: Buffer) -> bool:
+    """Whether the segments of a record are the bytes of `data`."""
+    pos = 0
+    for segment in segments:
+        if isinstance(segment, bytes):
+            if data[pos : pos + len(segment)] != segment:
+                return False
+            pos += len(segment)
+            continue
+        length = segment["length"]
+        if "dataOffset" in segment:
+            if segment["dataOffset"] != pos:
+                return False
+        elif not any(
+            large.sha256 == segment["sha256"]
+            and (
+                large.span.offset == pos
+                if large.stored is None
+                else large.stored == data[pos : pos + length]
+            )
+            for large in record.large
+        ):
+            return False
+        pos += length
+    return pos == len(data)
