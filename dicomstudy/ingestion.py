@@ -156,7 +156,7 @@ class Ingester:
         self._stored: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._pending: dict[str, Pending] = {}
         self._result = Ingested()
-        aside = by_reference and settings.alone
+        aside = False
         self._digest = _DigestAside() if aside else _digest_here
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ __all__ = ["ItemLayout", "Token", "format_token", "parse"]
 _MAX_DEPTH = 100
 
 _HEADER = re.compile(
-    r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([0-9]{1,9}))?(?:([=~])|:([0-9]{1,10}))?"
+    r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([0-9]{1,9}))?(\^)?(?:([=~])|:([0-9]{1,10}))?"
 )
 
 
@@ -37,8 +37,9 @@ class Token(NamedTuple):
     """The layout of one element.
 
     `occurrence` counts the elements of one tag in one data set that a later one of that tag
-    replaces, from 1; it is 0 for the last, which is the attribute's. `items` is None for a
-    value that was not split into items.
+    replaces, from 1; it is 0 for the last, which is the attribute's. `space`: one space that
+    means nothing stands before the value. `items` is None for a value that was not split into
+    items.
     """
 
     tag: int
@@ -47,6 +48,7 @@ class Token(NamedTuple):
     declared: int = 0
     reserved: int = 0
     occurrence: int = 0
+    space: bool = False
     items: tuple[ItemLayout, ...] | None = None
     undefined: bool = False
 
@@ -58,6 +60,8 @@ def format_token(token: Token, items: Sequence[str] = ()) -> str:
         text += f"/{token.reserved:04X}"
     if token.occurrence:
         text += f"#{token.occurrence}"
+    if token.space:
+        text += "^"
     text += token.form.value
     if token.form is Form.DECLARED:
         text += str(token.declared)
@@ -96,7 +100,7 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
         found = _HEADER.match(text, pos)
         if found is None:
             raise _malformed(pos)
-        tag, vr, reserved, occurrence, form, declared = found.groups()
+        tag, vr, reserved, occurrence, space, form, declared = found.groups()
         pos = found.end()
         token = Token(
             int(tag, 16),
@@ -105,6 +109,7 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
             int(declared or 0),
             int(reserved or "0", 16),
             int(occurrence or 0),
+            bool(space),
         )
         if text[pos : pos + 1] in {"(", "<"}:
             undefined = text[pos] == "<"

@@ -224,7 +224,6 @@ class _Writer:
         return self._target / free
 
 
-
 def _has_uids(record: Record) -> bool:
     attributes = record.attributes()
     return all(isinstance(attributes.get(keyword), str) for keyword in _UIDS)

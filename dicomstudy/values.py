@@ -142,8 +142,11 @@ def decode(raw: bytes, rule: Rule, context: Context) -> Scalar:
     return swap(raw, rule.word) if context.big else raw
 
 
-def encode(value: Scalar, rule: Rule, context: Context) -> bytes | None:
-    """The canonical bytes of `value`, padded to even length; None if there are none."""
+def encode(value: Scalar, rule: Rule, context: Context, *, space: bool = False) -> bytes | None:
+    """The canonical bytes of `value`, padded to even length; None if there are none.
+
+    `space` puts one space that means nothing before text.
+    """
     if value is None:
         return b""
     if isinstance(value, bytes):
@@ -158,6 +161,8 @@ def encode(value: Scalar, rule: Rule, context: Context) -> bytes | None:
             encoded = text.encode(
                 value, context.charset, person_name=kind is Kind.NAME, multi=rule.multi
             )
+        if space and encoded is not None:
+            encoded = b" " + encoded
         if encoded is not None and len(encoded) % 2:
             encoded += rule.padding or b" "
         return encoded

@@ -8,7 +8,7 @@ from typing import Any
 from dicomstudy.elements import Buffer
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.record.attributes import Segment
-from dicomstudy.record.decoder import Record, Template
+from dicomstudy.record.decoder import Record
 from dicomstudy.record.encoder import Encoder
 
 
@@ -20,19 +20,20 @@ class Checker:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._proved: set[tuple[Template, tuple[str, ...]]] = set()
+        self._proved: set[frozenset[str]] = set()
 
     def is_exact(self, record: Record, data: Buffer) -> bool:
         """Whether the file that comes out of `record` is `data`, byte for byte.
 
         Where bytes of the file are in no value, the way that a document's groups take is
-        taken as well, once for each template and each such set of bytes.
+        taken as well, once for each set of attributes that have such bytes.
         """
         if not _is_same(record.segments(), record, data):
             return False
         if not record.extra and not record.template.raw:
             return True
-        case = (record.template, tuple([attribute.key for attribute in record.extra]))
+        unusual = (*record.template.raw, *record.extra)
+        case = frozenset(attribute.key for attribute in unusual)
         if case in self._proved:
             return True
         seeds = self._encoder.definitions.seed_groups

@@ -63,7 +63,7 @@ class _Memo(NamedTuple):
     context: Context
     runs: dict[Run, _Part]
     elements: dict[Element, Attribute]
-    leaves: dict[tuple[int, str, bytes], tuple[Any, bool]]
+    leaves: dict[tuple[int, str, bytes], tuple[Any, bool, bool]]
 
 
 class _Head(NamedTuple):
@@ -72,6 +72,7 @@ class _Head(NamedTuple):
     key: str
     group: str
     token: str
+    spaced: str
     rule: values.Rule
 
 
@@ -441,10 +442,12 @@ class Decoder:
             and (head.rule.kind is not Kind.ITEMS or value[:4] not in _ITEM_TAGS)
         ):
             decoded = values.decode(value, head.rule, memo.context)
-            content = values.encode(decoded, head.rule, memo.context)
+            space = value[:1] == b" " and isinstance(decoded, str)
+            content = values.encode(decoded, head.rule, memo.context, space=space)
             if content == value:
                 encoded = p10.encode_element(tag, vr, content, big=memo.context.big)
-                return Attribute(key, decoded, head.group, head.token, encoded)
+                written = head.spaced if space else head.token
+                return Attribute(key, decoded, head.group, written, encoded)
         token = Token(tag, vr, form, declared, reserved)
         if form is Form.GROUP_LENGTH:
             encoded = p10.encode_element(tag, vr, bytes(4), big=memo.context.big)
@@ -485,6 +488,7 @@ class Decoder:
                 key,
                 group_of(key, self.definitions),
                 layout.format_token(Token(tag, vr)),
+                layout.format_token(Token(tag, vr, space=True)),
                 self._kinds.rule(tag, vr),
             )
         return head
@@ -548,27 +552,30 @@ class Decoder:
             return decoded, layout.format_token(token, texts)
         if not isinstance(value, bytes):
             raise RecordError("record/no-bytes", "a value inside an item was left out", tag=tag)
-        return self._decode_leaf(memo, element, value, path, found), layout.format_token(token)
+        decoded, space = self._decode_leaf(memo, element, value, path, found)
+        return decoded, layout.format_token(token._replace(space=space))
 
     def _decode_leaf(
         self, memo: _Memo, element: Element, value: bytes, path: str, found: _Found
-    ) -> Any:
+    ) -> tuple[Any, bool]:
+        """The value, and whether one space that means nothing stands before it."""
         tag, vr = element.tag, element.vr
         rule = self._kinds.rule(tag, vr)
         if len(value) > self.max_inline:
             content = swap(value, rule.word) if memo.context.big else value
             sha256 = _sha256_of(content)
             found.large[sha256] = content
-            return {"length": len(content), "sha256": sha256}
+            return {"length": len(content), "sha256": sha256}, False
         known = memo.leaves.get((tag, vr, value))
         if known is None:
             decoded = values.decode(value, rule, memo.context)
-            exact = values.encode(decoded, rule, memo.context) == value
-            known = memo.leaves[tag, vr, value] = decoded, exact
-        decoded, exact = known
+            space = value[:1] == b" " and isinstance(decoded, str)
+            exact = values.encode(decoded, rule, memo.context, space=space) == value
+            known = memo.leaves[tag, vr, value] = decoded, space and exact, exact
+        decoded, space, exact = known
         if not exact:
             found.raw[path] = value
-        return decoded
+        return decoded, space
 
     def _decode_items(
         self, memo: _Memo, sequence: Sequence, path: str, found: _Found, depth: int

@@ -78,7 +78,7 @@ class Plan:
                 else:
                     self.places[key] = len(self.keys)
                     self.tokens[key] = token, is_meta
-                    if token[2:] == _PLAIN:
+                    if token._replace(space=False)[2:] == _PLAIN:
                         self.headers[key] = (
                             p10.header(token.tag, token.vr, big=self.big and not is_meta),
                             kinds.rule(token.tag, token.vr),
@@ -232,7 +232,8 @@ class Encoder:
             if key in plan.headers and type(value) is not dict and not raw:
                 # as `encode_element` would, the work of which is already done
                 header, rule = plan.headers[key]
-                content = values.encode(value, rule, META_CONTEXT if is_meta else context)
+                here = META_CONTEXT if is_meta else context
+                content = values.encode(value, rule, here, space=token.space)
                 if content is not None and len(content) < _SHORT:
                     encoded.pieces[key] = header.start + header.length.pack(len(content)) + content
                     continue
@@ -327,7 +328,7 @@ class Encoder:
         Raises:
             RecordError: the value does not fit its layout.
         """
-        tag, vr, form, declared, reserved, occurrence, items, undefined = token
+        tag, vr, form, declared, reserved, occurrence, space, items, undefined = token
         here = f"{path}{tag:08X}#{occurrence}" if occurrence else f"{path}{tag:08X}"
         if items is not None:
             content = self._encode_items(token, value, context, raw, resolve, here)
@@ -338,7 +339,7 @@ class Encoder:
             if context.big:
                 content = swap(content, self._kinds.rule(tag, vr).word)
         else:
-            encoded = values.encode(value, self._kinds.rule(tag, vr), context)
+            encoded = values.encode(value, self._kinds.rule(tag, vr), context, space=space)
             if encoded is None:
                 raise RecordError(
                     "record/value", f"{value!r:.80} cannot be encoded as {vr or 'this'}", tag=tag
