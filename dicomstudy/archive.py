@@ -56,9 +56,12 @@ def name_of(uid: str) -> str:
     return "x" + hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def write_atomically(path: Path, pieces: Iterable[bytes]) -> int:
-    """Write a file that is there either whole or not at all, and return its size."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None = None) -> int:
+    """Write a file that is there either whole or not at all, and return its size.
+
+    Until it is whole it stands in the folder `within`, on the same file system.
+    """
+    part = (within or path.parent) / f"{path.name}.{os.getpid()}.part"
     size = 0
     try:
         with part.open("wb") as file:
@@ -266,7 +269,9 @@ def create(path: Path) -> Archive:
                 "version": VERSION,
                 "definitions": {"version": definitions.version, "sha256": definitions.digest},
             }
-            write_atomically(path / _MARKER, [ion.dumps(header, text=True)])
+            (path / "incoming").mkdir(exist_ok=True)
+            marker = [ion.dumps(header, text=True)]
+            write_atomically(path / _MARKER, marker, within=path / "incoming")
         for folder in ("studies", "quarantine", "incoming"):
             (path / folder).mkdir(exist_ok=True)
     except OSError as error:

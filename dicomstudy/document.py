@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zstandard
 
+from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import Place, ReadOnly
 from dicomstudy.definitions import Definitions
@@ -96,8 +97,8 @@ def encode(
             "chunks": [
                 {
                     "seriesInstanceUID": chunk.series,
-                    "first": chunk.entries[0][0],
-                    "last": chunk.entries[-1][0],
+                    "first": min(key for key, _ in chunk.entries),
+                    "last": max(key for key, _ in chunk.entries),
                     "instances": len(chunk.entries),
                 }
                 for chunk in chunks
@@ -127,24 +128,47 @@ def encode(
 
 
 def _chunks(content: Clustered) -> Iterator[_Chunk]:
+    keys = _keys(content)
     for series in content.series:
         entries: list[tuple[str, Entry]] = []
         size = 0
-        previous = None
         for entry in series.entries:
             if len(entries) == CHUNK_INSTANCES or size > CHUNK_BYTES:
                 yield _Chunk(series.uid, series.groups, entries)
                 entries, size = [], 0
-            key = entry.instance
-            if key == previous:
-                key = f"{key}#{entry.digest[:16]}"
-            else:
-                previous = key
-            entries.append((key, entry))
+            entries.append((keys[entry.instance, entry.digest, series.uid], entry))
             values = [content.rows[number].value for number in entry.own]
             size += 64 * len(values) + sum(_size(value) for value in values if type(value) is list)
         if entries:
             yield _Chunk(series.uid, series.groups, entries)
+
+
+def _keys(content: Clustered) -> dict[tuple[str, str, str], str]:
+    """A key for each instance by its UID, digest and series: the UID, if it is the first with it.
+
+    The others, by digest and series, have the start of their digest behind it.
+    """
+    names = sorted(
+        (entry.instance, entry.digest, series.uid)
+        for series in content.series
+        for entry in series.entries
+    )
+    keys: dict[tuple[str, str, str], str] = {}
+    taken: set[str] = {instance for instance, _, _ in names}
+    previous = None
+    for name in names:
+        key, digest, _ = name
+        if key == previous:
+            length = 16
+            while (longer := f"{key}#{digest[:length]}") in taken:
+                length += 1
+                if length > len(digest):
+                    digest += "+"
+            key = longer
+        previous = name[0]
+        taken.add(key)
+        keys[name] = key
+    return keys
 
 
 def _size(value: Any) -> int:
@@ -332,10 +356,16 @@ class Document:
             raise self._error(
                 "study/unknown-version", f"version {header.get('version')} of the format is unknown"
             )
-        if not isinstance(header.get("studyInstanceUID"), str) or not isinstance(
-            header.get("chunks"), list
-        ):
+        if not _is_header(header):
             raise self._error("study/damaged", "the header lacks fields")
+        written_by = header.get("definitions")
+        if isinstance(written_by, dict):
+            known = definitions_.load(str(written_by.get("version")))
+            if written_by.get("sha256") != known.digest:
+                raise self._error(
+                    "study/definitions",
+                    f"it was written by other definitions than those of version {known.version}",
+                )
         return header
 
     @property
@@ -352,21 +382,69 @@ class Document:
     def shared(self) -> Iterator[dict[str, Any]]:
         """The frames of groups that several chunks refer to."""
         for at in range(1, 1 + int(self.header.get("sharedFrames", 0))):
-            yield self._struct(at, ("groups",))
+            yield self._struct(at, ("groups", "bulk"))
 
     def _chunk(self, number: int) -> dict[str, Any]:
         at = 1 + int(self.header.get("sharedFrames", 0)) + number
-        return self._struct(at, ("seriesInstanceUID", "_groups", "groups", "instances"))
+        return self._struct(at, ("seriesInstanceUID", "_groups", "groups", "instances", "bulk"))
 
     def _struct(self, at: int, fields: Iterable[str]) -> dict[str, Any]:
         value = self._value(at)
-        if not isinstance(value, dict) or any(name not in value for name in fields):
+        if not isinstance(value, dict) or not all(
+            _FRAME_FIELDS[name](value.get(name)) for name in fields
+        ):
             raise self._error("study/damaged", "a frame lacks fields")
         return value
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _is_header(header: Mapping[str, Any]) -> bool:
+    """Whether the fields of a header are there, and of their types."""
+    chunks = header.get("chunks")
+    return (
+        isinstance(header.get("studyInstanceUID"), str)
+        and _is_count(header.get("sharedFrames"))
+        and _is_count(header.get("bulkLength"))
+        and isinstance(chunks, list)
+        and all(
+            isinstance(chunk, dict)
+            and all(isinstance(chunk.get(n), str) for n in ("seriesInstanceUID", "first", "last"))
+            and _is_count(chunk.get("instances"))
+            for chunk in chunks
+        )
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_struct_of_structs(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
+
+
+def _are_instances(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(instance, dict)
+        and isinstance(instance.get("_groups", []), list)
+        and isinstance(instance.get("_source", {}), dict)
+        for instance in value.values()
+    )
+
+
+#: What the fields of a frame have to be.
+_FRAME_FIELDS: dict[str, Callable[[object], bool]] = {
+    "seriesInstanceUID": lambda value: isinstance(value, str),
+    "_groups": lambda value: isinstance(value, list),
+    "groups": lambda value: (
+        isinstance(value, dict) and all(map(_is_struct_of_structs, value.values()))
+    ),
+    "instances": _are_instances,
+    "bulk": _is_struct_of_structs,
+}
 
 
 def _values(plain: bytes, source: str) -> list[Any]:
@@ -381,11 +459,16 @@ def _values(plain: bytes, source: str) -> list[Any]:
     if len(whole) != 1:
         return values
     ((study, content),) = whole.items()
-    if not isinstance(content, dict) or "series" not in content or "groups" not in content:
+    if (
+        not isinstance(content, dict)
+        or not _is_struct_of_structs(content.get("series"))
+        or not isinstance(content.get("groups"), dict)
+        or not all(isinstance(s.get("instances"), dict) for s in content["series"].values())
+    ):
         return values
     chunks = []
     for series, struct_ in content["series"].items():
-        instances = struct_.get("instances", {})
+        instances = struct_["instances"]
         chunks.append(
             {
                 "seriesInstanceUID": series,
@@ -396,8 +479,8 @@ def _values(plain: bytes, source: str) -> list[Any]:
             }
         )
     header = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": content.get("format", FORMAT),
+        "version": content.get("version", VERSION),
         "definitions": content.get("definitions"),
         "studyInstanceUID": study,
         "sharedFrames": 1,
@@ -433,7 +516,9 @@ def whole(document: Document) -> dict[str, Any]:
             for key, instance in frame["instances"].items():
                 symbols = [Symbol(digest) for digest in instance.get("_groups", ())]
                 known["instances"][key] = {**instance, "_groups": symbols}
-    content: dict[str, Any] = {"definitions": document.header.get("definitions")}
+    content: dict[str, Any] = {
+        name: document.header.get(name) for name in ("format", "version", "definitions")
+    }
     content |= {"groups": groups, "series": series}
     content |= {"bulkLength": document.header.get("bulkLength", 0), "bulk": bulk}
     return {document.study: content}
@@ -495,7 +580,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
             order = {digest: at for at, digest in enumerate(kept)}
             batch.entries.append(
                 Entry(
-                    key.split("#")[0],
+                    uid_of(key, instance),
                     frame["seriesInstanceUID"],
                     source.sha256 or instance.get("_source", {}).get("record", ""),
                     source,
@@ -515,6 +600,12 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
                 )
             )
     return batch
+
+
+def uid_of(key: str, instance: Mapping[str, Any]) -> str:
+    """The SOP Instance UID of an instance, of which `key` may be more."""
+    uid = instance.get("SOPInstanceUID")
+    return uid.strip(" \0") if isinstance(uid, str) and uid.strip(" \0") else key
 
 
 def source_of(instance: Mapping[str, Any]) -> Source:

@@ -57,7 +57,8 @@ def finish(settings: Settings, study: str) -> Finished:
     if old.entries:
         batch = Batch.join([old, batch])
     content = cluster(batch, definitions)
-    written = write_atomically(path, encode(study, content, definitions, bulk_length=bulk_end))
+    frames = encode(study, content, definitions, bulk_length=bulk_end)
+    written = write_atomically(path, frames, within=settings.incoming)
     shutil.rmtree(folder, ignore_errors=True)
     return Finished(len(fresh), unchanged, written + bulk_end - bulk_length)
 

@@ -8,7 +8,6 @@ which instances come.
 
 from __future__ import annotations
 
-import marshal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,8 +147,10 @@ def freeze(value: Any) -> object:
     kind = type(value)
     if kind is float:
         return (float, repr(value))
-    if kind is list or kind is dict:
-        return (kind, marshal.dumps(value, 2))
+    if kind is list:
+        return (list, tuple([freeze(item) for item in value]))
+    if kind is dict:
+        return (dict, tuple([(key, freeze(value[key])) for key in sorted(value)]))
     return value
 
 

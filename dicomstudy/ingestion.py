@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_, instance_record, ion
 from dicomstudy.archive import Archive, write_atomically
@@ -134,6 +134,15 @@ class _DigestAside:
         self._thread.join()
 
 
+class _Input(NamedTuple):
+    """One file; `modified` is its time of modification, None if it can't be referred to."""
+
+    data: Buffer
+    uri: str
+    source: str
+    modified: int | None = None
+
+
 class Ingester:
     """Ingests the tasks of one process; remembers what it has seen to be quick."""
 
@@ -207,7 +216,7 @@ class Ingester:
         if modified is None:
             modified = path.stat().st_mtime_ns
         self._result.files += 1
-        self._p10(data, uri_of(path), str(path), modified)
+        self._p10(_Input(data, uri_of(path), str(path), modified))
 
     def _container(self, path: Path, size: int) -> None:
         found = False
@@ -218,65 +227,69 @@ class Ingester:
                 continue
             found = True
             self._result.files += 1
-            self._p10(member.data, uri_of(path, member.name), f"{path}!{member.name}", None)
+            uri = uri_of(path, member.name)
+            self._p10(_Input(member.data, uri, f"{path}!{member.name}"))
 
-    def _p10(self, data: Buffer, uri: str, source: str, modified: int | None) -> None:
-        """Take in one file; `modified` is None if it can't be referred to."""
-        result = self._result
+    def _p10(self, given: _Input) -> None:
+        """Take in one file, or keep it whole in quarantine."""
+        data, result = given.data, self._result
         prefixed = data[128:132] == PREFIX
         if not prefixed and not may_be_bare(data[:8]):
             result.skipped += 1
             return
         with self._digest(data) as sha256_of:
-            self._take(data, uri, source, modified, prefixed, sha256_of)
+            try:
+                record, uids = self._decode(given)
+            except DicomStudyError as error:
+                if not prefixed:
+                    result.skipped += 1
+                    return
+                self._quarantine(given, sha256_of(), error.problem(given.source))
+                return
+            if not prefixed and uids is None:
+                result.skipped += 1
+                return
+            problems = [problem._replace(source=given.source) for problem in record.problems]
+            if uids is None:
+                problem = _no_study(record, problems, given.source)
+            elif not self._checker.is_exact(record, data):
+                problem = Problem(
+                    given.source,
+                    "convert/not-exact",
+                    "the file would not come back as it was; kept whole",
+                )
+            else:
+                result.problems += problems
+                result.bytes_in += len(data)
+                self._add(given, record, uids, sha256_of)
+                return
+            result.problems += [each for each in problems if each != problem]
+            self._quarantine(given, sha256_of(), problem)
 
-    def _take(
+    def _decode(self, given: _Input) -> tuple[Record, tuple[str, str, str] | None]:
+        file = self._reader.read(given.data, source=given.source)
+        decoder = self._decoder if given.modified is None else self._by_offset
+        record = decoder.decode(file, given.data)
+        return record, self._grouper.uids(record)
+
+    def _add(
         self,
-        data: Buffer,
-        uri: str,
-        source: str,
-        modified: int | None,
-        prefixed: bool,
+        given: _Input,
+        record: Record,
+        uids: tuple[str, str, str],
         sha256_of: Callable[[], str],
     ) -> None:
-        result = self._result
-        file = self._reader.read(data, source=source)
-        decoder = self._decoder if modified is None else self._by_offset
-        record = decoder.decode(file, data)
-        uids = self._grouper.uids(record)
-        problems = [problem._replace(source=source) for problem in record.problems]
-        if not prefixed and (uids is None or problems):
-            result.skipped += 1
-            return
-        result.bytes_in += len(data)
-        problem = None
-        if uids is None:
-            problem = _no_study(record, problems, source)
-        elif not self._checker.is_exact(record, data):
-            problem = Problem(
-                source, "convert/not-exact", "the file would not come back as it was; kept whole"
-            )
-        if problem is not None:
-            result.problems += [*(p for p in problems if p != problem), problem]
-            self._quarantine(data, sha256_of(), uri, problem)
-            return
-        assert uids is not None  # otherwise there is a problem
-        result.problems += problems
         study = uids[0]
-        referring = self._settings.bulk == "reference" and modified is not None
+        referring = self._settings.bulk == "reference" and given.modified is not None
         places = {
-            large.sha256: self._place(large, data, study, record, referring=referring)
+            large.sha256: self._place(large, given.data, study, record, referring=referring)
             for large in record.large
             if large.sha256 is not None
         }
         pending = self._pending.setdefault(study, Pending())
-        self._grouper.add(
-            pending,
-            record,
-            uids=uids,
-            source=Source(uri, sha256_of(), len(data), modified if referring else None),
-            places=places,
-        )
+        modified = given.modified if referring else None
+        source = Source(given.uri, sha256_of(), len(given.data), modified)
+        self._grouper.add(pending, record, uids=uids, source=source, places=places)
 
     def _place(
         self, large: Large, data: Buffer, study: str, record: Record | None, *, referring: bool
@@ -315,17 +328,21 @@ class Ingester:
                 oldest.close()
         return writer
 
-    def _quarantine(self, data: Buffer, sha256: str, uri: str, problem: Problem) -> None:
+    def _quarantine(self, given: _Input, sha256: str, problem: Problem) -> None:
+        """Keep a file whole, and why; again is nothing."""
+        result, incoming = self._result, self._settings.incoming
+        result.problems.append(problem)
+        result.quarantined += 1
+        result.bytes_in += len(given.data)
         path = self._archive.path / "quarantine" / sha256
-        self._result.quarantined += 1
         note = path.with_name(path.name + ".ion")
         if note.exists():
             return
-        pieces = (bytes(chunk) for chunk in chunks(data, Span(0, len(data))))
-        self._result.bytes_out += write_atomically(path, pieces)
-        fields = {"uri": uri, "sha256": sha256, "size": len(data)}
+        pieces = (bytes(chunk) for chunk in chunks(given.data, Span(0, len(given.data))))
+        result.bytes_out += write_atomically(path, pieces, within=incoming)
+        fields = {"uri": given.uri, "sha256": sha256, "size": len(given.data)}
         fields |= {"code": problem.code, "message": problem.message}
-        self._result.bytes_out += write_atomically(note, [ion.dumps(fields, text=True)])
+        result.bytes_out += write_atomically(note, [ion.dumps(fields, text=True)], within=incoming)
 
     def _record(self, data: Buffer, path: Path) -> None:
         loaded = instance_record.load(data[0 : len(data)], self._definitions, source=str(path))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dicomstudy.elements import Form, format_tag
+from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Form, format_tag
 from dicomstudy.errors import RecordError
 
 __all__ = ["ItemLayout", "Token", "format_token", "parse"]
@@ -22,7 +22,7 @@ __all__ = ["ItemLayout", "Token", "format_token", "parse"]
 _MAX_DEPTH = 100
 
 _HEADER = re.compile(
-    r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([0-9]{1,9}))?(\^)?(?:([=~])|:([0-9]{1,10}))?"
+    r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([1-9][0-9]{0,8}))?(\^)?(?:([=~])|:([0-9]{1,10}))?"
 )
 
 
@@ -115,8 +115,21 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
             undefined = text[pos] == "<"
             items, pos = _parse_items(text, pos + 1, ">" if undefined else ")", depth)
             token = token._replace(items=items, undefined=undefined)
+        if not _is_possible(token, reserved):
+            raise _malformed(pos)
         tokens.append(token)
     return tuple(tokens), pos
+
+
+def _is_possible(token: Token, reserved: str | None) -> bool:
+    """Whether any element is written so; `reserved` is the text of `Token.reserved`."""
+    if reserved is not None and (not token.reserved or token.vr not in LONG_VRS):
+        return False
+    if token.form is Form.GROUP_LENGTH and (token.tag & 0xFFFF or token.occurrence):
+        return False
+    if token.items is not None and (token.form or token.space):
+        return False
+    return token.declared < UNDEFINED_LENGTH
 
 
 def _parse_items(text: str, pos: int, close: str, depth: int) -> tuple[tuple[ItemLayout, ...], int]:

@@ -103,12 +103,10 @@ def _chosen(
             return
         try:
             with archive[uid] as opened:
-                if instance is not None and instance not in opened:
-                    continue
                 for key, candidate in opened.items():
                     if series is not None and candidate.series != series:
                         continue
-                    if instance is None or key.split("#")[0] == instance:
+                    if instance is None or instance in {key, candidate.uid}:
                         yield candidate
         except DicomStudyError as error:
             restored.problems.append(error.problem(uid))
@@ -149,8 +147,10 @@ class _Files:
 
     def add(self, instance: Instance) -> None:
         """Write the file of an instance; a problem if that cannot be done."""
-        uid, _, content = instance.uid.partition("#")
-        name = name_of(uid) + (f"-{content}" if content else "") + ".dcm"
+        name = name_of(instance.uid)
+        if instance.key != instance.uid:
+            name += f"-{(instance.source.sha256 or '')[:16]}"
+        name += ".dcm"
         folder = f"{self._target}/{name_of(instance.study.uid)}/{name_of(instance.series)}"
         part, path = f"{folder}/{name}.part", f"{folder}/{name}"
         try:

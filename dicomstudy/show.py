@@ -231,7 +231,7 @@ def _instance_text(instance: Instance) -> Iterator[str]:
     yield from (
         f"{_INDENT}other content of the same UID: {escape(key)}\n"
         for key in instance.study.series[instance.series]
-        if key != instance.uid and key.partition("#")[0] == instance.uid.partition("#")[0]
+        if key != instance.key and key.partition("#")[0] == instance.uid
     )
     for digest, name, content in instance.groups:
         yield f"{_INDENT}group {name} {digest[:_DIGEST]} ({len(content)})\n"

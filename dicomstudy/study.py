@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from dicomstudy import frames as frame_index, json_model
 from dicomstudy.bulk import BulkReader
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import Document, place_of, source_of
+from dicomstudy.document import Document, place_of, source_of, uid_of
 from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.ion import ion_hash_hex
@@ -84,7 +84,7 @@ class Study(Mapping[str, "Instance"]):
     def items(self) -> Iterator[tuple[str, Instance]]:  # type: ignore[override]
         """All keys with their instances, series by series."""
         for instance in self.values():
-            yield instance.uid, instance
+            yield instance.key, instance
 
     def __getitem__(self, key: str) -> Instance:
         for number, chunk in enumerate(self._document.chunks):
@@ -135,7 +135,11 @@ class Study(Mapping[str, "Instance"]):
         """
         instances = {}
         for key, instance in self.items():
-            own = {name: _without_place(value) for name, value in instance.own.items()}
+            has_source = instance.source.sha256 is not None
+            own = {
+                name: _without_place(value, has_source=has_source)
+                for name, value in instance.own.items()
+            }
             groups = sorted(digest for digest, _, _ in instance.groups)
             content: dict[str, Any] = {"groups": groups, "own": own}
             content["source"] = instance.source.sha256
@@ -195,16 +199,26 @@ class Study(Mapping[str, "Instance"]):
 
 
 class Instance:
-    """One instance of a study; made by `Study`."""
+    """One instance of a study; made by `Study`.
+
+    Attributes:
+        study: the study.
+        key: its key there.
+    """
 
     def __init__(self, study: Study, chunk: int, key: str) -> None:
         self.study = study
-        self.uid = key
+        self.key = key
         self._frame = study._document.chunk(chunk)  # noqa: SLF001 (the two are one unit)
         self._struct: dict[str, Any] = self._frame["instances"][key]
 
     def __repr__(self) -> str:
-        return f"Instance({self.uid!r})"
+        return f"Instance({self.key!r})"
+
+    @property
+    def uid(self) -> str:
+        """The SOP Instance UID."""
+        return uid_of(self.key, self._struct)
 
     @property
     def series(self) -> str:
@@ -479,9 +493,15 @@ def _by_digest(frame: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]
     }
 
 
-def _without_place(value: Any) -> Any:
-    """A reference without what depends on where the value lies."""
-    return {"length": value["length"]} if is_reference(value) else value
+def _without_place(value: Any, *, has_source: bool) -> Any:
+    """A reference without what depends on where the value lies.
+
+    What its bytes are is in the digest of the source, unless there is none.
+    """
+    if not is_reference(value):
+        return value
+    kept = ("length",) if has_source else ("length", "sha256")
+    return {name: value[name] for name in kept if name in value}
 
 
 def _references(value: Any) -> Iterator[Mapping[str, Any]]:

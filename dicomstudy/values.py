@@ -16,7 +16,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, TEXT_VRS, WORD_SIZES, is_private
 from dicomstudy.text import CharacterSet
 
-__all__ = ["Context", "Kind", "Kinds", "Rule", "decode", "encode", "swap"]
+__all__ = ["Context", "Kind", "Kinds", "Rule", "decode", "encode", "is_valid", "swap"]
 
 #: A value of one element that has no items.
 Scalar = None | int | float | str | bytes
@@ -140,6 +140,15 @@ def decode(raw: bytes, rule: Rule, context: Context) -> Scalar:
             for at in range(0, len(little), 4)
         )
     return swap(raw, rule.word) if context.big else raw
+
+
+def is_valid(raw: bytes, rule: Rule, context: Context) -> bool:
+    """Whether the bytes of text are valid in its character set; True for all other values."""
+    if rule.kind not in {Kind.TEXT, Kind.NAME}:
+        return True
+    name = rule.kind is Kind.NAME
+    trimmed = raw.rstrip(b" \0")
+    return text.decode(trimmed, context.charset, person_name=name, multi=rule.multi) is not None
 
 
 def encode(value: Scalar, rule: Rule, context: Context, *, space: bool = False) -> bytes | None:

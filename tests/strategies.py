@@ -59,10 +59,20 @@ def _encode(node: Node, *, explicit: bool, big: bool) -> bytes:
     )  # fmt: skip
 
 
-def part10(tree: Iterable[Node], *, explicit: bool, big: bool, tail: bytes = b"") -> bytes:
-    """A whole file."""
-    meta = make.file_meta(SYNTAXES[explicit, big], sop_instance="1.2.3")
-    return make.part10(meta, encode(tree, explicit=explicit, big=big), trailing=tail)
+def part10(
+    tree: Iterable[Node],
+    *,
+    explicit: bool,
+    big: bool,
+    deflated: bool = False,
+    preamble: bytes = bytes(128),
+    tail: bytes = b"",
+) -> bytes:
+    """A whole file; `deflated` only counts where it is explicit and little endian."""
+    syntax, data_set = SYNTAXES[explicit, big], encode(tree, explicit=explicit, big=big) + tail
+    if deflated and syntax == make.EXPLICIT:
+        syntax, data_set = make.DEFLATED, make.deflated(data_set)
+    return make.part10(make.file_meta(syntax, sop_instance="1.2.3"), data_set, preamble=preamble)
 
 
 def tags_by_vr() -> dict[str, list[int]]:
@@ -163,18 +173,21 @@ def trees(*, wild: bool = False) -> st.SearchStrategy[Tree]:
 def wild_files() -> st.SearchStrategy[bytes]:
     """Files in all syntaxes, right and wrong ones."""
     return st.builds(
-        lambda tree, syntax, tail: part10(tree, explicit=syntax[0], big=syntax[1], tail=tail),
+        lambda tree, syntax, **more: part10(tree, explicit=syntax[0], big=syntax[1], **more),
         trees(wild=True),
         st.sampled_from(sorted(SYNTAXES)),
-        st.sampled_from([b"", b"", bytes(3), bytes(40), b"garbage"]),
+        deflated=st.sampled_from([False, False, False, True]),
+        preamble=st.sampled_from([bytes(128), bytes(128), b"II*\0" * 32]),
+        tail=st.sampled_from([b"", b"", bytes(3), bytes(40), b"garbage"]),
     )
 
 
 @st.composite
-def neighbours(draw: st.DrawFn, file: st.SearchStrategy[bytes]) -> list[bytes]:
+def neighbours(draw: st.DrawFn) -> list[bytes]:
     """Files that are much alike, the first one often again: what readers and decoders remember."""
-    first = draw(file)
-    kinds = [first]
+    tree, syntax = draw(trees(wild=True)), draw(st.sampled_from(sorted(SYNTAXES)))
+    first = part10(tree, explicit=syntax[0], big=syntax[1])
+    kinds = [first, part10(tree, explicit=True, big=False, deflated=True)]
     for _ in range(draw(st.integers(1, 3))):
         base = draw(st.sampled_from(kinds))
         at = draw(st.integers(min(132, len(base)), len(base)))

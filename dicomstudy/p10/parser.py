@@ -146,6 +146,15 @@ class Parser:
                 sequence, after = self.sequence(start, end, explicit, depth + 1, undefined=True)
                 irregular, self.irregular = self.irregular, outer or self.irregular
                 if irregular:
+                    self.flaws.append(
+                        Problem(
+                            None,
+                            "p10/delimiter-length",
+                            "a delimiter has a length; the items are kept as bytes",
+                            start,
+                            format_tag(tag),
+                        )
+                    )
                     return data[start:after], Form.UNDEFINED, after
                 return sequence, Form.DEFINED, after
         found = data.find(order.sequence_delimiter, start, end)

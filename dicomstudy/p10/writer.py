@@ -35,7 +35,7 @@ def _write_elements(elements: Iterable[Element], *, big: bool) -> list[bytes | S
         if element.form is Form.GROUP_LENGTH:
             pending.append((len(segments), element, len(sizes)))
             segments.append(b"")
-            sizes.append(12 if element.vr in LONG_VRS else 8 + 4)
+            sizes.append(16 if element.vr in LONG_VRS else 12)
             continue
         added = _write_element(element, big=big)
         segments += added

@@ -91,9 +91,9 @@ def is_reference(value: object) -> bool:
 
 def group_of(key: str, definitions: Definitions) -> str:
     """The attribute group that takes an attribute, `INSTANCE` if none does."""
-    if not key or key[0] == "_" or "#" in key:
+    if not key or key[0] == "_":
         return RAW_GROUP
-    if key in definitions.instance_keywords:
+    if "#" in key or key in definitions.instance_keywords:
         return INSTANCE
     try:
         return definitions.group(key)

@@ -15,6 +15,7 @@ from dicomstudy.elements import (
     Element,
     Encapsulated,
     Form,
+    Item,
     Sequence,
     Span,
     chunks,
@@ -26,6 +27,7 @@ from dicomstudy.p10 import P10File, Run
 from dicomstudy.record.attributes import (
     CHARACTER_SET,
     DEFLATED,
+    INSTANCE,
     META_CONTEXT,
     PREAMBLE,
     RAW,
@@ -61,6 +63,7 @@ class _Memo(NamedTuple):
     """What was decoded before in one context."""
 
     context: Context
+    deflated: bool
     runs: dict[Run, _Part]
     elements: dict[Element, Attribute]
     leaves: dict[tuple[int, str, bytes], tuple[Any, bool, bool]]
@@ -132,7 +135,7 @@ class Template:
         groups: dict[str, list[Attribute | int]] = {}
         for place, item in enumerate(row):
             if isinstance(item, int):
-                group = RAW_GROUP if item in renamed else variable[item].group
+                group = INSTANCE if item in renamed else variable[item].group
                 if group is None:
                     self.group_lengths.append(_GroupLength.find(runs, place))
                 else:
@@ -304,7 +307,7 @@ class Decoder:
         self.by_offset = by_offset
         self._kinds = Kinds(definitions)
         self._encoder = Encoder(definitions)
-        self._memos: dict[Context, _Memo] = {}
+        self._memos: dict[tuple[Context, bool], _Memo] = {}
         self._heads: dict[tuple[int, str], _Head] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
         self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
@@ -312,7 +315,8 @@ class Decoder:
 
     def decode(self, file: P10File, data: Buffer) -> Record:
         """The record of `file`, which was read from `data`. Mirror of `Encoder.write`."""
-        memo = self._memo(META_CONTEXT)
+        deflated = file.deflated is not None
+        memo = self._memo(META_CONTEXT, deflated=deflated)
         context = Context(self._character_set(file), file.syntax.big)
         variable: list[Attribute] = []
         large: list[Large] = []
@@ -342,8 +346,8 @@ class Decoder:
                     extra += attribute.raw
                 variable.append(attribute)
                 shape.append(attribute.token)
-            memo = self._memo(context)
-        key = (context, file.preamble is not None, meta, *shape)
+            memo = self._memo(context, deflated=deflated)
+        key = (context, deflated, file.preamble is not None, meta, *shape)
         template = self._templates.get(key)
         if template is None:
             if len(self._templates) > _MAX_TEMPLATES:
@@ -357,9 +361,9 @@ class Decoder:
             extra = [raw for attribute in variable for raw in attribute.raw]
         extra += self._around(file, data, large)
         flaws += [(attribute, starts[place]) for place, attribute in template.flaws]
-        if flaws:
-            problems = (*file.problems, *(_problem(*flaw) for flaw in flaws))
-            file = file._replace(problems=problems)
+        if flaws or context.charset.problems:
+            found = (_problem(*flaw) for flaw in flaws)
+            file = file._replace(problems=(*file.problems, *context.charset.problems, *found))
         return Record(template, variable, extra, large, file)
 
     def _template(
@@ -373,7 +377,8 @@ class Decoder:
         count = 0
         for run, here in zip(runs, contexts, strict=True):
             if len(run.elements) > 1:
-                row.append(self._part(self._memo(here), run, file))
+                memo = self._memo(here, deflated=file.deflated is not None)
+                row.append(self._part(memo, run, file))
             else:
                 row.append(count)
                 count += 1
@@ -396,6 +401,7 @@ class Decoder:
                 zip(ENCODING_FIELDS, encoding_key, strict=True)
             )
             encoding["byteOrder"] = "big" if context.big else "little"
+            self._encoder.plan(encoding)  # raises for what nobody could write again
         return Template(runs, row, variable, encoding, repeated, meta)
 
     def _character_set(self, file: P10File) -> text.CharacterSet:
@@ -406,10 +412,10 @@ class Decoder:
         context = Context(text.character_set(()), file.syntax.big)
         return character_set_of(values.decode(element.value, rule, context))
 
-    def _memo(self, context: Context) -> _Memo:
-        memo = self._memos.get(context)
+    def _memo(self, context: Context, *, deflated: bool) -> _Memo:
+        memo = self._memos.get((context, deflated))
         if memo is None:
-            memo = self._memos[context] = _Memo(context, {}, {}, {})
+            memo = self._memos[context, deflated] = _Memo(context, deflated, {}, {}, {})
         elif len(memo.elements) + len(memo.leaves) + len(memo.runs) > _MEMO_SIZE:
             memo.runs.clear()
             memo.elements.clear()
@@ -575,6 +581,8 @@ class Decoder:
         decoded, space, exact = known
         if not exact:
             found.raw[path] = value
+            if not values.is_valid(value, rule, memo.context):
+                found.flaws.append(f"the text at {path} is not valid in its character set")
         return decoded, space
 
     def _decode_items(
@@ -583,10 +591,14 @@ class Decoder:
         structs = []
         texts = []
         for place, item in enumerate(sequence.items):
-            inner = memo
             struct: dict[str, Any] = {}
             tokens = []
-            last: dict[int, int] = {element.tag: at for at, element in enumerate(item.elements)}
+            last = {
+                element.tag: at
+                for at, element in enumerate(item.elements)
+                if element.form is not Form.GROUP_LENGTH
+            }
+            inner = self._memo_of_item(memo, item, last.get(CHARACTER_SET))
             repeated: Counter[int] = Counter()
             for at, element in enumerate(item.elements):
                 tag = element.tag
@@ -598,10 +610,6 @@ class Decoder:
                 if last[tag] != at:
                     repeated[tag] += 1
                     here, key = f"{here}#{repeated[tag]}", f"{key}#{repeated[tag]}"
-                if tag == CHARACTER_SET and last[tag] == at and isinstance(element.value, bytes):
-                    rule = self._kinds.rule(tag, element.vr)
-                    charset = character_set_of(values.decode(element.value, rule, memo.context))
-                    inner = self._memo(Context(charset, memo.context.big))
                 decoded, token_text = self._decode(inner, element, here, found, depth + 1)
                 if last[tag] != at:
                     token_text = layout.with_occurrence(token_text, repeated[tag])
@@ -610,6 +618,15 @@ class Decoder:
             structs.append(struct)
             texts.append(layout.format_item(tokens, undefined=item.undefined))
         return structs or None, texts
+
+    def _memo_of_item(self, memo: _Memo, item: Item, place: int | None) -> _Memo:
+        """The memo for an item, whose own character set is its element at `place`."""
+        value = None if place is None else item.elements[place].value
+        if place is None or not isinstance(value, bytes):
+            return memo
+        rule = self._kinds.rule(CHARACTER_SET, item.elements[place].vr)
+        charset = character_set_of(values.decode(value, rule, memo.context))
+        return self._memo(Context(charset, memo.context.big), deflated=memo.deflated)
 
     def _encode(self, token_text: str, decoded: Any, context: Context, found: _Found) -> bytes:
         """What the mirror makes of a decoded element."""
@@ -712,7 +729,7 @@ def _moved(large: Large, by: int) -> Large:
 
 
 def _problem(attribute: Attribute, start: int) -> Problem:
-    return Problem(None, "record/not-items", attribute.flaw, start, attribute.token[:8])
+    return Problem(None, "record/inexact", attribute.flaw, start, attribute.token[:8])
 
 
 def _layout(item: _Part | int, variable: list[Attribute], repeated: list[tuple[int, int]]) -> str:
@@ -741,8 +758,8 @@ def _rename_repeated(
 ) -> tuple[list[_Part | int], list[tuple[int, int]]]:
     """Give the name of an attribute to the last element of each tag only.
 
-    Those before it are named ``<keyword>#1``, ``#2`` and so on, and belong to no group but
-    that of raw bytes (spec/record.md). Returns the row with renamed parts, and the numbers of
+    Those before it are named ``<keyword>#1``, ``#2`` and so on, and stay with the instance
+    (spec/record.md). Returns the row with renamed parts, and the numbers of
     those of `variable` that are to be renamed, each with its occurrence.
     """
     total = Counter(
@@ -786,7 +803,7 @@ def _repeated(attribute: Attribute, occurrence: int) -> Attribute:
     return Attribute(
         f"{attribute.key}#{occurrence}",
         attribute.value,
-        RAW_GROUP,
+        INSTANCE,
         token=layout.with_occurrence(attribute.token, occurrence),
         encoded=attribute.encoded,
         raw=tuple(

@@ -1,0 +1,469 @@
+"""Files become attributes and are written again from them, byte for byte (spec/record.md)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from hashlib import sha256
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomstudy.elements import PIXEL_DATA_TAGS
+from dicomstudy.errors import RecordError
+from dicomstudy.ion import ion_hash
+from dicomstudy.p10 import Reader, read
+from dicomstudy.record import Checker, Decoder, Encoder, Record, group_of
+from fixtures import make
+from fixtures.make import element, item
+from tests import strategies
+from tests.samples import Taken, files_below, fixture_files, mutant, own_files, recorded
+from tests.strategies import DEFINITIONS
+from tests.test_p10 import file_of, often_learning
+
+ENCODER = Encoder(DEFINITIONS)
+INLINE = [0, 16, 256]
+TIED_TO_ENCODING = {"TransferSyntaxUID", "MediaStorageSOPInstanceUID"}
+
+META_KEYS = {
+    key
+    for key, attribute in ((key, DEFINITIONS.attribute(tag)) for key, tag in DEFINITIONS._tags.items())
+    if attribute is not None and attribute.tag >> 16 == 2
+}
+
+few_templates = mock.patch("dicomstudy.record.decoder._MAX_TEMPLATES", 2)
+
+
+def fresh(data: bytes, max_inline: int = 256) -> Taken:
+    """A file as a record, by a reader and a decoder that saw nothing before."""
+    decoder = Decoder(DEFINITIONS, max_inline=max_inline)
+    return recorded(data, Reader(max_inline=max_inline), decoder, ENCODER)
+
+
+def record_of(*elements: bytes, max_inline: int = 256, syntax: str = make.EXPLICIT) -> Record:
+    data = file_of(*elements, syntax=syntax)
+    decoder = Decoder(DEFINITIONS, max_inline=max_inline)
+    return decoder.decode(read(data, max_inline=max_inline), data)
+
+
+def values_of(*elements: bytes, max_inline: int = 256) -> dict[str, Any]:
+    """The attributes of a data set."""
+    attributes = record_of(*elements, max_inline=max_inline).attributes()
+    return {key: value for key, value in attributes.items() if key not in META_KEYS}
+
+
+def assert_exact(files: Iterable[tuple[str, bytes]], *, max_inline: int) -> int:
+    """One decoder decodes all files: each comes back, and is what a fresh one makes of it."""
+    reader, decoder = Reader(max_inline=max_inline), Decoder(DEFINITIONS, max_inline=max_inline)
+    count = 0
+    for name, data in files:
+        taken = recorded(data, reader, decoder, ENCODER)
+        assert taken.segments == data, name
+        assert taken.written == data, name
+        assert repr(taken) == repr(fresh(data, max_inline)), name
+        count += 1
+    return count
+
+
+# -- the law ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_inline", INLINE)
+def test_own_files_come_back(max_inline: int) -> None:
+    assert assert_exact(own_files(), max_inline=max_inline) > 380
+
+
+def test_real_files_come_back(shared: Path) -> None:
+    assert assert_exact(files_below([shared / "corpus"]), max_inline=256) > 900
+
+
+@given(strategies.wild_files(), st.sampled_from(INLINE))
+def test_any_data_set_comes_back(data: bytes, max_inline: int) -> None:
+    taken = fresh(data, max_inline)
+    assert taken.segments == data
+    assert taken.written == data
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(sorted(fixture_files())))
+def test_mutants_come_back(chance: random.Random, name: str) -> None:
+    data = mutant(fixture_files()[name], chance)
+    taken = fresh(data)
+    assert taken.segments == data
+    assert taken.written == data
+
+
+@often_learning
+@few_templates
+@given(strategies.neighbours(), st.sampled_from(INLINE))
+def test_what_was_decoded_before_changes_nothing(files: list[bytes], max_inline: int) -> None:
+    reader, decoder = Reader(max_inline=max_inline), Decoder(DEFINITIONS, max_inline=max_inline)
+    for data in files:
+        taken = recorded(data, reader, decoder, ENCODER)
+        assert taken.segments == data
+        assert taken.written == data
+        assert repr(taken) == repr(fresh(data, max_inline))
+
+
+@often_learning
+@given(st.randoms(use_true_random=False), st.sampled_from(INLINE))
+def test_mutated_neighbours_are_decoded_as_if_alone(chance: random.Random, max_inline: int) -> None:
+    original = fixture_files()[chance.choice(sorted(fixture_files()))]
+    reader, decoder = Reader(max_inline=max_inline), Decoder(DEFINITIONS, max_inline=max_inline)
+    for _ in range(12):
+        data = mutant(original, chance) if chance.random() < 0.4 else original
+        assert repr(recorded(data, reader, decoder, ENCODER)) == repr(fresh(data, max_inline))
+
+
+@given(strategies.wild_files())
+def test_the_check_before_a_file_is_taken_in_finds_it_exact(data: bytes) -> None:
+    record = Decoder(DEFINITIONS).decode(read(data), data)
+    assert Checker(ENCODER).is_exact(record, data)
+
+
+@given(strategies.wild_files(), st.integers(0, 1 << 20), st.integers(1, 255))
+def test_the_check_finds_any_other_byte(data: bytes, at: int, change: int) -> None:
+    record = Decoder(DEFINITIONS, max_inline=1 << 20).decode(read(data, max_inline=1 << 20), data)
+    at %= len(data)
+    other = data[:at] + bytes((data[at] ^ change,)) + data[at + 1 :]
+    assert not Checker(ENCODER).is_exact(record, other)
+    assert not Checker(ENCODER).is_exact(record, data + b"\0")
+    assert not Checker(ENCODER).is_exact(record, data[:-1])
+
+
+# -- values do not depend on how they were written ---------------------------------------------
+
+
+@given(strategies.trees(), st.sampled_from(INLINE))
+def test_values_do_not_depend_on_the_encoding(tree: strategies.Tree, max_inline: int) -> None:
+    """Implicit, explicit and big endian: the same values, and so the same digests."""
+    found = []
+    for explicit, big in strategies.SYNTAXES:
+        data = strategies.part10(tree, explicit=explicit, big=big)
+        taken = fresh(data, max_inline)
+        found.append(
+            {
+                name: {key: value for key, value in pairs if key not in TIED_TO_ENCODING}
+                for name, pairs in taken.groups.items()
+                if name != "raw"
+            }
+        )
+    for one, other in permutations(found, 2):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert ion_hash(one[name]) == ion_hash(other[name])
+
+
+def test_the_encodings_of_the_fixtures_have_equal_groups() -> None:
+    names = ("implicit", "explicit", "deflated", "big")
+    variants = [fresh(fixture_files()[f"encodings/{name}.dcm"]) for name in names]
+    assert len({variant.encoding["dataSet"] for variant in variants}) == 2
+    for name in variants[0].groups.keys() - {"raw", "", "imagePixel"}:
+        assert len({repr(variant.groups[name]) for variant in variants}) == 1, name
+
+
+def test_numbers_are_numbers() -> None:
+    assert values_of(
+        element(0x00280010, "US", 512),
+        element(0x00280120, "SS", -2000),
+        element(0x00189087, "FD", 0.5),
+        element(0x00280009, "AT", (0x00181063, 0x00181065)),
+    ) == {
+        "Rows": 512,
+        "PixelPaddingValue": b"\x30\xf8",  # "US or SS": the same however it was written
+        "DiffusionBValue": 0.5,
+        "FrameIncrementPointer": "00181063\\00181065",
+    }
+
+
+def test_text_is_trimmed_and_an_empty_value_is_none() -> None:
+    attributes = values_of(
+        element(0x00080060, "CS", b"MR"),
+        element(0x00100010, "PN", b"A^B "),
+        element(0x00100020, "LO", b""),
+        element(0x00080018, "UI", b"1.2.3\0"),
+    )
+    assert attributes == {
+        "Modality": "MR",
+        "PatientName": "A^B",
+        "PatientID": None,
+        "SOPInstanceUID": "1.2.3",
+    }
+
+
+def test_text_is_decoded_by_the_character_set_of_its_data_set() -> None:
+    name = element(0x00100010, "PN", "Ää".encode("latin-1"))
+    latin = element(0x00080005, "CS", "ISO_IR 100")
+    utf8 = element(0x00080005, "CS", "ISO_IR 192")
+    other = element(0x00100010, "PN", "Öö".encode())
+    attributes = values_of(latin, element(0x00081140, "SQ", item(utf8 + other)), name)
+    assert attributes["PatientName"] == "Ää"
+    assert attributes["ReferencedImageSequence"] == [
+        {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Öö"}
+    ]
+
+
+# -- what is not in the values -----------------------------------------------------------------
+
+
+def test_bytes_that_do_not_come_out_of_a_value_are_kept_beside_it() -> None:
+    attributes = values_of(element(0x00100020, "LO", b" 1  "), element(0x00280010, "US", b"\1"))
+    assert attributes == {
+        "PatientID": " 1",
+        "Rows": b"\1",
+        "_raw.00100020": b" 1  ",
+    }
+
+
+def test_raw_bytes_are_named_by_the_path_of_their_element() -> None:
+    inner = element(0x00100020, "LO", b"1\0\0\0")
+    record = record_of(
+        element(0x00081140, "SQ", item() + item(element(0x00081140, "SQ", item(inner))))
+    )
+    assert record.attributes()["_raw.00081140[1].00081140[0].00100020"] == b"1\0\0\0"
+
+
+def test_of_repeated_elements_the_last_is_the_attribute() -> None:
+    attributes = values_of(
+        element(0x00100020, "LO", b"1 "),
+        element(0x00100020, "LO", b"2\0\0\0"),
+        element(0x00100020, "LO", b"3 "),
+    )
+    assert attributes == {
+        "PatientID#1": "1",
+        "PatientID#2": "2",
+        "PatientID": "3",
+        "_raw.00100020#2": b"2\0\0\0",
+    }
+
+
+def test_repeated_elements_of_an_item() -> None:
+    twice = element(0x00100020, "LO", b"1 ") + element(0x00100020, "LO", b"2 ")
+    assert values_of(element(0x00081140, "SQ", item(twice))) == {
+        "ReferencedImageSequence": [{"PatientID#1": "1", "PatientID": "2"}]
+    }
+
+
+def test_a_preamble_and_what_trails_are_attributes() -> None:
+    meta = make.file_meta(sop_instance="1.2.3")
+    data = make.part10(meta, b"", preamble=b"II*\0" * 32, trailing=b"garbage")
+    taken = fresh(data)
+    assert taken.groups["raw"] == [("_preamble", b"II*\0" * 32), ("_trailing", b"garbage")]
+    assert "raw" not in fresh(make.part10(meta, b"")).groups
+
+
+def test_a_deflate_stream_is_an_attribute() -> None:
+    name = element(0x00100010, "PN", b"A^B ")
+    stream = make.deflated(name)
+    attributes = fresh(file_of(stream, syntax=make.DEFLATED)).attributes
+    assert attributes["_deflated"] == stream
+    assert attributes["PatientName"] == "A^B"
+
+
+def test_group_lengths_that_are_right_are_in_the_encoding_alone() -> None:
+    name = element(0x00100010, "PN", b"A^B ")
+    right, wrong = (element(0x00100000, "UL", length) for length in (12, 13))
+    record = record_of(right, name)
+    assert record.attributes().keys() == record_of(name).attributes().keys()
+    assert record.encoding["dataSet"] == "00100000UL= 00100010PN"
+    assert record_of(wrong, name).attributes()["00100000"] == 13
+
+
+def test_files_written_alike_have_the_same_encoding() -> None:
+    decoder, reader = Decoder(DEFINITIONS), Reader()
+    encodings = {
+        id(decoder.decode(reader.read(data), data).encoding)
+        for _, data in make.study(50, series=2)
+    }
+    assert len(encodings) == 1
+
+
+def test_sequences_nested_too_deeply_are_raw() -> None:
+    for undefined in (False, True):
+        data = file_of(make.nested(100, undefined=undefined, explicit=True))
+        taken = fresh(data)
+        assert taken.written == data
+    deep = values_of(make.nested(100, undefined=False, explicit=True), max_inline=1 << 20)
+    depth, value = 0, deep["ContentSequence"]
+    while isinstance(value, list):
+        depth, value = depth + 1, value[0]["ContentSequence"]
+    assert depth == 64
+    assert isinstance(value, bytes)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("undefined", [False, True])
+def test_a_hundred_thousand_nested_sequences_come_back(*, explicit: bool, undefined: bool) -> None:
+    deep = make.nested(100_000, undefined=undefined, explicit=explicit)
+    name = element(0x00100010, "PN", b"A^B ", explicit=explicit)
+    data = file_of(name, deep, syntax=make.EXPLICIT if explicit else make.IMPLICIT)
+    taken = fresh(data)
+    assert taken.attributes["PatientName"] == "A^B"
+    assert taken.written == data
+
+
+# -- large values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_large_values_are_references(*, big: bool) -> None:
+    """By the digest of their bytes in little-endian order, except for pixel data."""
+    words = tuple(range(200))
+    syntax = make.BIG_ENDIAN if big else make.EXPLICIT
+    record = record_of(
+        element(0x00281201, "OW", words, big=big),
+        element(0x7FE00010, "OW", words, big=big),
+        syntax=syntax,
+    )
+    little = element(0x00281201, "OW", words)[12:]
+    pixels = element(0x7FE00010, "OW", words, big=big)[12:]
+    attributes = record.attributes()
+    red = attributes["RedPaletteColorLookupTableData"]
+    assert red == {"length": 400, "sha256": sha256(little).hexdigest()}
+    assert attributes["PixelData"] == {"length": 400, "sha256": sha256(pixels).hexdigest()}
+    stored = {large.sha256: large.stored for large in record.large}
+    assert (stored[red["sha256"]] is not None) is big
+    assert [large.word for large in record.large] == [2, 2]
+
+
+@pytest.mark.parametrize(("max_inline", "references"), [(0, 3), (3, 2), (4, 1), (300, 0)])
+def test_max_inline_is_the_longest_value_that_stays(max_inline: int, references: int) -> None:
+    record = record_of(
+        element(0x00080060, "CS", b"MR"),
+        element(0x00100020, "LO", b"1234"),
+        element(0x00420011, "OB", bytes(300)),
+        max_inline=max_inline,
+    )
+    wanted = ("Modality", "PatientID", "EncapsulatedDocument")
+    attributes = record.attributes()
+    assert sum(isinstance(attributes[key], dict) for key in wanted) == references
+
+
+def test_large_values_in_items_have_their_place_in_the_file() -> None:
+    content = bytes(range(256)) * 2
+    icon = element(0x00880200, "SQ", item(element(0x7FE00010, "OB", content), undefined=True))
+    data = file_of(element(0x00080060, "CS", b"MR"), icon)
+    record = Decoder(DEFINITIONS).decode(read(data), data)
+    (large,) = record.large
+    assert large.stored is None
+    assert data[large.span.offset : sum(large.span)] == content
+    assert record.attributes()["IconImageSequence"] == [
+        {"PixelData": {"length": 512, "sha256": sha256(content).hexdigest()}}
+    ]
+
+
+def test_pixel_data_may_be_recorded_by_offset() -> None:
+    data = file_of(element(0x00281201, "OW", bytes(400)), element(0x7FE00010, "OW", bytes(400)))
+    record = Decoder(DEFINITIONS, by_offset=True).decode(read(data), data)
+    attributes = record.attributes()
+    assert attributes["PixelData"] == {"dataOffset": len(data) - 400, "length": 400}
+    assert attributes["RedPaletteColorLookupTableData"].keys() == {"length", "sha256"}
+    assert [large.sha256 is None for large in record.large] == [False, True]
+
+
+@given(strategies.wild_files(), st.booleans())
+def test_places_of_large_values_hold_their_bytes(data: bytes, by_offset: bool) -> None:  # noqa: FBT001
+    decoder = Decoder(DEFINITIONS, max_inline=16, by_offset=by_offset)
+    record = decoder.decode(read(data, max_inline=16), data)
+    for large in record.large:
+        content = large.stored
+        if content is None:
+            content = data[large.span.offset : sum(large.span)]
+        assert len(content) == large.span.length
+        assert not large.inside
+        if large.sha256 is None:
+            assert by_offset
+        else:
+            assert sha256(content).hexdigest() == large.sha256
+
+
+@often_learning
+@given(strategies.neighbours())
+def test_places_do_not_depend_on_what_was_decoded_before(files: list[bytes]) -> None:
+    reader, decoder = Reader(max_inline=16), Decoder(DEFINITIONS, max_inline=16)
+    for data in files:
+        found = decoder.decode(reader.read(data), data).large
+        alone = Decoder(DEFINITIONS, max_inline=16).decode(read(data, max_inline=16), data).large
+        assert sorted(map(repr, found)) == sorted(map(repr, alone))
+
+
+def test_fragments_are_counted_in_the_reference() -> None:
+    value = make.encapsulate([[bytes(300)], [bytes(20), bytes(4)]])
+    reference = record_of(make.encapsulated(value)).attributes()["PixelData"]
+    assert reference["fragments"] == [8, 300, 20, 4]
+    assert reference["length"] == len(value)
+
+
+# -- attributes and groups ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "group"),
+    [
+        ("PatientName", "patient"),
+        ("SOPInstanceUID", ""),
+        ("PixelData", ""),
+        ("00091001", "private"),
+        ("_preamble", "raw"),
+        ("_raw.00100010", "raw"),
+        ("TransferSyntaxUID", "imagePixel"),
+    ],
+)
+def test_each_attribute_has_its_group(key: str, group: str) -> None:
+    assert group_of(key, DEFINITIONS) == group
+
+
+def test_every_attribute_stands_in_one_group() -> None:
+    for data in fixture_files().values():
+        record = Decoder(DEFINITIONS).decode(read(data), data)
+        keys = [attribute.key for group in record.groups.values() for attribute in group]
+        assert len(keys) == len(set(keys))
+        for name, group in record.groups.items():
+            assert record.group(name) == group
+
+
+# -- hostile attributes ------------------------------------------------------------------------
+
+
+def nothing_large(_: object) -> bytes:
+    raise AssertionError("there is no large value")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoding": {}},
+        {"encoding": {"preamble": True, "byteOrder": "little", "meta": "", "dataSet": "00100010pn"}},
+        {"encoding": {"preamble": True, "byteOrder": "little", "meta": "", "dataSet": None}},
+        {"PatientName": 1.5},
+        {"PatientName": ["A"]},
+        {"ReferencedImageSequence": []},
+        {"ReferencedImageSequence": [{}]},
+        {"ReferencedImageSequence": "x"},
+        {"ReferencedImageSequence": [{"ReferencedSOPInstanceUID": "1"}, {}]},
+        {"Rows": -1},
+        {"Rows": 1 << 16},
+        {"Rows": "one"},
+        {"drop": "Rows"},
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_its_encoding_is_refused(change: dict[str, Any]) -> None:
+    record = record_of(
+        element(0x00081140, "SQ", item(element(0x00081155, "UI", "1.2"))),
+        element(0x00100010, "PN", b"A^B "),
+        element(0x00280010, "US", 4),
+    )
+    attributes = record.attributes() | change
+    encoding = attributes.pop("encoding", record.encoding)
+    attributes.pop(attributes.pop("drop", ""), None)
+    with pytest.raises(RecordError):
+        ENCODER.write(attributes, encoding, nothing_large)
+
+
+def test_pixel_data_is_never_turned_round() -> None:
+    assert {0x7FE00008, 0x7FE00009, 0x7FE00010} == PIXEL_DATA_TAGS
