@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dicomstudy import definitions as definitions_, ion
+from dicomstudy import definitions as definitions_
+from dicomstudy import ion
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError
@@ -255,7 +256,7 @@ def create(path: Path) -> Archive:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not (path / _MARKER).exists():
-            foreign = [name for name in os.listdir(path) if name not in _OURS]
+            foreign = [entry.name for entry in path.iterdir() if entry.name not in _OURS]
             if foreign:
                 raise ArchiveError(
                     "archive/not-empty",

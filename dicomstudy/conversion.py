@@ -27,7 +27,7 @@ from typing import Any
 
 from dicomstudy import finishing
 from dicomstudy.archive import Progress, create, locked
-from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find

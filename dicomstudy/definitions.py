@@ -118,7 +118,7 @@ class Definitions:
         if not tag & 0xFFFF:
             return "UL"
         if tag & 0x10000:
-            return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"  # noqa: PLR2004
+            return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
         row = self._repeating_row(tag)
         return "UN" if row is None else str(row[1])
 

@@ -525,81 +525,96 @@ def whole(document: Document) -> dict[str, Any]:
 
 
 def read_batch(document: Document, definitions: Definitions) -> Batch:
-    """All instances of a document, as they were before they were clustered. Mirror of `encode`."""
-    fixed = {*definitions.seed_groups, ENCODING}
-    names: dict[str, tuple[str, dict[str, Any]]] = {}
+    """All instances of a document, as they were before they were clustered. Mirror of `encode`.
+
+    Raises:
+        StudyError: the document is damaged.
+    """
+    contents: dict[str, tuple[str, dict[str, Any]]] = {}
     places: dict[str, dict[str, Any]] = {}
     for frame in document.shared():
-        _collect(frame, names, places)
-    batch = Batch(bases=[()])
-    numbers: dict[tuple[str, str, object], int] = {}
-
-    def number(group: str, key: str, value: Any) -> int:
-        name = (group, key, freeze(value))
-        if name not in numbers:
-            numbers[name] = len(batch.rows)
-            batch.rows.append(Row(group, key, value))
-        return numbers[name]
-
+        _collect(frame, contents, places)
+    reading = _Reading(definitions, contents, places, Batch(bases=[()]), {})
     for at in range(len(document.chunks)):
         frame = document.chunk(at)
-        _collect(frame, names, places)
+        _collect(frame, contents, places)
         for key, instance in frame["instances"].items():
-            kept, own = [], []
-            for digest in (*frame["_groups"], *instance.get("_groups", ())):
-                if digest not in names:
-                    raise StudyError(
-                        "study/missing-group",
-                        f"the group {digest} is missing",
-                        source=str(document.path),
-                    )
-                name, content = names[digest]
-                if name in fixed:
-                    kept.append(digest)
-                    batch.contents[digest] = name, content
-                else:
-                    own += [number(name, field, value) for field, value in content.items()]
-            mine: dict[str, dict[str, Any]] = {}
-            for field, value in instance.items():
-                if field in {"_groups", "_source"}:
-                    continue
-                plain = value
-                if is_reference(value):
-                    plain = {k: v for k, v in value.items() if k not in _PLACE_FIELDS}
-                    if "sha256" in value and "dataOffset" in value:
-                        plain.pop("dataOffset")
-                    place = {k: v for k, v in value.items() if k not in plain}
-                    if place:
-                        mine[value["sha256"]] = place
-                own.append(number(group_of(field, definitions), field, plain))
-            own_values = [batch.rows[n].value for n in own]
-            for sha256 in references([own_values, [names[d][1] for d in kept]]):
-                if sha256 not in mine and sha256 in places:
-                    mine[sha256] = places[sha256]
-            source = source_of(instance)
-            order = {digest: at for at, digest in enumerate(kept)}
-            batch.entries.append(
-                Entry(
-                    uid_of(key, instance),
-                    frame["seriesInstanceUID"],
-                    source.sha256 or instance.get("_source", {}).get("record", ""),
-                    source,
-                    tuple(
-                        sorted(
-                            kept,
-                            key=lambda d: (
-                                definitions.groups.index(names[d][0])
-                                if names[d][0] in definitions.groups
-                                else order[d]
-                            ),
-                        )
-                    ),
-                    0,
-                    tuple(own),
-                    mine,
+            digests = (*frame["_groups"], *instance.get("_groups", ()))
+            missing = next((digest for digest in digests if digest not in contents), None)
+            if missing is not None:
+                raise StudyError(
+                    "study/missing-group",
+                    f"the group {missing} is missing",
+                    source=str(document.path),
                 )
+            reading.add(key, frame["seriesInstanceUID"], instance, digests)
+    return reading.batch
+
+
+class _Reading(NamedTuple):
+    """What `read_batch` has read so far."""
+
+    definitions: Definitions
+    contents: dict[str, tuple[str, dict[str, Any]]]
+    places: dict[str, dict[str, Any]]
+    batch: Batch
+    numbers: dict[tuple[str, str, object], int]
+
+    def add(
+        self, key: str, series: str, instance: dict[str, Any], digests: tuple[str, ...]
+    ) -> None:
+        """Add an instance to the batch, its groups taken apart but for the seed's."""
+        order = self.definitions.groups
+        kept: list[tuple[int, str]] = []
+        own: list[int] = []
+        places: dict[str, dict[str, Any]] = {}
+        for digest in digests:
+            name, content = self.contents[digest]
+            if name == ENCODING or name in self.definitions.seed_groups:
+                kept.append((order.index(name), digest))
+                self.batch.contents[digest] = name, content
+            else:
+                own += [self.number(name, field, value) for field, value in content.items()]
+        for field, value in instance.items():
+            if field not in {"_groups", "_source"}:
+                plain = _without_place(value, places)
+                own.append(self.number(group_of(field, self.definitions), field, plain))
+        values = [self.batch.rows[number].value for number in own]
+        for sha256 in references([values, [self.contents[digest][1] for _, digest in kept]]):
+            if sha256 not in places and sha256 in self.places:
+                places[sha256] = self.places[sha256]
+        source = source_of(instance)
+        self.batch.entries.append(
+            Entry(
+                uid_of(key, instance),
+                series,
+                source.sha256 or str(instance.get("_source", {}).get("record", "")),
+                source,
+                tuple([digest for _, digest in sorted(kept)]),
+                0,
+                tuple(own),
+                places,
             )
-    return batch
+        )
+
+    def number(self, group: str, key: str, value: object) -> int:
+        """The row of an attribute, which is added if need be."""
+        name = (group, key, freeze(value))
+        if name not in self.numbers:
+            self.numbers[name] = len(self.batch.rows)
+            self.batch.rows.append(Row(group, key, value))
+        return self.numbers[name]
+
+
+def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:
+    """A value without the place of a large one, which goes to `places`."""
+    if not isinstance(value, dict) or "length" not in value or "sha256" not in value:
+        return value
+    fields = _PLACE_FIELDS | {"dataOffset"}
+    place = {name: item for name, item in value.items() if name in fields}
+    if place:
+        places[value["sha256"]] = place
+    return {name: item for name, item in value.items() if name not in fields}
 
 
 def uid_of(key: str, instance: Mapping[str, Any]) -> str:

@@ -82,7 +82,9 @@ class Buffer(Protocol):
 
     def __getitem__(self, key: slice, /) -> bytes: ...
 
-    def find(self, wanted: bytes, start: int = ..., end: int = ..., /) -> int: ...
+    def find(self, wanted: bytes, start: int = ..., end: int = ..., /) -> int:
+        """As `bytes.find`."""
+        ...
 
 
 class Span(NamedTuple):

@@ -192,7 +192,7 @@ def _encapsulated(
     *,
     big: bool,
 ) -> list[tuple[Span, ...]]:
-    if len(lengths) < 2:  # noqa: PLR2004 (the table, and a fragment)
+    if len(lengths) < 2:
         raise value.error("there are no fragments")
     starts = list(accumulate(_HEADER + length for length in lengths))
     fragments = _Fragments(

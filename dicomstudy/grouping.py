@@ -120,8 +120,8 @@ class Batch:
                     whole.rows.append(Row(group, key, value))
                 renumbered.append(number)
             rebased = []
-            for base in batch.bases:
-                base = tuple([renumbered[number] for number in base])
+            for numbers_of_base in batch.bases:
+                base = tuple([renumbered[number] for number in numbers_of_base])
                 if base not in bases:
                     bases[base] = len(whole.bases)
                     whole.bases.append(base)
@@ -369,14 +369,16 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
         ]
         common = set.intersection(*digests)
 
-        def in_order(some: Iterable[str]) -> tuple[str, ...]:
-            return tuple(sorted(some, key=lambda digest: (order[contents[digest][0]], digest)))
-
+        place = {
+            digest: (order[contents[digest][0]], digest) for some in digests for digest in some
+        }
         kept = [
-            entry._replace(groups=in_order(mine - common), base=0, own=own)
+            entry._replace(
+                groups=tuple(sorted(mine - common, key=place.__getitem__)), base=0, own=own
+            )
             for entry, mine, (_, own) in zip(entries, digests, regrouped, strict=True)
         ]
-        series.append(ClusteredSeries(uid, in_order(common), kept))
+        series.append(ClusteredSeries(uid, tuple(sorted(common, key=place.__getitem__)), kept))
     return Clustered(contents, batch.rows, series)
 
 
@@ -387,70 +389,80 @@ def _regroup(
     definitions: Definitions,
 ) -> list[tuple[list[str], tuple[int, ...]]]:
     """Of each entry of a series: the digests of its new groups, and the numbers that stay own."""
-    rows, bases = batch.rows, batch.bases
+    rows = batch.rows
+    constant, slow = _repeating(batch, entries)
+    cases = _combinations(batch, entries, slow)
+    digests: list[list[str]] = [[] for _ in entries]
+    grouped = {number for numbers in constant.values() for number in numbers}
+    for group in constant.keys() | cases.keys():
+        of_group = cases.get(group, {})
+        if not of_group or len(of_group) > max(1, len(entries) // _COMBINATIONS):
+            of_group = {(): list(range(len(entries)))}
+        for combination, places in of_group.items():
+            grouped.update(combination)
+            members = [rows[number] for number in (*constant.get(group, ()), *combination)]
+            if members:
+                content = ordered(((row.key, row.value) for row in members), definitions)
+                digest = ion_hash_hex(content)
+                contents[digest] = group, content
+                for place in places:
+                    digests[place].append(digest)
+    rank_of = _ranks(rows, definitions)
+    own_of_base = {
+        entry.base: [number for number in batch.bases[entry.base] if number not in grouped]
+        for entry in entries
+    }
+    own = (
+        (*own_of_base[entry.base], *(number for number in entry.own if number not in grouped))
+        for entry in entries
+    )
+    return [
+        (mine, tuple(sorted(numbers, key=rank_of)))
+        for mine, numbers in zip(digests, own, strict=True)
+    ]
+
+
+def _repeating(batch: Batch, entries: list[Entry]) -> tuple[dict[str, list[int]], dict[int, str]]:
+    """Rows that all entries of a series have, by group; and the slow ones, each with its group."""
     count = len(entries)
-    uses = Counter(entry.base for entry in entries)
     seen: Counter[int] = Counter(chain.from_iterable(entry.own for entry in entries))
-    for base, times in uses.items():
-        for number in bases[base]:
+    for base, times in Counter(entry.base for entry in entries).items():
+        for number in batch.bases[base]:
             seen[number] += times
     variants: dict[tuple[str, str], list[int]] = {}
     for number in seen:
-        group, key, _ = rows[number]
+        group, key, _ = batch.rows[number]
         if group != INSTANCE:
             variants.setdefault((group, key), []).append(number)
     constant: dict[str, list[int]] = {}
     slow: dict[int, str] = {}
-    limit = max(1, count // _SLOW)
     for (group, _), numbers in variants.items():
         present = sum(seen[number] for number in numbers)
         if len(numbers) == 1 and present == count:
             constant.setdefault(group, []).append(numbers[0])
-        elif len(numbers) + (present < count) <= limit:
+        elif len(numbers) + (present < count) <= max(1, count // _SLOW):
             slow |= dict.fromkeys(numbers, group)
-    slow_of_base = {base: [number for number in bases[base] if number in slow] for base in uses}
-    combinations: dict[str, dict[tuple[int, ...], list[int]]] = {}
-    for at, entry in enumerate(entries):
-        mine: dict[str, list[int]] = {group: [] for group in set(slow.values())}
-        for number in slow_of_base[entry.base]:
-            mine[slow[number]].append(number)
-        for number in entry.own:
+    return constant, slow
+
+
+def _combinations(
+    batch: Batch, entries: list[Entry], slow: dict[int, str]
+) -> dict[str, dict[tuple[int, ...], list[int]]]:
+    """By group, the combinations of slow rows with the places of the entries that have them."""
+    groups = set(slow.values())
+    slow_of_base = {
+        entry.base: [number for number in batch.bases[entry.base] if number in slow]
+        for entry in entries
+    }
+    cases: dict[str, dict[tuple[int, ...], list[int]]] = {group: {} for group in groups}
+    for place, entry in enumerate(entries):
+        mine: dict[str, list[int]] = {group: [] for group in groups}
+        for number in chain(slow_of_base[entry.base], entry.own):
             if number in slow:
                 mine[slow[number]].append(number)
         for group, numbers in mine.items():
-            combinations.setdefault(group, {}).setdefault(tuple(sorted(numbers)), []).append(at)
-    digests: list[list[str]] = [[] for _ in entries]
-    grouped = {number for numbers in constant.values() for number in numbers}
-    for group in constant.keys() | combinations.keys():
-        cases = combinations.get(group, {})
-        if len(cases) > max(1, count // _COMBINATIONS) or not cases:
-            cases = {(): list(range(count))}
-        for combination, places in cases.items():
-            grouped.update(combination)
-            members = [rows[number] for number in (*constant.get(group, ()), *combination)]
-            if not members:
-                continue
-            content = ordered(((row.key, row.value) for row in members), definitions)
-            digest = ion_hash_hex(content)
-            contents[digest] = group, content
-            for place in places:
-                digests[place].append(digest)
-    rank_of = _ranks(rows, definitions)
-    own_of_base = {
-        base: [number for number in bases[base] if number not in grouped] for base in uses
-    }
-    return [
-        (
-            digests[at],
-            tuple(
-                sorted(
-                    (*own_of_base[entry.base], *(n for n in entry.own if n not in grouped)),
-                    key=rank_of,
-                )
-            ),
-        )
-        for at, entry in enumerate(entries)
-    ]
+            cases[group].setdefault(tuple(sorted(numbers)), []).append(place)
+    return cases
 
 
 def _ranks(rows: Sequence[Row], definitions: Definitions) -> Callable[[int], tuple[int, str]]:

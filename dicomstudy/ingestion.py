@@ -14,7 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-from dicomstudy import definitions as definitions_, instance_record, ion
+from dicomstudy import definitions as definitions_
+from dicomstudy import instance_record, ion
 from dicomstudy.archive import Archive, write_atomically
 from dicomstudy.bulk import BulkWriter
 from dicomstudy.elements import Buffer, Span, chunks
@@ -62,6 +63,7 @@ class Ingested:
 
 
 def study_folder(settings: Settings, study: str) -> Path:
+    """Where a run leaves what it found of a study."""
     return settings.incoming / hashlib.sha256(study.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -207,7 +209,7 @@ class Ingester:
         head = data[:512]
         if head[128:132] != PREFIX:
             if is_container(head):
-                self._container(path, len(data))
+                self._container(path)
                 return
             if instance_record.is_record(head, path.suffix):
                 self._result.files += 1
@@ -218,7 +220,7 @@ class Ingester:
         self._result.files += 1
         self._p10(_Input(data, uri_of(path), str(path), modified))
 
-    def _container(self, path: Path, size: int) -> None:
+    def _container(self, path: Path) -> None:
         found = False
         for member in open_members(path):
             if member.data is None:

@@ -348,7 +348,7 @@ class _Walk:
 
 def _is_in_model(tag: int) -> bool:
     """False for file meta information and group lengths (PS3.18 F.2.2)."""
-    return tag >> 16 != 2 and tag & 0xFFFF != 0  # noqa: PLR2004
+    return tag >> 16 != 2 and tag & 0xFFFF != 0
 
 
 def _unpack(letter: str, raw: bytes) -> list[Any] | None:

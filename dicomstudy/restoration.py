@@ -191,10 +191,10 @@ class _Files:
 def _create(folder: str, path: str) -> BinaryIO:
     """A new file, and its folder if need be."""
     try:
-        return open(path, "wb")  # noqa: PTH123, SIM115 (a Path costs more than the file)
+        return open(path, "wb")  # noqa: PTH123 (a Path costs more than the file)
     except FileNotFoundError:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        return open(path, "wb")  # noqa: PTH123, SIM115
+        return open(path, "wb")  # noqa: PTH123
 
 
 def _sha256(data: bytes) -> str:

@@ -283,7 +283,7 @@ def _value_text(value: object, vr: str = "") -> str:
         value = "\\".join(str(number) for (number,) in numbers)
     if isinstance(value, bytes):
         start = value[:16].hex(" ")
-        return f"{size(len(value))}: {start}{' ...' if len(value) > 16 else ''}"  # noqa: PLR2004
+        return f"{size(len(value))}: {start}{' ...' if len(value) > 16 else ''}"
     if isinstance(value, dict):  # stands for a large value
         digest = value.get("sha256")
         named = f", SHA-256 {digest[:_DIGEST]}" if isinstance(digest, str) else ""

@@ -232,7 +232,8 @@ def _member_problem(path: Path, name: str, why: str) -> Problem:
 
 def uri_of(path: Path, member: str = "") -> str:
     """The file URI of a path; of a member, with its name as the fragment."""
-    uri = _folder_uri(os.path.abspath(path.parent)) + quote(path.name)
+    folder = os.path.abspath(path.parent)  # noqa: PTH100 (links are not followed)
+    uri = _folder_uri(folder) + quote(path.name)
     return f"{uri}#{quote(member)}" if member else uri
 
 

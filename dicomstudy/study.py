@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from dicomstudy import frames as frame_index, json_model
+from dicomstudy import frames as frame_index
+from dicomstudy import json_model
 from dicomstudy.bulk import BulkReader
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, place_of, source_of, uid_of
@@ -188,7 +189,7 @@ class Study(Mapping[str, "Instance"]):
         if "bulk" in self.__dict__:
             self.bulk.close()
 
-    def __enter__(self) -> Study:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -476,8 +477,10 @@ def _joined(
             small += piece
             if len(small) < _SMALL:
                 continue
-            piece, small = small, bytearray()
-        elif small:
+            yield small
+            small = bytearray()
+            continue
+        if small:
             yield small
             small = bytearray()
         yield piece

@@ -8,7 +8,8 @@ Unicode, one number is a number, several are one little-endian blob, an empty va
 from __future__ import annotations
 
 from enum import Enum
-from struct import Struct, error as struct_error
+from struct import Struct
+from struct import error as struct_error
 from typing import NamedTuple
 
 from dicomstudy import text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import random
 import tarfile
 import zipfile
@@ -19,6 +20,8 @@ from dicomstudy.record import Decoder, Encoder
 from fixtures import make
 
 FIXTURES = Path(make.__file__).parent
+#: The long profile takes all real files and many more mutants.
+LONG = os.environ.get("DICOMSTUDY_LONG") == "1" or os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 #: Larger real files are left out where every file is taken apart several times.
 LARGEST = 2_000_000
 LENGTHS = (0, 1, 2, 7, 8, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)
@@ -79,7 +82,7 @@ def rewritten(data: bytes, file: p10.P10File) -> bytes:
     def copied(span: Span) -> bytes:
         return data[span.offset : span.offset + span.length]
 
-    return joined(p10.write(file, data), copied)
+    return joined(p10.write(file), copied)
 
 
 def taken_apart(file: p10.P10File) -> tuple[object, ...]:

@@ -83,4 +83,5 @@ class P10File(NamedTuple):
 
 
 def elements_of(runs: Iterable[Run]) -> list[Element]:
+    """The elements of all runs, in their order."""
     return [element for run in runs for element in run.elements]

@@ -96,7 +96,7 @@ def encode_element(
 
 
 class Header(NamedTuple):
-    """The header of all elements of one tag and VR: `start`, then the length as `length` packs it."""
+    """The header of all elements of one tag and VR: `start`, then the length, packed."""
 
     start: bytes
     length: Struct

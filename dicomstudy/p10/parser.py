@@ -36,7 +36,7 @@ MAX_ITEMS = 1 << 28
 class Parser:
     """Takes elements off a buffer in one byte order."""
 
-    __slots__ = ("big", "data", "flaws", "irregular", "order", "limit")
+    __slots__ = ("big", "data", "flaws", "irregular", "limit", "order")
 
     def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
         self.data = data
@@ -262,6 +262,7 @@ def settle_group_lengths(elements: list[Element], starts: list[int], *, big: boo
 def settle_group_length(
     elements: list[Element], starts: list[int], index: int, *, big: bool
 ) -> None:
+    """Mark the group length at `index` as `Form.GROUP_LENGTH` if it is right."""
     element = elements[index]
     group = element.tag >> 16
     after = index + 1

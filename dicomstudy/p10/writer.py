@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Buffer, Element, Form, Sequence, Span
+from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Element, Form, Sequence, Span
 from dicomstudy.errors import P10Error
 from dicomstudy.p10.file import P10File, elements_of
 from dicomstudy.p10.headers import encode_element, encode_items, group_length
 from dicomstudy.p10.reader import PREFIX
 
 
-def write(file: P10File, data: Buffer) -> Iterator[bytes | Span]:
-    """The file again: bytes, and spans of `data` that are to be copied.
-
-    Mirror of `Reader.read`, `data` being what it read.
-    """
+def write(file: P10File) -> Iterator[bytes | Span]:
+    """The file again: bytes, and spans of it that are to be copied. Mirror of `Reader.read`."""
     if file.preamble is not None:
         yield file.preamble + PREFIX
     yield from _write_elements(elements_of(file.meta), big=False)

@@ -11,7 +11,6 @@ from dicomstudy.record.attributes import Segment
 from dicomstudy.record.decoder import Record
 from dicomstudy.record.encoder import Encoder
 
-
 _MEMO_SIZE = 1 << 12
 
 

@@ -263,7 +263,8 @@ class Record:
             pieces[place] = attribute.encoded
             if attribute.copied:
                 copies[place] = attribute.value
-        for place, end, length, tag, vr in template.group_lengths:
+        for place, end, rest, tag, vr in template.group_lengths:
+            length = rest
             for at in range(place + 1, end):
                 length += len(pieces[at])
                 if at in copies:
@@ -352,7 +353,7 @@ class Decoder:
         if template is None:
             if len(self._templates) > _MAX_TEMPLATES:
                 self._templates.clear()
-            template = self._templates[key] = self._template(file, context, shape, variable)
+            template = self._templates[key] = self._template(file, context, variable)
         for place, item in template.large:
             large += _placed((item,), starts[place])
         if template.repeated:
@@ -366,9 +367,7 @@ class Decoder:
             file = file._replace(problems=(*file.problems, *context.charset.problems, *found))
         return Record(template, variable, extra, large, file)
 
-    def _template(
-        self, file: P10File, context: Context, shape: list[Run | str], variable: list[Attribute]
-    ) -> Template:
+    def _template(self, file: P10File, context: Context, variable: list[Attribute]) -> Template:
         """What records of this shape have in common; `variable` are those of one of them."""
         meta = len(file.meta)
         contexts = [META_CONTEXT] * meta + [context] * len(file.runs)
