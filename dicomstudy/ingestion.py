@@ -167,7 +167,7 @@ class Ingester:
         self._stored: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._pending: dict[str, Pending] = {}
         self._result = Ingested()
-        aside = False
+        aside = by_reference and settings.alone
         self._digest = _DigestAside() if aside else _digest_here
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Form, format_tag
@@ -100,36 +101,41 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
         found = _HEADER.match(text, pos)
         if found is None:
             raise _malformed(pos)
-        tag, vr, reserved, occurrence, space, form, declared = found.groups()
         pos = found.end()
-        token = Token(
-            int(tag, 16),
-            vr or "",
-            Form.DECLARED if declared else Form(form or ""),
-            int(declared or 0),
-            int(reserved or "0", 16),
-            int(occurrence or 0),
-            bool(space),
-        )
+        token = _parse_header(found.group())
         if text[pos : pos + 1] in {"(", "<"}:
             undefined = text[pos] == "<"
             items, pos = _parse_items(text, pos + 1, ">" if undefined else ")", depth)
             token = token._replace(items=items, undefined=undefined)
-        if not _is_possible(token, reserved):
-            raise _malformed(pos)
+            if token.form or token.space:
+                raise _malformed(pos)
         tokens.append(token)
     return tuple(tokens), pos
 
 
-def _is_possible(token: Token, reserved: str | None) -> bool:
-    """Whether any element is written so; `reserved` is the text of `Token.reserved`."""
+@lru_cache(maxsize=1 << 14)
+def _parse_header(text: str) -> Token:
+    """The token without its items; raises for what no element is written as."""
+    found = _HEADER.fullmatch(text)
+    if found is None:
+        raise _malformed(0)
+    tag, vr, reserved, occurrence, space, form, declared = found.groups()
+    token = Token(
+        int(tag, 16),
+        vr or "",
+        Form.DECLARED if declared else Form(form or ""),
+        int(declared or 0),
+        int(reserved or "0", 16),
+        int(occurrence or 0),
+        bool(space),
+    )
     if reserved is not None and (not token.reserved or token.vr not in LONG_VRS):
-        return False
+        raise _malformed(0)
     if token.form is Form.GROUP_LENGTH and (token.tag & 0xFFFF or token.occurrence):
-        return False
-    if token.items is not None and (token.form or token.space):
-        return False
-    return token.declared < UNDEFINED_LENGTH
+        raise _malformed(0)
+    if token.declared >= UNDEFINED_LENGTH:
+        raise _malformed(0)
+    return token
 
 
 def _parse_items(text: str, pos: int, close: str, depth: int) -> tuple[tuple[ItemLayout, ...], int]:

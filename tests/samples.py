@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -93,7 +94,7 @@ def taken_apart(file: p10.P10File) -> tuple[object, ...]:
 
 
 class Taken(NamedTuple):
-    """A file as a record, and the file as each of the two mirrors writes it."""
+    """A file as a record, in the order of its keys, and as each of the two mirrors writes it."""
 
     attributes: dict[str, Any]
     groups: dict[str, list[tuple[str, Any]]]
@@ -116,8 +117,11 @@ def recorded(data: bytes, reader: p10.Reader, decoder: Decoder, encoder: Encoder
 
     attributes = record.attributes()
     return Taken(
-        attributes,
-        {name: [(a.key, a.value) for a in some] for name, some in record.groups.items()},
+        dict(sorted(attributes.items())),
+        {
+            name: sorted(((a.key, a.value) for a in some), key=itemgetter(0))
+            for name, some in sorted(record.groups.items())
+        },
         record.encoding,
         joined(record.segments(), resolve),
         joined(encoder.write(attributes, record.encoding, resolve), resolve),

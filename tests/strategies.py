@@ -86,7 +86,7 @@ def tags_by_vr() -> dict[str, list[int]]:
 
 TAGS = tags_by_vr()
 LEAF_VRS = sorted(TAGS.keys() - {"SQ"})
-PRIVATE_TAGS = [0x00090010, 0x00091001, 0x00091002, 0x00111020, 0x01F11F01, 0x7FE11010]
+PRIVATE_TAGS = [0x00091001, 0x00091002, 0x00111020, 0x01F11F01, 0x7FE11010]
 
 _PRINTED = st.text(st.characters(codec="latin-1"), max_size=24)
 _PADDING = st.sampled_from(["", " ", "\0", "  ", "\0\0"])
@@ -119,7 +119,8 @@ def values(draw: st.DrawFn, vr: str) -> bytes | tuple[float, ...]:
 def leaves(draw: st.DrawFn) -> Node:
     """A regular element without items."""
     vr = draw(st.sampled_from(LEAF_VRS))
-    tag = draw(st.sampled_from(TAGS[vr] * 3 + PRIVATE_TAGS))
+    creators = [0x00090010] if vr == "LO" else []
+    tag = draw(st.sampled_from(TAGS[vr] * 3 + PRIVATE_TAGS + creators))
     return Node(tag, vr, draw(values(vr)))
 
 

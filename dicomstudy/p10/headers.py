@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -102,6 +103,7 @@ class Header(NamedTuple):
     length: Struct
 
 
+@lru_cache(maxsize=1 << 14)
 def header(tag: int, vr: str, *, big: bool) -> Header:
     """The header that `encode_element` writes, without the length."""
     encoded = encode_element(tag, vr, b"", big=big)
