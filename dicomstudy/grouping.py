@@ -193,6 +193,11 @@ class Pending:
             self.batch.rows.append(Row(attribute.group or INSTANCE, attribute.key, attribute.value))
         return number
 
+    def number_all(self, attributes: list[Attribute]) -> list[int]:
+        """The rows of attributes."""
+        known = self._numbers
+        return [known[a] if a in known else self.number(a) for a in attributes]
+
     def base(self, outline: _Outline) -> int:
         """The number of the attributes that all records of a template have."""
         base = self._bases.get(outline.template)
@@ -258,8 +263,9 @@ class Grouper:
             digest, content = outline.encoding
             contents[digest] = content
             digests.append(digest)
-        own = [pending.number(variable[number]) for number in outline.own]
-        own += [pending.number(attribute) for attribute in record.extra]
+        own = pending.number_all([variable[number] for number in outline.own])
+        if record.extra:
+            own += pending.number_all(record.extra)
         identity = source.sha256 or ion_hash_hex(record.attributes())
         entry = Entry(
             uids[2],

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fixtures import make  # noqa: E402 (found by the line above)
+from fixtures import make
 
 __all__ = ["all_vectors", "spell", "unspell"]
 
@@ -252,9 +252,7 @@ def _good_files(name: bytes, name_expected: Case) -> list[Case]:
         ),
         read(
             "implicit file meta",
-            make.part10(
-                element(0x00020010, "UI", EXPLICIT, explicit=False), name
-            ),
+            make.part10(element(0x00020010, "UI", EXPLICIT, explicit=False), name),
             [name_expected],
             meta_elements=[e(0x00020010, "", padded(EXPLICIT, "\0"))],
         ),
@@ -308,8 +306,11 @@ def _good_headers(name: bytes, name_expected: Case, rows: bytes) -> list[Case]:
         ),
         read(
             "small letters are no VR",
-            file(EXPLICIT, struct.pack("<HH2sH", 0x08, 0x60, b"CS", 0),
-                 struct.pack("<HHL", 0x10, 0x20, 2) + b"cs"),
+            file(
+                EXPLICIT,
+                struct.pack("<HH2sH", 0x08, 0x60, b"CS", 0),
+                struct.pack("<HHL", 0x10, 0x20, 2) + b"cs",
+            ),
             [e(0x00080060, "CS", ""), e(0x00100020, "", "6373")],
         ),
         read(
@@ -353,8 +354,12 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
     return [
         read(
             "a sequence of undefined length",
-            file(EXPLICIT, element(SQ, "SQ", item(name, undefined=True) + item() + item(inner),
-                                   undefined=True)),
+            file(
+                EXPLICIT,
+                element(
+                    SQ, "SQ", item(name, undefined=True) + item() + item(inner), undefined=True
+                ),
+            ),
             [
                 e(
                     SQ,
@@ -380,8 +385,10 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
         ),
         read(
             "a sequence of undefined length in big endian",
-            file(BIG, element(SQ, "SQ", item(big, undefined=True, big=True), undefined=True,
-                              big=True)),
+            file(
+                BIG,
+                element(SQ, "SQ", item(big, undefined=True, big=True), undefined=True, big=True),
+            ),
             [
                 e(
                     SQ,
@@ -431,8 +438,13 @@ def _good_pixels() -> list[Case]:
             "encapsulated pixel data",
             file(EXPLICIT, make.encapsulated(value), element(0xFFFCFFFC, "OB", b"\0\0")),
             [
-                e(PIXELS, "OB", value.hex(), form="~",
-                  fragments=[[8, 8], [24, 2], [34, 2], [44, 4]]),
+                e(
+                    PIXELS,
+                    "OB",
+                    value.hex(),
+                    form="~",
+                    fragments=[[8, 8], [24, 2], [34, 2], [44, 4]],
+                ),
                 e(0xFFFCFFFC, "OB", "0000"),
             ],
         ),
@@ -454,8 +466,9 @@ def _good_pixels() -> list[Case]:
         ),
         read(
             "encapsulated pixel data in an item are bytes",
-            file(EXPLICIT, element(0x00880200, "SQ", item(make.encapsulated(value)),
-                                   undefined=True)),
+            file(
+                EXPLICIT, element(0x00880200, "SQ", item(make.encapsulated(value)), undefined=True)
+            ),
             [
                 e(
                     0x00880200,
@@ -491,8 +504,12 @@ def _good_group_lengths(name: bytes, name_expected: Case) -> list[Case]:
         ),
         read(
             "a group length in big endian, and one in little",
-            file(BIG, element(0x00280000, "UL", len(big), big=True), big,
-                 element(0x00290000, "UL", bytes(4), big=True)),
+            file(
+                BIG,
+                element(0x00280000, "UL", len(big), big=True),
+                big,
+                element(0x00290000, "UL", bytes(4), big=True),
+            ),
             [
                 e(0x00280000, "UL", form="="),
                 e(0x00280010, "US", "0004"),
@@ -560,23 +577,44 @@ def p10_bad() -> list[Case]:
         bad("a header cut short", b"\x28\0\x10\0US\2", "p10/truncated"),
         bad("a long header cut short", b"\x42\0\x11\0OB\0\0\2\0", "p10/truncated"),
         bad("three zeros behind the data set", b"\0\0\0", "p10/truncated"),
-        bad("letters behind the data set", b"\0\0\0\0\0\0\0\0" + b"\xfe\xff\0\xe0Zeros..!",
-            "p10/trailing-bytes", 8, 2)
+        bad(
+            "letters behind the data set",
+            b"\0\0\0\0\0\0\0\0" + b"\xfe\xff\0\xe0Zeros..!",
+            "p10/trailing-bytes",
+            8,
+            2,
+        )
         | {"trailing": 12},
         bad("a stray item delimiter", delimiter(END_OF_ITEM), "p10/trailing-bytes"),
-        bad("a text of undefined length without an end",
-            element(TEXT, "UT", b"ab", length=make.UNDEFINED), "p10/no-delimiter", header),
-        bad("an element instead of an item", sequence(item(), name), "p10/not-an-item",
-            header + 8),
-        bad("an item delimiter instead of an item", sequence(delimiter(END_OF_ITEM)),
-            "p10/no-delimiter", header),
+        bad(
+            "a text of undefined length without an end",
+            element(TEXT, "UT", b"ab", length=make.UNDEFINED),
+            "p10/no-delimiter",
+            header,
+        ),
+        bad("an element instead of an item", sequence(item(), name), "p10/not-an-item", header + 8),
+        bad(
+            "an item delimiter instead of an item",
+            sequence(delimiter(END_OF_ITEM)),
+            "p10/no-delimiter",
+            header,
+        ),
         bad("a sequence without an end", sequence(item()), "p10/truncated", header + 8),
-        bad("an item longer than the file", sequence(item(name, length=99)), "p10/truncated",
-            header),
-        bad("an element longer than its item", sequence(in_item, delimiter(END_OF_SEQUENCE)),
-            "p10/truncated", header + 8),
-        bad("an item without an end", sequence(item(length=make.UNDEFINED), name),
-            "p10/truncated", header + 8 + len(name)),
+        bad(
+            "an item longer than the file", sequence(item(name, length=99)), "p10/truncated", header
+        ),
+        bad(
+            "an element longer than its item",
+            sequence(in_item, delimiter(END_OF_SEQUENCE)),
+            "p10/truncated",
+            header + 8,
+        ),
+        bad(
+            "an item without an end",
+            sequence(item(length=make.UNDEFINED), name),
+            "p10/truncated",
+            header + 8 + len(name),
+        ),
         bad("65 levels", deep, "p10/too-deep", 65 * (header + 8) - 8),
         {
             "name": "file meta cut short",
@@ -684,9 +722,7 @@ def layout_good() -> list[Case]:
                                 t(
                                     SQ,
                                     undefined=False,
-                                    items=[
-                                        {"undefined": False, "tokens": [uid, t(0x00091001)]}
-                                    ],
+                                    items=[{"undefined": False, "tokens": [uid, t(0x00091001)]}],
                                 )
                             ],
                         }
@@ -756,7 +792,7 @@ def v(
     big: bool = False,
     charset: str = "",
     space: bool = False,
-    encoded: bytes | None | str = "same",
+    encoded: bytes | str | None = "same",
 ) -> Case:
     """A value; `encoded` is what it gives if that is not `data`, None if nothing.
 
@@ -806,18 +842,43 @@ def _texts() -> list[Case]:
         v("numbers as text stay text", 0x00180050, "DS", b"1.0000", "1.0000"),
         v("NUL inside", label, "LO", b"a\0b ", "a\0b"),
         v("Latin 1", label, "LO", b"\xe9t\xe9 ", "été", charset="ISO_IR 100"),
-        v("UTF-8", label, "LO", "été ".encode() + b" ", "été", charset="ISO_IR 192",
-          encoded="été ".encode()),
+        v(
+            "UTF-8",
+            label,
+            "LO",
+            "été ".encode() + b" ",
+            "été",
+            charset="ISO_IR 192",
+            encoded="été ".encode(),
+        ),
         v("UTF-8 of even length", label, "LO", "né ".encode(), "né", charset="ISO_IR 192"),
         v("Latin 1 that nobody declared", label, "LO", b"\xe9t\xe9 ", "été", encoded=None),
-        v("hangul around a backslash that separates nothing", TEXT, "LT",
-          b"\x1b$)C\xb1\xe8\\\xc8\xf1a", "김\\희a", charset="\\ISO 2022 IR 149"),
+        v(
+            "hangul around a backslash that separates nothing",
+            TEXT,
+            "LT",
+            b"\x1b$)C\xb1\xe8\\\xc8\xf1a",
+            "김\\희a",
+            charset="\\ISO 2022 IR 149",
+        ),
         v("kanji", name, "PN", b"\x1b$B;3ED\x1b(B", "山田", charset="\\ISO 2022 IR 87"),
-        v("a person name with resets", name, "PN", b"AB=\x1b$B;3\x1b(B^\x1b$BED\x1b(B",
-          "AB=山^田",
-          charset="\\ISO 2022 IR 87"),
-        v("an escape sequence that changes nothing", label, "LO", b"\x1b(Bab ", "ab",
-          charset="\\ISO 2022 IR 87", encoded=b"ab"),
+        v(
+            "a person name with resets",
+            name,
+            "PN",
+            b"AB=\x1b$B;3\x1b(B^\x1b$BED\x1b(B",
+            "AB=山^田",
+            charset="\\ISO 2022 IR 87",
+        ),
+        v(
+            "an escape sequence that changes nothing",
+            label,
+            "LO",
+            b"\x1b(Bab ",
+            "ab",
+            charset="\\ISO 2022 IR 87",
+            encoded=b"ab",
+        ),
         v("ASCII in a character set nobody knows", label, "LO", b"ab", "ab", charset="KLINGON"),
     ]
 
@@ -845,14 +906,26 @@ def _numbers() -> list[Case]:
         v("FD", thick, "FD", struct.pack("<d", 0.1), 0.1),
         v("FD in big endian", thick, "FD", struct.pack(">d", 0.1), 0.1, big=True),
         v("two FD", thick, "FD", struct.pack("<dd", 0.5, 2), struct.pack("<dd", 0.5, 2)),
-        v("two FD in big endian", thick, "FD", struct.pack(">dd", 0.5, 2),
-          struct.pack("<dd", 0.5, 2), big=True),
+        v(
+            "two FD in big endian",
+            thick,
+            "FD",
+            struct.pack(">dd", 0.5, 2),
+            struct.pack("<dd", 0.5, 2),
+            big=True,
+        ),
         v("AT", 0x00280009, "AT", b"\x18\0\x63\x10", "00181063"),
         v("AT in big endian", 0x00280009, "AT", b"\0\x18\x10\x63", "00181063", big=True),
         v("two AT", 0x00280009, "AT", b"\x18\0\x63\x10\x54\0\xfe\xe0", "00181063\\0054E0FE"),
         v("AT of six bytes", 0x00280009, "AT", b"\1\2\3\4\5\6", b"\1\2\3\4\5\6"),
-        v("AT of six bytes in big endian", 0x00280009, "AT", b"\1\2\3\4\5\6", b"\2\1\4\3\6\5",
-          big=True),
+        v(
+            "AT of six bytes in big endian",
+            0x00280009,
+            "AT",
+            b"\1\2\3\4\5\6",
+            b"\2\1\4\3\6\5",
+            big=True,
+        ),
         v("a group length is UL, also a private one", 0x00090000, "", b"\4\0\0\0", 4),
     ]
 
@@ -863,11 +936,16 @@ def _blobs() -> list[Case]:
         v("OB in big endian", 0x00420011, "OB", b"\1\2\3\4", b"\1\2\3\4", big=True),
         v("OW in big endian", 0x00281201, "OW", b"\1\2\3\4", b"\2\1\4\3", big=True),
         v("OF in big endian", 0x00660016, "OF", b"\1\2\3\4", b"\4\3\2\1", big=True),
-        v("OD in big endian", 0x00660023, "OD", bytes(range(8)), bytes(range(7, -1, -1)),
-          big=True),
+        v("OD in big endian", 0x00660023, "OD", bytes(range(8)), bytes(range(7, -1, -1)), big=True),
         v("OW of an odd length in big endian", 0x00281201, "OW", b"\1\2\3", b"\1\2\3", big=True),
-        v("pixel data in big endian stay as they are", PIXELS, "OW", b"\1\2\3\4", b"\1\2\3\4",
-          big=True),
+        v(
+            "pixel data in big endian stay as they are",
+            PIXELS,
+            "OW",
+            b"\1\2\3\4",
+            b"\1\2\3\4",
+            big=True,
+        ),
         v("a VR that nobody knows", 0x00100020, "ZZ", b"1 ", b"1 "),
         v("a sequence that is no row of items", SQ, "SQ", b"\1\2\3\4", b"\1\2\3\4"),
     ]
@@ -883,8 +961,14 @@ def _own_vrs() -> list[Case]:
         v("private text", private, "LO", b"ab", b"ab"),
         v("private text of an implicit header", private, "", b"ab", b"ab"),
         v("a private number in big endian", private, "UL", b"\0\0\0\1", b"\1\0\0\0", big=True),
-        v("a private number as UN in big endian", private, "UN", b"\0\0\0\1", b"\0\0\0\1",
-          big=True),
+        v(
+            "a private number as UN in big endian",
+            private,
+            "UN",
+            b"\0\0\0\1",
+            b"\0\0\0\1",
+            big=True,
+        ),
         v("an empty private value", private, "LO", b"", None),
         v("a private creator", creator, "LO", b"ACME", "ACME"),
         v("a private creator of an implicit header", creator, "", b"ACME", "ACME"),
@@ -901,8 +985,13 @@ def values_bad() -> list[Case]:
     """Values that cannot be encoded by the rule of their element."""
     cases: list[tuple[str, int, str, object, str]] = [
         ("a character that the set has not", 0x00100010, "PN", "é", ""),
-        ("an escape character in a set with code extensions", 0x00100010, "PN", "é\x1b",
-         "\\ISO 2022 IR 100"),
+        (
+            "an escape character in a set with code extensions",
+            0x00100010,
+            "PN",
+            "é\x1b",
+            "\\ISO 2022 IR 100",
+        ),
         ("a number too large", 0x00280010, "US", 65536, ""),
         ("a number below zero", 0x00280010, "US", -1, ""),
         ("a float for a whole number", 0x00280010, "US", 0.5, ""),
@@ -985,8 +1074,11 @@ def _simple_records(name: bytes) -> list[Case]:
         ),
         record(
             "big endian",
-            file(BIG, element(0x00280010, "US", 512, big=True),
-                 element(0x00281201, "OW", [1, 2], big=True)),
+            file(
+                BIG,
+                element(0x00280010, "US", 512, big=True),
+                element(0x00281201, "OW", [1, 2], big=True),
+            ),
             "00280010US 00281201OW",
             {"Rows": 512, "RedPaletteColorLookupTableData": b"\1\0\2\0"},
             big=True,
@@ -1062,8 +1154,11 @@ def _simple_records(name: bytes) -> list[Case]:
         ),
         record(
             "text of a declared and of an undeclared character set",
-            file(EXPLICIT, element(CHARSET, "CS", "ISO_IR 100"),
-                 element(0x00081030, "LO", b"\xe9t\xe9 ")),
+            file(
+                EXPLICIT,
+                element(CHARSET, "CS", "ISO_IR 100"),
+                element(0x00081030, "LO", b"\xe9t\xe9 "),
+            ),
             "00080005CS 00081030LO",
             {"SpecificCharacterSet": "ISO_IR 100", "StudyDescription": "été"},
         ),
@@ -1101,11 +1196,13 @@ def _item_records(name: bytes) -> list[Case]:
     return [
         record(
             "sequences of either length",
-            file(EXPLICIT,
-                 element(0x00081110, "SQ", item(uid) + item(undefined=True)),
-                 element(0x00081115, "SQ", item(inner, undefined=True), undefined=True),
-                 element(0x00081199, "SQ"),
-                 element(0x00082112, "SQ", undefined=True)),
+            file(
+                EXPLICIT,
+                element(0x00081110, "SQ", item(uid) + item(undefined=True)),
+                element(0x00081115, "SQ", item(inner, undefined=True), undefined=True),
+                element(0x00081199, "SQ"),
+                element(0x00082112, "SQ", undefined=True),
+            ),
             "00081110SQ([00081155UI]{}) 00081115SQ<{00081140SQ<[00081155UI]>}> "
             "00081199SQ 00082112SQ<>",
             {
@@ -1120,9 +1217,12 @@ def _item_records(name: bytes) -> list[Case]:
         ),
         record(
             "an attribute twice in an item, and a group length",
-            file(EXPLICIT, element(SQ, "SQ", item(
-                element(0x00080000, "UL", len(spaced) + len(uid)) + spaced + uid
-            ))),
+            file(
+                EXPLICIT,
+                element(
+                    SQ, "SQ", item(element(0x00080000, "UL", len(spaced) + len(uid)) + spaced + uid)
+                ),
+            ),
             "00081140SQ([00080000UL= 00081155UI#1 00081155UI])",
             {
                 "ReferencedImageSequence": [
@@ -1145,11 +1245,13 @@ def _item_records(name: bytes) -> list[Case]:
         ),
         record(
             "private sequences: of VR SQ, as UN with implicit items, and no sequence",
-            file(EXPLICIT,
-                 element(0x00091001, "SQ", item(uid)),
-                 element(0x00091002, "UN", implicit, undefined=True),
-                 element(0x00091003, "UN", implicit),
-                 element(0x00091004, "OB", implicit)),
+            file(
+                EXPLICIT,
+                element(0x00091001, "SQ", item(uid)),
+                element(0x00091002, "UN", implicit, undefined=True),
+                element(0x00091003, "UN", implicit),
+                element(0x00091004, "OB", implicit),
+            ),
             "00091001SQ([00081155UI]) 00091002UN<[00081155]> 00091003UN([00081155]) 00091004OB",
             {
                 "00091001": [{"ReferencedSOPInstanceUID": "1.2.3"}],
@@ -1160,10 +1262,12 @@ def _item_records(name: bytes) -> list[Case]:
         ),
         record(
             "sequences that are no row of items",
-            file(EXPLICIT,
-                 element(0x00081110, "SQ", name),
-                 element(0x00081115, "SQ", odd, undefined=True),
-                 element(0x00081140, "SQ", item(uid, length=99))),
+            file(
+                EXPLICIT,
+                element(0x00081110, "SQ", name),
+                element(0x00081115, "SQ", odd, undefined=True),
+                element(0x00081140, "SQ", item(uid, length=99)),
+            ),
             "00081110SQ 00081115SQ~ 00081140SQ",
             {
                 "ReferencedStudySequence": name,
@@ -1183,9 +1287,12 @@ def _large_records(name: bytes) -> list[Case]:
     return [
         record(
             "values of more than 8 bytes",
-            file(EXPLICIT, element(TEXT, "LT", text),
-                 element(0x00400275, "SQ", item(element(TEXT, "LT", text))),
-                 element(PIXELS, "OW", text)),
+            file(
+                EXPLICIT,
+                element(TEXT, "LT", text),
+                element(0x00400275, "SQ", item(element(TEXT, "LT", text))),
+                element(PIXELS, "OW", text),
+            ),
             "00204000LT 00400275SQ([00204000LT]) 7FE00010OW",
             {
                 "ImageComments": reference(text),
@@ -1277,7 +1384,7 @@ def record_bad() -> list[Case]:
 SERIES: Final = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", "Modality": "CT"}
 
 
-def instance(number: int, **attributes: object) -> Case:
+def instance(number: int, **attributes: Any) -> Case:
     """The attributes of an instance of the series."""
     return SERIES | {"SOPInstanceUID": f"1.2.3.{number:02}"} | attributes
 
@@ -1289,7 +1396,7 @@ def grouped(
     own: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Case:
     """What is expected of records: all groups but those of `SERIES`, and what stays beside UIDs."""
-    expected = {
+    expected: dict[str, list[Mapping[str, object]]] = {
         "generalStudy": [{"StudyInstanceUID": "1.2"}],
         "generalSeries": [{"SeriesInstanceUID": "1.2.3", "Modality": "CT"}],
         **groups,
@@ -1347,14 +1454,19 @@ def grouping_good() -> list[Case]:
         ),
         grouped(
             "of two instances, what is constant",
-            [instance(1, ConvolutionKernel="120", RotationDirection="1"), instance(2, ConvolutionKernel="120", RotationDirection="2")],
+            [
+                instance(1, ConvolutionKernel="120", RotationDirection="1"),
+                instance(2, ConvolutionKernel="120", RotationDirection="2"),
+            ],
             {"ctImage": [{"ConvolutionKernel": "120"}]},
             {"1.2.3.01": {"RotationDirection": "1"}, "1.2.3.02": {"RotationDirection": "2"}},
         ),
         grouped(
             "of 16 instances, two values are slow and three are not",
             [
-                instance(n, ConvolutionKernel="120", RotationDirection=str(n % 2), TableHeight=str(n % 3))
+                instance(
+                    n, ConvolutionKernel="120", RotationDirection=str(n % 2), TableHeight=str(n % 3)
+                )
                 for n in sixteen
             ],
             {
@@ -1380,7 +1492,10 @@ def grouping_good() -> list[Case]:
             "eight combinations of slow attributes are too many",
             [
                 instance(
-                    n, ConvolutionKernel="120", RotationDirection=str(n % 2), TableHeight=str(n // 2 % 2),
+                    n,
+                    ConvolutionKernel="120",
+                    RotationDirection=str(n % 2),
+                    TableHeight=str(n // 2 % 2),
                     DataCollectionDiameter=str(n // 4 % 2),
                 )
                 for n in sixteen
@@ -1398,7 +1513,8 @@ def grouping_good() -> list[Case]:
         grouped(
             "four combinations are not",
             [
-                instance(n, RotationDirection=str(n % 2), TableHeight=str(n // 2 % 2)) for n in sixteen
+                instance(n, RotationDirection=str(n % 2), TableHeight=str(n // 2 % 2))
+                for n in sixteen
             ],
             {
                 "ctImage": [
@@ -1414,9 +1530,11 @@ def grouping_good() -> list[Case]:
                 instance(n, ReferencedImageSequence=[{"ReferencedSOPInstanceUID": "1.2"}])
                 for n in (1, 2)
             ],
-            {"generalReference": [
-                {"ReferencedImageSequence": [{"ReferencedSOPInstanceUID": "1.2"}]}
-            ]},
+            {
+                "generalReference": [
+                    {"ReferencedImageSequence": [{"ReferencedSOPInstanceUID": "1.2"}]}
+                ]
+            },
         ),
     ]
 
@@ -1435,7 +1553,6 @@ def _image(
         0x00080016: ("UI", make.CT_IMAGE),
         0x00080018: ("UI", "1.2.3.01"),
         0x00080060: ("CS", "CT"),
-        SQ: ("SQ", b""),
         0x00090010: ("LO", "ACME"),
         0x00091001: ("US", [1, 2]),
         0x00091002: ("FD", 0.5),
@@ -1454,9 +1571,8 @@ def _image(
     inside = element(UID_TAG, "UI", "1.2.3.02", explicit=explicit, big=big)
     inside += element(0x00281101, "US", [1, 2, 3], explicit=explicit, big=big)
     parts = []
+    elements[SQ] = ("SQ", item(inside, big=big))
     for tag, (vr, value) in sorted(elements.items()):
-        if tag == SQ:
-            value = item(inside, big=big)
         if tag != without:
             parts.append(element(tag, vr, value, explicit=explicit, big=big))
     return spell(file(syntax, *parts))
@@ -1570,10 +1686,20 @@ def bulk_good() -> list[Case]:
         case("compressed", zeros, b"A" * 200, stored=[len(zeros)]),
         case("compressed words", words, b"\1\2" * 100, stored=[len(words)], word=2),
         case("words, and a byte behind them", odd, b"\1\2" * 60 + b"\3", stored=[len(odd)], word=2),
-        case("words of four bytes", rle_zstd([(1, 50), (0, 150)]), b"\1\0\0\0" * 50,
-             stored=[14], word=4),
-        case("three chunks, one compressed", b"x" * 16 + rle_zstd([(0x79, 16)]) + b"zz",
-             b"x" * 16 + b"y" * 16 + b"zz", stored=[16, 10, 2], chunk=16),
+        case(
+            "words of four bytes",
+            rle_zstd([(1, 50), (0, 150)]),
+            b"\1\0\0\0" * 50,
+            stored=[14],
+            word=4,
+        ),
+        case(
+            "three chunks, one compressed",
+            b"x" * 16 + rle_zstd([(0x79, 16)]) + b"zz",
+            b"x" * 16 + b"y" * 16 + b"zz",
+            stored=[16, 10, 2],
+            chunk=16,
+        ),
         case("words, but stored as they are", b"\1\2\3\4", b"\1\2\3\4", stored=[4], word=2),
         case("nothing", b"", b"", stored=[]) | {"ranges": []},
     ]
@@ -1619,8 +1745,13 @@ def bulk_bad() -> list[Case]:
         placed("a chunk of no bytes", chunk=0),
         placed("words of three bytes", word=3),
         placed("a text as size", stored=["five"]),
-        case("a chunk of more than 1 MiB", "bulk/place", magic, (1 << 20) + 1,
-             {"offset": 8, "stored": [9]}),
+        case(
+            "a chunk of more than 1 MiB",
+            "bulk/place",
+            magic,
+            (1 << 20) + 1,
+            {"offset": 8, "stored": [9]},
+        ),
     ]
 
 

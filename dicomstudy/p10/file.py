@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dicomstudy.elements import Buffer, Element, Span
 from dicomstudy.errors import Problem
+from dicomstudy.p10.headers import Header
 
 
 class Syntax(NamedTuple):
@@ -21,11 +22,15 @@ class Syntax(NamedTuple):
 class Run:
     """Consecutive elements of a data set with the bytes that encode them.
 
+    `head` is the header of a run of one element if that is an ordinary one.
+
     Compared by identity, so that work on a run that came again is not done again. A group
     length inside a run of several elements has its whole group in the run.
     """
 
-    __slots__ = ("ascending", "elements", "encoded", "high", "low", "parts", "size", "tag")
+    __slots__ = (
+        *("ascending", "elements", "encoded", "head", "high", "low", "parts", "size", "tag"),
+    )
 
     def __init__(
         self, elements: tuple[Element, ...], parts: tuple[bytes, ...], encoded: bytes, size: int
@@ -36,6 +41,7 @@ class Run:
         self.size = size
         self.tag = self.low = self.high = elements[0].tag
         self.ascending = True
+        self.head: Header | None = None
 
     @classmethod
     def join(cls, elements: tuple[Element, ...], parts: tuple[bytes, ...]) -> Run:

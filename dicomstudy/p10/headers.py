@@ -79,6 +79,8 @@ def encode_element(
     layout = BIG if big else LITTLE
     if length is None:
         length = len(value)
+    if length > UNDEFINED_LENGTH:
+        raise P10Error("p10/too-long", f"{length} bytes do not fit into an element", tag=tag)
     group, number = tag >> 16, tag & 0xFFFF
     if not vr:
         return layout.implicit.pack(group, number, length) + value

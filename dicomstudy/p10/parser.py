@@ -17,6 +17,7 @@ from dicomstudy.elements import (
     format_tag,
 )
 from dicomstudy.errors import P10Error, Problem
+from dicomstudy.p10.file import Run
 from dicomstudy.p10.headers import (
     BIG,
     ITEM,
@@ -95,6 +96,29 @@ class Parser:
             return Element(tag, vr, value, Form.DECLARED, length, reserved), end
         value = self.take(tag, vr, start, length, depth)
         return Element(tag, vr, value, Form.DEFINED, 0, reserved), after
+
+    def again(self, run: Run, pos: int, end: int) -> Run | None:
+        """The run of one element at `pos`, if its header is that of `run` but for the length.
+
+        As `element` would, the work of which is already done. None if that has to be asked.
+        """
+        head = run.head
+        if head is None:
+            return None
+        data, (start, length_of) = self.data, head
+        value_at = pos + len(start) + length_of.size
+        if data[pos : pos + len(start)] != start or value_at > end:
+            return None
+        (length,) = length_of.unpack(data[value_at - length_of.size : value_at])
+        after = value_at + length
+        if length > self.limit or after > end:
+            return None
+        (known,) = run.elements
+        encoded = data[pos:after]
+        element = Element(known.tag, known.vr, data[value_at:after])
+        found = Run((element,), (encoded,), encoded, after - pos)
+        found.head = head
+        return found
 
     def tag(self, pos: int) -> int:
         """The tag at `pos`, or 0 if the data end there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_left
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
@@ -15,9 +14,10 @@ from dicomstudy.p10.headers import (
     ITEM_DELIMITATION,
     SEQUENCE_DELIMITATION,
     VRS,
+    header,
     looks_explicit,
 )
-from dicomstudy.p10.parser import Parser, settle_group_length
+from dicomstudy.p10.parser import Parser, is_group_length, settle_group_length
 
 #: A deflated data set that grows beyond this is refused.
 MAX_INFLATED = 1 << 30
@@ -124,48 +124,68 @@ class Reader:
                         run, data[pos : pos + run.size], big=parser.big
                     )
                     continue
+                again = parser.again(run, pos, end)
+                if again is not None:
+                    known[index] = again
+                    runs.append(again)
+                    starts.append(pos)
+                    pos += again.size
+                    index += 1
+                    continue
                 if data[pos : pos + 4] != run.encoded[:4] and run.tag < parser.tag(pos):
                     index += 1
                     continue
             if meta and data[pos : pos + 2] != META_GROUP:
                 break
             try:
-                element, after = parser.element(pos, end, explicit, 0, top=not meta)
+                read = self._read_one(parser, pos, explicit, meta=meta)
             except P10Error as error:
                 problems.append(error.problem(source))
                 break
             if parser.flaws:
                 problems += [flaw._replace(source=source) for flaw in parser.flaws]
                 parser.flaws.clear()
-            if element.tag in _NEVER_IN_A_DATA_SET:
+            if read is None:
                 break
-            if element.tag == 0 and not any(data[pos : pos + 64]):
-                break  # zero padding behind the data set
-            size = after - pos
-            if element.form is Form.DECLARED:
-                problems.append(_truncated(element, end - pos, pos, source))
-                run = Run((element,), (), b"", size)
-            elif (
-                size > _LONGEST_KNOWN
-                or not element.tag  # the same bytes may be padding in another file
-                or not isinstance(element.value, bytes | Sequence)
-            ):
-                run = Run((element,), (), b"", size)
-            else:
-                encoded = data[pos:after]
-                run = Run((element,), (encoded,), encoded, size)
-                if index < len(known) and known[index].tag == element.tag:
-                    known[index] = run
+            if read.parts:
+                if index < len(known) and known[index].tag == read.tag:
+                    known[index] = read
                 else:
-                    known.insert(index, run)
+                    known.insert(index, read)
                 index += 1
-            runs.append(run)
+            runs.append(read)
             starts.append(pos)
-            pos = after
+            pos += read.size
         starts.append(pos)
         self._learn(state, runs, big=parser.big)
         self._settle_group_lengths(runs, starts, big=parser.big)
         return runs, starts, problems
+
+    def _read_one(self, parser: Parser, pos: int, explicit: bool, *, meta: bool) -> Run | None:
+        """The run of the element at `pos`; without its bytes if it is not to be remembered.
+
+        None where the data set ends.
+        """
+        data, end = parser.data, len(parser.data)
+        element, after = parser.element(pos, end, explicit, 0, top=not meta)
+        size = after - pos
+        if element.tag in _NEVER_IN_A_DATA_SET:
+            return None
+        if element.tag == 0 and not any(data[pos : pos + 64]):
+            return None  # zero padding behind the data set
+        if element.form is Form.DECLARED:
+            parser.flaws.append(_truncated(element, size, pos))
+        elif (
+            size <= _LONGEST_KNOWN
+            and element.tag  # the same bytes may be padding in another file
+            and isinstance(element.value, bytes | Sequence)
+        ):
+            encoded = data[pos:after]
+            run = Run((element,), (encoded,), encoded, size)
+            if _is_ordinary(element, explicit=explicit):
+                run.head = header(element.tag, element.vr, big=parser.big)
+            return run
+        return Run((element,), (), b"", size)
 
     def _learn(self, state: _Known, runs: list[Run], *, big: bool) -> None:
         """Every now and then, join what came in this file as it came some files ago."""
@@ -181,43 +201,46 @@ class Reader:
 
     def _settle_group_lengths(self, runs: list[Run], starts: list[int], *, big: bool) -> None:
         """Replace each group length that stands alone in its run, and is right."""
-        for index, run in enumerate(runs):
-            if run.tag & 0xFFFF or len(run.elements) > 1:
-                continue
-            (element,) = run.elements
-            value = element.value
-            if len(value) != 4 or type(value) is not bytes or element.form or element.reserved:
-                continue
-            end = starts[index + 1] + int.from_bytes(value, "big" if big else "little")
-            if _ends_group(runs, starts, index, end):
-                right = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
-                if right not in self._group_lengths:
-                    self._group_lengths[right] = Run((right,), (), b"", run.size)
-                runs[index] = self._group_lengths[right]
+        group, end = -1, starts[-1]  # of the elements behind the one that is looked at
+        for index in range(len(runs) - 1, -1, -1):
+            run = runs[index]
+            first = run.tag >> 16
+            if not run.tag & 0xFFFF and len(run.elements) == 1:
+                after = starts[index + 1]
+                (element,) = run.elements
+                if is_group_length(element, (end if group == first else after) - after, big=big):
+                    runs[index] = self._right_group_length(element, run.size)
+            if run.low >> 16 != run.high >> 16:
+                group, end = first, starts[index] + _size_of_first_group(run)
+            elif first != group:
+                group, end = first, starts[index + 1]
+
+    def _right_group_length(self, element: Element, size: int) -> Run:
+        right = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
+        if right not in self._group_lengths:
+            self._group_lengths[right] = Run((right,), (), b"", size)
+        return self._group_lengths[right]
 
 
-def _ends_group(runs: list[Run], starts: list[int], index: int, end: int) -> bool:
-    """Whether the group of `runs[index]` ends at offset `end`."""
-    group = runs[index].tag >> 16
-    after = bisect_left(starts, end, index + 1)
-    if after == len(starts) or not all(
-        _is_of_group(run, group) for run in runs[index + 1 : after - 1]
-    ):
-        return False
-    if starts[after] == end:
-        inside = after == index + 1 or _is_of_group(runs[after - 1], group)
-        return inside and (after == len(runs) or runs[after].tag >> 16 != group)
-    last = runs[after - 1]
-    pos = starts[after - 1]
-    for element, part in zip(last.elements, last.parts, strict=False):
-        if pos >= end or element.tag >> 16 != group:
-            return pos == end and element.tag >> 16 != group
-        pos += len(part)
-    return False
+def _size_of_first_group(run: Run) -> int:
+    """The bytes of the first elements of a run that are of one group."""
+    group = run.tag >> 16
+    size = 0
+    for element, part in zip(run.elements, run.parts, strict=True):
+        if element.tag >> 16 != group:
+            break
+        size += len(part)
+    return size
 
 
-def _is_of_group(run: Run, group: int) -> bool:
-    return run.low >> 16 == group == run.high >> 16
+def _is_ordinary(element: Element, *, explicit: bool) -> bool:
+    """Whether an element has the header that one expects, and a value of bytes."""
+    return (
+        isinstance(element.value, bytes)
+        and not element.form
+        and not element.reserved
+        and bool(element.vr) == explicit
+    )
 
 
 def _split(run: Run, data: bytes, *, big: bool) -> list[Run]:
@@ -280,9 +303,9 @@ def _run(elements: list[Element], parts: tuple[bytes, ...]) -> list[Run]:
     return [Run.join(tuple(elements), parts)] if elements else []
 
 
-def _truncated(element: Element, remaining: int, pos: int, source: str | None) -> Problem:
+def _truncated(element: Element, remaining: int, pos: int) -> Problem:
     return Problem(
-        source,
+        None,
         "p10/truncated",
         f"the value should have {element.declared} bytes, but the file ends {remaining} bytes "
         "after its element starts",

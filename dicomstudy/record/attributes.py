@@ -53,10 +53,12 @@ class Attribute:
     that takes it, None if it is not kept. `token` is its part of the layout, `encoded` what
     `value` and `token` give (of a large value: the header), `raw` the attributes with bytes
     that do not come out of values, `large` its large values. `flaw` is a sentence on what was
-    wrong with it.
+    wrong with it; `plain`: it has none of the last three.
     """
 
-    __slots__ = ("copied", "encoded", "flaw", "group", "key", "large", "raw", "token", "value")
+    __slots__ = (
+        *("copied", "encoded", "flaw", "group", "key", "large", "plain", "raw", "token", "value"),
+    )
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Attribute:
         flaw: str = "",
     ) -> None:
         self.flaw = flaw
+        self.plain = not (raw or large or flaw)
         self.copied = copied
         self.key = key
         self.value = value

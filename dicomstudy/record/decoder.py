@@ -339,12 +339,12 @@ class Decoder:
                     attribute = self._attribute(memo, element, source, file)
                     if run.parts or element.form is Form.GROUP_LENGTH:
                         known[element] = attribute
-                if attribute.large:
-                    large += _placed(attribute.large, starts[len(shape)])
-                if attribute.flaw:
-                    flaws.append((attribute, starts[len(shape)]))
-                if attribute.raw:
+                if not attribute.plain:
+                    start = starts[len(shape)]
+                    large += _placed(attribute.large, start)
                     extra += attribute.raw
+                    if attribute.flaw:
+                        flaws.append((attribute, start))
                 variable.append(attribute)
                 shape.append(attribute.token)
             memo = self._memo(context, deflated=deflated)
@@ -447,7 +447,7 @@ class Decoder:
             and (head.rule.kind is not Kind.ITEMS or value[:4] not in _ITEM_TAGS)
         ):
             decoded = values.decode(value, head.rule, memo.context)
-            space = value[:1] == b" " and isinstance(decoded, str)
+            space = bool(head.rule.leading) and value[:1] == b" " and isinstance(decoded, str)
             content = values.encode(decoded, head.rule, memo.context, space=space)
             if content == value:
                 encoded = p10.encode_element(tag, vr, content, big=memo.context.big)
@@ -574,7 +574,7 @@ class Decoder:
         known = memo.leaves.get((tag, vr, value))
         if known is None:
             decoded = values.decode(value, rule, memo.context)
-            space = value[:1] == b" " and isinstance(decoded, str)
+            space = bool(rule.leading) and value[:1] == b" " and isinstance(decoded, str)
             exact = values.encode(decoded, rule, memo.context, space=space) == value
             known = memo.leaves[tag, vr, value] = decoded, space and exact, exact
         decoded, space, exact = known

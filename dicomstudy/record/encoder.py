@@ -27,6 +27,38 @@ from dicomstudy.record.attributes import (
 from dicomstudy.values import Context, Kinds, swap
 
 
+def _raw(attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """Bytes that are in no value, by path."""
+    raw = {key[len(RAW) :]: value for key, value in attributes.items() if key.startswith(RAW)}
+    for path, value in raw.items():
+        if not isinstance(value, bytes):
+            raise RecordError("record/value", f"the raw bytes at {path} are none")
+    return raw
+
+
+def _length(reference: Mapping[str, Any]) -> int:
+    length = reference["length"]
+    if type(length) is not int or not 0 <= length < 1 << 63:
+        raise RecordError("record/value", f"a large value has the length {length!r:.40}")
+    return length
+
+
+def _preamble(attributes: Mapping[str, Any]) -> bytes:
+    preamble = attributes.get(PREAMBLE, ZEROS)
+    if not isinstance(preamble, bytes) or len(preamble) != len(ZEROS):
+        raise RecordError("record/value", "the preamble is not 128 bytes")
+    return preamble
+
+
+def _segment(value: object) -> Segment:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, dict) and is_reference(value):
+        _length(value)
+        return value
+    raise RecordError("record/value", "what is around the data set is neither bytes nor a value")
+
+
 class _GroupLength(NamedTuple):
     """A group length to be filled in: its place, and where its group ends."""
 
@@ -54,7 +86,7 @@ class Plan:
             meta = layout.parse(encoding["meta"])
             data_set = layout.parse(encoding["dataSet"])
             self.preamble = bool(encoding["preamble"])
-            self.big = encoding["byteOrder"] == "big"
+            self.big = {"little": False, "big": True}[encoding["byteOrder"]]
         except (KeyError, TypeError) as error:
             raise RecordError("record/encoding", "the encoding is incomplete") from error
         self.keys: list[str] = []
@@ -140,7 +172,7 @@ class Encoder:
             RecordError: attributes are missing or do not fit the encoding.
         """
         plan = self.plan(encoding)
-        raw = {key[len(RAW) :]: raw for key, raw in attributes.items() if key.startswith(RAW)}
+        raw = _raw(attributes)
         context = self.context(attributes, plan)
         encoded = self.encode(attributes, plan, context=context, raw=raw, resolve=resolve)
         return self.assemble(plan, encoded, attributes)
@@ -165,8 +197,8 @@ class Encoder:
         context = self.context(charset, plan)
         around: dict[str, Any] = {}
         for part in parts:
-            around |= {key: value for key, value in part.items() if key[0] == "_"}
-        raw = {key[len(RAW) :]: value for key, value in around.items() if key.startswith(RAW)}
+            around |= {key: value for key, value in part.items() if key[:1] == "_"}
+        raw = _raw(around)
         whole = Encoded({}, {})
         for digest, content in groups:
             name = (digest, plan, context)
@@ -239,7 +271,7 @@ class Encoder:
                     continue
             here = META_CONTEXT if is_meta else context
             if is_reference(value) and not self._is_turned(token, here):
-                encoded.pieces[key] = self.header(token, value["length"], here)
+                encoded.pieces[key] = self.header(token, _length(value), here)
                 encoded.large[key] = value
             else:
                 try:
@@ -295,11 +327,11 @@ class Encoder:
             length = p10.group_length(size, big=big)
             row[place] = p10.encode_element(token.tag, token.vr, length, big=big)
         if plan.preamble:
-            row.insert(0, attributes.get(PREAMBLE, ZEROS) + p10.PREFIX)
+            row.insert(0, _preamble(attributes) + p10.PREFIX)
         shift = int(plan.preamble)
         deflated = attributes.get(DEFLATED)
         if deflated is not None:
-            return [b"".join(row[: plan.data_set + shift]), deflated]
+            return [b"".join(row[: plan.data_set + shift]), _segment(deflated)]
         segments: list[Segment] = []
         start = 0
         for at, value in cuts:
@@ -307,7 +339,7 @@ class Encoder:
             start = at + shift + 1
         segments.append(b"".join(row[start:]))
         if TRAILING in attributes:
-            segments.append(attributes[TRAILING])
+            segments.append(_segment(attributes[TRAILING]))
         return segments
 
     def encode_element(
@@ -365,7 +397,11 @@ class Encoder:
     ) -> bytes:
         items = token.items or ()
         structs = value or []
-        if not isinstance(structs, list) or len(structs) != len(items):
+        if (
+            not isinstance(structs, list)
+            or len(structs) != len(items)
+            or not all(isinstance(struct, dict) for struct in structs)
+        ):
             raise RecordError(
                 "record/items",
                 f"the layout has {len(items)} items, the value has others",
