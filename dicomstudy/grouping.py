@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -325,6 +326,7 @@ def ordered(pairs: Iterable[tuple[str, Any]], definitions: Definitions) -> dict[
     return {key: value for _, key, value in ranked}
 
 
+@lru_cache(maxsize=1 << 15)
 def rank(key: str, definitions: Definitions) -> int:
     """Where a field stands in a struct: what is no attribute comes last."""
     if key[0] != "_" and "#" not in key:

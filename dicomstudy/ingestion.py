@@ -31,6 +31,7 @@ __all__ = ["Ingested", "Ingester", "Settings", "may_be_bare", "study_folder"]
 _OPEN_BULK = 32
 #: Files smaller than this are hashed sooner than a thread has begun.
 _WORTH_A_THREAD = 1 << 16
+_MAX_RECORD = 1 << 28
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
 
@@ -347,6 +348,8 @@ class Ingester:
         result.bytes_out += write_atomically(note, [ion.dumps(fields, text=True)], within=incoming)
 
     def _record(self, data: Buffer, path: Path) -> None:
+        if len(data) > _MAX_RECORD:
+            raise RecordError("record/too-large", f"a record has at most {_MAX_RECORD} bytes")
         loaded = instance_record.load(data[0 : len(data)], self._definitions, source=str(path))
         uids = self._grouper.uids(loaded.record)
         if uids is None:

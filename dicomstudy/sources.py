@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import IO, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from dicomstudy.errors import BulkError, DicomStudyError, Problem
@@ -91,8 +92,8 @@ class Window:
     A slice beyond `_WINDOW` bytes is read as it is; smaller ones come out of a window.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
+    def __init__(self, path: Path | IO[bytes]) -> None:
+        self._file = path.open("rb", buffering=0) if isinstance(path, Path) else path
         self._size = os.fstat(self._file.fileno()).st_size
         self._start, self._data = 0, b""
 
@@ -154,7 +155,7 @@ class Member(NamedTuple):
     """A file inside a zip or tar file; `data` is None if there is a problem."""
 
     name: str
-    data: bytes | None
+    data: bytes | Window | None
     problem: Problem | None = None
 
 
@@ -191,35 +192,44 @@ def _zip_members(path: Path, limit: int) -> Iterator[Member]:
                 continue
             if info.flag_bits & 1:
                 yield Member(info.filename, None, _member_problem(path, info.filename, "encrypted"))
-            elif info.file_size > limit:
-                yield Member(info.filename, None, _too_large(path, info.filename))
-            else:
-                try:
-                    with archive.open(info) as file:
-                        data = file.read(limit + 1)
-                except (
-                    zipfile.BadZipFile,
-                    NotImplementedError,
-                    OSError,
-                    EOFError,
-                    zlib.error,
-                ) as e:
-                    yield Member(info.filename, None, _member_problem(path, info.filename, str(e)))
-                    continue
-                yield Member(info.filename, data)
+                continue
+            try:
+                with archive.open(info) as file:
+                    member = _taken_out(file, path, info.filename, limit)
+            except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as e:
+                member = Member(info.filename, None, _member_problem(path, info.filename, str(e)))
+            yield from _closing(member)
 
 
 def _tar_members(path: Path, limit: int) -> Iterator[Member]:
     with tarfile.open(path, "r|*") as archive:
         for info in archive:
-            if not info.isfile():
-                continue
-            if info.size > limit:
-                yield Member(info.name, None, _too_large(path, info.name))
-                continue
-            file = archive.extractfile(info)
+            file = archive.extractfile(info) if info.isfile() else None
             if file is not None:
-                yield Member(info.name, file.read())
+                yield from _closing(_taken_out(file, path, info.name, limit))
+
+
+def _taken_out(file: IO[bytes], path: Path, name: str, limit: int) -> Member:
+    """A member: in memory if it is small, otherwise in a file that has no name any more."""
+    data = file.read(MAX_WHOLE + 1)
+    if len(data) <= MAX_WHOLE:
+        return Member(name, data)
+    large = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with its window)
+    size = 0
+    while data:
+        size += len(data)
+        if size > limit:
+            large.close()
+            return Member(name, None, _too_large(path, name))
+        large.write(data)
+        data = file.read(_WINDOW)
+    return Member(name, Window(large))
+
+
+def _closing(member: Member) -> Iterator[Member]:
+    yield member
+    if isinstance(member.data, Window):
+        member.data.close()
 
 
 def _too_large(path: Path, name: str) -> Problem:

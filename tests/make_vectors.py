@@ -1129,6 +1129,12 @@ def _simple_records(name: bytes) -> list[Case]:
             },
         ),
         record(
+            "a tag whose first byte is that of a space",
+            file(EXPLICIT, element(0x00280009, "AT", [0x00209165])),
+            "00280009AT",
+            {"FrameIncrementPointer": "00209165"},
+        ),
+        record(
             "an attribute three times",
             file(EXPLICIT, *twice),
             "00100020LO#1 00100020LO#2 00100020LO",

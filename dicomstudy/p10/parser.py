@@ -30,14 +30,17 @@ from dicomstudy.p10.headers import (
 
 #: Sequences nested deeper than this stay raw bytes.
 MAX_DEPTH = 64
-#: Items of defined length beyond this stay where they are, as any large value does.
+#: Items of defined length beyond this stay where they are, as any large value does; those of
+#: undefined length are not taken apart if they have more bytes in values.
 MAX_ITEMS = 1 << 28
+#: Items and elements that the value of one element may have inside.
+MAX_INSIDE = 1 << 22
 
 
 class Parser:
     """Takes elements off a buffer in one byte order."""
 
-    __slots__ = ("big", "data", "flaws", "irregular", "limit", "order")
+    __slots__ = ("big", "data", "flaws", "inside", "irregular", "limit", "order", "taken")
 
     def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
         self.data = data
@@ -46,6 +49,8 @@ class Parser:
         self.limit = limit
         self.irregular = False
         self.flaws: list[Problem] = []
+        self.taken = 0
+        self.inside = 0
 
     def element(
         self, pos: int, end: int, explicit: bool, depth: int, top: bool
@@ -130,7 +135,11 @@ class Parser:
 
     def take(self, tag: int, vr: str, start: int, length: int, depth: int) -> bytes | Span:
         """The bytes of a value; their place if they are many, not items and not in an item."""
-        if length > self.limit and not depth:
+        if depth:
+            self.taken += length
+            if self.taken > MAX_ITEMS:
+                raise P10Error("p10/too-large", "items have too many bytes to take apart", tag=tag)
+        elif length > self.limit:
             items = vr == "SQ" or (
                 vr in {"", "UN"}
                 and tag not in PIXEL_DATA_TAGS
@@ -145,6 +154,8 @@ class Parser:
     ) -> tuple[Value, Form, int]:
         """The value of an element of undefined length, its form, and where it ends."""
         data, order = self.data, self.order
+        if not depth:
+            self.taken = self.inside = 0
         first = data[start : start + 4]
         bulk = tag in PIXEL_DATA_TAGS or vr in {"OB", "OW", "OD", "OF", "OL", "OV"}
         if first in {order.item_tag, order.sequence_delimiter}:
@@ -222,6 +233,7 @@ class Parser:
         items: list[Item] = []
         unpack = self.order.implicit.unpack
         while undefined or pos < end:
+            self.count(pos)
             head = self.data[pos : pos + 8]
             if len(head) < 8 or pos + 8 > end:
                 raise P10Error("p10/truncated", "a sequence ends inside an item", offset=pos)
@@ -249,6 +261,13 @@ class Parser:
                 items.append(Item(tuple(elements), False))
         return Sequence(tuple(items), False), pos
 
+    def count(self, pos: int) -> None:
+        """Count one more item or element inside the element that is read."""
+        self.inside += 1
+        if self.inside > MAX_INSIDE:
+            message = f"one element has more than {MAX_INSIDE} inside"
+            raise P10Error("p10/too-many-elements", message, offset=pos)
+
     def data_set(
         self, pos: int, end: int, explicit: bool, depth: int, *, delimited: bool
     ) -> tuple[list[Element], list[int], int]:
@@ -265,6 +284,7 @@ class Parser:
                 self.irregular |= tail != b"\0\0\0\0"
                 starts.append(pos)
                 return settle_group_lengths(elements, starts, big=self.big), starts, pos + 8
+            self.count(pos)
             element, after = self.element(pos, end, explicit, depth, top=False)
             elements.append(element)
             starts.append(pos)

@@ -20,7 +20,9 @@ from dicomstudy.p10.headers import (
 from dicomstudy.p10.parser import Parser, is_group_length, settle_group_length
 
 #: A deflated data set that grows beyond this is refused.
-MAX_INFLATED = 1 << 30
+MAX_INFLATED = 1 << 28
+#: A data set with more elements is not taken apart from there on.
+MAX_ELEMENTS = 1 << 20
 
 PREFIX = b"DICM"
 TRANSFER_SYNTAX_UID = 0x00020010
@@ -32,6 +34,7 @@ DEFLATED = frozenset(
 )
 
 META_GROUP = b"\2\0"
+_TOO_LARGE = f"the deflated data set has more than {MAX_INFLATED} bytes"
 #: After so many files a `Reader` looks which runs it may join.
 _FILES_TO_LEARN = 32
 #: The longest encoded element that a `Reader` remembers from one file to the next.
@@ -80,7 +83,7 @@ class Reader:
             uid = _transfer_syntax_uid(meta)
             if uid in DEFLATED:
                 try:
-                    body = inflate(data[pos:length])
+                    body = inflate(data[pos : min(length, pos + MAX_INFLATED + 1)])
                     deflated, pos = Span(pos, length - pos), 0
                 except P10Error as error:
                     problems.append(error.problem(source)._replace(offset=pos))
@@ -136,6 +139,10 @@ class Reader:
                     index += 1
                     continue
             if meta and data[pos : pos + 2] != META_GROUP:
+                break
+            if len(runs) >= MAX_ELEMENTS:
+                message = f"the data set has more than {MAX_ELEMENTS} elements"
+                problems.append(Problem(source, "p10/too-many-elements", message, pos))
                 break
             try:
                 read = self._read_one(parser, pos, explicit, meta=meta)
@@ -340,13 +347,15 @@ def inflate(data: bytes) -> bytes:
     Raises:
         P10Error: not a deflate stream, or one that grows beyond `MAX_INFLATED`.
     """
+    if len(data) > MAX_INFLATED:
+        raise P10Error("p10/deflate-too-large", _TOO_LARGE)
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         inflated = stream.decompress(data, MAX_INFLATED)
     except zlib.error as error:
         raise P10Error("p10/deflate", f"the data set cannot be inflated: {error}") from error
     if stream.unconsumed_tail:
-        raise P10Error("p10/deflate-too-large", "the deflated data set is too large to inflate")
+        raise P10Error("p10/deflate-too-large", _TOO_LARGE)
     if not stream.eof:
         raise P10Error("p10/deflate", "the deflated data set is cut short")
     return inflated
