@@ -65,19 +65,26 @@ class Place(NamedTuple):
         Raises:
             BulkError: fields are missing, or do not fit together.
         """
-        try:
-            offset, stored = int(struct["offset"]), tuple(int(size) for size in struct["stored"])
-            chunk, word = int(struct.get("chunk", length)), int(struct.get("word", 1))
-        except (KeyError, TypeError, ValueError) as error:
-            raise BulkError(
-                "bulk/place", f"a place in a bulk file is incomplete: {error}"
-            ) from error
-        count = -(-length // chunk) if chunk > 0 else 0
-        sizes = [min(chunk, length - at * chunk) for at in range(count)]
-        fits = len(stored) == count and all(0 < a <= b for a, b in zip(stored, sizes, strict=True))
-        if not fits or offset < 0 or word not in {1, 2, 4, 8} or max(sizes, default=0) > MAX_CHUNK:
+        offset: Any = struct.get("offset")
+        stored: Any = struct.get("stored")
+        chunk, word = struct.get("chunk", length), struct.get("word", 1)
+        if type(stored) is not list or any(
+            type(n) is not int for n in (offset, chunk, word, *stored)
+        ):
+            raise BulkError("bulk/place", "a place in a bulk file is incomplete")
+        fits = (
+            0 <= offset < 1 << 63
+            and word in {1, 2, 4, 8}
+            and 0 < chunk <= max(length, 1)
+            and len(stored) == -(-length // chunk)
+            and all(
+                0 < size <= min(chunk, length - at * chunk, MAX_CHUNK)
+                for at, size in enumerate(stored)
+            )
+        )
+        if not fits or min(chunk, length) > MAX_CHUNK:
             raise BulkError("bulk/place", "a place in a bulk file contradicts itself")
-        return cls(offset, length, chunk, word, stored)
+        return cls(offset, length, chunk, word, tuple(stored))
 
 
 def shuffle(data: bytes | memoryview, word: int) -> bytes | memoryview:

@@ -55,17 +55,17 @@ class Rule(NamedTuple):
     word: int
     padding: bytes
     multi: bool = True
-    leading: bytes = b" "
+    leading: bytes = b""
 
 
 _BLOB = Rule(Kind.BLOB, None, None, 1, b"")
 _NAMED_BY_VR: dict[str, Rule] = {
-    **{vr: Rule(Kind.TEXT, None, None, 1, b" ") for vr in TEXT_VRS},
-    **{vr: Rule(Kind.TEXT, None, None, 1, b" ", False, b"") for vr in ("LT", "ST", "UT")},
-    "UC": Rule(Kind.TEXT, None, None, 1, b" ", True, b""),
-    "UR": Rule(Kind.TEXT, None, None, 1, b" ", False),
-    "UI": Rule(Kind.TEXT, None, None, 1, b"\0"),
-    "PN": Rule(Kind.NAME, None, None, 1, b" "),
+    **{vr: Rule(Kind.TEXT, None, None, 1, b" ", leading=b" ") for vr in TEXT_VRS},
+    **{vr: Rule(Kind.TEXT, None, None, 1, b" ", multi=False) for vr in ("LT", "ST", "UT")},
+    "UC": Rule(Kind.TEXT, None, None, 1, b" "),
+    "UR": Rule(Kind.TEXT, None, None, 1, b" ", multi=False, leading=b" "),
+    "UI": Rule(Kind.TEXT, None, None, 1, b"\0", leading=b" "),
+    "PN": Rule(Kind.NAME, None, None, 1, b" ", leading=b" "),
     "AT": Rule(Kind.TAG, None, None, 2, b""),
     "SQ": Rule(Kind.ITEMS, None, None, 1, b""),
     **{

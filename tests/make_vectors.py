@@ -1707,7 +1707,6 @@ def bulk_good() -> list[Case]:
             chunk=16,
         ),
         case("words, but stored as they are", b"\1\2\3\4", b"\1\2\3\4", stored=[4], word=2),
-        case("nothing", b"", b"", stored=[]) | {"ranges": []},
     ]
 
 

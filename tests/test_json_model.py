@@ -145,6 +145,9 @@ def difference_of_values(where: str, mine: Json, other: Json, decoded: Decoded) 
     if same_repr(mine, other):
         return ""
     values = [usual(mine["vr"], each) for each in other.get("Value", [])]
+    if values and isinstance(values[0][0], str) and mine["vr"] not in {"LT", "ST", "UC", "UT"}:
+        first = values[0][0].lstrip(" ") or None  # means nothing before the first value
+        values[0] = first, "padding" if first != values[0][0] else values[0][1]
     if not same_repr(mine.get("Value"), [value for value, _ in values]):
         return "unknown"
     return next(kind for _, kind in values if kind)

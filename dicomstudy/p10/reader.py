@@ -184,6 +184,7 @@ class Reader:
             parser.flaws.append(_truncated(element, size, pos))
         elif (
             size <= _LONGEST_KNOWN
+            and not parser.flaws  # they are to be found again
             and element.tag  # the same bytes may be padding in another file
             and isinstance(element.value, bytes | Sequence)
         ):

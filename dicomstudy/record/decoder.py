@@ -137,7 +137,8 @@ class Template:
             if isinstance(item, int):
                 group = INSTANCE if item in renamed else variable[item].group
                 if group is None:
-                    self.group_lengths.append(_GroupLength.find(runs, place))
+                    stop = meta if place < meta else len(runs)
+                    self.group_lengths.append(_GroupLength.find(runs[:stop], place))
                 else:
                     groups.setdefault(group, []).append(item)
                 continue
