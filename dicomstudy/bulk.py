@@ -75,8 +75,8 @@ class Place(NamedTuple):
         fits = (
             0 <= offset < 1 << 63
             and word in {1, 2, 4, 8}
-            and 0 < chunk <= max(length, 1)
-            and len(stored) == -(-length // chunk)
+            and (0 < chunk <= length or chunk == length == 0)
+            and len(stored) == -(-length // max(chunk, 1))
             and all(
                 0 < size <= min(chunk, length - at * chunk, MAX_CHUNK)
                 for at, size in enumerate(stored)

@@ -44,6 +44,7 @@ _UIDS = (
     ("generalSeries", "SeriesInstanceUID"),
     (INSTANCE, "SOPInstanceUID"),
 )
+_PLAIN_KINDS = frozenset((type(None), int, str, bytes))
 #: An attribute is slow if it has at most one value for so many instances of its series.
 _SLOW = 8
 #: Slow attributes are grouped if they show at most one combination for so many instances.
@@ -146,13 +147,13 @@ class Batch:
 def freeze(value: Any) -> object:
     """Something hashable that is equal for equal Ion values only."""
     kind = type(value)
-    if kind is float:
-        return (float, repr(value))
     if kind is list:
         return (list, tuple([freeze(item) for item in value]))
     if kind is dict:
         return (dict, tuple([(key, freeze(value[key])) for key in sorted(value)]))
-    return value
+    if kind in _PLAIN_KINDS:
+        return value
+    return (kind, repr(value))
 
 
 class _SeedGroup(NamedTuple):

@@ -199,7 +199,7 @@ class _Writer:
             self._definitions,
             source=Source(uri, digest.hexdigest(), len(data)),
             max_inline=self._max_inline,
-            data_set_offset=file.starts[0],
+            data_set_offset=file.deflated.offset if file.deflated else file.starts[0],
             carried=data if is_member else None,
         )
         path = self._free_path(name)

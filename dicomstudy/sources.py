@@ -10,7 +10,6 @@ import os
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -58,8 +57,11 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
         try:
             if path.is_dir():
                 yield from _walk(path)
-            else:
+            elif path.is_file() or not path.exists():
                 yield Found(path, path.stat().st_size)
+            else:
+                message = "is neither a file nor a folder"
+                yield Found(path, 0, Problem(str(path), "source/unreadable", message))
         except OSError as error:
             yield Found(path, 0, _unreadable(path, error))
 
@@ -177,7 +179,9 @@ def open_members(path: Path, *, limit: int = MAX_MEMBER) -> Iterator[Member]:
         with path.open("rb") as file:
             head = file.read(4)
         yield from _zip_members(path, limit) if head == _ZIP else _tar_members(path, limit)
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (of damage the libraries raise whatever they meet)
         yield Member("", None, _container_problem(path, error))
 
 
@@ -196,7 +200,9 @@ def _zip_members(path: Path, limit: int) -> Iterator[Member]:
             try:
                 with archive.open(info) as file:
                     member = _taken_out(file, path, info.filename, limit)
-            except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as e:
+            except MemoryError:
+                raise
+            except Exception as e:  # noqa: BLE001 (as above)
                 member = Member(info.filename, None, _member_problem(path, info.filename, str(e)))
             yield from _closing(member)
 

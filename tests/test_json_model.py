@@ -136,7 +136,7 @@ def difference_of_values(where: str, mine: Json, other: Json, decoded: Decoded) 
                 content = swap(content, WORD_SIZES.get(mine["vr"], 1))
             return "" if content.removesuffix(DELIMITER) == inline else "unknown"
         mine = {"vr": mine["vr"], "Value": numbers(mine["vr"], content)}
-    if "InlineBinary" in mine and decoded.big:
+    if "InlineBinary" in mine and decoded.big and int(where[-8:], 16) not in PIXEL_DATA_TAGS:
         inline = base64.b64decode(mine["InlineBinary"])
         word = WORD_SIZES.get(mine["vr"], 1)
         if word > 1:

@@ -112,7 +112,7 @@ class Reader:
         runs: list[Run] = []
         starts: list[int] = []
         problems: list[Problem] = []
-        index = 0
+        index = count = 0
         while pos < end:
             if index < len(known):
                 run = known[index]
@@ -120,6 +120,7 @@ class Reader:
                     runs.append(run)
                     starts.append(pos)
                     pos += run.size
+                    count += len(run.elements)
                     index += 1
                     continue
                 if len(run.elements) > 1:
@@ -128,11 +129,12 @@ class Reader:
                     )
                     continue
                 again = parser.again(run, pos, end)
-                if again is not None:
+                if again is not None and count < MAX_ELEMENTS:
                     known[index] = again
                     runs.append(again)
                     starts.append(pos)
                     pos += again.size
+                    count += 1
                     index += 1
                     continue
                 if data[pos : pos + 4] != run.encoded[:4] and run.tag < parser.tag(pos):
@@ -140,7 +142,7 @@ class Reader:
                     continue
             if meta and data[pos : pos + 2] != META_GROUP:
                 break
-            if len(runs) >= MAX_ELEMENTS:
+            if count >= MAX_ELEMENTS:
                 message = f"the data set has more than {MAX_ELEMENTS} elements"
                 problems.append(Problem(source, "p10/too-many-elements", message, pos))
                 break
@@ -163,6 +165,7 @@ class Reader:
             runs.append(read)
             starts.append(pos)
             pos += read.size
+            count += 1
         starts.append(pos)
         self._learn(state, runs, big=parser.big)
         self._settle_group_lengths(runs, starts, big=parser.big)
