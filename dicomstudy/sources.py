@@ -217,8 +217,8 @@ def _tar_members(path: Path, limit: int) -> Iterator[Member]:
 
 def _taken_out(file: IO[bytes], path: Path, name: str, limit: int) -> Member:
     """A member: in memory if it is small, otherwise in a file that has no name any more."""
-    data = file.read(MAX_WHOLE + 1)
-    if len(data) <= MAX_WHOLE:
+    data = file.read(min(MAX_WHOLE, limit) + 1)
+    if len(data) <= min(MAX_WHOLE, limit):
         return Member(name, data)
     large = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with its window)
     size = 0

@@ -34,7 +34,7 @@ DEFLATED = frozenset(
 )
 
 META_GROUP = b"\2\0"
-_TOO_LARGE = f"the deflated data set has more than {MAX_INFLATED} bytes"
+_TOO_LARGE = f"the deflated data set is too large: it has more than {MAX_INFLATED} bytes"
 #: After so many files a `Reader` looks which runs it may join.
 _FILES_TO_LEARN = 32
 #: The longest encoded element that a `Reader` remembers from one file to the next.
