@@ -426,10 +426,14 @@ def _is_struct_of_structs(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
 
 
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 def _are_instances(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(instance, dict)
-        and isinstance(instance.get("_groups", []), list)
+        and _are_texts(instance.get("_groups", []))
         and isinstance(instance.get("_source", {}), dict)
         for instance in value.values()
     )
@@ -438,7 +442,7 @@ def _are_instances(value: object) -> bool:
 #: What the fields of a frame have to be.
 _FRAME_FIELDS: dict[str, Callable[[object], bool]] = {
     "seriesInstanceUID": lambda value: isinstance(value, str),
-    "_groups": lambda value: isinstance(value, list),
+    "_groups": _are_texts,
     "groups": lambda value: (
         isinstance(value, dict) and all(map(_is_struct_of_structs, value.values()))
     ),

@@ -125,10 +125,22 @@ def _key(token: Token, definitions: Definitions) -> str:
 
 
 class Encoded(NamedTuple):
-    """Elements encoded by key: all but the bytes of `large` values, which are to be copied."""
+    """Elements encoded by key: all but the bytes of `large` values, which are to be copied.
+
+    `around` are the attributes that are no elements.
+    """
 
     pieces: dict[str, bytes]
     large: dict[str, Mapping[str, Any]]
+    around: dict[str, Any]
+
+    def add(self, other: Encoded) -> None:
+        """Take over what was encoded apart."""
+        self.pieces.update(other.pieces)
+        if other.large:
+            self.large.update(other.large)
+        if other.around:
+            self.around.update(other.around)
 
 
 ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
@@ -195,11 +207,7 @@ class Encoder:
         parts = [*(content for _, content in groups), own]
         charset = next((part for part in reversed(parts) if CHARACTER_SET_KEY in part), own)
         context = self.context(charset, plan)
-        around: dict[str, Any] = {}
-        for part in parts:
-            around |= {key: value for key, value in part.items() if key[:1] == "_"}
-        raw = _raw(around)
-        whole = Encoded({}, {})
+        whole = Encoded({}, {}, {})
         for digest, content in groups:
             name = (digest, plan, context)
             encoded = self._groups.get(name)
@@ -211,18 +219,15 @@ class Encoder:
                     self._groups.clear()
                 if digest:
                     self._groups[name] = encoded
-            whole.pieces.update(encoded.pieces)
-            if encoded.large:
-                whole.large.update(encoded.large)
-        encoded = self.encode(own, plan, context=context, raw=raw, resolve=resolve)
-        whole.pieces.update(encoded.pieces)
-        whole.large.update(encoded.large)
+            whole.add(encoded)
+        whole.around.update({key: value for key, value in own.items() if key[:1] == "_"})
+        raw = _raw(whole.around)
+        whole.add(self.encode(own, plan, context=context, raw=raw, resolve=resolve))
         if raw:
             inexact = {self._key_at(path) for path in raw} - own.keys()
             values_ = {key: part[key] for part in parts for key in inexact & part.keys()}
-            encoded = self.encode(values_, plan, context=context, raw=raw, resolve=resolve)
-            whole.pieces.update(encoded.pieces)
-        return self.assemble(plan, whole, around)
+            whole.add(self.encode(values_, plan, context=context, raw=raw, resolve=resolve))
+        return self.assemble(plan, whole, whole.around)
 
     def _key_at(self, path: str) -> str:
         """The attribute in which a path of raw bytes lies."""
@@ -255,13 +260,16 @@ class Encoder:
             resolve: gives the large values that are not to be copied as they are.
             partly: leave out what cannot be encoded.
         """
-        encoded = Encoded({}, {})
+        encoded = Encoded({}, {}, {})
+        inexact = {self._key_at(path) for path in raw}
         for key, value in attributes.items():
             found = plan.tokens.get(key)
             if found is None:
+                if key[:1] == "_":
+                    encoded.around[key] = value
                 continue
             token, is_meta = found
-            if key in plan.headers and type(value) is not dict and not raw:
+            if key in plan.headers and type(value) is not dict and key not in inexact:
                 # as `encode_element` would, the work of which is already done
                 header, rule = plan.headers[key]
                 here = META_CONTEXT if is_meta else context
@@ -313,7 +321,7 @@ class Encoder:
         Raises:
             RecordError: the layout names an element that is not there.
         """
-        pieces, large = encoded
+        pieces, large, _ = encoded
         try:
             row = [pieces[key] if key else _NO_LENGTH for key in plan.keys]
         except KeyError as error:
