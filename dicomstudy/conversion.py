@@ -34,8 +34,9 @@ from dicomstudy.sources import find
 
 __all__ = ["Report", "convert"]
 
-#: A task has at most so many files, and ends with the file that reaches so many bytes.
-_TASK_FILES, _TASK_BYTES = 64, 16 << 20
+#: A task has at most so many files, and ends with the file that reaches so many bytes: fewer
+#: where processes share the work.
+_TASK_FILES, _TASK_BYTES, _SHARED_TASK_BYTES = 64, 16 << 20, 4 << 20
 
 
 @dataclass(slots=True)
@@ -148,8 +149,7 @@ def _run(
     jobs: int,
 ) -> None:
     studies: set[str] = set()
-    inside = settings.archive
-    tasks = ((ingest, settings, task) for task in _tasks(sources, report, inside))
+    tasks = ((ingest, settings, task) for task in _tasks(sources, report, settings))
     for done in _map(executor, tasks, jobs):
         report.files += done.files
         report.skipped += done.skipped
@@ -165,26 +165,30 @@ def _run(
         report.instances += finished.added
         report.unchanged += finished.unchanged
         report.bytes_out += finished.bytes_out
+        if finished.problem is not None:
+            report.problems.append(finished.problem)
+            report.refused += 1
         progress("studies", count, len(studies))
     report.studies = len(studies)
 
 
 def _tasks(
-    sources: Iterable[str | os.PathLike[str]], report: Report, archive: Path
+    sources: Iterable[str | os.PathLike[str]], report: Report, settings: Settings
 ) -> Iterator[list[tuple[str, int]]]:
     """Files in tasks; those of the archive itself are left out."""
     task: list[tuple[str, int]] = []
     size = 0
+    enough = _TASK_BYTES if settings.alone else _SHARED_TASK_BYTES
     for found in find(sources):
         if found.problem is not None:
             report.problems.append(found.problem)
             report.refused += 1
             continue
-        if archive in found.path.absolute().parents:
+        if settings.archive in found.path.absolute().parents:
             continue
         task.append((os.fspath(found.path), found.size))
         size += found.size
-        if len(task) >= _TASK_FILES or size >= _TASK_BYTES:
+        if len(task) >= _TASK_FILES or size >= enough:
             yield task
             task, size = [], 0
     if task:

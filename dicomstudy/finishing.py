@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from dicomstudy import definitions as definitions_
 from dicomstudy.archive import Archive, sync_folder, write_atomically
 from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
 from dicomstudy.document import Document, encode, read_batch
+from dicomstudy.errors import BulkError, DicomStudyError, Problem
 from dicomstudy.grouping import Batch, Entry, Source, cluster
 from dicomstudy.ingestion import Settings, study_folder
 
@@ -20,15 +21,23 @@ __all__ = ["Finished", "finish"]
 
 
 class Finished(NamedTuple):
-    """What `finish` did with a study."""
+    """What `finish` did with a study; with a problem, nothing was added to it."""
 
     added: int
     unchanged: int
     bytes_out: int
+    problem: Problem | None = None
 
 
 def finish(settings: Settings, study: str) -> Finished:
     """Make or extend the document of a study from what was ingested of it."""
+    try:
+        return _finish(settings, study)
+    except DicomStudyError as error:
+        return Finished(0, 0, 0, error.problem(study))
+
+
+def _finish(settings: Settings, study: str) -> Finished:
     definitions = definitions_.load()
     archive = Archive(settings.archive)
     folder = study_folder(settings, study)
@@ -90,26 +99,21 @@ def _store(
 
     Returns where the bulk file ends, and the entries with their places in it. All is on disk.
     """
+    moved = {sha256: place for sha256, place in known.items() if "stored" in place}
     wanted: dict[str, dict[str, Any]] = {}
     for entry in fresh:
         for sha256, place in entry.places.items():
-            if "part" in place and sha256 not in known:
+            if "part" in place and sha256 not in moved:
                 wanted.setdefault(sha256, place)
-    moved = dict(known)
     end = bulk_length
     if wanted:
-        parts = {place["part"] for place in wanted.values()}
-        whole = sum(sum(place["stored"]) for place in wanted.values())
-        (part, *others) = sorted(parts)
-        if not bulk_length and not others and _size(folder / part) == whole + len(MAGIC):
-            end = _size(folder / part)
-            with (folder / part).open("rb+") as file:
-                os.fsync(file.fileno())
-            (folder / part).replace(bulk_path)
-            moved |= {sha256: _without_part(place) for sha256, place in wanted.items()}
-        else:
-            end, copied = _append(folder, bulk_path, wanted, bulk_length)
-            moved |= copied
+        if not bulk_length:
+            adopted = _adopt(folder, bulk_path, wanted)
+            moved |= adopted
+            end = _size(bulk_path) if adopted else 0
+        rest = {sha256: place for sha256, place in wanted.items() if sha256 not in moved}
+        end, appended = _append(folder, bulk_path, rest, end)
+        moved |= appended
         sync_folder(bulk_path.parent)
     return end, [
         entry._replace(
@@ -122,9 +126,34 @@ def _store(
     ]
 
 
+def _adopt(
+    folder: Path, bulk_path: Path, wanted: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Make the largest part that has nothing else than wanted values the bulk file."""
+    sizes = Counter({part: len(MAGIC) for part in {place["part"] for place in wanted.values()}})
+    for place in wanted.values():
+        sizes[place["part"]] += sum(place["stored"])
+    for part, size in sizes.most_common():
+        if _size(folder / part) == size:
+            (folder / part).replace(bulk_path)
+            return {
+                sha256: _without_part(place)
+                for sha256, place in wanted.items()
+                if place["part"] == part
+            }
+    return {}
+
+
 def _append(
     folder: Path, bulk_path: Path, wanted: dict[str, dict[str, Any]], bulk_length: int
 ) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Copy values to the end of the bulk file, which is on disk then."""
+    if bulk_length and (not bulk_path.exists() or _size(bulk_path) < bulk_length):
+        raise BulkError(
+            "bulk/truncated",
+            "the bulk file is shorter than its document says: nothing is added to the study",
+            source=str(bulk_path),
+        )
     readers = {part: BulkReader(folder / part) for part in {p["part"] for p in wanted.values()}}
     copied = {}
     with BulkWriter(bulk_path, end=bulk_length) as writer:

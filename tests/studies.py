@@ -52,8 +52,9 @@ def grouped(files: Iterable[tuple[str, bytes]]) -> Batch:
 
 @lru_cache(maxsize=1)
 def fixture_study() -> list[tuple[str, bytes]]:
-    """All files of the fixtures that have UIDs, as if they were of one study."""
-    return [item for item in fixture_files().items() if grouped([item]).entries]
+    """All files of the fixtures that have UIDs, each once, as if they were of one study."""
+    files = {data: name for name, data in reversed(fixture_files().items())}
+    return [(name, data) for data, name in files.items() if grouped([(name, data)]).entries]
 
 
 def canonical(batch: Batch) -> list[tuple[object, ...]]:
@@ -133,12 +134,14 @@ def batches(draw: st.DrawFn) -> Batch:
     }
     seeds = {}
     for name in ("patient", "generalStudy", "encoding"):
-        content = {"A": draw(st.integers(0, 1))}
+        content = {name: draw(st.integers(0, 1))}
         seeds[name] = ion_hash_hex(content)
         batch.contents[seeds[name]] = name, content
     usual = draw(st.booleans())
     for at in range(draw(st.integers(1, 40))):
-        own = []
+        uid = draw(st.sampled_from(["1.2", "1.2#", "1.2 3", f"1.{at}", f"1.{at}"]))
+        own = [len(batch.rows)]
+        batch.rows.append(Row("", "SOPInstanceUID", uid))
         for (group, key), values in domains.items():
             if usual and draw(st.integers(0, 9)):
                 value = values[0]
@@ -152,7 +155,6 @@ def batches(draw: st.DrawFn) -> Batch:
                 batch.rows.append(Row(group, key, value))
             own.append(numbers[name])
         mine = [digest for digest in seeds.values() if draw(st.integers(0, 9))]
-        uid = draw(st.sampled_from(["1.2", "1.2#", "1.2 3", f"1.{at}", f"1.{at}"]))
         sha256 = ion_hash_hex(at)
         batch.entries.append(
             Entry(

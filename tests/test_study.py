@@ -1,0 +1,266 @@
+"""Studies of an archive: mappings of instances, read as far as is asked for (spec/study.md)."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from unittest import mock
+
+import pydicom
+import pytest
+
+import dicomstudy
+from dicomstudy import definitions, document
+from dicomstudy.errors import BulkError, StudyError
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.study import Instance, Study
+from fixtures import make
+from tests import studies
+
+CT = make.uid("ct")
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The fixtures in an archive that has their large values, and in one that refers to them."""
+    folder = tmp_path_factory.mktemp("study")
+    source = studies.write_fixtures(folder / "in")
+    found = {}
+    for bulk in ("copy", "reference"):
+        found[bulk] = folder / bulk
+        with mock.patch.object(document, "CHUNK_INSTANCES", 3):
+            dicomstudy.convert([source], found[bulk], bulk=bulk)
+    return found
+
+
+@pytest.fixture(params=["copy", "reference"])
+def archive(archives: dict[str, Path], request: pytest.FixtureRequest) -> dicomstudy.Archive:
+    return dicomstudy.open_archive(archives[request.param])
+
+
+@pytest.fixture
+def study(archive: dicomstudy.Archive) -> Study:
+    return archive[CT]
+
+
+# -- a mapping ---------------------------------------------------------------------------------
+
+
+def test_a_study_is_a_mapping_of_instances(study: Study) -> None:
+    assert isinstance(study, Mapping)
+    keys = list(study)
+    assert len(study) == len(keys) == len(set(keys)) == 16
+    assert study.uid == CT
+    for key, instance in study.items():
+        assert study[key].attributes() == instance.attributes()
+        assert key in study
+        assert instance.key == key
+        assert key.startswith(instance.uid)
+    assert [instance.key for instance in study.values()] == keys
+    assert repr(study) == f"Study({CT!r}, 16 instances)"
+    assert repr(study[keys[0]]) == f"Instance({keys[0]!r})"
+
+
+@pytest.mark.parametrize("key", ["", "1.2", "9.9", CT])
+def test_what_is_not_in_the_study_is_a_key_error(key: str, study: Study) -> None:
+    assert key not in study
+    with pytest.raises(KeyError):
+        study[key]
+
+
+def test_series_have_the_keys_of_their_instances(study: Study) -> None:
+    series = study.series
+    assert sorted(map(len, series.values())) == [1, 4, 11]
+    assert {key for keys in series.values() for key in keys} == set(study)
+    for uid, keys in series.items():
+        assert {study[key].series for key in keys} == {uid}
+        assert sorted(study.keys_of(uid)) == sorted(keys)
+    assert study.keys_of(make.uid("ct/1/3")) == [make.uid("ct/1/3")]
+    assert study.keys_of("1.2") == []
+
+
+def test_different_content_under_one_uid_has_two_keys(study: Study) -> None:
+    uid = make.uid("ct/1/3")
+    first, second = sorted(key for key in study if key.startswith(uid))
+    assert first == uid
+    assert study[first].uid == study[second].uid == uid
+    assert second == f"{uid}#{study[second].source.sha256[:16]}"  # type: ignore[index]
+    centres = {study[key].metadata()["WindowCenter"] for key in (first, second)}
+    assert centres == {"40", "50"}
+
+
+def test_groups_are_by_name_and_digest(study: Study) -> None:
+    (patient,) = study.groups["patient"].values()
+    assert patient["PatientName"] == "Example^Ann"
+    for name, contents in study.groups.items():
+        for digest, content in contents.items():
+            assert ion_hash_hex(content) == digest
+            assert content, name
+
+
+# -- instances ---------------------------------------------------------------------------------
+
+
+def test_an_instance_gives_back_its_file(study: Study, archives: dict[str, Path]) -> None:
+    files = {
+        path.as_uri(): path.read_bytes()
+        for path in (archives["copy"].parent / "in").rglob("*")
+        if path.is_file()
+    }
+    for instance in study.values():
+        if "#" in instance.source.uri:
+            continue
+        data = instance.to_p10()
+        assert data == files[instance.source.uri]
+        assert len(data) == instance.source.size
+        buffer = io.BytesIO()
+        assert instance.write_p10(buffer) == len(data)
+        assert buffer.getvalue() == data
+        assert b"".join(instance.pieces()) == data
+
+
+def test_the_metadata_has_every_attribute_in_the_order_of_the_file(study: Study) -> None:
+    instance = study[make.uid("ct/2/7")]
+    metadata = instance.metadata()
+    assert metadata["PatientName"] == "Example^Ann"
+    assert metadata["Rows"] == 64
+    assert metadata["SliceThickness"] == "2.500000"
+    assert metadata["PixelData"]["length"] == 64 * 64 * 2
+    load = definitions.load()
+    tags = [load.tag(key) for key in metadata]
+    assert tags == sorted(tags)
+    lengths = {key for key in metadata if not load.tag(key) & 0xFFFF}
+    assert metadata.keys() - lengths == instance.attributes().keys()
+
+
+def test_an_instance_is_a_dataset_of_pydicom(study: Study) -> None:
+    for instance in study.values():
+        assert instance.to_dataset() == pydicom.dcmread(io.BytesIO(instance.to_p10()))
+
+
+def test_an_instance_is_json(study: Study) -> None:
+    model = study[make.uid("ct/2/7")].to_json()
+    assert json.loads(json.dumps(model)) == model
+    assert model["00100010"] == {"vr": "PN", "Value": [{"Alphabetic": "Example^Ann"}]}
+    assert "BulkDataURI" in model["7FE00010"]
+
+
+def test_frames_are_read_one_by_one(archive: dicomstudy.Archive) -> None:
+    study = archive[make.uid("us")]
+    images = [make.colours(48, 64, frame=number) for number in range(4)]
+    native = study[make.uid("us/1/1")]
+    assert list(native.frames()) == images
+    assert native.frame(3) == images[2]
+    rle = study[make.uid("us/1/2")]
+    assert list(rle.frames()) == [make.rle_frame(i, columns=64, samples=3) for i in images]
+    for number in (0, 5, -1):
+        with pytest.raises(StudyError) as raised:
+            native.frame(number)
+        assert raised.value.code == "study/no-frame"
+
+
+def test_one_frame_reads_no_other_bytes(archives: dict[str, Path]) -> None:
+    with dicomstudy.open_archive(archives["copy"])[make.uid("us")] as study:
+        native = study[make.uid("us/1/1")]
+        reads: list[int] = []
+        pread = study.bulk.pread
+
+        def counting(length: int, offset: int) -> bytes:
+            reads.append(length)
+            return pread(length, offset)
+
+        with mock.patch.object(study.bulk, "pread", counting):
+            native.frame(2)
+        assert 0 < sum(reads) <= 4 * 48 * 64 * 3
+
+
+def test_one_instance_costs_one_chunk(study: Study) -> None:
+    reads: list[int] = []
+    value = study._document._value
+
+    def counting(at: int) -> object:
+        reads.append(at)
+        return value(at)
+
+    with mock.patch.object(study._document, "_value", counting):
+        study[make.uid("ct/2/7")].metadata()
+    candidates = [c for c in study._document.chunks if c["first"] <= make.uid("ct/2/7") <= c["last"]]
+    assert len(reads) <= len(candidates) + study._document.header["sharedFrames"]
+    assert len(candidates) < len(study._document.chunks)
+
+
+def test_a_study_is_closed_behind_a_with_statement(archives: dict[str, Path]) -> None:
+    with dicomstudy.open_archive(archives["copy"])[CT] as study:
+        next(study.values()).to_p10()
+        descriptors = [study._document._file.fileno(), study.bulk._file.fileno()]
+    assert min(descriptors) >= 0
+    assert study.bulk._file.fileno() == -1
+
+
+# -- digests -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shuffled(archives: dict[str, Path]) -> list[Path]:
+    """The files of the archives in any order, those of containers unpacked."""
+    folder = archives["copy"].parent / "shuffled"
+    chance = random.Random(11)
+    files = list(studies.fixture_study())
+    chance.shuffle(files)
+    names = [f"{number:03d}.dcm" for number in range(len(files))]
+    studies.write_files(folder, zip(names, (data for _, data in files), strict=True))
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("bulk", ["copy", "reference"])
+def test_a_digest_depends_on_the_content_alone(
+    shuffled: list[Path], archives: dict[str, Path], tmp_path: Path, bulk: str, jobs: int
+) -> None:
+    """Not on order, names, place of large values, size of chunks, or number of processes."""
+    dicomstudy.convert(shuffled, tmp_path / "archive", bulk=bulk, jobs=jobs)
+    assert studies.digests_of(tmp_path / "archive") == studies.digests_of(archives["copy"])
+
+
+def test_a_digest_does_not_depend_on_when_instances_came(
+    shuffled: list[Path], archives: dict[str, Path], tmp_path: Path
+) -> None:
+    for start in range(5):
+        dicomstudy.convert(shuffled[start::5], tmp_path / "archive")
+    assert studies.digests_of(tmp_path / "archive") == studies.digests_of(archives["copy"])
+
+
+def test_another_content_is_another_digest(archives: dict[str, Path], tmp_path: Path) -> None:
+    data = make.ct_slice("ct", 1, 3)
+    changed = make.ct_slice("ct", 1, 3, replace={0x00281050: make.element(0x00281050, "DS", "41")})
+    found = set()
+    for name, files in (("one", [data]), ("other", [changed]), ("both", [data, changed])):
+        studies.write_files(tmp_path / name, ((f"{at}.dcm", d) for at, d in enumerate(files)))
+        dicomstudy.convert([tmp_path / name], tmp_path / f"{name}.archive")
+        found.add(studies.digests_of(tmp_path / f"{name}.archive")[CT])
+    assert len(found) == 3
+    assert studies.digests_of(archives["copy"])[CT] not in found
+
+
+# -- damage ------------------------------------------------------------------------------------
+
+
+def test_without_its_bulk_file_a_study_still_has_its_metadata(archives: dict[str, Path]) -> None:
+    archive = dicomstudy.open_archive(archives["copy"])
+    with Study(archive.document_path(CT), definitions=definitions.load()) as study:
+        instance = study[make.uid("ct/2/7")]
+        assert instance.metadata()["PatientName"] == "Example^Ann"
+        with pytest.raises(BulkError) as raised:
+            instance.to_p10()
+        assert raised.value.code == "bulk/missing"
+
+
+def test_a_file_that_is_not_the_original_is_an_error(study: Study) -> None:
+    instance: Instance = next(study.values())
+    instance.prove(instance.source.sha256 or "")
+    with pytest.raises(StudyError) as raised:
+        instance.prove("0" * 64)
+    assert raised.value.code == "study/sha256"
