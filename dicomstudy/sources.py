@@ -67,21 +67,28 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
 
 
 def _walk(folder: Path) -> Iterator[Found]:
+    """What lies below a folder, however deep: folders may nest deeper than calls."""
     try:
-        with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
+        waiting = _entries(folder)
     except OSError as error:
         yield Found(folder, 0, _unreadable(folder, error))
         return
-    for entry in entries:
-        path = Path(entry.path)
+    while waiting:
+        entry = waiting.pop()
         try:
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(path)
+                waiting += _entries(entry)
             elif entry.is_file():
-                yield Found(path, entry.stat().st_size)
+                yield Found(Path(entry.path), entry.stat().st_size)
         except OSError as error:
+            path = Path(entry.path)
             yield Found(path, 0, _unreadable(path, error))
+
+
+def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    """What is in a folder, the first by name at the end."""
+    with os.scandir(folder) as scan:
+        return sorted(scan, key=lambda entry: entry.name, reverse=True)
 
 
 def _unreadable(path: Path, error: OSError) -> Problem:

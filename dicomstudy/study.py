@@ -138,7 +138,7 @@ class Study(Mapping[str, "Instance"]):
         for key, instance in self.items():
             has_source = instance.source.sha256 is not None
             own = {
-                name: _without_place(value, has_source=has_source)
+                name: _for_digest(value, has_source=has_source)
                 for name, value in instance.own.items()
             }
             groups = sorted(digest for digest, _, _ in instance.groups)
@@ -388,11 +388,15 @@ class Instance:
         if place is not None:
             yield from self.study.bulk.pieces(place, start, stop)
             return
-        with self._open_source(reference, table) as (window, offset):
+        window, offset = self._open_source(reference, table)
+        with window:
             for at in range(offset + start, offset + stop, 1 << 20):
                 yield window[at : min(at + (1 << 20), offset + stop)]
 
-    def _open_source(self, reference: Mapping[str, Any], table: Mapping[str, Any]) -> _Opened:
+    def _open_source(
+        self, reference: Mapping[str, Any], table: Mapping[str, Any]
+    ) -> tuple[Window, int]:
+        """The P10 file that has a large value, and where in it the value starts."""
         fields = reference
         if "dataOffset" not in reference:
             fields = table.get(reference.get("sha256", ""), {})
@@ -410,7 +414,7 @@ class Instance:
         window = self.study._sources.open(  # noqa: SLF001
             source.uri, size=source.size, sha256=source.sha256, modified=source.modified
         )
-        return _Opened(window, int(fields["dataOffset"]))
+        return window, int(fields["dataOffset"])
 
     def frames(self) -> Iterator[bytes]:
         """The frames of the pixel data as they are encoded, one after another.
@@ -422,21 +426,26 @@ class Instance:
         Raises:
             StudyError: there is no pixel data, or it cannot be told where frames start.
         """
-        for spans in self.frame_spans():
-            yield b"".join(
-                b"".join(self._read(spans.reference, span.offset, span.offset + span.length))
-                for span in spans.spans
-            )
+        return map(self._read_frame, self.frame_spans())
 
     def frame(self, number: int) -> bytes:
-        """One frame, counted from 1 as in DICOM."""
+        """One frame as it is encoded, counted from 1 as in DICOM.
+
+        Raises:
+            StudyError: there is no such frame (``study/no-frame``), and as `frames`.
+        """
         all_spans = self.frame_spans()
         if not 1 <= number <= len(all_spans):
-            raise StudyError("study/no-frame", f"there is no frame {number} in {self.uid}")
-        spans = all_spans[number - 1]
+            raise StudyError(
+                "study/no-frame",
+                f"there is no frame {number} in {self.uid}: it has 1 to {len(all_spans)}",
+            )
+        return self._read_frame(all_spans[number - 1])
+
+    def _read_frame(self, frame: frame_index.FrameSpans) -> bytes:
         return b"".join(
-            b"".join(self._read(spans.reference, span.offset, span.offset + span.length))
-            for span in spans.spans
+            b"".join(self._read(frame.reference, span.offset, span.offset + span.length))
+            for span in frame.spans
         )
 
     def frame_spans(self) -> list[frame_index.FrameSpans]:
@@ -452,19 +461,6 @@ class Instance:
 
 
 _NOT_ATTRIBUTES = frozenset(("_groups", "_source"))
-
-
-class _Opened:
-    """A source file and an offset in it, closed behind a with statement."""
-
-    def __init__(self, window: Window, offset: int) -> None:
-        self._window, self._offset = window, offset
-
-    def __enter__(self) -> tuple[Window, int]:
-        return self._window, self._offset
-
-    def __exit__(self, *_: object) -> None:
-        self._window.close()
 
 
 def _joined(
@@ -496,7 +492,7 @@ def _by_digest(frame: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]
     }
 
 
-def _without_place(value: Any, *, has_source: bool) -> Any:
+def _for_digest(value: Any, *, has_source: bool) -> Any:
     """A reference without what depends on where the value lies.
 
     What its bytes are is in the digest of the source, unless there is none.

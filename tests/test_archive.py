@@ -1,0 +1,301 @@
+"""An archive is a folder of study documents, whole at every moment (spec/archive.md)."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dicomstudy
+from dicomstudy import archive as archive_module, ion
+from dicomstudy.archive import create, locked, name_of, open_archive, write_atomically
+from dicomstudy.errors import ArchiveError, DicomStudyError, StudyError
+from fixtures import make
+from tests import studies
+
+CT = make.uid("ct")
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fixtures in an archive."""
+    folder = tmp_path_factory.mktemp("archive")
+    dicomstudy.convert([studies.write_fixtures(folder / "in")], folder / "archive")
+    return folder / "archive"
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("uid", ["1.2", "2.25.123456789012345678901234567890", make.uid("ct")])
+def test_a_uid_is_its_own_name(uid: str) -> None:
+    assert name_of(uid) == uid
+
+
+HOSTILE = ["", ".", "..", "../../x", "/etc/passwd", "1.2/3", "1.2\\3", "1.2\0", "1", "1..2", ".1.2",
+           "1.2.", "-1.2", "1.2 ", "CON", "x" * 1000, "1." + "2" * 70, "ä.1", "1.2\n", "\udc80"]  # fmt: skip
+
+
+@pytest.mark.parametrize("uid", HOSTILE)
+def test_what_is_no_uid_has_a_safe_name(uid: str) -> None:
+    name = name_of(uid)
+    assert name.startswith("x")
+    assert name[1:].isalnum()
+    assert len(name) == 65
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_names_differ_where_uids_differ(one: str, other: str) -> None:
+    assert (name_of(one) == name_of(other)) is (one == other)
+    assert name_of(one) == os.path.basename(name_of(one)) != ""  # noqa: PTH119
+
+
+def test_documents_of_any_uid_lie_below_the_archive(converted: Path) -> None:
+    archive = open_archive(converted)
+    for uid in HOSTILE:
+        for path in (archive.document_path(uid), archive.bulk_path(uid)):
+            assert path.resolve().is_relative_to(converted.resolve() / "studies")
+
+
+# -- layout ------------------------------------------------------------------------------------
+
+
+def test_an_archive_has_the_files_that_the_specification_names(converted: Path) -> None:
+    found = sorted(path.relative_to(converted).as_posix() for path in converted.rglob("*"))
+    top = {path.split("/")[0] for path in found}
+    assert top <= {"archive.ion", "studies", "quarantine", "incoming", "lock"}
+    assert not list((converted / "incoming").iterdir())
+    archive = open_archive(converted)
+    for uid in archive:
+        assert archive.document_path(uid).is_file()
+        with archive[uid] as study:
+            assert archive.bulk_path(uid).is_file() is bool(list(study.places()))
+    assert not [path for path in found if ".part" in path]
+
+
+def test_the_marker_says_what_the_archive_is(converted: Path) -> None:
+    marker = ion.loads((converted / "archive.ion").read_bytes())
+    load = open_archive(converted).definitions
+    assert marker == {
+        "format": "dicomstudy archive",
+        "version": 1,
+        "definitions": {"version": load.version, "sha256": load.digest},
+    }
+
+
+# -- a mapping ---------------------------------------------------------------------------------
+
+
+def test_an_archive_is_a_mapping_of_studies(converted: Path) -> None:
+    archive = open_archive(str(converted))
+    assert isinstance(archive, Mapping)
+    uids = list(archive)
+    assert len(archive) == len(uids) == len(set(uids))
+    assert {make.uid(name) for name in ("ct", "mr", "us", "encodings", "texts")} <= set(uids)
+    for uid, study in archive.items():
+        assert study.uid == uid
+        assert uid in archive
+        study.close()
+    for other in ("1.2.3", "../../x/y", "", 5):
+        assert other not in archive
+    with pytest.raises(KeyError):
+        archive["1.2.3"]
+
+
+def test_hostile_uids_are_those_of_their_studies(converted: Path) -> None:
+    archive = open_archive(converted)
+    assert "../../x" in set(archive)
+    assert len(archive["../../x"]) == 1
+    assert any(len(uid) == 1000 for uid in archive)
+    assert any(uid.startswith("/") for uid in archive)
+
+
+def test_studies_are_found_by_the_uids_of_what_they_have(converted: Path) -> None:
+    archive = open_archive(converted)
+    for uid, count in ((CT, 16), (make.uid("ct/2"), 4), (make.uid("ct/2/7"), 1), ("1.2", 0)):
+        found = [(study.uid, len(keys)) for study, keys in archive.find(uid)]
+        assert found == ([(CT, count)] if count else [])
+
+
+def test_quarantine_says_why(converted: Path) -> None:
+    kept = {Path(each.uri).name: each for each in open_archive(converted).quarantined()}
+    assert kept["DICOMDIR"].code == "convert/dicomdir"
+    assert kept["uid-missing.dcm"].code == "convert/no-uids"
+    for each in kept.values():
+        assert each.path.stat().st_size == each.size
+        assert each.message
+
+
+# -- opening and making ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (None, "archive/not-an-archive"),
+        (b"{", "archive/damaged"),
+        (b"", "archive/damaged"),
+        (b"5", "archive/not-an-archive"),
+        (b'{format: "other", version: 1}', "archive/not-an-archive"),
+        (b'{format: "dicomstudy archive", version: 2}', "archive/unknown-version"),
+        (b'{format: "dicomstudy archive"}', "archive/unknown-version"),
+    ],
+)
+def test_what_is_no_archive_is_refused(content: bytes | None, code: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "archive.ion").write_bytes(content)
+    for opening in (open_archive, dicomstudy.verify):
+        with pytest.raises(ArchiveError) as raised:
+            opening(tmp_path)  # type: ignore[operator]
+        assert raised.value.code == code
+        assert str(tmp_path) in str(raised.value)
+
+
+def test_an_archive_is_made_in_a_new_or_empty_folder(tmp_path: Path) -> None:
+    assert len(create(tmp_path / "a/b")) == 0
+    (tmp_path / "empty").mkdir()
+    assert len(create(tmp_path / "empty")) == 0
+    assert len(create(tmp_path / "empty")) == 0
+
+
+def test_an_archive_is_not_made_beside_other_files(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ArchiveError) as raised:
+        create(tmp_path)
+    assert raised.value.code == "archive/not-empty"
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+def test_an_archive_that_was_cut_off_while_it_was_made_is_made_whole(tmp_path: Path) -> None:
+    """Killed before the marker got its name: what is there is ours."""
+    (tmp_path / "archive.ion.123.part").write_bytes(b"{for")
+    assert len(create(tmp_path)) == 0
+
+
+def test_a_file_is_no_place_for_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(ArchiveError) as raised:
+            create(path)
+        assert raised.value.code == "archive/unwritable"
+
+
+# -- one writer --------------------------------------------------------------------------------
+
+
+def _hold(path: Path, ready: object, done: object) -> None:
+    with locked(open_archive(path)):
+        ready.set()  # type: ignore[attr-defined]
+        done.wait(60)  # type: ignore[attr-defined]
+
+
+def test_one_run_writes_at_a_time(tmp_path: Path) -> None:
+    archive = create(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, ready, done))
+    other.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(ArchiveError) as raised:
+            dicomstudy.convert([], tmp_path)
+        assert raised.value.code == "archive/locked"
+    finally:
+        done.set()
+        other.join()
+    with locked(archive):
+        pass
+    assert dicomstudy.convert([], tmp_path).files == 0
+
+
+def test_a_killed_run_lets_go_of_the_lock(tmp_path: Path) -> None:
+    create(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, ready, done))
+    other.start()
+    assert ready.wait(60)
+    other.kill()
+    other.join()
+    assert dicomstudy.convert([], tmp_path).files == 0
+
+
+# -- atomic writing ----------------------------------------------------------------------------
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert write_atomically(path, [b"old", b"!"]) == 4
+
+    def failing() -> object:
+        yield b"new"
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, failing())  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old!"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    synced: list[bool] = []
+
+    def noting(descriptor: int) -> None:
+        synced.append(path.exists())
+        assert descriptor >= 0
+
+    with mock.patch.object(archive_module.os, "fsync", noting):
+        write_atomically(path, [b"content"])
+    assert synced == [False, True]  # the file, then the folder with its name
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_archive_as_it_was(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", [("1.dcm", make.ct_slice("ct", 1, 3))])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    before = studies.state_of(tmp_path / "archive")
+    studies.write_files(tmp_path / "in", [("2.dcm", make.ct_slice("ct", 1, 6))])
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        mock.patch.object(archive_module.os, "fsync", side_effect=full),
+        pytest.raises(ArchiveError) as raised,
+    ):
+        dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    assert raised.value.code == "archive/unwritable"
+    assert "No space left" in str(raised.value)
+    after = studies.state_of(tmp_path / "archive")
+    documents = [name for name in before if name.endswith((".ion", ".ion.zst"))]
+    assert [after[name] for name in documents] == [before[name] for name in documents]
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+    assert dicomstudy.convert([tmp_path / "in"], tmp_path / "archive").instances == 1
+    assert len(open_archive(tmp_path / "archive")[CT]) == 2
+
+
+# -- damage ------------------------------------------------------------------------------------
+
+
+def test_a_damaged_document_is_the_problem_of_its_study_alone(tmp_path: Path) -> None:
+    dicomstudy.convert([make.__file__.replace("make.py", "archive")], tmp_path)
+    archive = open_archive(tmp_path)
+    archive.document_path(CT).write_bytes(b"damaged")
+    assert len(archive) == 5
+    for uid in archive:
+        if uid == CT:
+            with pytest.raises(StudyError):
+                archive[uid]
+        else:
+            assert len(archive[uid]) > 0
+
+
+def test_a_damaged_note_in_quarantine_is_an_error(tmp_path: Path) -> None:
+    create(tmp_path)
+    (tmp_path / "quarantine/x.ion").write_bytes(b"{uri: 5}")
+    with pytest.raises(DicomStudyError):
+        list(open_archive(tmp_path).quarantined())

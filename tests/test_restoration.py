@@ -1,0 +1,326 @@
+"""Files come back out of an archive, each proved, and damage is found (spec/archive.md)."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+import dicomstudy
+from dicomstudy.archive import Archive
+from dicomstudy.errors import ArchiveError, DicomStudyError
+from fixtures import make
+from tests import studies
+from tests.samples import fixture_files
+
+CT = make.uid("ct")
+SERIES = make.uid("ct/2")
+INSTANCE = make.uid("ct/2/7")
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fixtures in archives of both kinds: `copy` and `reference`."""
+    folder = tmp_path_factory.mktemp("restoration")
+    source = studies.write_fixtures(folder / "in")
+    for bulk in ("copy", "reference"):
+        dicomstudy.convert([source], folder / bulk, bulk=bulk)
+    return folder
+
+
+@pytest.fixture
+def copy(converted: Path, tmp_path: Path) -> Path:
+    """An archive that a test may damage."""
+    return Path(shutil.copytree(converted / "copy", tmp_path / "copy"))
+
+
+@pytest.fixture
+def referring(tmp_path: Path) -> Path:
+    """A folder with an archive `archive` by reference, and its files below `in`."""
+    studies.write_files(tmp_path / "in", make.study(6, series=2, rows=32, columns=32))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive", bulk="reference")
+    return tmp_path
+
+
+def digests_below(folder: Path) -> list[str]:
+    return sorted(
+        sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()
+    )
+
+
+# -- restoring ---------------------------------------------------------------------------------
+
+
+def test_files_are_written_by_study_series_and_instance(converted: Path, tmp_path: Path) -> None:
+    dicomstudy.restore(converted / "copy", tmp_path)
+    path = tmp_path / CT / SERIES / f"{INSTANCE}.dcm"
+    assert path.read_bytes() == fixture_files()["ct/bone/IM0001"]
+    assert (tmp_path / "quarantine").is_dir()
+    assert not list(tmp_path.rglob("*.part"))
+    clash = [p for p in (tmp_path / CT).rglob("*.dcm") if p.name.startswith(make.uid("ct/1/3"))]
+    assert len(clash) == 2
+
+
+@pytest.mark.parametrize("bulk", ["copy", "reference"])
+def test_restoring_again_gives_the_same(converted: Path, tmp_path: Path, bulk: str) -> None:
+    first = dicomstudy.restore(converted / bulk, tmp_path)
+    before = studies.state_of(tmp_path)
+    again = dicomstudy.restore(dicomstudy.open_archive(converted / bulk), tmp_path)
+    assert again == first
+    assert first.problems == []
+    assert studies.state_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [
+        ({"study": CT}, 16),
+        ({"series": SERIES}, 4),
+        ({"instance": INSTANCE}, 1),
+        ({"study": CT, "series": SERIES}, 4),
+        ({"study": CT, "series": SERIES, "instance": INSTANCE}, 1),
+        ({"instance": make.uid("ct/1/3")}, 2),
+        ({"study": "../../x"}, 1),
+    ],
+)
+def test_a_part_of_an_archive_is_restored(
+    chosen: dict[str, str], count: int, converted: Path, tmp_path: Path
+) -> None:
+    done = dicomstudy.restore(converted / "copy", tmp_path, **chosen)  # type: ignore[arg-type]
+    assert (done.files, done.problems) == (count, [])
+    assert len(digests_below(tmp_path)) == count
+    assert not (tmp_path / "quarantine").exists()
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"study": "1.2.3"}, {"series": "1.2.3"}, {"instance": "1.2.3"}, {"study": CT, "series": CT}],
+)
+def test_what_is_not_there_is_an_error(
+    chosen: dict[str, str], converted: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ArchiveError) as raised:
+        dicomstudy.restore(converted / "copy", tmp_path, **chosen)  # type: ignore[arg-type]
+    assert raised.value.code == "archive/not-found"
+
+
+def test_a_place_that_cannot_be_written_is_an_error(converted: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DicomStudyError):
+        dicomstudy.restore(converted / "copy", tmp_path / "file")
+
+
+def test_progress_is_told(converted: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int | None]] = []
+
+    def progress(step: str, done: int, total: int | None) -> None:
+        told.append((step, done, total))
+
+    done = dicomstudy.restore(converted / "copy", tmp_path, study=CT, progress=progress)
+    assert len(told) == done.files == 16
+    assert {step for step, _, _ in told} == {"files"}
+
+
+# -- archives by reference ---------------------------------------------------------------------
+
+
+def test_an_archive_by_reference_has_no_pixels(referring: Path) -> None:
+    archive = dicomstudy.open_archive(referring / "archive")
+    assert not archive.bulk_path(make.uid("study")).exists()
+    assert dicomstudy.verify(archive).problems == []
+
+
+def test_files_that_moved_are_found_again(referring: Path) -> None:
+    before = digests_below(referring / "in")
+    (referring / "in").rename(referring / "moved")
+    lost = dicomstudy.restore(referring / "archive", referring / "lost")
+    assert lost.files == 0
+    assert [problem.code for problem in lost.problems] == ["bulk/source-missing"] * 6
+    assert digests_below(referring / "lost") == []
+    sources = [referring / "moved"]
+    found = dicomstudy.restore(referring / "archive", referring / "out", sources=sources)
+    assert (found.files, found.problems) == (6, [])
+    assert digests_below(referring / "out") == before
+    assert dicomstudy.verify(referring / "archive", sources=sources).problems == []
+    assert len(dicomstudy.verify(referring / "archive").problems) == 6
+
+
+def test_files_that_were_renamed_are_found_again(referring: Path) -> None:
+    before = digests_below(referring / "in")
+    chance = random.Random(2)
+    for path in sorted((referring / "in").rglob("*.dcm")):
+        path.rename(referring / "in" / f"{chance.random()}")
+    sources = [referring / "in"]
+    found = dicomstudy.restore(referring / "archive", referring / "out", sources=sources)
+    assert (found.files, found.problems) == (6, [])
+    assert digests_below(referring / "out") == before
+
+
+@pytest.mark.parametrize("quietly", [False, True])
+def test_a_file_that_changed_is_not_given_out(referring: Path, *, quietly: bool) -> None:
+    """Found by time and size, or at the latest by the digest of what was made of it."""
+    path = referring / "in/series-1/000001.dcm"
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + (not quietly)))
+    done = dicomstudy.restore(referring / "archive", referring / "out")
+    assert done.files == 5
+    (problem,) = done.problems
+    assert problem.code == ("study/sha256" if quietly else "bulk/source-changed")
+    assert not list((referring / "out").rglob("*.part"))
+    assert sha256(data).hexdigest() not in digests_below(referring / "out")
+
+
+def test_a_file_that_was_deleted_is_one_problem(referring: Path) -> None:
+    (referring / "in/series-2/000002.dcm").unlink()
+    done = dicomstudy.restore(referring / "archive", referring / "out")
+    assert done.files == 5
+    (problem,) = done.problems
+    assert problem.code == "bulk/source-missing"
+    assert problem.source is not None
+    assert "000002.dcm" in problem.source
+
+
+def test_a_study_may_be_half_in_the_archive_and_half_referred_to(tmp_path: Path) -> None:
+    files = list(make.study(8, series=2))
+    for part, bulk in enumerate(("copy", "reference", "copy", "reference")):
+        studies.write_files(tmp_path / f"in{part}", files[part::4])
+        dicomstudy.convert([tmp_path / f"in{part}"], tmp_path / "archive", bulk=bulk)
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+    done = dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
+    assert (done.files, done.problems) == (8, [])
+    assert digests_below(tmp_path / "out") == sorted(sha256(data).hexdigest() for _, data in files)
+
+
+def test_converting_by_copy_later_makes_an_archive_complete_or_leaves_it(referring: Path) -> None:
+    """What is there already is unchanged, however its values are kept."""
+    before = studies.state_of(referring / "archive")
+    report = dicomstudy.convert([referring / "in"], referring / "archive", bulk="copy")
+    assert (report.unchanged, report.instances) == (6, 0)
+    assert studies.state_of(referring / "archive") == before
+
+
+# -- verifying ---------------------------------------------------------------------------------
+
+
+def test_a_whole_archive_has_no_problems(converted: Path) -> None:
+    archive = dicomstudy.open_archive(converted / "copy")
+    verified = dicomstudy.verify(archive)
+    assert verified.problems == []
+    assert verified.studies == len(archive)
+    assert verified.instances == sum(len(study) for study in archive.values())
+    assert verified.groups == sum(
+        len(contents) for study in archive.values() for contents in study.groups.values()
+    )
+    assert verified.quarantined == len(list(archive.quarantined())) > 5
+    assert verified.values > 20
+
+
+def test_verifying_writes_nothing(converted: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in converted.rglob("*")}
+    dicomstudy.verify(converted / "copy")
+    dicomstudy.verify(converted / "reference")
+    assert {path: path.stat().st_mtime_ns for path in converted.rglob("*")} == before
+
+
+def document(archive: Archive) -> Path:
+    return archive.document_path(CT)
+
+
+def bulk(archive: Archive) -> Path:
+    return archive.bulk_path(CT)
+
+
+def kept(archive: Archive) -> Path:
+    return next(each.path for each in archive.quarantined() if "uid-missing.dcm" in each.uri)
+
+
+def note(archive: Archive) -> Path:
+    return kept(archive).with_name(kept(archive).name + ".ion")
+
+
+@pytest.mark.parametrize("place", [document, bulk, kept])
+def test_any_changed_byte_is_found(place: Callable[[Archive], Path], copy: Path) -> None:
+    archive = dicomstudy.open_archive(copy)
+    path = place(archive)
+    whole = path.read_bytes()
+    chance = random.Random(9)
+    missed = []
+    table = whole.rfind(b"\x5e\x2a\x4d\x18") if place is document else len(whole)
+    for at in sorted({0, table - 1, *(chance.randrange(table) for _ in range(40))}):
+        changed = bytearray(whole)
+        changed[at] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        if not dicomstudy.verify(copy).problems:
+            missed.append(at)
+    assert missed == []
+    path.write_bytes(whole)
+    assert dicomstudy.verify(copy).problems == []
+
+
+def test_a_document_without_its_table_of_frames_loses_nothing(copy: Path, tmp_path: Path) -> None:
+    path = document(dicomstudy.open_archive(copy))
+    path.write_bytes(path.read_bytes()[:-5])
+    done = dicomstudy.restore(copy, tmp_path / "out", study=CT)
+    assert (done.files, done.problems) == (16, [])
+
+
+@pytest.mark.parametrize("place", [document, bulk, kept])
+@pytest.mark.parametrize("length", [0, 5, -300])
+def test_a_file_that_is_cut_is_found(
+    place: Callable[[Archive], Path], length: int, copy: Path
+) -> None:
+    path = place(dicomstudy.open_archive(copy))
+    path.write_bytes(path.read_bytes()[:length])
+    assert dicomstudy.verify(copy).problems
+
+
+@pytest.mark.parametrize("place", [bulk, kept])
+def test_a_file_that_is_gone_is_found(place: Callable[[Archive], Path], copy: Path) -> None:
+    place(dicomstudy.open_archive(copy)).unlink()
+    assert dicomstudy.verify(copy).problems
+
+
+def test_a_damaged_note_is_found(copy: Path) -> None:
+    path = note(dicomstudy.open_archive(copy))
+    for content in (b"", b"{", b"{uri: 5}"):
+        path.write_bytes(content)
+        try:
+            assert dicomstudy.verify(copy).problems
+        except ArchiveError as error:
+            assert error.code == "archive/damaged"  # noqa: PT017
+
+
+def test_damage_spoils_no_more_than_it_must(copy: Path, tmp_path: Path) -> None:
+    """One damaged study, one damaged file in quarantine: all else comes back."""
+    archive = dicomstudy.open_archive(copy)
+    total = dicomstudy.verify(archive)
+    for path in (document(archive), kept(archive)):
+        path.write_bytes(path.read_bytes()[:-300])
+    done = dicomstudy.restore(copy, tmp_path / "out")
+    assert len(done.problems) >= 2
+    assert done.files == total.instances + total.quarantined - 16 - 1
+    assert set(digests_below(tmp_path / "out")) < {
+        sha256(data).hexdigest() for data in fixture_files().values()
+    }
+
+
+def test_damaged_pixels_are_the_problem_of_their_instance(copy: Path, tmp_path: Path) -> None:
+    archive = dicomstudy.open_archive(copy)
+    with archive[CT] as study:
+        offsets = [place["offset"] for _, _, place in study.places()]
+    data = bytearray(bulk(archive).read_bytes())
+    data[max(offsets) + 3] ^= 0x40
+    bulk(archive).write_bytes(data)
+    done = dicomstudy.restore(copy, tmp_path / "out", study=CT)
+    assert 0 < len(done.problems) < 3
+    assert done.files == 16 - len(done.problems)
+    for problem in done.problems:
+        assert problem.code in {"bulk/damaged", "bulk/digest", "study/sha256"}
