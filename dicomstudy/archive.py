@@ -38,6 +38,7 @@ __all__ = [
     "open_archive",
     "sync_folder",
     "write_atomically",
+    "writing",
 ]
 
 #: Is told how far a run has come: the step, how much of it is done, and of how much if known.
@@ -46,7 +47,10 @@ Progress = Callable[[str, int, int | None], None]
 FORMAT = "dicomstudy archive"
 VERSION = 1
 _MARKER = "archive.ion"
+#: What may stand in a folder that is to become an archive: the rest of a run that was stopped.
+_OURS = frozenset(("studies", "quarantine", "incoming", "lock"))
 _DOCUMENT = ".ion.zst"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
@@ -158,29 +162,53 @@ class Archive(Mapping[str, Study]):
         document = self.document_path(uid)
         return document.with_name(document.name.removesuffix(_DOCUMENT) + ".bulk")
 
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
     def __getitem__(self, uid: str) -> Study:
-        path = self.document_path(uid)
-        if not path.exists():
+        if uid not in self:
             raise KeyError(uid)
-        bulk = self.bulk_path(uid)
-        return Study(
+        return self._open(self.document_path(uid))
+
+    def _open(self, path: Path) -> Study:
+        bulk = path.with_name(path.name.removesuffix(_DOCUMENT) + ".bulk")
+        study = Study(
             path,
             definitions=self.definitions,
             bulk=bulk if bulk.exists() else None,
             sources=self.sources,
         )
+        if self.document_path(study.uid) != path:
+            study.close()
+            raise ArchiveError(
+                "archive/damaged",
+                f"the document of study {study.uid} does not belong where it is",
+                source=str(path),
+            )
+        return study
+
+    def studies(self) -> Iterator[tuple[Path, Study | DicomStudyError]]:
+        """Every document, opened, or what is wrong with it; the caller closes it."""
+        for path in self._documents():
+            try:
+                yield path, self._open(path)
+            except DicomStudyError as error:
+                yield path, error
 
     def __contains__(self, uid: object) -> bool:
         return isinstance(uid, str) and self.document_path(uid).exists()
 
     def __iter__(self) -> Iterator[str]:
+        """The UIDs of all studies whose documents can be opened (`studies` has the others)."""
         for path in self._documents():
             name = path.name.removesuffix(_DOCUMENT)
-            if name.startswith("x"):
+            if name_of(name) == name:
+                yield name
+                continue
+            with contextlib.suppress(DicomStudyError):
                 document = Document(path)
-                name = document.study
                 document.close()
-            yield name
+                yield document.study
 
     def __len__(self) -> int:
         return sum(1 for _ in self._documents())
@@ -208,28 +236,25 @@ class Archive(Mapping[str, Study]):
         return found
 
     def quarantined(self) -> Iterator[Quarantined]:
-        """The files in quarantine.
+        """The files in quarantine; the name of each is its SHA-256.
 
-        Raises:
-            ArchiveError: what says why a file is there is damaged.
+        Where the note that says why is missing or damaged, the code is ``archive/no-note``.
         """
-        for note in sorted((self.path / "quarantine").glob("*.ion")):
-            try:
-                fields: Any = ion.loads(note.read_bytes())
-                yield Quarantined(
-                    note.with_suffix(""),
-                    str(fields["sha256"]),
-                    int(fields["size"]),
-                    str(fields["uri"]),
-                    str(fields["code"]),
-                    str(fields["message"]),
-                )
-            except (DicomStudyError, KeyError, TypeError, ValueError, OSError) as error:
-                raise ArchiveError(
-                    "archive/damaged",
-                    f"a note in quarantine is damaged: {error}",
-                    source=str(note),
-                ) from error
+        folder = self.path / "quarantine"
+        for path in sorted(folder.glob("*")):
+            if _SHA256.fullmatch(path.name):
+                yield _quarantined(path)
+
+
+def _quarantined(path: Path) -> Quarantined:
+    size = path.stat().st_size
+    try:
+        fields: Any = ion.loads(path.with_name(path.name + ".ion").read_bytes())
+        uri, code, message = (str(fields[name]) for name in ("uri", "code", "message"))
+    except (DicomStudyError, KeyError, TypeError, OSError) as error:
+        message = f"the note that says why it is here cannot be read: {error}"
+        return Quarantined(path, path.name, size, "", "archive/no-note", message)
+    return Quarantined(path, path.name, size, uri, code, message)
 
 
 def open_archive(
@@ -238,6 +263,7 @@ def open_archive(
     """The archive in a folder, for reading.
 
     Args:
+        path: the folder.
         sources: folders to look in for the P10 files of an archive by reference that are no
             longer where they were.
 
@@ -284,7 +310,21 @@ def create(path: Path) -> Archive:
     return Archive(path)
 
 
-_OURS = frozenset(("studies", "quarantine", "incoming", "lock"))
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a failed write into an error.
+
+    Raises:
+        ArchiveError: something below `path` could not be written (``archive/unwritable``).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(
+            "archive/unwritable",
+            f"{path} cannot be written: {error.strerror or error}",
+            source=str(path),
+        ) from error
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,16 @@ import zstandard
 
 from dicomstudy.errors import BulkError
 
-__all__ = ["MAGIC", "MAX_CHUNK", "BulkReader", "BulkWriter", "Place", "shuffle", "unshuffle"]
+__all__ = [
+    "MAGIC",
+    "MAX_CHUNK",
+    "BulkReader",
+    "BulkWriter",
+    "Place",
+    "ReadOnly",
+    "shuffle",
+    "unshuffle",
+]
 
 #: The first bytes of every bulk file.
 MAGIC = b"DCMBULK1"
@@ -113,7 +122,7 @@ def unshuffle(data: bytes, word: int) -> bytes | bytearray:
 
 
 class BulkWriter:
-    """Appends values to a bulk file.
+    """Appends values to a bulk file. Mirror of `BulkReader`: ``read(add(value)) == value``.
 
     Args:
         path: the file; made if it is not there.
@@ -155,8 +164,20 @@ class BulkWriter:
         """
         chunk = _chunk_size(length, frame, word)
         offset = self.end
-        level = _BYTE_LEVEL if word == 1 else _WORD_LEVEL
-        compressor = _compressor(level).compress
+        try:
+            stored, compressed = self._write(pieces, chunk, word=word, compress=compress)
+        except BaseException:
+            self._file.seek(offset)
+            self._file.truncate()
+            raise
+        self.end += sum(stored)
+        return Place(offset, length, chunk, word if compressed else 1, tuple(stored))
+
+    def _write(
+        self, pieces: Iterable[bytes | memoryview], chunk: int, *, word: int, compress: bool
+    ) -> tuple[list[int], bool]:
+        """Write chunks; returns their sizes, and whether any may be compressed."""
+        compressor = _compressor(_BYTE_LEVEL if word == 1 else _WORD_LEVEL).compress
         stored = []
         probed = not compress
         for part in _rechunk(pieces, chunk):
@@ -171,8 +192,7 @@ class BulkWriter:
                     written = small
             self._file.write(written)
             stored.append(len(written))
-        self.end += sum(stored)
-        return Place(offset, length, chunk, word if compress else 1, tuple(stored))
+        return stored, compress
 
     def copy(self, source: BulkReader, place: Place) -> Place:
         """Append a value as it is stored in another bulk file."""
@@ -260,7 +280,11 @@ class ReadOnly:
 
 
 class BulkReader:
-    """Reads values, and ranges of values, from a bulk file."""
+    """Reads values, and ranges of values, from a bulk file. Mirror of `BulkWriter`.
+
+    Raises:
+        BulkError: there is no such file (``bulk/missing``), or it is none (``bulk/not-bulk``).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -367,7 +391,3 @@ class BulkReader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-#: Bytes `start` to `stop` of a large value, in pieces.
-Pieces = Callable[[int, int], Iterator[bytes | bytearray | memoryview]]

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from dicomstudy import finishing
-from dicomstudy.archive import Progress, create, locked
+from dicomstudy.archive import Progress, create, locked, writing
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
 from dicomstudy.ingestion import Ingested, Ingester, Settings
@@ -53,6 +53,7 @@ class Report:
         bytes_in: bytes of the files that were taken in.
         bytes_out: bytes that were written to the archive.
         problems: defects, whether they kept a file out of the studies or not.
+        refused: sources, files and studies of which something was not taken in at all.
     """
 
     files: int = 0
@@ -93,7 +94,7 @@ def convert(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Report:
-    """Take P10 files into an archive, which is made if it is not there.
+    """Take P10 files into an archive, which is made if it is not there. Mirror of `restore`.
 
     Equal content is taken in once; running again adds what is new. An interrupted run leaves
     the archive as it was, or with whole studies of what it was to add.
@@ -104,10 +105,13 @@ def convert(
         bulk: "copy" puts large values into the archive; "reference" leaves them in the files.
         max_inline: values of more bytes than this are large.
         jobs: processes to use.
-        progress: is called while the work goes on.
+        progress: is called with the step, how much of it is done, and of how much if known.
 
     Raises:
         ArchiveError: the archive cannot be made, written or locked.
+        DicomStudyError: ``convert/bulk`` or ``convert/options``, an argument has no such value.
+
+    The report tells of everything else that goes wrong (spec/archive.md).
     """
     if bulk not in {"copy", "reference"}:
         raise DicomStudyError("convert/bulk", f"bulk is 'copy' or 'reference', not {bulk!r}")
@@ -120,7 +124,8 @@ def convert(
     with locked(target):
         for stale in (target.path / "incoming").iterdir():
             shutil.rmtree(stale, ignore_errors=True)
-        incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
+        with writing(target.path):
+            incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
         settings = Settings(
             target.path.absolute(), incoming.absolute(), bulk, max_inline, jobs == 1
         )

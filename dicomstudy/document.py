@@ -26,7 +26,18 @@ from dicomstudy.grouping import ENCODING, Batch, Clustered, Entry, Row, Source, 
 from dicomstudy.ion import Symbol
 from dicomstudy.record import group_of, is_reference
 
-__all__ = ["CHUNK_INSTANCES", "FORMAT", "Document", "encode", "read_batch"]
+__all__ = [
+    "CHUNK_INSTANCES",
+    "FORMAT",
+    "Document",
+    "encode",
+    "place_of",
+    "read_batch",
+    "references",
+    "source_of",
+    "uid_of",
+    "whole",
+]
 
 FORMAT = "dicomstudy"
 VERSION = 1
@@ -76,7 +87,7 @@ def encode(
         for sha256, place in entry.places.items()
     }
     shared = [digest for digest, owner in owners.items() if owner is None]
-    compress = zstandard.ZstdCompressor(level=_LEVEL).compress
+    compress = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress
     table: list[tuple[int, int]] = []
 
     def frame(value: dict[str, Any]) -> bytes:
@@ -221,6 +232,8 @@ def _instance(entry: Entry, rows: list[Row]) -> dict[str, Any]:
         source |= {"size": entry.source.size, "sha256": entry.source.sha256}
         if entry.source.modified is not None:
             source["modified"] = entry.source.modified
+        if not entry.source.proved:
+            source["proved"] = False
     else:
         source["record"] = entry.digest
     instance["_source"] = source
@@ -231,7 +244,7 @@ def _located(place: dict[str, Any], source: Source) -> dict[str, Any]:
     """A place that stands by itself: one in a P10 file names the file."""
     if "dataOffset" not in place or "uri" in place:
         return place
-    _, sha256, size, modified = source
+    _, sha256, size, modified, _ = source
     file = {"uri": source.uri, "size": size, "source": sha256, "modified": modified}
     return {**place, **{name: value for name, value in file.items() if value is not None}}
 
@@ -631,7 +644,11 @@ def source_of(instance: Mapping[str, Any]) -> Source:
     """The file that an instance of a document came from."""
     fields = instance.get("_source", {})
     return Source(
-        fields.get("uri", ""), fields.get("sha256"), fields.get("size"), fields.get("modified")
+        fields.get("uri", ""),
+        fields.get("sha256"),
+        fields.get("size"),
+        fields.get("modified"),
+        fields.get("proved", True) is True and "sha256" in fields,
     )
 
 
@@ -647,7 +664,15 @@ def _collect(
 
 
 def place_of(reference: Mapping[str, Any], table: Mapping[str, Any]) -> Place | None:
-    """Where in the bulk file a reference's value lies, None if it is not in one."""
+    """Where in the bulk file a reference's value lies, None if it is not in one.
+
+    Args:
+        reference: stands for the value; has its place, or its SHA-256 to look up.
+        table: the places of a frame by SHA-256 (spec/bulk.md).
+
+    Raises:
+        BulkError: the place contradicts itself (``bulk/place``).
+    """
     fields = reference if "stored" in reference else table.get(reference.get("sha256", ""), {})
     if "stored" not in fields:
         return None

@@ -11,7 +11,9 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
+    "IDENTIFYING_TAGS",
     "LONG_VRS",
+    "NEVER_LARGE",
     "NUMBER_FORMATS",
     "PIXEL_DATA_TAGS",
     "SHORT_VRS",
@@ -29,6 +31,7 @@ __all__ = [
     "chunks",
     "format_tag",
     "is_private",
+    "may_be_large",
 ]
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -72,6 +75,22 @@ WORD_SIZES = {
 
 #: Float, Double Float and (integer) Pixel Data.
 PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+
+
+#: What a file is known by is never large: character set, SOP, study and series UID; and the
+#: file meta information.
+IDENTIFYING_TAGS = frozenset((0x00080005, 0x00080018, 0x0020000D, 0x0020000E))
+#: Nothing is known by more bytes than these.
+_MOST_IDENTIFYING = 1 << 16
+#: No value of so many bytes is large, whatever the limit.
+NEVER_LARGE = 16
+
+
+def may_be_large(tag: int, length: int, limit: int) -> bool:
+    """Whether a value of `length` bytes is kept apart from its document (spec/record.md)."""
+    if tag >> 16 == 2 or tag in IDENTIFYING_TAGS:
+        limit = _MOST_IDENTIFYING
+    return length > max(limit, NEVER_LARGE)
 
 
 @runtime_checkable

@@ -50,7 +50,12 @@ class Location(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One defect of an input that did not stop the work: a line of the report."""
+    """One defect of an input that did not stop the work: a line of the report.
+
+    `source` is a path or URI, or a UID where an archive is read; `code` is listed in
+    spec/errors.md; `offset` counts bytes from the start of the source, and `tag` is eight
+    upper-case hexadecimal digits, each None if unknown.
+    """
 
     source: str | None
     code: str

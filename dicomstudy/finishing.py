@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
-from dicomstudy.archive import Archive, sync_folder, write_atomically
+from dicomstudy.archive import Archive, sync_folder, write_atomically, writing
 from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
 from dicomstudy.document import Document, encode, read_batch
-from dicomstudy.errors import BulkError, DicomStudyError, Problem
+from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem, StudyError
 from dicomstudy.grouping import Batch, Entry, Source, cluster
 from dicomstudy.ingestion import Settings, study_folder
 
@@ -32,7 +32,10 @@ class Finished(NamedTuple):
 def finish(settings: Settings, study: str) -> Finished:
     """Make or extend the document of a study from what was ingested of it."""
     try:
-        return _finish(settings, study)
+        with writing(settings.archive):
+            return _finish(settings, study)
+    except ArchiveError:
+        raise  # the next study could not be written either
     except DicomStudyError as error:
         return Finished(0, 0, 0, error.problem(study))
 
@@ -47,29 +50,51 @@ def _finish(settings: Settings, study: str) -> Finished:
     old, bulk_length = Batch(), 0
     if path.exists():
         document = Document(path)
+        if document.study != study:
+            document.close()
+            raise StudyError(
+                "study/damaged", f"it is the document of study {document.study}", source=str(path)
+            )
         old = read_batch(document, definitions)
         bulk_length = int(document.header.get("bulkLength", 0))
         document.close()
-    known = {(entry.series, entry.instance, entry.digest) for entry in old.entries}
-    fresh: list[Entry] = []
-    for entry in sorted(new.entries, key=lambda entry: (entry.instance, entry.digest)):
-        name = (entry.series, entry.instance, entry.digest)
-        if name not in known:
-            known.add(name)
-            fresh.append(entry)
+    known = {_name(entry): entry for entry in old.entries}
+    fresh: dict[tuple[str, str, str], Entry] = {}
+    for entry in sorted(new.entries, key=_name):
+        name = _name(entry)
+        before = fresh.get(name) or known.get(name)
+        if before is None or _is_better(entry, before):
+            fresh[name] = entry
     unchanged = len(new.entries) - len(fresh)
     if not fresh:
         return Finished(0, unchanged, 0)
+    old.entries = [entry for entry in old.entries if _name(entry) not in fresh]
     places = {sha256: place for entry in old.entries for sha256, place in entry.places.items()}
-    bulk_end, fresh = _store(folder, bulk_path, fresh, places, bulk_length)
-    batch = Batch(new.contents, new.rows, new.bases, fresh)
+    bulk_end, added = _store(folder, bulk_path, list(fresh.values()), places, bulk_length)
+    batch = Batch(new.contents, new.rows, new.bases, added)
     if old.entries:
         batch = Batch.join([old, batch])
     content = cluster(batch, definitions)
     frames = encode(study, content, definitions, bulk_length=bulk_end)
     written = write_atomically(path, frames, within=settings.incoming)
     shutil.rmtree(folder, ignore_errors=True)
-    return Finished(len(fresh), unchanged, written + bulk_end - bulk_length)
+    return Finished(len(added), unchanged, written + bulk_end - bulk_length)
+
+
+def _name(entry: Entry) -> tuple[str, str, str]:
+    """What tells instances of a study apart: equal content under one UID is one instance."""
+    return entry.instance, entry.digest, entry.series
+
+
+def _is_better(entry: Entry, before: Entry) -> bool:
+    """Whether an instance takes the place of an equal one.
+
+    One that was compared with its file, of one that was not; one whose values are in the
+    archive, of one whose values are in the file.
+    """
+    if entry.source.proved != before.source.proved:
+        return entry.source.proved
+    return entry.source.modified is None and before.source.modified is not None
 
 
 def _batches(folder: Path) -> Iterator[Batch]:

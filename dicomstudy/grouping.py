@@ -49,7 +49,7 @@ _PLAIN_KINDS = frozenset((type(None), int, str, bytes))
 _SLOW = 8
 #: Slow attributes are grouped if they show at most one combination for so many instances.
 _COMBINATIONS = 4
-_MEMO_SIZE = 1 << 14
+_MEMO_SIZE = 1 << 10
 #: Rank of what is no attribute of the dictionary.
 _LAST = 1 << 40
 
@@ -58,12 +58,14 @@ class Source(NamedTuple):
     """The file that an instance came from; `sha256` and `size` are None if it is not known.
 
     `modified` is its time of modification in nanoseconds since 1970, if it is referred to.
+    `proved`: the instance was compared with the file; not so one that came from a record.
     """
 
     uri: str
     sha256: str | None = None
     size: int | None = None
     modified: int | None = None
+    proved: bool = True
 
 
 class Entry(NamedTuple):
@@ -169,6 +171,7 @@ class _SeedGroup(NamedTuple):
 class _Outline(NamedTuple):
     """What a `Grouper` has worked out for all records of one template."""
 
+    definitions: Definitions
     template: Template
     seeds: list[_SeedGroup]
     encoding: tuple[str, tuple[str, dict[str, Any]]]
@@ -216,7 +219,6 @@ class Grouper:
         self._definitions = definitions
         self._seeds = frozenset(definitions.seed_groups)
         self._order = {name: at for at, name in enumerate(definitions.groups)}
-        self._outlines: dict[Template, _Outline] = {}
 
     def uids(self, record: Record) -> tuple[str, str, str] | None:
         """Study, series and SOP Instance UID of a record; None if one of them is no text."""
@@ -290,11 +292,9 @@ class Grouper:
         return ion_hash_hex(content), (seed.name, content)
 
     def _outline(self, template: Template) -> _Outline:
-        outline = self._outlines.get(template)
-        if outline is None:
-            if len(self._outlines) > _MEMO_SIZE:
-                self._outlines.clear()
-            outline = self._outlines[template] = self._make_outline(template)
+        outline = template.outline
+        if not isinstance(outline, _Outline) or outline.definitions is not self._definitions:
+            outline = template.outline = self._make_outline(template)
         return outline
 
     def _make_outline(self, template: Template) -> _Outline:
@@ -311,6 +311,7 @@ class Grouper:
         seeds.sort(key=lambda seed: seed.order)
         encoding = template.encoding
         return _Outline(
+            self._definitions,
             template,
             seeds,
             (ion_hash_hex(encoding), (ENCODING, encoding)),

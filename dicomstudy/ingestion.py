@@ -16,14 +16,21 @@ from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
-from dicomstudy.archive import Archive, write_atomically
+from dicomstudy.archive import Archive, write_atomically, writing
 from dicomstudy.bulk import BulkWriter
 from dicomstudy.elements import Buffer, Span, chunks
-from dicomstudy.errors import DicomStudyError, Problem, RecordError
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.grouping import Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
-from dicomstudy.sources import MAX_WHOLE, Window, is_container, open_members, uri_of
+from dicomstudy.sources import (
+    MAX_WHOLE,
+    Window,
+    is_container,
+    is_surely_container,
+    open_members,
+    uri_of,
+)
 
 __all__ = ["Ingested", "Ingester", "Settings", "may_be_bare", "study_folder"]
 
@@ -185,12 +192,15 @@ class Ingester:
             path = Path(name)
             try:
                 self._file(path, size)
+            except ArchiveError:
+                raise  # it is not this file's fault, and would be the same with the next
             except DicomStudyError as error:
                 self._refuse(error.problem(name))
             except OSError as error:
                 message = f"cannot be read: {error.strerror or error}"
                 self._refuse(Problem(name, "source/unreadable", message))
-        self._flush()
+        with writing(self._settings.archive):
+            self._flush()
         return result
 
     def _refuse(self, problem: Problem) -> None:
@@ -210,7 +220,7 @@ class Ingester:
         head = data[:512]
         if head[128:132] != PREFIX:
             if is_container(head):
-                self._container(path)
+                self._container(path, surely=is_surely_container(head))
                 return
             if instance_record.is_record(head, path.suffix):
                 self._result.files += 1
@@ -221,17 +231,27 @@ class Ingester:
         self._result.files += 1
         self._p10(_Input(data, uri_of(path), str(path), modified))
 
-    def _container(self, path: Path) -> None:
+    def _container(self, path: Path, *, surely: bool) -> None:
+        """Take in the files inside a zip or tar file; it may not `surely` be one."""
         found = False
-        for member in open_members(path):
-            if member.data is None:
-                if member.problem is not None and (found or member.name or path.suffix):
+        for member in open_members(path, folder=self._settings.incoming):
+            if member.data is not None:
+                found = True
+                self._result.files += 1
+                uri = uri_of(path, member.name)
+                given = _Input(member.data, uri, f"{path}!{member.name}")
+                try:
+                    self._p10(given)
+                except ArchiveError:
+                    raise
+                except DicomStudyError as error:
+                    self._refuse(error.problem(given.source))
+            elif member.name or found or surely:
+                if member.problem is not None:
                     self._refuse(member.problem)
-                continue
-            found = True
-            self._result.files += 1
-            uri = uri_of(path, member.name)
-            self._p10(_Input(member.data, uri, f"{path}!{member.name}"))
+            else:  # some other compressed file
+                self._result.files += 1
+                self._result.skipped += 1
 
     def _p10(self, given: _Input) -> None:
         """Take in one file, or keep it whole in quarantine."""
@@ -262,9 +282,15 @@ class Ingester:
                     "the file would not come back as it was; kept whole",
                 )
             else:
+                try:
+                    self._add(given, record, uids, sha256_of)
+                except ArchiveError:
+                    raise
+                except DicomStudyError as error:
+                    self._quarantine(given, sha256_of(), error.problem(given.source))
+                    return
                 result.problems += problems
                 result.bytes_in += len(data)
-                self._add(given, record, uids, sha256_of)
                 return
             result.problems += [each for each in problems if each != problem]
             self._quarantine(given, sha256_of(), problem)
@@ -307,13 +333,14 @@ class Ingester:
         word, frame = large.word, 0
         if large.pixels and record is not None:
             word, frame = _pixel_words(record)
-        writer = self._writer(study)
         if large.stored is None:
             pieces: Iterable[bytes | memoryview] = chunks(data, large.span)
             length = large.span.length
         else:
             pieces, length = [large.stored], len(large.stored)
-        place = writer.add(pieces, length, word=word, frame=frame)
+        with writing(self._settings.archive):
+            writer = self._writer(study)
+            place = writer.add(pieces, length, word=word, frame=frame)
         known = {**place.to_struct(), "part": writer.path.name}
         self._stored[key] = known
         if len(self._stored) > 1 << 16:
@@ -342,10 +369,12 @@ class Ingester:
         if note.exists():
             return
         pieces = (bytes(chunk) for chunk in chunks(given.data, Span(0, len(given.data))))
-        result.bytes_out += write_atomically(path, pieces, within=incoming)
         fields = {"uri": given.uri, "sha256": sha256, "size": len(given.data)}
         fields |= {"code": problem.code, "message": problem.message}
-        result.bytes_out += write_atomically(note, [ion.dumps(fields, text=True)], within=incoming)
+        with writing(path):
+            result.bytes_out += write_atomically(path, pieces, within=incoming)
+            text = ion.dumps(fields, text=True)
+            result.bytes_out += write_atomically(note, [text], within=incoming)
 
     def _record(self, data: Buffer, path: Path) -> None:
         if len(data) > _MAX_RECORD:

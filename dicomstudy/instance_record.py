@@ -180,11 +180,11 @@ def _source(struct: Mapping[str, Any], path: str, *, known: bool) -> Source:
     origin, file = struct.get("sourceInfo"), struct.get("fileInfo")
     uri = str(origin.get("uri", path)) if isinstance(origin, dict) else path
     if not known:
-        return Source(uri)
+        return Source(uri, proved=False)
     sha256, size = (file.get("sha256"), file.get("size")) if isinstance(file, dict) else (0, 0)
     if type(sha256) is not str or type(size) is not int:
         raise RecordError("record/not-a-record", "'fileInfo' is incomplete", source=path)
-    return Source(uri, sha256, size)
+    return Source(uri, sha256, size, proved=False)
 
 
 def _is_value(value: object) -> bool:

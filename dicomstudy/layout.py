@@ -17,7 +17,15 @@ from typing import NamedTuple
 from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Form, format_tag
 from dicomstudy.errors import RecordError
 
-__all__ = ["ItemLayout", "Token", "format_token", "parse"]
+__all__ = [
+    "ItemLayout",
+    "Token",
+    "format_item",
+    "format_token",
+    "parse",
+    "walk",
+    "with_occurrence",
+]
 
 #: Nesting that `parse` accepts; more than any reader of P10 files follows.
 _MAX_DEPTH = 100

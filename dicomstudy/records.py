@@ -90,7 +90,7 @@ def write_records(
         destination: the folder for the records.
         text: write text Ion, not binary.
         max_inline: values of more bytes than this are references into the P10 file.
-        progress: is called while the work goes on.
+        progress: as for `convert`.
 
     Raises:
         ArchiveError: the destination cannot be written.

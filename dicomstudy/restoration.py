@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from dicomstudy.archive import Archive, Progress, Quarantined, name_of, open_archive
+from dicomstudy.archive import Archive, Progress, Quarantined, name_of, open_archive, writing
 from dicomstudy.bulk import Place
-from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.study import Instance, Study
 
@@ -29,7 +29,13 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(slots=True)
 class Restored:
-    """What `restore` wrote; a problem for every file that it could not write."""
+    """What `restore` wrote.
+
+    Attributes:
+        files: files that were written, those from quarantine too.
+        bytes_out: their bytes.
+        problems: one for every file that could not be written.
+    """
 
     files: int = 0
     bytes_out: int = 0
@@ -38,7 +44,16 @@ class Restored:
 
 @dataclass(slots=True)
 class Verified:
-    """What `verify` proved; a problem for everything that is not as it should be."""
+    """What `verify` looked at.
+
+    Attributes:
+        studies: documents.
+        instances: instances in them.
+        groups: attribute groups in them, each counted once for a study.
+        values: large values in bulk files.
+        quarantined: files in quarantine.
+        problems: one for everything that is not as it should be.
+    """
 
     studies: int = 0
     instances: int = 0
@@ -60,19 +75,25 @@ def restore(
 ) -> Restored:
     """Write the original files to ``<destination>/<study>/<series>/<instance>.dcm``.
 
+    Mirror of `convert`: all P10 files that it took in, in studies and in quarantine.
+
     Each is compared with its recorded SHA-256 before it gets its name. What is in quarantine
     goes to ``<destination>/quarantine``, unless something else was asked for.
 
     Args:
+        archive: the folder, or the archive that was opened.
+        destination: a folder, made if it is not there; files of these names are replaced.
         study, series, instance: UIDs; only what has them is written.
         sources: as for `open_archive`.
+        progress: as for `convert`.
 
     Raises:
         ArchiveError: there is no archive, or nothing in it has those UIDs.
     """
     opened = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
     target = Path(destination)
-    target.mkdir(parents=True, exist_ok=True)
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
     restored = Restored()
     everything = study is series is instance is None
     with _Files(target, restored) as files:
@@ -98,18 +119,34 @@ def _chosen(
     instance: str | None,
     restored: Restored,
 ) -> Iterator[Instance]:
-    for uid in archive if study is None else [study]:
-        if study is not None and study not in archive:
-            return
-        try:
-            with archive[uid] as opened:
-                for key, candidate in opened.items():
+    """The instances that have these UIDs; what is damaged becomes a problem."""
+    for opened in _opened(archive, study, restored.problems):
+        with opened:
+            for chunk in opened.chunks():
+                if isinstance(chunk, DicomStudyError):
+                    restored.problems.append(chunk.problem(opened.uid))
+                    continue
+                for candidate in chunk:
                     if series is not None and candidate.series != series:
                         continue
-                    if instance is None or instance in {key, candidate.uid}:
+                    if instance is None or instance in {candidate.key, candidate.uid}:
                         yield candidate
-        except DicomStudyError as error:
-            restored.problems.append(error.problem(uid))
+
+
+def _opened(archive: Archive, study: str | None, problems: list[Problem]) -> Iterator[Study]:
+    """One study, or all; a problem for each that cannot be opened."""
+    if study is not None:
+        if study in archive:
+            try:
+                yield archive[study]
+            except DicomStudyError as error:
+                problems.append(error.problem(study))
+        return
+    for path, opened in archive.studies():
+        if isinstance(opened, DicomStudyError):
+            problems.append(opened.problem(str(path)))
+        else:
+            yield opened
 
 
 class _Pending(NamedTuple):
@@ -237,18 +274,35 @@ def verify(
 ) -> Verified:
     """Prove every group digest, every large value and every instance's file; write nothing.
 
+    Args:
+        archive: the folder, or the archive that was opened.
+        sources: as for `open_archive`.
+        progress: as for `convert`.
+
     Raises:
         ArchiveError: there is no archive.
     """
     opened = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
     verified = Verified()
-    for uid in opened:
-        try:
-            with opened[uid] as study:
-                _verify_study(study, verified, progress)
-        except DicomStudyError as error:
-            verified.problems.append(error.problem(uid))
+    for study in _opened(opened, None, verified.problems):
         verified.studies += 1
+        with study:
+            try:
+                _verify_contents(study, verified)
+            except DicomStudyError as error:
+                verified.problems.append(error.problem(str(study.path)))
+            for chunk in study.chunks():
+                if isinstance(chunk, DicomStudyError):
+                    verified.problems.append(chunk.problem(str(study.path)))
+                    continue
+                for instance in chunk:
+                    verified.instances += 1
+                    try:
+                        _verify_instance(instance)
+                    except DicomStudyError as error:
+                        verified.problems.append(error.problem(instance.key))
+                    if progress is not None:
+                        progress("instances", verified.instances, None)
     for kept in opened.quarantined():
         verified.quarantined += 1
         try:
@@ -258,7 +312,8 @@ def verify(
     return verified
 
 
-def _verify_study(study: Study, verified: Verified, progress: Progress | None) -> None:
+def _verify_contents(study: Study, verified: Verified) -> None:
+    """Prove the digests of groups and of large values in the bulk file."""
     for name, contents in study.groups.items():
         for digest, content in contents.items():
             verified.groups += 1
@@ -276,15 +331,35 @@ def _verify_study(study: Study, verified: Verified, progress: Progress | None) -
             study.bulk.verify(Place.from_struct(place, length), sha256)
         except DicomStudyError as error:
             verified.problems.append(error.problem(str(study.path)))
-    for key, instance in study.items():
-        verified.instances += 1
-        try:
-            if instance.encoding is not None:
-                rebuilt = hashlib.sha256()
-                for piece in instance.pieces():
-                    rebuilt.update(piece)
-                instance.prove(rebuilt.hexdigest())
-        except DicomStudyError as error:
-            verified.problems.append(error.problem(key))
-        if progress is not None:
-            progress("instances", verified.instances, None)
+
+
+def _verify_instance(instance: Instance) -> None:
+    """Prove an instance's file, and that it is where it belongs."""
+    attributes = instance.attributes()
+    said = {
+        "StudyInstanceUID": instance.study.uid,
+        "SeriesInstanceUID": instance.series,
+        "SOPInstanceUID": instance.key[: len(instance.uid)],
+    }
+    for keyword, uid in said.items():
+        value = attributes.get(keyword)
+        if isinstance(value, str) and value.strip(" \0") != uid:
+            raise StudyError(
+                "study/damaged",
+                f"the {keyword} of {instance.key} is not the one that it stands under",
+                source=str(instance.study.path),
+            )
+    if instance.encoding is None:
+        return
+    rebuilt = hashlib.sha256()
+    size = 0
+    for piece in instance.pieces():
+        rebuilt.update(piece)
+        size += len(piece)
+    instance.prove(rebuilt.hexdigest())
+    if instance.source.size not in {None, size}:
+        raise StudyError(
+            "study/damaged",
+            f"the size of the file of {instance.key} is not the one that is recorded",
+            source=str(instance.study.path),
+        )

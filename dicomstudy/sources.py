@@ -26,6 +26,7 @@ __all__ = [
     "Window",
     "find",
     "is_container",
+    "is_surely_container",
     "open_members",
     "path_of",
     "uri_of",
@@ -35,6 +36,8 @@ __all__ = [
 MAX_WHOLE = 64 << 20
 #: Members of zip and tar files beyond this are refused.
 MAX_MEMBER = 8 << 30
+#: Zip and tar files that unpack to more than so many times their size are not unpacked further.
+MAX_RATIO = 1100
 _WINDOW = 1 << 20
 _ZIP, _GZIP, _XZ, _BZIP2 = b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
 
@@ -123,7 +126,11 @@ class Window:
     def _read(self, start: int, length: int) -> bytes:
         data = bytearray()
         while len(data) < length:
-            piece = os.pread(self._file.fileno(), length - len(data), start + len(data))
+            try:
+                piece = os.pread(self._file.fileno(), length - len(data), start + len(data))
+            except OSError as error:
+                message = f"the file cannot be read on: {error.strerror}"
+                raise DicomStudyError("source/unreadable", message) from error
             if not piece:
                 raise DicomStudyError("source/changed", "the file became shorter while it was read")
             data += piece
@@ -173,11 +180,21 @@ def is_container(head: bytes) -> bool:
     return head.startswith((_ZIP, _GZIP, _XZ, _BZIP2)) or head[257:262] == b"ustar"
 
 
-def open_members(path: Path, *, limit: int = MAX_MEMBER) -> Iterator[Member]:
+def is_surely_container(head: bytes) -> bool:
+    """Whether it is a zip or tar file that is not compressed as a whole."""
+    return head.startswith(_ZIP) or head[257:262] == b"ustar"
+
+
+def open_members(
+    path: Path, *, folder: Path | None = None, limit: int = MAX_MEMBER
+) -> Iterator[Member]:
     """The files inside a zip or tar file (gzip, bzip2 and xz included), in their order.
 
     Args:
-        limit: the size from which on a member is refused, whatever its header says.
+        path: the zip or tar file.
+        folder: where large members stand while they are read.
+        limit: the size from which on a member is refused, whatever its header says. All
+            members together have at most `MAX_RATIO` times the bytes of the zip or tar file.
 
     Yields:
         One member at a time; one with a problem for what cannot be read.
@@ -185,7 +202,8 @@ def open_members(path: Path, *, limit: int = MAX_MEMBER) -> Iterator[Member]:
     try:
         with path.open("rb") as file:
             head = file.read(4)
-        yield from _zip_members(path, limit) if head == _ZIP else _tar_members(path, limit)
+        taking = _Taking(path, folder, limit, MAX_WHOLE + MAX_RATIO * path.stat().st_size)
+        yield from _zip_members(taking) if head == _ZIP else _tar_members(taking)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (of damage the libraries raise whatever they meet)
@@ -196,61 +214,70 @@ def _container_problem(path: Path, error: BaseException) -> Problem:
     return Problem(str(path), "source/container", f"the zip or tar file is damaged: {error}")
 
 
-def _zip_members(path: Path, limit: int) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
+def _zip_members(taking: _Taking) -> Iterator[Member]:
+    with zipfile.ZipFile(taking.path) as archive:
         for info in archive.infolist():
             if info.is_dir():
                 continue
             if info.flag_bits & 1:
-                yield Member(info.filename, None, _member_problem(path, info.filename, "encrypted"))
+                yield taking.refused(info.filename, "it is encrypted")
                 continue
             try:
                 with archive.open(info) as file:
-                    member = _taken_out(file, path, info.filename, limit)
+                    member = taking.take(file, info.filename)
             except MemoryError:
                 raise
-            except Exception as e:  # noqa: BLE001 (as above)
-                member = Member(info.filename, None, _member_problem(path, info.filename, str(e)))
+            except Exception as error:  # noqa: BLE001 (as above)
+                member = taking.refused(info.filename, str(error))
             yield from _closing(member)
 
 
-def _tar_members(path: Path, limit: int) -> Iterator[Member]:
-    with tarfile.open(path, "r|*") as archive:
+def _tar_members(taking: _Taking) -> Iterator[Member]:
+    with tarfile.open(taking.path, "r|*") as archive:
         for info in archive:
             file = archive.extractfile(info) if info.isfile() else None
             if file is not None:
-                yield from _closing(_taken_out(file, path, info.name, limit))
+                yield from _closing(taking.take(file, info.name))
 
 
-def _taken_out(file: IO[bytes], path: Path, name: str, limit: int) -> Member:
-    """A member: in memory if it is small, otherwise in a file that has no name any more."""
-    data = file.read(min(MAX_WHOLE, limit) + 1)
-    if len(data) <= min(MAX_WHOLE, limit):
-        return Member(name, data)
-    large = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with its window)
-    size = 0
-    while data:
-        size += len(data)
+class _Taking:
+    """Takes members out of one zip or tar file, up to so many bytes."""
+
+    def __init__(self, path: Path, folder: Path | None, limit: int, remaining: int) -> None:
+        self.path = path
+        self._folder = folder
+        self._limit = limit
+        self._remaining = remaining
+
+    def take(self, file: IO[bytes], name: str) -> Member:
+        """A member: in memory if it is small, otherwise in a file that has no name any more."""
+        limit = min(self._limit, self._remaining)
+        data = file.read(min(MAX_WHOLE, limit) + 1)
+        size = len(data)
+        if size <= min(MAX_WHOLE, limit):
+            self._remaining -= size
+            return Member(name, data)
+        large = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 (a Window's)
+        while data and size <= limit:
+            large.write(data)
+            data = file.read(_WINDOW)
+            size += len(data)
+        self._remaining -= min(size, limit)
         if size > limit:
             large.close()
-            return Member(name, None, _too_large(path, name))
-        large.write(data)
-        data = file.read(_WINDOW)
-    return Member(name, Window(large))
+            return self.refused(name, "it is too large to be taken out of its zip or tar file")
+        return Member(name, Window(large))
+
+    def refused(self, name: str, why: str) -> Member:
+        """The member that cannot be taken out."""
+        message = f"cannot be read: {why}"
+        return Member(name, None, Problem(f"{self.path}!{name}", "source/member", message))
 
 
 def _closing(member: Member) -> Iterator[Member]:
     yield member
     if isinstance(member.data, Window):
         member.data.close()
-
-
-def _too_large(path: Path, name: str) -> Problem:
-    return _member_problem(path, name, "too large to be taken out of a zip or tar file")
-
-
-def _member_problem(path: Path, name: str, why: str) -> Problem:
-    return Problem(f"{path}!{name}", "source/member", f"cannot be read: {why}")
 
 
 def uri_of(path: Path, member: str = "") -> str:

@@ -18,7 +18,7 @@ from dicomstudy import json_model
 from dicomstudy.bulk import BulkReader
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, place_of, source_of, uid_of
-from dicomstudy.errors import BulkError, RecordError, StudyError
+from dicomstudy.errors import BulkError, DicomStudyError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import Encoder, Segment, is_reference
@@ -88,6 +88,8 @@ class Study(Mapping[str, "Instance"]):
             yield instance.key, instance
 
     def __getitem__(self, key: str) -> Instance:
+        if not isinstance(key, str):
+            raise KeyError(key)
         for number, chunk in enumerate(self._document.chunks):
             if (
                 chunk["first"] <= key <= chunk["last"]
@@ -95,6 +97,30 @@ class Study(Mapping[str, "Instance"]):
             ):
                 return Instance(self, number, key)
         raise KeyError(key)
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def chunks(self) -> Iterator[list[Instance] | DicomStudyError]:
+        """All instances, chunk by chunk, or what is wrong with a chunk."""
+        for number, said in enumerate(self._document.chunks):
+            try:
+                frame = self._document.chunk(number)
+                keys = list(frame["instances"])
+                if (len(keys), min(keys), max(keys), frame["seriesInstanceUID"]) != (
+                    said["instances"],
+                    said["first"],
+                    said["last"],
+                    said["seriesInstanceUID"],
+                ):
+                    yield StudyError(
+                        "study/damaged",
+                        "a chunk has other instances than the header says",
+                        source=str(self.path),
+                    )
+                yield [Instance(self, number, key) for key in keys]
+            except DicomStudyError as error:
+                yield error
 
     def keys_of(self, uid: str) -> list[str]:
         """The keys of the instances that are, or whose series is, of this UID."""

@@ -9,6 +9,7 @@ import random
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy import p10
 from dicomstudy.elements import Span
+from dicomstudy.errors import DicomStudyError
 from dicomstudy.record import Decoder, Encoder
 from fixtures import make
 
@@ -128,8 +130,23 @@ def recorded(data: bytes, reader: p10.Reader, decoder: Decoder, encoder: Encoder
     )
 
 
+def chance_of(seed: int) -> random.Random:
+    """Random numbers that are the same at every run."""
+    return random.Random(seed)  # noqa: S311 (nothing secret)
+
+
+@contextmanager
+def refusing(*areas: str) -> Iterator[None]:
+    """Lets a block refuse its input, with codes of these areas and no others."""
+    try:
+        yield
+    except DicomStudyError as error:
+        if not error.code.startswith(areas):
+            raise
+
+
 def mutant(data: bytes, chance: random.Random) -> bytes:
-    """`data` with one to four defects: other bytes, more, fewer, twice, elsewhere; wrong lengths."""
+    """`data` with one to four defects: bytes other, more, fewer, twice, elsewhere."""
     changed = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
         if not changed:

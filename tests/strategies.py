@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from hypothesis import strategies as st
 
@@ -45,9 +45,10 @@ def encode(tree: Iterable[Node], *, explicit: bool, big: bool) -> bytes:
 def _encode(node: Node, *, explicit: bool, big: bool) -> bytes:
     tag, vr, value, undefined, reserved, length = node
     if vr == "SQ" and not isinstance(value, bytes):
+        items = cast("tuple[tuple[Tree, bool], ...]", value)
         raw = b"".join(
             make.item(encode(inner, explicit=explicit, big=big), big=big, undefined=open_)
-            for inner, open_ in value  # type: ignore[misc]
+            for inner, open_ in items
         )
     else:
         raw = make._packed(vr, value, big=big)  # type: ignore[arg-type]
@@ -149,10 +150,8 @@ def sequences(draw: st.DrawFn, inner: st.SearchStrategy[Tree]) -> Node:
 
 
 def _rows(node: st.SearchStrategy[Node], size: int) -> st.SearchStrategy[Tree]:
-    in_order = st.lists(node, max_size=size, unique_by=lambda each: each.tag).map(
-        lambda nodes: tuple(sorted(nodes, key=lambda each: each.tag))
-    )
-    return in_order
+    nodes = st.lists(node, max_size=size, unique_by=lambda each: each.tag)
+    return nodes.map(lambda found: tuple(sorted(found, key=lambda each: each.tag)))
 
 
 def trees(*, wild: bool = False) -> st.SearchStrategy[Tree]:

@@ -34,7 +34,12 @@ from tests.strategies import DEFINITIONS
 
 def grouped(files: Iterable[tuple[str, bytes]]) -> Batch:
     """The batch of files that are taken as those of one study."""
-    reader, decoder, grouper, pending = Reader(), Decoder(DEFINITIONS), Grouper(DEFINITIONS), Pending()
+    reader, decoder, grouper, pending = (
+        Reader(),
+        Decoder(DEFINITIONS),
+        Grouper(DEFINITIONS),
+        Pending(),
+    )
     for name, data in files:
         record = decoder.decode(reader.read(data), data)
         uids = grouper.uids(record)
@@ -53,7 +58,7 @@ def grouped(files: Iterable[tuple[str, bytes]]) -> Batch:
 @lru_cache(maxsize=1)
 def fixture_study() -> list[tuple[str, bytes]]:
     """All files of the fixtures that have UIDs, each once, as if they were of one study."""
-    files = {data: name for name, data in reversed(fixture_files().items())}
+    files = {data: name for name, data in reversed(list(fixture_files().items()))}
     return [(name, data) for data, name in files.items() if grouped([(name, data)]).entries]
 
 
@@ -149,11 +154,11 @@ def batches(draw: st.DrawFn) -> Batch:
                 value = draw(st.sampled_from(values))
             else:
                 continue
-            name = (group, key, freeze(value))
-            if name not in numbers:
-                numbers[name] = len(batch.rows)
+            frozen = (group, key, freeze(value))
+            if frozen not in numbers:
+                numbers[frozen] = len(batch.rows)
                 batch.rows.append(Row(group, key, value))
-            own.append(numbers[name])
+            own.append(numbers[frozen])
         mine = [digest for digest in seeds.values() if draw(st.integers(0, 9))]
         sha256 = ion_hash_hex(at)
         batch.entries.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,9 +15,10 @@ from hypothesis import strategies as st
 
 from dicomstudy.bulk import MAGIC, MAX_CHUNK, BulkReader, BulkWriter, Place, shuffle, unshuffle
 from dicomstudy.errors import BulkError
+from tests.samples import chance_of
 
 WORDS = st.sampled_from([1, 2, 4, 8])
-NOISE = random.Random(7).randbytes(1 << 20)
+NOISE = chance_of(7).randbytes(1 << 20)
 SMOOTH = bytes(at // 7 % 256 for at in range(1 << 20))
 
 
@@ -41,7 +41,8 @@ def contents(draw: st.DrawFn) -> bytes:
         return draw(st.binary(min_size=1, max_size=100))
     length = draw(st.integers(1, 600_000))
     start = draw(st.integers(0, (1 << 20) - length))
-    return draw(st.sampled_from([NOISE, SMOOTH]))[start : start + length]
+    source: bytes = draw(st.sampled_from([NOISE, SMOOTH]))
+    return source[start : start + length]
 
 
 # -- the law ---------------------------------------------------------------------------------
@@ -52,7 +53,12 @@ def contents(draw: st.DrawFn) -> bytes:
     st.data(),
 )  # fmt: skip
 def test_what_is_added_is_read(
-    folder: Path, values: list[bytes], word: int, frame: int, compress: bool, data: st.DataObject  # noqa: FBT001
+    folder: Path,
+    values: list[bytes],
+    word: int,
+    frame: int,
+    compress: bool,
+    data: st.DataObject,
 ) -> None:
     path = folder / "any.bulk"
     places = stored(path, *values, word=word, frame=frame, compress=compress)
@@ -162,7 +168,7 @@ def test_values_are_copied_as_they_are_stored(folder: Path) -> None:
 def damaged(path: Path) -> Iterator[tuple[str, bytes]]:
     """The bytes of a bulk file, cut and changed in many places."""
     whole = path.read_bytes()
-    chance = random.Random(3)
+    chance = chance_of(3)
     for _ in range(150):
         at = chance.randrange(len(MAGIC), len(whole))
         yield "cut", whole[:at]
@@ -262,7 +268,9 @@ def test_a_place_that_contradicts_itself_is_refused(change: dict[str, Any], leng
     ),
     st.integers(-1, 1 << 20),
 )  # fmt: skip
-def test_any_struct_is_a_place_or_refused(folder: Path, struct: dict[str, Any], length: int) -> None:
+def test_any_struct_is_a_place_or_refused(
+    folder: Path, struct: dict[str, Any], length: int
+) -> None:
     path = folder / "hostile.bulk"
     if not path.exists():
         stored(path, SMOOTH[:1000], NOISE[:1000])
@@ -282,11 +290,13 @@ STREAM = """
 import hashlib, resource, sys
 from pathlib import Path
 from dicomstudy.bulk import BulkReader, BulkWriter
+from tests.samples import chance_of
 
 COUNT, SIZE = 200, 1 << 20
 def pieces():
     for number in range(COUNT):
-        yield bytes([number]) * (SIZE // 2) + hashlib.sha512(bytes([number])).digest() * (SIZE // 128)
+        noise = hashlib.sha512(bytes([number])).digest() * (SIZE // 128)
+        yield bytes([number]) * (SIZE // 2) + noise
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 digest = hashlib.sha256()

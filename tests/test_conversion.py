@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +14,14 @@ from unittest import mock
 import pytest
 
 import dicomstudy
-from dicomstudy import conversion
-from dicomstudy.bulk import BulkWriter
+from dicomstudy.bulk import BulkReader, BulkWriter
 from dicomstudy.conversion import Report
 from dicomstudy.errors import DicomStudyError, Problem
+from dicomstudy.sources import find
 from fixtures import make
 from fixtures.make import element
 from tests import studies
-from tests.samples import fixture_files
+from tests.samples import chance_of, fixture_files
 
 CT = make.uid("ct")
 FIXTURES = Path(make.__file__).parent
@@ -69,7 +68,7 @@ def test_every_file_of_the_fixtures_comes_back(
     assert verified.problems == []
     assert (verified.instances, verified.quarantined) == (report.instances, report.quarantined)
     assert wanted() - restored(archive, tmp_path / "out") == set()
-    assert os.listdir(archive / "incoming") == []
+    assert not list((archive / "incoming").iterdir())
 
 
 @pytest.mark.parametrize("max_inline", [0, 16, 64, 100_000])
@@ -173,7 +172,7 @@ def test_a_clash_keeps_both(tmp_path: Path) -> None:
 
 
 def test_equal_large_values_are_stored_once(tmp_path: Path) -> None:
-    pixels = random.Random(1).randbytes(200_000)
+    pixels = chance_of(1).randbytes(200_000)
     files = [
         (f"{number}", make.ct_slice("ct", 1, number, rows=250, columns=400, pixels=pixels))
         for number in range(1, 9)
@@ -253,7 +252,7 @@ def test_instance_records_become_instances_again(source: Path, tmp_path: Path) -
 # -- bad input ---------------------------------------------------------------------------------
 
 
-def test_each_unreadable_source_is_a_line_in_the_report(source: Path, tmp_path: Path) -> None:
+def test_each_unreadable_source_is_a_line_in_the_report(tmp_path: Path) -> None:
     studies.write_files(
         tmp_path / "in",
         [
@@ -276,15 +275,14 @@ def test_each_unreadable_source_is_a_line_in_the_report(source: Path, tmp_path: 
 
 def test_a_file_that_vanishes_is_a_problem(tmp_path: Path) -> None:
     studies.write_files(tmp_path / "in", make.study(3))
-    find = conversion.find
 
-    def vanishing(sources: Any) -> Iterator[Any]:
-        for found in list(find(sources)):
+    def vanishing(paths: Any) -> Iterator[Any]:
+        for found in list(find(paths)):
             if found.path.name == "000001.dcm" and "series-2" in str(found.path):
                 found.path.unlink()
             yield found
 
-    with mock.patch.object(conversion, "find", vanishing):
+    with mock.patch("dicomstudy.conversion.find", vanishing):
         report = dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
     assert (report.instances, report.refused) == (2, 1)
     assert [problem.code for problem in report.problems] == ["source/unreadable"]
@@ -301,10 +299,9 @@ def test_a_value_that_breaks_off_does_not_spoil_the_others(tmp_path: Path) -> No
         with pytest.raises(DicomStudyError):
             writer.add(breaking(), 2_000_000)
         place = writer.add([b"whole"], 5)
-    with mock.patch("dicomstudy.bulk.MAGIC", b"DCMBULK1"):
-        reader = dicomstudy.bulk.BulkReader(tmp_path / "x.bulk")  # type: ignore[attr-defined]
-        assert reader.read(place) == b"whole"
-        reader.close()
+    reader = BulkReader(tmp_path / "x.bulk")
+    assert reader.read(place) == b"whole"
+    reader.close()
 
 
 def test_problems_say_what_where_and_why(source: Path, tmp_path: Path) -> None:
@@ -325,7 +322,9 @@ def test_quarantine_keeps_what_belongs_to_no_study(source: Path, tmp_path: Path)
     report = dicomstudy.convert([source / "wrecks" / name for name in names], tmp_path / "archive")
     assert (report.quarantined, report.instances) == (4, 0)
     assert not report.complete
-    kept = {each.sha256: each for each in dicomstudy.open_archive(tmp_path / "archive").quarantined()}
+    kept = {
+        each.sha256: each for each in dicomstudy.open_archive(tmp_path / "archive").quarantined()
+    }
     assert kept.keys() == {hashlib.sha256(fixture_files()[name]).hexdigest() for name in names}
     assert restored(tmp_path / "archive", tmp_path / "out") == set(kept)
 
@@ -347,7 +346,7 @@ def test_hostile_uids_stay_inside(source: Path, tmp_path: Path) -> None:
     assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in files} == out
     found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
     assert found == {"deep", *(f"{number}.dcm" for number in range(len(hostile)))}
-    assert sorted(os.listdir(tmp_path / "deep/er")) == ["archive", "out"]
+    assert {path.name for path in (tmp_path / "deep/er").iterdir()} == {"archive", "out"}
 
 
 # -- options and report ------------------------------------------------------------------------
@@ -377,7 +376,9 @@ def test_the_report_counts(source: Path, tmp_path: Path) -> None:
 
 
 def test_the_report_is_json() -> None:
-    report = Report(files=3, bytes_in=10, problems=[Problem("a", "p10/truncated", "b", 7, "00100010")])
+    report = Report(
+        files=3, bytes_in=10, problems=[Problem("a", "p10/truncated", "b", 7, "00100010")]
+    )
     assert json.loads(report.to_json()) == {
         "files": 3,
         "skipped": 0,
@@ -408,7 +409,9 @@ def test_progress_is_told(source: Path, tmp_path: Path, jobs: int) -> None:
 
     dicomstudy.convert([source / "archive"], tmp_path, jobs=jobs, progress=progress)
     assert [each for each in told if each[0] == "files"][-1][1] == 39
-    assert [each for each in told if each[0] == "studies"] == [("studies", n, 5) for n in range(1, 6)]
+    assert [each for each in told if each[0] == "studies"] == [
+        ("studies", n, 5) for n in range(1, 6)
+    ]
 
 
 def test_a_run_that_is_interrupted_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
@@ -418,7 +421,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_behind(source: Path, tmp_path:
     for jobs in (1, 2):
         with pytest.raises(KeyboardInterrupt):
             dicomstudy.convert([source], tmp_path, jobs=jobs, progress=interrupt)
-        assert os.listdir(tmp_path / "incoming") == []
+        assert not list((tmp_path / "incoming").iterdir())
         assert dicomstudy.verify(tmp_path).problems == []
     assert dicomstudy.convert([source / "archive"], tmp_path).instances == 37
 
@@ -433,7 +436,7 @@ def test_what_a_killed_run_left_is_cleared_away(source: Path, tmp_path: Path) ->
     with bulk.open("ab") as file:
         file.write(b"what no document refers to")
     dicomstudy.convert([source / "archive"], tmp_path)
-    assert os.listdir(tmp_path / "incoming") == []
+    assert not list((tmp_path / "incoming").iterdir())
     assert not part.exists()
     assert b"what no document refers to" not in bulk.read_bytes()
     assert dicomstudy.verify(tmp_path).problems == []

@@ -21,6 +21,7 @@ from dicomstudy.errors import DicomStudyError, StudyError
 from dicomstudy.grouping import Batch
 from fixtures import make
 from tests import studies
+from tests.samples import refusing
 from tests.strategies import DEFINITIONS
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -54,7 +55,10 @@ def frames_of(path: Path) -> list[bytes]:
     count, flags, magic = struct.unpack("<IBI", data[-9:])
     assert (flags, magic) == (0, 0x8F92EAB1)
     table = data[-9 - 8 * count : -9]
-    assert struct.unpack("<II", data[-17 - 8 * count : -9 - 8 * count]) == (0x184D2A5E, 8 * count + 9)
+    assert struct.unpack("<II", data[-17 - 8 * count : -9 - 8 * count]) == (
+        0x184D2A5E,
+        8 * count + 9,
+    )
     frames, at = [], 0
     for size, plain in struct.iter_unpack("<II", table):
         frames.append(zstandard.ZstdDecompressor().decompress(data[at : at + size]))
@@ -68,9 +72,7 @@ def frames_of(path: Path) -> list[bytes]:
 
 
 @given(studies.batches(), st.integers(1, 12), st.sampled_from([1, 300, 1 << 20]))
-def test_what_is_written_is_read(
-    folder: Path, batch: Batch, instances: int, size: int
-) -> None:
+def test_what_is_written_is_read(folder: Path, batch: Batch, instances: int, size: int) -> None:
     with (
         mock.patch.object(document, "CHUNK_INSTANCES", instances),
         mock.patch.object(document, "CHUNK_BYTES", size),
@@ -106,9 +108,13 @@ def test_the_same_instances_give_the_same_bytes(
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_reading_and_writing_again_gives_the_same_bytes(fixture_document: Path, folder: Path) -> None:
+def test_reading_and_writing_again_gives_the_same_bytes(
+    fixture_document: Path, folder: Path
+) -> None:
     with mock.patch.object(document, "CHUNK_INSTANCES", 3):
-        again = studies.write_document(folder / "again.ion.zst", studies.read_again(fixture_document))
+        again = studies.write_document(
+            folder / "again.ion.zst", studies.read_again(fixture_document)
+        )
     assert again.read_bytes() == fixture_document.read_bytes()
 
 
@@ -124,9 +130,8 @@ def test_a_document_is_a_row_of_zstandard_frames(fixture_document: Path) -> None
     values = [value for frame in frames for value in ion.load_all(frame)]
     assert ion.load_all(b"".join(frames)) == values
     header = values[0]
-    assert isinstance(header, dict)
     assert header["format"] == "dicomstudy"
-    assert len(values) == 1 + header["sharedFrames"] + len(header["chunks"])  # type: ignore[operator, arg-type]
+    assert len(values) == 1 + header["sharedFrames"] + len(header["chunks"])
 
 
 def test_the_header_says_where_each_instance_lies(fixture_document: Path) -> None:
@@ -156,7 +161,7 @@ def test_a_group_stands_once_in_a_document(fixture_document: Path) -> None:
 def test_groups_are_referred_to_by_symbol(fixture_document: Path) -> None:
     """A digest costs its text once in a frame."""
     for frame in frames_of(fixture_document)[1:]:
-        for digest in ion.loads(frame).get("_groups", ()):  # type: ignore[union-attr]
+        for digest in ion.loads(frame).get("_groups", ()):
             assert frame.count(str(digest).encode()) == 1
 
 
@@ -229,7 +234,9 @@ def test_the_readable_form_is_read_as_well(
     assert whole_of(path) == whole_of(fixture_document)
 
 
-def test_a_document_without_its_table_is_read_as_a_stream(fixture_document: Path, folder: Path) -> None:
+def test_a_document_without_its_table_is_read_as_a_stream(
+    fixture_document: Path, folder: Path
+) -> None:
     path = folder / "stream.ion"
     path.write_bytes(b"".join(frames_of(fixture_document)))
     assert studies.canonical(studies.read_again(path)) == studies.canonical(
@@ -267,10 +274,8 @@ def test_a_damaged_document_is_refused_or_read(
             del data[max(at, 1) :]
     path = folder / "damaged.ion.zst"
     path.write_bytes(data)
-    try:
+    with refusing("study/", "record/", "bulk/", "definitions/"):
         read_all(path)
-    except DicomStudyError as error:
-        assert error.code.startswith(("study/", "record/", "bulk/", "definitions/"))
 
 
 def changed_values(values: list[Any], chance: random.Random) -> None:
@@ -300,16 +305,14 @@ def test_any_ion_is_a_document_or_refused(
             changed_values(values, chance)
         path = folder / "hostile.ion"
         path.write_bytes(b"".join(map(ion.dumps, values)))
-        try:
+        with refusing("study/", "record/", "bulk/", "definitions/"):
             read_all(path)
-        except DicomStudyError as error:
-            assert error.code.startswith(("study/", "record/", "bulk/", "definitions/"))
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """The document with a changed header."""
     values = [ion.loads(frame) for frame in frames_of(path)]
-    change(values[0])  # type: ignore[arg-type]
+    change(values[0])
     target = path.with_name("rewritten.ion")
     target.write_bytes(b"".join(map(ion.dumps, values)))
     return target
@@ -383,8 +386,12 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     footer = struct.pack("<IBI", 40, 0, 0x8F92EAB1)
     yield "table", frame * 40 + struct.pack("<II", 0x184D2A5E, len(table) + 9) + table + footer
     huge = struct.pack("<II", len(frame), 0xFFFFFFFF)
-    yield "huge", frame + struct.pack("<II", 0x184D2A5E, len(huge) + 9) + huge + struct.pack(
-        "<IBI", 1, 0, 0x8F92EAB1
+    yield (
+        "huge",
+        frame
+        + struct.pack("<II", 0x184D2A5E, len(huge) + 9)
+        + huge
+        + struct.pack("<IBI", 1, 0, 0x8F92EAB1),
     )
 
 

@@ -25,7 +25,7 @@ from dicomstudy.sources import Window
 
 def test_every_vr_of_the_standard_has_a_long_or_a_short_header() -> None:
     """PS3.5 section 7.1.2; 34 value representations."""
-    assert SHORT_VRS & LONG_VRS == set()
+    assert set() == SHORT_VRS & LONG_VRS
     assert len(SHORT_VRS | LONG_VRS) == 34
     assert TEXT_VRS | NUMBER_FORMATS.keys() | WORD_SIZES.keys() <= SHORT_VRS | LONG_VRS
     assert TEXT_VRS & NUMBER_FORMATS.keys() == set()

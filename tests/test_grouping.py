@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy.errors import RecordError
-from dicomstudy.grouping import Batch, Grouper, Source, cluster, freeze, ordered, ungroup
+from dicomstudy.grouping import Batch, Grouper, cluster, freeze, ordered, ungroup
 from dicomstudy.ion import dumps, ion_hash_hex
 from dicomstudy.p10 import read
 from dicomstudy.record import Decoder
 from fixtures import make
 from tests import studies
-from tests.samples import fixture_files
+from tests.samples import chance_of, fixture_files
 from tests.strategies import DEFINITIONS
 
 
@@ -107,12 +107,14 @@ def test_digests_do_not_depend_on_byte_order_or_vr_encoding() -> None:
     found = [groups_of(studies.grouped([variant])) for variant in variants]
     common = set.intersection(*found)
     different = {name for name, _ in set.union(*found) - common}
-    assert {"patient", "generalStudy", "generalSeries", "generalEquipment"} <= {n for n, _ in common}
+    assert {"patient", "generalStudy", "generalSeries", "generalEquipment"} <= {
+        n for n, _ in common
+    }
     assert different <= {"imagePixel", "encoding", "raw", "fileMeta"}
 
 
 def test_the_groups_of_the_seed_have_its_attributes_and_no_more() -> None:
-    for _, (name, content) in studies.grouped(studies.fixture_study()).contents.items():
+    for name, content in studies.grouped(studies.fixture_study()).contents.values():
         if name != "encoding":
             assert content.keys() <= set(DEFINITIONS._members[name])
 
@@ -184,14 +186,12 @@ def test_uids_are_stripped_of_their_padding() -> None:
     assert all(uid == uid.strip() for uid in uids)
 
 
-def test_a_source_is_what_is_known_of_it() -> None:
-    assert Source("file:///a") == ("file:///a", None, None, None)
-
-
 # -- parts -------------------------------------------------------------------------------------
 
 VALUES = st.recursive(
-    st.one_of(st.none(), st.integers(-3, 3), st.floats(), st.text(max_size=2), st.binary(max_size=2)),
+    st.one_of(
+        st.none(), st.integers(-3, 3), st.floats(), st.text(max_size=2), st.binary(max_size=2)
+    ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=2), inner, max_size=3)
     ),
@@ -208,7 +208,8 @@ def test_frozen_values_are_equal_for_equal_ion_values_only(one: Any, other: Any)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(0.0, -0.0), (1, 1.0), (1, True), ("a", b"a"), (None, ""), ([], {}), (0.0, 0)]
+    ("one", "other"),
+    [(0.0, -0.0), (1, 1.0), (1, True), ("a", b"a"), (None, ""), ([], {}), (0.0, 0)],
 )
 def test_values_that_python_takes_as_equal_are_told_apart(one: Any, other: Any) -> None:
     assert freeze(one) != freeze(other)
@@ -221,7 +222,7 @@ def test_nan_is_equal_to_itself() -> None:
 
 def test_fields_stand_in_the_order_of_the_definitions() -> None:
     keys = ["_preamble", "PixelData", "PatientID", "00091001", "PatientName", "_deflated"]
-    random.Random(1).shuffle(keys)
+    chance_of(1).shuffle(keys)
     struct = ordered(((key, None) for key in keys), DEFINITIONS)
     names = list(struct)
     assert names.index("PatientName") < names.index("PatientID") < names.index("PixelData")

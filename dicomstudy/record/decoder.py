@@ -20,6 +20,7 @@ from dicomstudy.elements import (
     Span,
     chunks,
     format_tag,
+    may_be_large,
 )
 from dicomstudy.errors import P10Error, Problem, RecordError
 from dicomstudy.layout import Token
@@ -43,8 +44,11 @@ from dicomstudy.record.attributes import (
 from dicomstudy.record.encoder import ENCODING_FIELDS, Encoder
 from dicomstudy.values import Context, Kind, Kinds, swap
 
-_MEMO_SIZE = 1 << 14
-_MAX_TEMPLATES = 1 << 10
+#: What is remembered is weighed in bytes of files; all of it goes when it is too much.
+_MAX_WEIGHT = 4 << 20
+_ELEMENT_WEIGHT = 64
+#: Files with a longer layout are hardly ever written alike.
+_LONGEST_LAYOUT = 1 << 14
 _AROUND = frozenset((PREAMBLE, TRAILING, DEFLATED))
 _ITEM_TAGS = frozenset((b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
 
@@ -105,11 +109,12 @@ class Template:
         open: the places of the runs that are left open, and `keys` their keys.
         pieces: the bytes of the runs; empty where one is left open.
         meta: how many of the runs are file meta information.
+        outline: what a `Grouper` has worked out for it.
     """
 
     __slots__ = (
         *("encoding", "flaws", "group_lengths", "groups", "keys", "large", "meta", "open"),
-        *("pieces", "raw", "repeated"),
+        *("outline", "pieces", "raw", "repeated"),
     )
 
     def __init__(
@@ -121,6 +126,7 @@ class Template:
         repeated: list[tuple[int, int]],
         meta: int,
     ) -> None:
+        self.outline: object = None
         self.encoding = encoding
         self.repeated = repeated
         self.meta = meta
@@ -314,9 +320,12 @@ class Decoder:
         self._templates: dict[tuple[object, ...], Template] = {}
         self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
         self._preambles: dict[bytes, Attribute] = {}
+        self._weight = 0
 
     def decode(self, file: P10File, data: Buffer) -> Record:
         """The record of `file`, which was read from `data`. Mirror of `Encoder.write`."""
+        if self._weight > _MAX_WEIGHT:
+            self._forget()
         deflated = file.deflated is not None
         memo = self._memo(META_CONTEXT, deflated=deflated)
         context = Context(self._character_set(file), file.syntax.big)
@@ -340,6 +349,7 @@ class Decoder:
                     attribute = self._attribute(memo, element, source, file)
                     if run.parts or element.form is Form.GROUP_LENGTH:
                         known[element] = attribute
+                        self._weight += run.size + _ELEMENT_WEIGHT
                 if not attribute.plain:
                     start = starts[len(shape)]
                     large += _placed(attribute.large, start)
@@ -352,9 +362,11 @@ class Decoder:
         key = (context, deflated, file.preamble is not None, meta, *shape)
         template = self._templates.get(key)
         if template is None:
-            if len(self._templates) > _MAX_TEMPLATES:
-                self._templates.clear()
-            template = self._templates[key] = self._template(file, context, variable)
+            template = self._template(file, context, variable)
+            size = len(template.encoding["dataSet"])
+            if size <= _LONGEST_LAYOUT:
+                self._templates[key] = template
+                self._weight += size
         for place, item in template.large:
             large += _placed((item,), starts[place])
         if template.repeated:
@@ -395,11 +407,9 @@ class Decoder:
         )
         encoding = self._encodings.get(encoding_key)
         if encoding is None:
-            if len(self._encodings) > _MAX_TEMPLATES:
-                self._encodings.clear()
-            encoding = self._encodings[encoding_key] = dict(
-                zip(ENCODING_FIELDS, encoding_key, strict=True)
-            )
+            encoding = dict(zip(ENCODING_FIELDS, encoding_key, strict=True))
+            if len(encoding["dataSet"]) <= _LONGEST_LAYOUT:
+                self._encodings[encoding_key] = encoding
             encoding["byteOrder"] = "big" if context.big else "little"
             self._encoder.plan(encoding)  # raises for what nobody could write again
         return Template(runs, row, variable, encoding, repeated, meta)
@@ -416,11 +426,15 @@ class Decoder:
         memo = self._memos.get((context, deflated))
         if memo is None:
             memo = self._memos[context, deflated] = _Memo(context, deflated, {}, {}, {})
-        elif len(memo.elements) + len(memo.leaves) + len(memo.runs) > _MEMO_SIZE:
-            memo.runs.clear()
-            memo.elements.clear()
-            memo.leaves.clear()
         return memo
+
+    def _forget(self) -> None:
+        """Forget all that was decoded before, so that it does not grow with the input."""
+        self._memos.clear()
+        self._templates.clear()
+        self._encodings.clear()
+        self._preambles.clear()
+        self._weight = 0
 
     def _part(self, memo: _Memo, run: Run, file: P10File) -> _Part:
         attributes = []
@@ -429,6 +443,7 @@ class Decoder:
             if attribute is None:
                 attribute = self._attribute(memo, element, source, file)
                 memo.elements[element] = attribute
+                self._weight += len(source) + _ELEMENT_WEIGHT
             attributes.append(attribute)
         return _join(attributes, run, big=memo.context.big)
 
@@ -567,7 +582,7 @@ class Decoder:
         """The value, and whether one space that means nothing stands before it."""
         tag, vr = element.tag, element.vr
         rule = self._kinds.rule(tag, vr)
-        if len(value) > self.max_inline:
+        if may_be_large(tag, len(value), self.max_inline):
             content = swap(value, rule.word) if memo.context.big else value
             sha256 = _sha256_of(content)
             found.large[sha256] = content
@@ -578,6 +593,7 @@ class Decoder:
             space = bool(rule.leading) and value[:1] == b" " and isinstance(decoded, str)
             exact = values.encode(decoded, rule, memo.context, space=space) == value
             known = memo.leaves[tag, vr, value] = decoded, space and exact, exact
+            self._weight += len(value) + _ELEMENT_WEIGHT
         decoded, space, exact = known
         if not exact:
             found.raw[path] = value
@@ -645,7 +661,7 @@ class Decoder:
         for key, span in ((DEFLATED, file.deflated), (TRAILING, file.trailing)):
             if span is None or not span.length or (key == TRAILING and file.deflated):
                 continue
-            if span.length <= self.max_inline:
+            if not may_be_large(0, span.length, self.max_inline):
                 value: Any = data[span.offset : span.offset + span.length]
             else:
                 value = {"length": span.length, "sha256": _sha256(data, span)}

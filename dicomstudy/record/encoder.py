@@ -148,6 +148,8 @@ ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
 _PLAIN = Token(0, "")[2:]
 _SHORT = 1 << 16
 _MEMO_SIZE = 512
+#: Plans of longer layouts are not remembered: files are hardly ever written alike so.
+_LONGEST_LAYOUT = 1 << 14
 #: Holds the place of a group length, which is as long as this.
 _NO_LENGTH = bytes(12)
 
@@ -168,7 +170,10 @@ class Encoder:
             RecordError: the encoding is incomplete or its layout malformed.
         """
         try:
-            return self._plan(*(encoding[field] for field in ENCODING_FIELDS))
+            fields = [encoding[field] for field in ENCODING_FIELDS]
+            if len(encoding["dataSet"]) > _LONGEST_LAYOUT:
+                return self._make_plan(*fields)
+            return self._plan(*fields)
         except (KeyError, TypeError) as error:
             raise RecordError("record/encoding", "the encoding is incomplete") from error
 

@@ -1,0 +1,93 @@
+"""Memory is bounded by the largest study, whatever the order of the files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dicomstudy
+from fixtures import make
+from tests import studies
+from tests.samples import chance_of
+
+STUDIES, INSTANCES = 20, 250
+
+PEAK = """
+import resource, sys
+import dicomstudy
+archive, listing = sys.argv[1:]
+sources = open(listing).read().splitlines()
+report = dicomstudy.convert(sources, archive)
+assert report.problems == [], report.problems
+print(report.instances, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_of(sources: list[Path], archive: Path) -> tuple[int, float]:
+    """Instances that a process converted, and the memory that it took, in MB."""
+    listing = archive.with_name(f"{archive.name}.txt")
+    listing.write_text("\n".join(map(str, sources)))
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", PEAK, str(archive), str(listing)],
+        capture_output=True, text=True, check=True, timeout=100,
+        env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+    )  # fmt: skip
+    instances, kilobytes = done.stdout.split()
+    return int(instances), int(kilobytes) / 1000
+
+
+@pytest.fixture(scope="module")
+def small_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of 20 studies of 250 instances, study by study."""
+    folder = tmp_path_factory.mktemp("memory")
+    for number in range(STUDIES):
+        studies.write_files(
+            folder / f"{number:02d}", make.study(INSTANCES, series=3, name=f"study {number}")
+        )
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("order", ["sorted", "shuffled", "in turns"])
+def test_5000_instances_of_20_studies_take_little_memory(
+    small_files: list[Path], order: str, tmp_path: Path
+) -> None:
+    files = list(small_files)
+    if order == "shuffled":
+        chance_of(4).shuffle(files)
+    elif order == "in turns":
+        files = [path for at in range(INSTANCES) for path in files[at::INSTANCES]]
+    assert len(files) == STUDIES * INSTANCES
+    instances, peak = peak_of(files, tmp_path / "archive")
+    assert instances == len(files)
+    assert peak < 300
+    assert len(dicomstudy.open_archive(tmp_path / "archive")) == STUDIES
+
+
+def test_memory_does_not_grow_with_the_archive(small_files: list[Path], tmp_path: Path) -> None:
+    """Four times the files, of equal studies: about the same memory."""
+    quarter = small_files[: len(small_files) // 4]
+    _, few = peak_of(quarter, tmp_path / "few")
+    _, many = peak_of(small_files, tmp_path / "many")
+    assert many < few + 60
+
+
+def test_a_large_file_is_not_read_whole(tmp_path: Path) -> None:
+    """One instance of 600 MB, beyond what is read into memory."""
+    rows, columns = 20_000, 15_000
+    data = make.ct_slice("large", 1, 1, rows=8, columns=8, pixels=b"")
+    path = tmp_path / "large.dcm"
+    length = rows * columns * 2
+    with path.open("wb") as file:
+        file.write(data[:-4] + length.to_bytes(4, "little"))
+        block = chance_of(1).randbytes(1 << 16) + bytes(15 << 16)
+        written = 0
+        while written < length:
+            written += file.write(block[: length - written])
+    instances, peak = peak_of([path], tmp_path / "archive")
+    assert instances == 1
+    assert peak < 300
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
