@@ -238,18 +238,22 @@ class Archive(Mapping[str, Study]):
     def quarantined(self) -> Iterator[Quarantined]:
         """The files in quarantine; the name of each is its SHA-256.
 
-        Where the note that says why is missing or damaged, the code is ``archive/no-note``.
+        Where the note that says why is damaged, the code is ``archive/no-note``; where it is
+        missing, because a run was killed before it wrote it, there is no code.
         """
         folder = self.path / "quarantine"
-        for path in sorted(folder.glob("*")):
-            if _SHA256.fullmatch(path.name):
-                yield _quarantined(path)
+        names = {path.name.removesuffix(".ion") for path in folder.glob("*")}
+        for name in sorted(filter(_SHA256.fullmatch, names)):
+            yield _quarantined(folder / name)
 
 
 def _quarantined(path: Path) -> Quarantined:
-    size = path.stat().st_size
+    size = path.stat().st_size if path.exists() else 0
+    note = path.with_name(path.name + ".ion")
+    if not note.exists():
+        return Quarantined(path, path.name, size, "", "", "the run that kept it was interrupted")
     try:
-        fields: Any = ion.loads(path.with_name(path.name + ".ion").read_bytes())
+        fields: Any = ion.loads(note.read_bytes())
         uri, code, message = (str(fields[name]) for name in ("uri", "code", "message"))
     except (DicomStudyError, KeyError, TypeError, OSError) as error:
         message = f"the note that says why it is here cannot be read: {error}"

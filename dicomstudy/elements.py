@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 __all__ = [
     "IDENTIFYING_TAGS",
     "LONG_VRS",
-    "NEVER_LARGE",
     "NUMBER_FORMATS",
     "PIXEL_DATA_TAGS",
     "SHORT_VRS",
@@ -82,15 +81,13 @@ PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 IDENTIFYING_TAGS = frozenset((0x00080005, 0x00080018, 0x0020000D, 0x0020000E))
 #: Nothing is known by more bytes than these.
 _MOST_IDENTIFYING = 1 << 16
-#: No value of so many bytes is large, whatever the limit.
-NEVER_LARGE = 16
 
 
 def may_be_large(tag: int, length: int, limit: int) -> bool:
     """Whether a value of `length` bytes is kept apart from its document (spec/record.md)."""
     if tag >> 16 == 2 or tag in IDENTIFYING_TAGS:
         limit = _MOST_IDENTIFYING
-    return length > max(limit, NEVER_LARGE)
+    return length > limit
 
 
 @runtime_checkable

@@ -106,7 +106,7 @@ def restore(
             try:
                 _restore_quarantined(kept, target / "quarantine", restored)
             except DicomStudyError as error:
-                restored.problems.append(error.problem(kept.uri))
+                restored.problems.append(error.problem(kept.uri or str(kept.path)))
     elif not restored.files and not restored.problems:
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
     return restored
@@ -305,10 +305,12 @@ def verify(
                         progress("instances", verified.instances, None)
     for kept in opened.quarantined():
         verified.quarantined += 1
+        if kept.code == "archive/no-note":
+            verified.problems.append(Problem(str(kept.path), kept.code, kept.message))
         try:
             _prove_quarantined(kept)
         except DicomStudyError as error:
-            verified.problems.append(error.problem(kept.uri))
+            verified.problems.append(error.problem(kept.uri or str(kept.path)))
     return verified
 
 

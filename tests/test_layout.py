@@ -43,7 +43,7 @@ def tokens(draw: st.DrawFn, inner: st.SearchStrategy[tuple[ItemLayout, ...]] | N
         )  # fmt: skip
     forms = [Form.DEFINED, Form.UNDEFINED, Form.DECLARED]
     form = draw(st.sampled_from(forms if tag & 0xFFFF else [*forms, Form.GROUP_LENGTH]))
-    declared = draw(st.integers(0, 0xFFFFFFFE)) if form is Form.DECLARED else 0
+    declared = draw(st.integers(1, 0xFFFFFFFE)) if form is Form.DECLARED else 0
     if form is Form.GROUP_LENGTH:
         occurrence = 0  # right group lengths have no value that needs a name
     space = form is Form.DEFINED and draw(st.booleans())
@@ -137,6 +137,7 @@ def test_the_grammar(text: str, token: Token) -> None:
         "00100010PN/0001",
         "7FE00010OB/0000",
         "7FE00010/0001",
+        "7FE00010OB:0",
         "7FE00010OB:4294967295",
         "7FE00010OB:4294967296",
         "7FE00010OB:",

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import dicomstudy
 from fixtures import make
-from tests import studies
+from tests import processes, studies
 from tests.samples import chance_of
 
 STUDIES, INSTANCES = 20, 250
 
 PEAK = """
-import resource, sys
+import sys
 import dicomstudy
+from tests.processes import peak_memory
 archive, listing = sys.argv[1:]
 sources = open(listing).read().splitlines()
 report = dicomstudy.convert(sources, archive)
 assert report.problems == [], report.problems
-print(report.instances, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(report.instances, peak_memory())
 """
 
 
@@ -31,13 +29,8 @@ def peak_of(sources: list[Path], archive: Path) -> tuple[int, float]:
     """Instances that a process converted, and the memory that it took, in MB."""
     listing = archive.with_name(f"{archive.name}.txt")
     listing.write_text("\n".join(map(str, sources)))
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", PEAK, str(archive), str(listing)],
-        capture_output=True, text=True, check=True, timeout=100,
-        env={**os.environ, "MALLOC_ARENA_MAX": "2"},
-    )  # fmt: skip
-    instances, kilobytes = done.stdout.split()
-    return int(instances), int(kilobytes) / 1000
+    instances, peak = processes.output(PEAK, archive, listing).split()
+    return int(instances), float(peak)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from dicomstudy.archive import Archive
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
 from tests import studies
-from tests.samples import chance_of, fixture_files, refusing
+from tests.samples import chance_of, fixture_files
 
 CT = make.uid("ct")
 SERIES = make.uid("ct/2")
@@ -198,12 +198,18 @@ def test_a_study_may_be_half_in_the_archive_and_half_referred_to(tmp_path: Path)
     assert digests_below(tmp_path / "out") == sorted(sha256(data).hexdigest() for _, data in files)
 
 
-def test_converting_by_copy_later_makes_an_archive_complete_or_leaves_it(referring: Path) -> None:
-    """What is there already is unchanged, however its values are kept."""
+def test_converting_by_copy_later_makes_an_archive_complete(referring: Path) -> None:
+    digest = studies.digests_of(referring / "archive")
+    dicomstudy.convert([referring / "in"], referring / "archive", bulk="copy")
+    assert studies.digests_of(referring / "archive") == digest
     before = studies.state_of(referring / "archive")
-    report = dicomstudy.convert([referring / "in"], referring / "archive", bulk="copy")
-    assert (report.unchanged, report.instances) == (6, 0)
+    for bulk in ("copy", "reference"):
+        report = dicomstudy.convert([referring / "in"], referring / "archive", bulk=bulk)
+        assert (report.unchanged, report.instances, report.bytes_out) == (6, 0, 0)
     assert studies.state_of(referring / "archive") == before
+    (referring / "in").rename(referring / "gone")
+    done = dicomstudy.restore(referring / "archive", referring / "out")
+    assert (done.files, done.problems) == (6, [])
 
 
 # -- verifying ---------------------------------------------------------------------------------
@@ -287,12 +293,15 @@ def test_a_file_that_is_gone_is_found(place: Callable[[Archive], Path], copy: Pa
     assert dicomstudy.verify(copy).problems
 
 
-def test_a_damaged_note_is_found(copy: Path) -> None:
+def test_a_damaged_note_is_found(copy: Path, tmp_path: Path) -> None:
     path = note(dicomstudy.open_archive(copy))
     for content in (b"", b"{", b"{uri: 5}"):
         path.write_bytes(content)
-        with refusing("archive/damaged"):
-            assert dicomstudy.verify(copy).problems
+        assert [each.code for each in dicomstudy.verify(copy).problems] == ["archive/no-note"]
+    path.unlink()
+    assert dicomstudy.verify(copy).problems
+    total = dicomstudy.verify(copy)
+    assert dicomstudy.restore(copy, tmp_path / "out").files == total.instances + total.quarantined
 
 
 def test_damage_spoils_no_more_than_it_must(copy: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from dicomstudy.errors import DicomStudyError
 from dicomstudy.p10 import Reader
 from dicomstudy.record import Checker, Decoder, Encoder
 from fixtures import make
-from tests import studies
+from tests import processes, studies
 from tests.samples import LONG, chance_of, files_below, fixture_files, mutant, recorded, rewritten
 from tests.strategies import DEFINITIONS
 
@@ -163,7 +162,6 @@ def test_the_long_profile_has_at_least_20_000_mutants_of_real_files() -> None:
 # -- killed at any moment ----------------------------------------------------------------------
 
 CONVERT = """
-import sys
 import dicomstudy
 jobs, archive, *sources = sys.argv[1:]
 print("ready", flush=True)
@@ -173,11 +171,7 @@ dicomstudy.convert(sources, archive, jobs=int(jobs))
 
 def converting(sources: Sequence[Path], archive: Path, jobs: int) -> subprocess.Popen[str]:
     """A process in a group of its own that converts, and has just begun to."""
-    command = [sys.executable, "-c", CONVERT, str(jobs), str(archive), *map(str, sources)]
-    process = subprocess.Popen(  # noqa: S603
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    process = processes.start(CONVERT, jobs, archive, *sources)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
@@ -245,15 +239,15 @@ def test_a_kill_while_the_study_is_extended_leaves_it_as_it_was(tmp_path: Path) 
         "print(",
         "import os, signal\n"
         "from dicomstudy import finishing\n"
-        "finishing.write_atomically = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "finishing.write_atomically = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "print(",
     )
-    command = [sys.executable, "-c", script, "1", str(tmp_path / "archive"), str(tmp_path / "more")]
-    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL  # noqa: S603
+    done = processes.run(script, 1, tmp_path / "archive", tmp_path / "more")
+    assert done.returncode == -signal.SIGKILL
     assert studies.digests_of(tmp_path / "archive") == before
     assert dicomstudy.verify(tmp_path / "archive").problems == []
     report = dicomstudy.convert([tmp_path / "more"], tmp_path / "archive")
     assert report.instances == 20
     assert dicomstudy.verify(tmp_path / "archive").problems == []
-    done = dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
-    assert (done.files, done.problems) == (40, [])
+    restored = dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
+    assert (restored.files, restored.problems) == (40, [])

@@ -65,6 +65,8 @@ class Checker:
 
 def _is_same(segments: list[Segment], record: Record, data: Buffer) -> bool:
     """Whether the segments of a record are the bytes of `data`."""
+    there = {(large.sha256, large.span.offset) for large in record.large if large.stored is None}
+    stored = {large.sha256: large.stored for large in record.large if large.stored is not None}
     pos = 0
     for segment in segments:
         if isinstance(segment, bytes):
@@ -76,14 +78,8 @@ def _is_same(segments: list[Segment], record: Record, data: Buffer) -> bool:
         if "dataOffset" in segment:
             if segment["dataOffset"] != pos:
                 return False
-        elif not any(
-            large.sha256 == segment["sha256"]
-            and (
-                large.span.offset == pos
-                if large.stored is None
-                else large.stored == data[pos : pos + length]
-            )
-            for large in record.large
+        elif (segment["sha256"], pos) not in there and (
+            stored.get(segment["sha256"]) != data[pos : pos + length]
         ):
             return False
         pos += length
