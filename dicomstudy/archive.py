@@ -47,8 +47,15 @@ Progress = Callable[[str, int, int | None], None]
 FORMAT = "dicomstudy archive"
 VERSION = 1
 _MARKER = "archive.ion"
+
+
 #: What may stand in a folder that is to become an archive: the rest of a run that was stopped.
-_OURS = frozenset(("studies", "quarantine", "incoming", "lock"))
+def _is_ours(name: str) -> bool:
+    """Whether a run that was killed while it made an archive may have left `name`."""
+    unfinished = name.startswith(_MARKER) and name.endswith(".part")
+    return unfinished or name in {"studies", "quarantine", "incoming", "lock"}
+
+
 _DOCUMENT = ".ion.zst"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -238,8 +245,8 @@ class Archive(Mapping[str, Study]):
     def quarantined(self) -> Iterator[Quarantined]:
         """The files in quarantine; the name of each is its SHA-256.
 
-        Where the note that says why is damaged, the code is ``archive/no-note``; where it is
-        missing, because a run was killed before it wrote it, there is no code.
+        Where the note that says why is damaged, or missing because a run was killed before it
+        wrote it, the code is ``archive/no-note``.
         """
         folder = self.path / "quarantine"
         names = {path.name.removesuffix(".ion") for path in folder.glob("*")}
@@ -250,8 +257,6 @@ class Archive(Mapping[str, Study]):
 def _quarantined(path: Path) -> Quarantined:
     size = path.stat().st_size if path.exists() else 0
     note = path.with_name(path.name + ".ion")
-    if not note.exists():
-        return Quarantined(path, path.name, size, "", "", "the run that kept it was interrupted")
     try:
         fields: Any = ion.loads(note.read_bytes())
         uri, code, message = (str(fields[name]) for name in ("uri", "code", "message"))
@@ -286,7 +291,7 @@ def create(path: Path) -> Archive:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not (path / _MARKER).exists():
-            foreign = [entry.name for entry in path.iterdir() if entry.name not in _OURS]
+            foreign = [entry.name for entry in path.iterdir() if not _is_ours(entry.name)]
             if foreign:
                 raise ArchiveError(
                     "archive/not-empty",

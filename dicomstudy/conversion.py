@@ -127,7 +127,7 @@ def convert(
         with writing(target.path):
             incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
         settings = Settings(
-            target.path.absolute(), incoming.absolute(), bulk, max_inline, jobs == 1
+            target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1
         )
         try:
             with _executor(jobs) as executor:
@@ -183,13 +183,17 @@ def _tasks(
     """Files in tasks; those of the archive itself are left out."""
     task: list[tuple[str, int]] = []
     size = 0
+    folder, inside = None, False
     enough = _TASK_BYTES if settings.alone else _SHARED_TASK_BYTES
     for found in find(sources):
         if found.problem is not None:
             report.problems.append(found.problem)
             report.refused += 1
             continue
-        if settings.archive in found.path.absolute().parents:
+        if found.path.parent != folder:
+            folder = found.path.parent
+            inside = settings.archive in (folder.resolve() / "_").parents
+        if inside:
             continue
         task.append((os.fspath(found.path), found.size))
         size += found.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from collections import Counter
@@ -131,6 +132,8 @@ def _store(
             if "part" in place and sha256 not in moved:
                 wanted.setdefault(sha256, place)
     end = bulk_length
+    if not wanted and bulk_length and _size(bulk_path) > bulk_length:
+        os.truncate(bulk_path, bulk_length)  # the rest of a run that was killed
     if wanted:
         if not bulk_length:
             adopted = _adopt(folder, bulk_path, wanted)

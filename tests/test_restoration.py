@@ -298,8 +298,7 @@ def test_a_damaged_note_is_found(copy: Path, tmp_path: Path) -> None:
     for content in (b"", b"{", b"{uri: 5}"):
         path.write_bytes(content)
         assert [each.code for each in dicomstudy.verify(copy).problems] == ["archive/no-note"]
-    path.unlink()
-    assert dicomstudy.verify(copy).problems
+    path.unlink()  # as a run leaves it that is killed before it writes the note
     total = dicomstudy.verify(copy)
     assert dicomstudy.restore(copy, tmp_path / "out").files == total.instances + total.quarantined
 

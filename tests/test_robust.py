@@ -162,6 +162,7 @@ def test_the_long_profile_has_at_least_20_000_mutants_of_real_files() -> None:
 # -- killed at any moment ----------------------------------------------------------------------
 
 CONVERT = """
+import sys
 import dicomstudy
 jobs, archive, *sources = sys.argv[1:]
 print("ready", flush=True)
