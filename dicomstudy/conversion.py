@@ -126,9 +126,7 @@ def convert(
             shutil.rmtree(stale, ignore_errors=True)
         with writing(target.path):
             incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
-        settings = Settings(
-            target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1
-        )
+        settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)
         try:
             with _executor(jobs) as executor:
                 _run(executor, settings, sources, report, progress or _silent, jobs)

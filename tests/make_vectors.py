@@ -1304,7 +1304,7 @@ def _large_records(name: bytes) -> list[Case]:
                 "ImageComments": reference(text),
                 "RequestAttributesSequence": [{"ImageComments": reference(text)}],
                 "PixelData": reference(text),
-                "TransferSyntaxUID": reference(EXPLICIT.encode() + b"\0"),
+                "TransferSyntaxUID": EXPLICIT,
             },
             max_inline=8,
         ),
@@ -1313,7 +1313,7 @@ def _large_records(name: bytes) -> list[Case]:
             file(BIG, words, element(PIXELS, "OW", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], big=True)),
             "00281201OW 7FE00010OW",
             {
-                "TransferSyntaxUID": reference(BIG.encode() + b"\0"),
+                "TransferSyntaxUID": BIG,
                 "RedPaletteColorLookupTableData": reference(turned),
                 "PixelData": reference(struct.pack(">10H", *range(1, 11))),
             },

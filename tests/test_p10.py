@@ -184,16 +184,15 @@ def test_long_values_stay_where_they_are() -> None:
     assert read(data, max_inline=300).elements[1].value == bytes(300)
 
 
-def test_short_values_and_what_a_file_is_known_by_never_stay() -> None:
+def test_what_a_file_is_known_by_is_always_taken_out() -> None:
     uid = b"1.2" * 30
     data = file_of(
         element(0x00080005, "CS", b"ISO_IR 192\\ISO_IR 192"),
         element(0x0020000D, "UI", uid),
-        element(0x00420011, "OB", bytes(16)),
-        element(0x00420011, "OB", bytes(18)),
+        element(0x00420011, "OB", b"x"),
     )
     values = [each.value for each in read(data, max_inline=0).elements]
-    assert values == [b"ISO_IR 192\\ISO_IR 192", uid, bytes(16), Span(len(data) - 18, 18)]
+    assert values == [b"ISO_IR 192\\ISO_IR 192", uid, Span(len(data) - 1, 1)]
     assert all(isinstance(each.value, bytes) for run in read(data).meta for each in run.elements)
 
 

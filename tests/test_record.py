@@ -341,7 +341,7 @@ def test_large_values_are_references(*, big: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_inline", "references"), [(0, 3), (16, 3), (18, 2), (20, 1), (299, 1), (300, 0)]
+    ("max_inline", "references"), [(0, 4), (15, 4), (16, 3), (18, 2), (20, 1), (299, 1), (300, 0)]
 )
 def test_max_inline_is_the_longest_value_that_stays(max_inline: int, references: int) -> None:
     record = record_of(

@@ -310,6 +310,8 @@ def settle_group_length(
     """Mark the group length at `index` as `Form.GROUP_LENGTH` if it is right."""
     element = elements[index]
     group = element.tag >> 16
+    if index and elements[index - 1].tag >> 16 == group:
+        return  # it is not the first of its group
     after = index + 1
     while after < len(elements) and elements[after].tag >> 16 == group:
         after += 1

@@ -216,7 +216,11 @@ class Reader:
         for index in range(len(runs) - 1, -1, -1):
             run = runs[index]
             first = run.tag >> 16
-            if not run.tag & 0xFFFF and len(run.elements) == 1:
+            if (
+                not run.tag & 0xFFFF
+                and len(run.elements) == 1
+                and not (index and runs[index - 1].elements[-1].tag >> 16 == first)
+            ):
                 after = starts[index + 1]
                 (element,) = run.elements
                 if is_group_length(element, (end if group == first else after) - after, big=big):
@@ -300,7 +304,7 @@ def _group_lengths_apart(
     for place, element in enumerate(elements):
         if element.tag & 0xFFFF:
             continue
-        if element.tag >> 16 != last:
+        if place and element.tag >> 16 != last:  # what is before the first is not known here
             settle_group_length(settled, sizes, place, big=big)
             if settled[place].form is Form.GROUP_LENGTH:
                 continue

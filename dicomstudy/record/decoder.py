@@ -397,11 +397,12 @@ class Decoder:
         repeated: list[tuple[int, int]] = []
         if not _is_ascending(runs):
             row, repeated = _rename_repeated(row, variable)
+        occurrences = dict(repeated)
         encoding_key = (
             file.preamble is not None,
             context.big,
             *(
-                " ".join(_layout(item, variable, repeated) for item in some)
+                " ".join(_layout(item, variable, occurrences) for item in some)
                 for some in (row[:meta], row[meta:])
             ),
         )
@@ -748,15 +749,13 @@ def _problem(attribute: Attribute, start: int) -> Problem:
     return Problem(None, "record/inexact", attribute.flaw, start, attribute.token[:8])
 
 
-def _layout(item: _Part | int, variable: list[Attribute], repeated: list[tuple[int, int]]) -> str:
+def _layout(item: _Part | int, variable: list[Attribute], repeated: dict[int, int]) -> str:
     """The layout of a run; `variable` are not renamed yet."""
     if not isinstance(item, int):
         return item.layout
     token = variable[item].token
-    for number, occurrence in repeated:
-        if number == item:
-            return layout.with_occurrence(token, occurrence)
-    return token
+    occurrence = repeated.get(item)
+    return token if occurrence is None else layout.with_occurrence(token, occurrence)
 
 
 def _is_ascending(runs: list[Run]) -> bool:

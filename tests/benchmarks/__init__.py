@@ -1,0 +1,1 @@
+"""Benchmarks. `python -m tests.benchmarks [names]` prints ratios beside what they have to reach."""
