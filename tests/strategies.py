@@ -191,7 +191,8 @@ def neighbours(draw: st.DrawFn) -> list[bytes]:
     for _ in range(draw(st.integers(1, 3))):
         base = draw(st.sampled_from(kinds))
         at = draw(st.integers(min(132, len(base)), len(base)))
-        gone = draw(st.integers(0, 8))
-        kinds.append(base[:at] + draw(st.binary(max_size=8)) + base[at + gone :])
+        gone = min(draw(st.integers(0, 8)), len(base) - at)
+        size = gone if draw(st.booleans()) else draw(st.integers(0, 8))
+        kinds.append(base[:at] + draw(st.binary(min_size=size, max_size=size)) + base[at + gone :])
     order = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=12))
     return [first, *order]

@@ -530,7 +530,7 @@ class UnsupportedError(Exception):
     """A value of the official vectors that plain values cannot hold."""
 
 
-def unsupported(value: Value) -> str | None:  # noqa: PLR0911
+def unsupported(value: Value) -> str | None:
     kind = value.ion_type
     if value.ion_annotations:
         return "annotation"

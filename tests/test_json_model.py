@@ -163,7 +163,7 @@ def numbers(vr: str, content: bytes) -> list[Any]:
     return [each for (each,) in struct.iter_unpack("<" + letter, content)]
 
 
-def usual(vr: str, value: Any) -> tuple[Any, str]:  # noqa: ANN401 (JSON)
+def usual(vr: str, value: Any) -> tuple[Any, str]:
     """A value of pydicom's as the standard has it, and the kind of the difference."""
     if vr == "PN":
         groups = {name: group for name, group in value.items() if group}

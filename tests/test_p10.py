@@ -102,6 +102,17 @@ def test_what_was_read_before_changes_nothing(files: list[bytes], max_inline: in
         assert file.find(0x00100020) == read(data).find(0x00100020)
 
 
+@mock.patch("dicomstudy.p10.reader.MAX_ELEMENTS", 4)
+@often_learning
+@given(strategies.neighbours())
+def test_a_file_of_too_many_elements_ends_where_it_would_alone(files: list[bytes]) -> None:
+    reader = Reader()
+    for data in files:
+        file = reader.read(data)
+        assert taken_apart(file) == taken_apart(read(data))
+        assert rewritten(data, file) == data
+
+
 @often_learning
 @given(st.randoms(use_true_random=False))
 def test_mutated_neighbours_are_read_as_if_alone(chance: random.Random) -> None:
@@ -252,6 +263,18 @@ def test_group_lengths_that_are_right_need_not_be_kept() -> None:
 def test_group_lengths_that_are_wrong_are_kept(wrong: bytes) -> None:
     data = file_of(wrong, NAME)
     assert read(data).elements[0].form is Form.DEFINED
+    assert rewritten(data, read(data)) == data
+
+
+@pytest.mark.parametrize("first", ["UL", "UN", "OB"])
+@pytest.mark.parametrize("second", ["UL", "UN", "OB"])
+def test_two_group_lengths_of_one_group(first: str, second: str) -> None:
+    """Each counts what is behind it, headers of eight or twelve bytes included."""
+    inner = element(0x00100000, second, len(NAME).to_bytes(4, "little"))
+    outer = element(0x00100000, first, (len(inner) + len(NAME)).to_bytes(4, "little"))
+    data = file_of(outer, inner, NAME)
+    forms = [each.form for each in read(data).elements]
+    assert forms == [Form.GROUP_LENGTH, Form.GROUP_LENGTH, Form.DEFINED]
     assert rewritten(data, read(data)) == data
 
 

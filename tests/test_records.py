@@ -104,7 +104,7 @@ def test_text_and_binary_say_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
-def test_records_convert_as_their_files_do(text: bool, tmp_path: Path) -> None:  # noqa: FBT001
+def test_records_convert_as_their_files_do(text: bool, tmp_path: Path) -> None:
     dicomstudy.convert([HOSPITAL], tmp_path / "of files")
     dicomstudy.write_records([HOSPITAL], tmp_path / "records", text=text)
     report = dicomstudy.convert([tmp_path / "records"], tmp_path / "of records")
