@@ -232,7 +232,11 @@ class _Walk:
         for place, token in enumerate(tokens):
             key = self.definitions.keyword(token.tag)
             if token.form is Form.GROUP_LENGTH:
-                result[key] = self._group_length(struct, tokens[place:], scope, raw, path)
+                end = place + 1
+                while end < len(tokens) and tokens[end].tag >> 16 == token.tag >> 16:
+                    end += 1
+                group = tokens[place + 1 : end]
+                result[key] = self._group_length(struct, group, scope, raw, path)
             elif key in struct:
                 result[key] = None
         for field in self.fields(struct, tokens, scope):
@@ -262,12 +266,10 @@ class _Walk:
         raw: Mapping[str, bytes],
         path: str,
     ) -> int | None:
-        """The value of the group length that is the first of `tokens`."""
+        """The value of a right group length; `tokens` are those of its group behind it."""
         context = Context(scope.charset, big=False)
         size = 0
-        for token in tokens[1:]:
-            if token.tag >> 16 != tokens[0].tag >> 16:
-                break
+        for token in tokens:
             key = self.definitions.keyword(token.tag)
             value = struct.get(f"{key}#{token.occurrence}" if token.occurrence else key)
             try:

@@ -269,12 +269,12 @@ def test_group_lengths_that_are_wrong_are_kept(wrong: bytes) -> None:
 @pytest.mark.parametrize("first", ["UL", "UN", "OB"])
 @pytest.mark.parametrize("second", ["UL", "UN", "OB"])
 def test_two_group_lengths_of_one_group(first: str, second: str) -> None:
-    """Each counts what is behind it, headers of eight or twelve bytes included."""
+    """The first counts what is behind it, headers of eight or twelve bytes; the second is kept."""
     inner = element(0x00100000, second, len(NAME).to_bytes(4, "little"))
     outer = element(0x00100000, first, (len(inner) + len(NAME)).to_bytes(4, "little"))
     data = file_of(outer, inner, NAME)
     forms = [each.form for each in read(data).elements]
-    assert forms == [Form.GROUP_LENGTH, Form.GROUP_LENGTH, Form.DEFINED]
+    assert forms == [Form.GROUP_LENGTH, Form.DEFINED, Form.DEFINED]
     assert rewritten(data, read(data)) == data
 
 

@@ -144,7 +144,7 @@ class Template:
                 group = INSTANCE if item in renamed else variable[item].group
                 if group is None:
                     stop = meta if place < meta else len(runs)
-                    self.group_lengths.append(_GroupLength.find(runs[:stop], place))
+                    self.group_lengths.append(_GroupLength.find(runs, place, stop))
                 else:
                     groups.setdefault(group, []).append(item)
                 continue
@@ -183,13 +183,13 @@ class _GroupLength(NamedTuple):
     vr: str
 
     @classmethod
-    def find(cls, runs: list[Run], place: int) -> _GroupLength:
+    def find(cls, runs: list[Run], place: int, stop: int) -> _GroupLength:
         (element,) = runs[place].elements
         group = element.tag >> 16
         end, rest = place + 1, 0
-        while end < len(runs) and runs[end].low >> 16 == group == runs[end].high >> 16:
+        while end < stop and runs[end].low >> 16 == group == runs[end].high >> 16:
             end += 1
-        if end < len(runs):
+        if end < stop:
             for inner, part in zip(runs[end].elements, runs[end].parts, strict=False):
                 if inner.tag >> 16 != group:
                     break
