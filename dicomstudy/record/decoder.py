@@ -144,7 +144,8 @@ class Template:
                 group = INSTANCE if item in renamed else variable[item].group
                 if group is None:
                     stop = meta if place < meta else len(runs)
-                    self.group_lengths.append(_GroupLength.find(runs, place, stop))
+                    big = place >= meta and encoding["byteOrder"] == "big"
+                    self.group_lengths.append(_GroupLength.find(runs, place, stop, big=big))
                 else:
                     groups.setdefault(group, []).append(item)
                 continue
@@ -179,11 +180,11 @@ class _GroupLength(NamedTuple):
     place: int
     end: int
     rest: int
-    tag: int
-    vr: str
+    header: bytes
+    big: bool
 
     @classmethod
-    def find(cls, runs: list[Run], place: int, stop: int) -> _GroupLength:
+    def find(cls, runs: list[Run], place: int, stop: int, *, big: bool) -> _GroupLength:
         (element,) = runs[place].elements
         group = element.tag >> 16
         end, rest = place + 1, 0
@@ -194,7 +195,8 @@ class _GroupLength(NamedTuple):
                 if inner.tag >> 16 != group:
                     break
                 rest += len(part)
-        return cls(place, end, rest, element.tag, element.vr)
+        head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
+        return cls(place, end, rest, head, big)
 
 
 class Record:
@@ -270,15 +272,12 @@ class Record:
             pieces[place] = attribute.encoded
             if attribute.copied:
                 copies[place] = attribute.value
-        for place, end, rest, tag, vr in template.group_lengths:
-            length = rest
-            for at in range(place + 1, end):
-                length += len(pieces[at])
-                if at in copies:
-                    length += copies[at]["length"]
-            big = file.syntax.big and place >= template.meta
-            value = p10.group_length(length, big=big)
-            pieces[place] = p10.encode_element(tag, vr, value, big=big)
+        lengths = {place: reference["length"] for place, reference in copies.items()}
+        for place, end, rest, head, big in template.group_lengths:
+            length = rest + sum(map(len, pieces[place + 1 : end]))
+            if lengths:
+                length += sum(lengths.get(at, 0) for at in range(place + 1, end))
+            pieces[place] = head + p10.group_length(length, big=big)
         around = {}
         for attribute in self.extra:
             if attribute.key in _AROUND:

@@ -60,11 +60,12 @@ def _segment(value: object) -> Segment:
 
 
 class _GroupLength(NamedTuple):
-    """A group length to be filled in: its place, and where its group ends."""
+    """A group length to be filled in: its place, where its group ends, its layout and header."""
 
     place: int
     end: int
     token: Token
+    header: bytes
     big: bool
 
 
@@ -103,8 +104,10 @@ class Plan:
                     end = at + 1
                     while end < len(tokens) and tokens[end].tag >> 16 == token.tag >> 16:
                         end += 1
+                    big = self.big and not is_meta
+                    head = p10.encode_element(token.tag, token.vr, b"", big=big, length=4)
                     self.group_lengths.append(
-                        _GroupLength(start + at, start + end, token, self.big and not is_meta)
+                        _GroupLength(start + at, start + end, token, head, big)
                     )
                     key = ""
                 else:
@@ -334,11 +337,12 @@ class Encoder:
                 "record/missing-attribute", f"the layout names {error}, which is missing"
             ) from error
         cuts = sorted((plan.places[key], value) for key, value in large.items()) if large else []
-        for place, end, token, big in plan.group_lengths:
+        lengths = {at: value["length"] for at, value in cuts}
+        for place, end, _, head, big in plan.group_lengths:
             size = sum(map(len, row[place + 1 : end]))
-            size += sum(value["length"] for at, value in cuts if place < at < end)
-            length = p10.group_length(size, big=big)
-            row[place] = p10.encode_element(token.tag, token.vr, length, big=big)
+            if cuts:
+                size += sum(lengths.get(at, 0) for at in range(place + 1, end))
+            row[place] = head + p10.group_length(size, big=big)
         if plan.preamble:
             row.insert(0, _preamble(attributes) + p10.PREFIX)
         shift = int(plan.preamble)
