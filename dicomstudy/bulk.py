@@ -34,9 +34,9 @@ __all__ = [
 #: The first bytes of every bulk file.
 MAGIC = b"DCMBULK1"
 MAX_CHUNK = 1 << 20
-#: What chunks are cut to. Buffers of words fit the processor's cache, and the allocator gives
-#: them out again without asking the system for pages: twice as fast as chunks of 512 KiB.
-_WORD_CHUNK, _BYTE_CHUNK = 1 << 16, 1 << 18
+#: What chunks are cut to. Buffers of words fit the processor's cache; smaller ones would fill
+#: documents with their sizes.
+_WORD_CHUNK, _BYTE_CHUNK = 1 << 17, 1 << 18
 #: zstandard levels: bytes split from words gain little by a higher one, and lose much time.
 _WORD_LEVEL, _BYTE_LEVEL = -1, 3
 #: So much of a value is compressed to find out whether compressing it pays.

@@ -46,7 +46,9 @@ CHUNK_INSTANCES = 256
 CHUNK_BYTES = 16 << 20
 #: A frame that decompresses to more is refused.
 MAX_FRAME = 1 << 30
-_LEVEL = 3
+#: zstandard levels: where values were copied, which takes far longer, the document is made
+#: smaller.
+_LEVEL, _LEVEL_OF_COPIES = 3, 15
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = 0x184D2A5E
@@ -87,7 +89,8 @@ def encode(
         for sha256, place in entry.places.items()
     }
     shared = [digest for digest, owner in owners.items() if owner is None]
-    compress = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress
+    level = _LEVEL_OF_COPIES if bulk_length else _LEVEL
+    compress = zstandard.ZstdCompressor(level=level, write_checksum=True).compress
     table: list[tuple[int, int]] = []
 
     def frame(value: dict[str, Any]) -> bytes:
