@@ -196,7 +196,7 @@ class _Files:
                     size = instance.write_p10(file)
                 self._done(part, path, size)
             else:
-                data = b"".join(instance.pieces())
+                data = instance.rebuilt()
                 sha256 = self._thread.submit(_sha256, data)
                 with _create(folder, part) as file:
                     file.write(data)
@@ -220,7 +220,7 @@ class _Files:
         self._done(pending.part, pending.path, pending.size)
 
     def _done(self, part: str, path: str, size: int) -> None:
-        Path(part).replace(path)
+        os.replace(part, path)  # noqa: PTH105 (as below)
         self._restored.files += 1
         self._restored.bytes_out += size
 

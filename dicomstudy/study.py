@@ -369,6 +369,10 @@ class Instance:
         """The original file in pieces, not proved yet. Errors as in `to_p10`."""
         return _joined(self._pieces())
 
+    def rebuilt(self) -> bytes:
+        """The original file in memory, not proved yet. Errors as in `to_p10`."""
+        return b"".join(self._pieces())
+
     def _pieces(self) -> Iterator[bytes | bytearray | memoryview]:
         for segment in self._segments():
             if isinstance(segment, bytes):
