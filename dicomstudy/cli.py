@@ -32,6 +32,7 @@ _USAGE_CODES = frozenset(
         "archive/unwritable",
         "convert/bulk",
         "convert/options",
+        "records/options",
         "records/unwritable",
     )
 )
@@ -324,14 +325,14 @@ class _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_step()
+        self._write()
         if self._terminal:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
         if step != self._step:
-            self._end_step()
+            self._write()  # how the step before ended, even if it was short
             self._step = step
         self._line = self._describe(step, done, total)
         now = time.monotonic()
@@ -354,10 +355,6 @@ class _Progress:
             self._stream.write(start + self._line + end)
             self._stream.flush()
             self._line = ""
-
-    def _end_step(self) -> None:
-        """Show how a step ended, even if it was short."""
-        self._write()
 
 
 def _show_problems(problems: Sequence[Problem], *, more: str = "") -> None:

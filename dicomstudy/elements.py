@@ -6,6 +6,7 @@ Bytes that are too many to carry around stay where they are and are named by a `
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -31,6 +32,7 @@ __all__ = [
     "format_tag",
     "is_private",
     "may_be_large",
+    "sha256_of",
 ]
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -183,3 +185,11 @@ def chunks(buffer: Buffer, span: Span, size: int = 1 << 20) -> Iterator[bytes | 
         return
     for start in range(offset, offset + length, size):
         yield buffer[start : min(start + size, offset + length)]
+
+
+def sha256_of(buffer: Buffer, span: Span | None = None) -> str:
+    """The SHA-256 of a buffer, or of a span of it, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for chunk in chunks(buffer, span or Span(0, len(buffer))):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
 from dicomstudy.archive import Archive, write_atomically, writing
 from dicomstudy.bulk import BulkWriter
-from dicomstudy.elements import Buffer, Span, chunks
+from dicomstudy.elements import Buffer, Span, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.grouping import Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, Reader
@@ -78,16 +78,7 @@ def study_folder(settings: Settings, study: str) -> Path:
 @contextlib.contextmanager
 def _digest_here(data: Buffer) -> Iterator[Callable[[], str]]:
     """Gives a function that gives the SHA-256 of `data`."""
-    yield lambda: _sha256(data)
-
-
-def _sha256(data: Buffer) -> str:
-    if isinstance(data, bytes):
-        return hashlib.sha256(data).hexdigest()
-    digest = hashlib.sha256()
-    for chunk in chunks(data, Span(0, len(data))):
-        digest.update(chunk)
-    return digest.hexdigest()
+    yield lambda: sha256_of(data)
 
 
 class _DigestAside:
@@ -118,7 +109,7 @@ class _DigestAside:
     @contextlib.contextmanager
     def __call__(self, data: Buffer) -> Iterator[Callable[[], str]]:
         if not isinstance(data, bytes) or len(data) < _WORTH_A_THREAD:
-            yield lambda: _sha256(data)
+            yield lambda: sha256_of(data)
             return
         self._data = data
         self._wanted.release()
@@ -260,14 +251,14 @@ class Ingester:
         if not prefixed and not may_be_bare(data[:8]):
             result.skipped += 1
             return
-        with self._digest(data) as sha256_of:
+        with self._digest(data) as digest:
             try:
                 record, uids = self._decode(given)
             except DicomStudyError as error:
                 if not prefixed:
                     result.skipped += 1
                     return
-                self._quarantine(given, sha256_of(), error.problem(given.source))
+                self._quarantine(given, digest(), error.problem(given.source))
                 return
             if not prefixed and uids is None:
                 result.skipped += 1
@@ -283,17 +274,17 @@ class Ingester:
                 )
             else:
                 try:
-                    self._add(given, record, uids, sha256_of)
+                    self._add(given, record, uids, digest)
                 except ArchiveError:
                     raise
                 except DicomStudyError as error:
-                    self._quarantine(given, sha256_of(), error.problem(given.source))
+                    self._quarantine(given, digest(), error.problem(given.source))
                     return
                 result.problems += problems
                 result.bytes_in += len(data)
                 return
             result.problems += [each for each in problems if each != problem]
-            self._quarantine(given, sha256_of(), problem)
+            self._quarantine(given, digest(), problem)
 
     def _decode(self, given: _Input) -> tuple[Record, tuple[str, str, str] | None]:
         file = self._reader.read(given.data, source=given.source)
@@ -306,7 +297,7 @@ class Ingester:
         given: _Input,
         record: Record,
         uids: tuple[str, str, str],
-        sha256_of: Callable[[], str],
+        digest: Callable[[], str],
     ) -> None:
         study = uids[0]
         referring = self._settings.bulk == "reference" and given.modified is not None
@@ -317,7 +308,7 @@ class Ingester:
         }
         pending = self._pending.setdefault(study, Pending())
         modified = given.modified if referring else None
-        source = Source(given.uri, sha256_of(), len(given.data), modified)
+        source = Source(given.uri, digest(), len(given.data), modified)
         self._grouper.add(pending, record, uids=uids, source=source, places=places)
 
     def _place(

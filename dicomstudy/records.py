@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
 from dicomstudy.archive import Progress, write_atomically
-from dicomstudy.elements import Buffer, Span, chunks
+from dicomstudy.elements import Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
@@ -94,7 +94,10 @@ def write_records(
 
     Raises:
         ArchiveError: the destination cannot be written.
+        DicomStudyError: ``records/options``, an argument has no such value.
     """
+    if max_inline < 0:
+        raise DicomStudyError("records/options", "max_inline is at least 0")
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     target = Path(destination)
@@ -191,13 +194,10 @@ class _Writer:
         if not prefixed and (record.problems or not _has_uids(record)):
             result.skipped += 1
             return
-        digest = hashlib.sha256()
-        for chunk in chunks(data, Span(0, len(data))):
-            digest.update(chunk)
         struct = instance_record.to_struct(
             record,
             self._definitions,
-            source=Source(uri, digest.hexdigest(), len(data)),
+            source=Source(uri, sha256_of(data), len(data)),
             max_inline=self._max_inline,
             data_set_offset=file.deflated.offset if file.deflated else file.starts[0],
             carried=data if is_member else None,

@@ -5,7 +5,6 @@ Nothing here knows DICOM. A file is read whole if it is small; a large one is a 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 import tempfile
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import IO, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
+from dicomstudy.elements import sha256_of
 from dicomstudy.errors import BulkError, DicomStudyError, Problem
 
 __all__ = [
@@ -336,7 +336,7 @@ class SourceFiles:
                 continue
             if size is None or status.st_size == size:
                 same = sha256 is None or status.st_mtime_ns == modified
-                if same or _digest(window) == sha256:
+                if same or sha256_of(window) == sha256:
                     self._found[uri, sha256 or ""] = path
                     return window
             window.close()
@@ -368,10 +368,3 @@ class SourceFiles:
         name = Path(urlsplit(uri).path).name
         candidates = self._by_size.get(size or -1, [])
         yield from sorted(candidates, key=lambda candidate: candidate.name != unquote(name))
-
-
-def _digest(window: Window) -> str:
-    digest = hashlib.sha256()
-    for at in range(0, len(window), _WINDOW):
-        digest.update(window[at : at + _WINDOW])
-    return digest.hexdigest()

@@ -220,3 +220,10 @@ def test_a_destination_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(dicomstudy.ArchiveError) as raised:
         dicomstudy.write_records([HOSPITAL], tmp_path / "file")
     assert raised.value.code == "records/unwritable"
+
+
+def test_a_negative_max_inline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(dicomstudy.DicomStudyError) as raised:
+        dicomstudy.write_records([HOSPITAL], tmp_path / "out", max_inline=-1)
+    assert raised.value.code == "records/options"
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -18,9 +17,9 @@ from dicomstudy.elements import (
     Item,
     Sequence,
     Span,
-    chunks,
     format_tag,
     may_be_large,
+    sha256_of,
 )
 from dicomstudy.errors import P10Error, Problem, RecordError
 from dicomstudy.layout import Token
@@ -529,7 +528,7 @@ class Decoder:
             reference: dict[str, Any] = {"dataOffset": span.offset, "length": span.length}
             large = Large(None, span, pixels=True)
         else:
-            sha256 = _sha256(file.body, span) if stored is None else _sha256_of(stored)
+            sha256 = sha256_of(file.body, span) if stored is None else sha256_of(stored)
             reference = {"length": span.length, "sha256": sha256}
             native = pixels and isinstance(value, Span)
             large = Large(sha256, span, stored, pixels=native, word=word)
@@ -584,7 +583,7 @@ class Decoder:
         rule = self._kinds.rule(tag, vr)
         if may_be_large(tag, len(value), self.max_inline):
             content = swap(value, rule.word) if memo.context.big else value
-            sha256 = _sha256_of(content)
+            sha256 = sha256_of(content)
             found.large[sha256] = content
             return {"length": len(content), "sha256": sha256}, False
         known = memo.leaves.get((tag, vr, value))
@@ -664,7 +663,7 @@ class Decoder:
             if not may_be_large(0, span.length, self.max_inline):
                 value: Any = data[span.offset : span.offset + span.length]
             else:
-                value = {"length": span.length, "sha256": _sha256(data, span)}
+                value = {"length": span.length, "sha256": sha256_of(data, span)}
                 large.append(Large(value["sha256"], span))
             around.append(Attribute(key, value, RAW_GROUP))
         return around
@@ -696,20 +695,6 @@ def _inside(sha256: str, content: bytes, source: bytes) -> Large:
 def _placed(large: Iterable[Large], start: int) -> list[Large]:
     """`large` with every place counted from the start of the source."""
     return [_moved(item, start)._replace(inside=False) if item.inside else item for item in large]
-
-
-def _sha256(buffer: Buffer, span: Span) -> str:
-    if isinstance(buffer, bytes):
-        view = memoryview(buffer)[span.offset : span.offset + span.length]
-        return hashlib.sha256(view).hexdigest()
-    digest = hashlib.sha256()
-    for chunk in chunks(buffer, span):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sha256_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _join(attributes: list[Attribute], run: Run, *, big: bool) -> _Part:
