@@ -47,15 +47,6 @@ Progress = Callable[[str, int, int | None], None]
 FORMAT = "dicomstudy archive"
 VERSION = 1
 _MARKER = "archive.ion"
-
-
-#: What may stand in a folder that is to become an archive: the rest of a run that was stopped.
-def _is_ours(name: str) -> bool:
-    """Whether a run that was killed while it made an archive may have left `name`."""
-    unfinished = name.startswith(_MARKER) and name.endswith(".part")
-    return unfinished or name in {"studies", "quarantine", "incoming", "lock"}
-
-
 _DOCUMENT = ".ion.zst"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -282,13 +273,19 @@ def open_archive(
     return Archive(Path(path), sources=sources)
 
 
+def _is_ours(name: str) -> bool:
+    """Whether a run that was killed while it made an archive may have left `name`."""
+    unfinished = name.startswith(_MARKER) and name.endswith(".part")
+    return unfinished or name in {"studies", "quarantine", "incoming", "lock"}
+
+
 def create(path: Path) -> Archive:
     """The archive in a folder, made if the folder is empty or not there.
 
     Raises:
         ArchiveError: the folder has something else in it, or cannot be written.
     """
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         if not (path / _MARKER).exists():
             foreign = [entry.name for entry in path.iterdir() if not _is_ours(entry.name)]
@@ -310,12 +307,6 @@ def create(path: Path) -> Archive:
             write_atomically(path / _MARKER, marker, within=path / "incoming")
         for folder in ("studies", "quarantine", "incoming"):
             (path / folder).mkdir(exist_ok=True)
-    except OSError as error:
-        raise ArchiveError(
-            "archive/unwritable",
-            f"the archive cannot be written: {error.strerror}",
-            source=str(path),
-        ) from error
     return Archive(path)
 
 
