@@ -36,7 +36,7 @@ __all__ = ["Report", "convert"]
 
 #: A task has at most so many files, and ends with the file that reaches so many bytes: fewer
 #: where processes share the work.
-_TASK_FILES, _TASK_BYTES, _SHARED_TASK_BYTES = 64, 16 << 20, 4 << 20
+_TASK_FILES, _TASK_BYTES, _SHARED_TASK_BYTES = 256, 32 << 20, 4 << 20
 
 
 @dataclass(slots=True)

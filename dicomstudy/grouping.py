@@ -181,12 +181,16 @@ class _Outline(NamedTuple):
 
 
 class Pending:
-    """A batch in the making, with the numbers of what it has already."""
+    """A batch in the making, with the numbers of what it has already.
 
-    __slots__ = ("_bases", "_numbers", "batch")
+    `awaited` gives the SHA-256 of the source of each entry that lacks it, by the entry's place.
+    """
+
+    __slots__ = ("_bases", "_numbers", "awaited", "batch")
 
     def __init__(self) -> None:
         self.batch = Batch()
+        self.awaited: dict[int, Callable[[], str]] = {}
         self._numbers: dict[Attribute, int] = {}
         self._bases: dict[Template, int] = {}
 
@@ -210,6 +214,17 @@ class Pending:
             base = self._bases[outline.template] = len(self.batch.bases)
             self.batch.bases.append(tuple([self.number(a) for a in outline.base]))
         return base
+
+    def settled(self) -> Batch:
+        """The batch, once every SHA-256 is known."""
+        entries = self.batch.entries
+        for place, sha256 in self.awaited.items():
+            entry, digest = entries[place], sha256()
+            entries[place] = entry._replace(
+                digest=digest, source=entry.source._replace(sha256=digest)
+            )
+        self.awaited.clear()
+        return self.batch
 
 
 class Grouper:
@@ -241,13 +256,15 @@ class Grouper:
         uids: tuple[str, str, str],
         source: Source,
         places: dict[str, dict[str, Any]],
-    ) -> Entry:
+        sha256: Callable[[], str] | None = None,
+    ) -> None:
         """Add one instance to a batch.
 
         Args:
             uids: of study, series and instance.
             source: the file that the record was made of.
             places: where its large values lie.
+            sha256: gives that of the source, if `source` does not; asked by `Pending.settled`.
         """
         variable = record.variable
         outline = self._outline(record.template)
@@ -270,7 +287,12 @@ class Grouper:
         own = pending.number_all([variable[number] for number in outline.own])
         if record.extra:
             own += pending.number_all(record.extra)
-        identity = source.sha256 or ion_hash_hex(record.attributes())
+        entries = pending.batch.entries
+        identity = source.sha256 or ""
+        if sha256 is not None:
+            pending.awaited[len(entries)] = sha256
+        elif not identity:
+            identity = ion_hash_hex(record.attributes())
         entry = Entry(
             uids[2],
             uids[1],
@@ -281,8 +303,7 @@ class Grouper:
             tuple(own),
             places,
         )
-        pending.batch.entries.append(entry)
-        return entry
+        entries.append(entry)
 
     def _hashed(
         self, seed: _SeedGroup, variable: Sequence[Attribute]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import pickle
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
@@ -75,66 +73,6 @@ def study_folder(settings: Settings, study: str) -> Path:
     return settings.incoming / hashlib.sha256(study.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@contextlib.contextmanager
-def _digest_here(data: Buffer) -> Iterator[Callable[[], str]]:
-    """Gives a function that gives the SHA-256 of `data`."""
-    yield lambda: sha256_of(data)
-
-
-class _DigestAside:
-    """As `_digest_here`, but a thread takes the digest while the file is taken apart.
-
-    For runs of one process that store no bulk: there it halves the time. The thread is known
-    to be at work, and not waiting for the interpreter, when the with block begins.
-    """
-
-    def __init__(self) -> None:
-        self._wanted, self._begun, self._done = Lock(), Lock(), Lock()
-        for lock in (self._wanted, self._begun, self._done):
-            lock.acquire()
-        self._data: bytes | None = b""
-        self._sha256 = ""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            self._wanted.acquire()
-            if self._data is None:
-                return
-            self._begun.release()
-            self._sha256 = hashlib.sha256(self._data).hexdigest()
-            self._done.release()
-
-    @contextlib.contextmanager
-    def __call__(self, data: Buffer) -> Iterator[Callable[[], str]]:
-        if not isinstance(data, bytes) or len(data) < _WORTH_A_THREAD:
-            yield lambda: sha256_of(data)
-            return
-        self._data = data
-        self._wanted.release()
-        self._begun.acquire()
-        running = True
-
-        def result() -> str:
-            nonlocal running
-            if running:
-                self._done.acquire()
-                running = False
-            return self._sha256
-
-        try:
-            yield result
-        finally:
-            result()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._data = None
-        self._wanted.release()
-        self._thread.join()
-
-
 class _Input(NamedTuple):
     """One file; `modified` is its time of modification, None if it can't be referred to."""
 
@@ -166,15 +104,14 @@ class Ingester:
         self._stored: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._pending: dict[str, Pending] = {}
         self._result = Ingested()
-        aside = by_reference and settings.alone
-        self._digest = _DigestAside() if aside else _digest_here
+        self._thread = ThreadPoolExecutor(1) if settings.alone else None
 
     def close(self) -> None:
         """Close the bulk files, and end the thread if there is one."""
         for writer in self._bulk.values():
             writer.close()
-        if isinstance(self._digest, _DigestAside):
-            self._digest.close()
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
 
     def ingest(self, task: list[tuple[str, int]]) -> Ingested:
         """See `ingest`."""
@@ -251,40 +188,47 @@ class Ingester:
         if not prefixed and not may_be_bare(data[:8]):
             result.skipped += 1
             return
-        with self._digest(data) as digest:
-            try:
-                record, uids = self._decode(given)
-            except DicomStudyError as error:
-                if not prefixed:
-                    result.skipped += 1
-                    return
-                self._quarantine(given, digest(), error.problem(given.source))
-                return
-            if not prefixed and uids is None:
+        digest = self._digest(data)
+        try:
+            record, uids = self._decode(given)
+        except DicomStudyError as error:
+            if not prefixed:
                 result.skipped += 1
                 return
-            problems = [problem._replace(source=given.source) for problem in record.problems]
-            if uids is None:
-                problem = _no_study(record, problems, given.source)
-            elif not self._checker.is_exact(record, data):
-                problem = Problem(
-                    given.source,
-                    "convert/not-exact",
-                    "the file would not come back as it was; kept whole",
-                )
-            else:
-                try:
-                    self._add(given, record, uids, digest)
-                except ArchiveError:
-                    raise
-                except DicomStudyError as error:
-                    self._quarantine(given, digest(), error.problem(given.source))
-                    return
-                result.problems += problems
-                result.bytes_in += len(data)
+            self._quarantine(given, digest(), error.problem(given.source))
+            return
+        if not prefixed and uids is None:
+            result.skipped += 1
+            return
+        problems = [problem._replace(source=given.source) for problem in record.problems]
+        if uids is None:
+            problem = _no_study(record, problems, given.source)
+        elif not self._checker.is_exact(record, data):
+            problem = Problem(
+                given.source,
+                "convert/not-exact",
+                "the file would not come back as it was; kept whole",
+            )
+        else:
+            try:
+                self._add(given, record, uids, digest)
+            except ArchiveError:
+                raise
+            except DicomStudyError as error:
+                self._quarantine(given, digest(), error.problem(given.source))
                 return
-            result.problems += [each for each in problems if each != problem]
-            self._quarantine(given, digest(), problem)
+            result.problems += problems
+            result.bytes_in += len(data)
+            return
+        result.problems += [each for each in problems if each != problem]
+        self._quarantine(given, digest(), problem)
+
+    def _digest(self, data: Buffer) -> Callable[[], str]:
+        """Gives the SHA-256 of `data`, which a thread of its own may have taken until then."""
+        if self._thread is None or not isinstance(data, bytes) or len(data) < _WORTH_A_THREAD:
+            sha256 = sha256_of(data)
+            return lambda: sha256
+        return self._thread.submit(sha256_of, data).result
 
     def _decode(self, given: _Input) -> tuple[Record, tuple[str, str, str] | None]:
         file = self._reader.read(given.data, source=given.source)
@@ -308,8 +252,8 @@ class Ingester:
         }
         pending = self._pending.setdefault(study, Pending())
         modified = given.modified if referring else None
-        source = Source(given.uri, digest(), len(given.data), modified)
-        self._grouper.add(pending, record, uids=uids, source=source, places=places)
+        source = Source(given.uri, None, len(given.data), modified)
+        self._grouper.add(pending, record, uids=uids, source=source, places=places, sha256=digest)
 
     def _place(
         self, large: Large, data: Buffer, study: str, record: Record | None, *, referring: bool
@@ -399,7 +343,7 @@ class Ingester:
         for study, pending in self._pending.items():
             folder = study_folder(self._settings, study)
             folder.mkdir(exist_ok=True)
-            batch = pending.batch
+            batch = pending.settled()
             entries = [(*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries]
             content = (batch.contents, [tuple(row) for row in batch.rows], batch.bases, entries)
             with (folder / f"{os.getpid()}.batches").open("ab") as file:

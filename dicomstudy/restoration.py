@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from dicomstudy.archive import Archive, Progress, Quarantined, name_of, open_archive, writing
 from dicomstudy.bulk import Place
+from dicomstudy.elements import sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.study import Instance, Study
@@ -24,6 +25,8 @@ __all__ = ["Restored", "Verified", "restore", "verify"]
 
 #: Files up to this size are made in memory.
 _MAX_WHOLE = 16 << 20
+#: So many of them wait to be written and proved.
+_AHEAD = 4
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -150,7 +153,7 @@ def _opened(archive: Archive, study: str | None, problems: list[Problem]) -> Ite
 
 
 class _Pending(NamedTuple):
-    """A file that is written and not yet proved."""
+    """A file that is being written; then its SHA-256 is known, and it has to be proved."""
 
     instance: Instance
     part: str
@@ -162,7 +165,7 @@ class _Pending(NamedTuple):
 class _Files:
     """Writes instances; each gets its name once it is proved.
 
-    Another thread takes the SHA-256 of a file while the next one is made.
+    Another thread writes a file and takes its SHA-256 while the next one is made.
     """
 
     def __init__(self, target: Path, restored: Restored) -> None:
@@ -175,12 +178,13 @@ class _Files:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        while self._pending:
-            if kind is None:
+        try:
+            while kind is None and self._pending:
                 self._finish(self._pending.popleft())
-            else:
-                Path(self._pending.popleft().part).unlink(missing_ok=True)
-        self._thread.shutdown()
+        finally:
+            self._thread.shutdown()
+            for pending in self._pending:
+                Path(pending.part).unlink(missing_ok=True)
 
     def add(self, instance: Instance) -> None:
         """Write the file of an instance; a problem if that cannot be done."""
@@ -197,9 +201,7 @@ class _Files:
                 self._done(part, path, size)
             else:
                 data = instance.rebuilt()
-                sha256 = self._thread.submit(_sha256, data)
-                with _create(folder, part) as file:
-                    file.write(data)
+                sha256 = self._thread.submit(_write, data, folder, part)
                 self._pending.append(_Pending(instance, part, path, len(data), sha256))
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(instance.uid))
@@ -207,7 +209,7 @@ class _Files:
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
-        if len(self._pending) > 1:
+        if len(self._pending) > _AHEAD:
             self._finish(self._pending.popleft())
 
     def _finish(self, pending: _Pending) -> None:
@@ -217,6 +219,9 @@ class _Files:
             self._restored.problems.append(error.problem(pending.instance.uid))
             Path(pending.part).unlink(missing_ok=True)
             return
+        except BaseException:
+            Path(pending.part).unlink(missing_ok=True)
+            raise
         self._done(pending.part, pending.path, pending.size)
 
     def _done(self, part: str, path: str, size: int) -> None:
@@ -234,8 +239,11 @@ def _create(folder: str, path: str) -> BinaryIO:
         return open(path, "wb")  # noqa: PTH123
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _write(data: bytes, folder: str, path: str) -> str:
+    """Write a file; its SHA-256."""
+    with _create(folder, path) as file:
+        file.write(data)
+    return sha256_of(data)
 
 
 def _restore_quarantined(kept: Quarantined, target: Path, restored: Restored) -> None:

@@ -113,7 +113,7 @@ class Plan:
                 else:
                     self.places[key] = len(self.keys)
                     self.tokens[key] = token, is_meta
-                    if token._replace(space=False)[2:] == _PLAIN:
+                    if token[2:6] + token[7:] == _PLAIN:
                         self.headers[key] = (
                             p10.header(token.tag, token.vr, big=self.big and not is_meta),
                             kinds.rule(token.tag, token.vr),
@@ -147,8 +147,8 @@ class Encoded(NamedTuple):
 
 
 ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
-#: The fields of a `Token` after tag and VR, if there is nothing unusual about it.
-_PLAIN = Token(0, "")[2:]
+#: The fields of a `Token` but tag, VR and space, if there is nothing unusual about it.
+_PLAIN = Token(0, "")[2:6] + Token(0, "")[7:]
 _SHORT = 1 << 16
 _MEMO_SIZE = 512
 #: Plans of longer layouts are not remembered: files are hardly ever written alike so.
