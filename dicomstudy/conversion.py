@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from dicomstudy import finishing
-from dicomstudy.archive import Progress, create, locked, writing
+from dicomstudy.archive import create
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
+from dicomstudy.folder import Progress, locked, writing
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
 
@@ -121,7 +122,7 @@ def convert(
         sources = [sources]
     target = create(Path(archive))
     report = Report()
-    with locked(target):
+    with locked(target.path):
         for stale in (target.path / "incoming").iterdir():
             shutil.rmtree(stale, ignore_errors=True)
         with writing(target.path):

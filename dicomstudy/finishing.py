@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
-from dicomstudy.archive import Archive, sync_folder, write_atomically, writing
 from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
 from dicomstudy.document import Document, encode, read_batch
 from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem, StudyError
+from dicomstudy.folder import Folder, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry, Source, cluster
 from dicomstudy.ingestion import Settings, study_folder
 
@@ -43,7 +43,7 @@ def finish(settings: Settings, study: str) -> Finished:
 
 def _finish(settings: Settings, study: str) -> Finished:
     definitions = definitions_.load()
-    archive = Archive(settings.archive)
+    archive = Folder(settings.archive)
     folder = study_folder(settings, study)
     new = Batch.join(_batches(folder))
     path, bulk_path = archive.document_path(study), archive.bulk_path(study)

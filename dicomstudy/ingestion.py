@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
-from dicomstudy.archive import Archive, write_atomically, writing
+from dicomstudy.archive import Archive
 from dicomstudy.bulk import BulkWriter
 from dicomstudy.elements import Buffer, Span, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
+from dicomstudy.folder import write_atomically, writing
 from dicomstudy.grouping import Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
-from dicomstudy.archive import Progress, write_atomically
 from dicomstudy.elements import Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.folder import Progress, write_atomically
 from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from dicomstudy.archive import Archive, Progress, Quarantined, name_of, open_archive, writing
+from dicomstudy.archive import Archive, Quarantined, open_archive
 from dicomstudy.bulk import Place
 from dicomstudy.elements import sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
+from dicomstudy.folder import Progress, name_of, writing
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.study import Instance, Study
 

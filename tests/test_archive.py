@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import dicomstudy
 from dicomstudy import ion
-from dicomstudy.archive import create, locked, name_of, open_archive, write_atomically
+from dicomstudy.archive import create, open_archive
 from dicomstudy.errors import ArchiveError, StudyError
+from dicomstudy.folder import locked, name_of, write_atomically
 from fixtures import make
 from tests import studies
 
@@ -194,7 +195,7 @@ def test_a_file_is_no_place_for_an_archive(tmp_path: Path) -> None:
 
 
 def _hold(path: Path, ready: object, done: object) -> None:
-    with locked(open_archive(path)):
+    with locked(path):
         ready.set()  # type: ignore[attr-defined]
         done.wait(60)  # type: ignore[attr-defined]
 
@@ -213,7 +214,7 @@ def test_one_run_writes_at_a_time(tmp_path: Path) -> None:
     finally:
         done.set()
         other.join()
-    with locked(archive):
+    with locked(archive.path):
         pass
     assert dicomstudy.convert([], tmp_path).files == 0
 

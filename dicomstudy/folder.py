@@ -1,0 +1,204 @@
+"""The folder of an archive: where documents stand in it, and how files get there (spec/archive.md).
+
+What is written appears by rename after it is on disk, so that it is whole at every moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from dicomstudy import definitions as definitions_
+from dicomstudy import ion
+from dicomstudy.definitions import Definitions
+from dicomstudy.errors import ArchiveError, IonError
+from dicomstudy.sources import SourceFiles
+from dicomstudy.study import Study
+
+__all__ = [
+    "DOCUMENT",
+    "FORMAT",
+    "MARKER",
+    "VERSION",
+    "Folder",
+    "Progress",
+    "locked",
+    "name_of",
+    "sync_folder",
+    "write_atomically",
+    "writing",
+]
+
+#: Is told how far a run has come: the step, how much of it is done, and of how much if known.
+Progress = Callable[[str, int, int | None], None]
+
+FORMAT = "dicomstudy archive"
+VERSION = 1
+MARKER = "archive.ion"
+#: The end of the name of a document.
+DOCUMENT = ".ion.zst"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+
+class Folder:
+    """An archive on disk.
+
+    Args:
+        path: the folder.
+        sources: folders that have the P10 files of an archive by reference, if they moved.
+
+    Raises:
+        ArchiveError: the folder is no archive, or of an unknown version.
+    """
+
+    def __init__(self, path: Path, *, sources: Iterable[str | os.PathLike[str]] = ()) -> None:
+        self.path = path
+        self.sources = SourceFiles(sources)
+        marker = path / MARKER
+        try:
+            header = ion.loads(marker.read_bytes())
+        except FileNotFoundError:
+            raise ArchiveError(
+                "archive/not-an-archive", "there is no archive in this folder", source=str(path)
+            ) from None
+        except OSError as error:
+            raise ArchiveError(
+                "archive/unreadable",
+                f"the archive cannot be read: {error.strerror}",
+                source=str(marker),
+            ) from error
+        except IonError as error:
+            raise ArchiveError("archive/damaged", error.message, source=str(marker)) from error
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ArchiveError(
+                "archive/not-an-archive", "this is not an archive", source=str(marker)
+            )
+        if header.get("version") != VERSION:
+            raise ArchiveError(
+                "archive/unknown-version",
+                f"version {header.get('version')} of the archive is unknown to this program",
+                source=str(marker),
+            )
+
+    @property
+    def definitions(self) -> Definitions:
+        """The definitions that its documents are read by."""
+        return definitions_.load()
+
+    def document_path(self, uid: str) -> Path:
+        """Where the document of a study is, or would be."""
+        name = name_of(uid)
+        shard = hashlib.sha256(name.encode()).hexdigest()[:2]
+        return self.path / "studies" / shard / (name + DOCUMENT)
+
+    def bulk_path(self, uid: str) -> Path:
+        """Where the bulk file of a study is, or would be."""
+        document = self.document_path(uid)
+        return document.with_name(document.name.removesuffix(DOCUMENT) + ".bulk")
+
+    def documents(self) -> Iterator[Path]:
+        """The documents of all studies."""
+        for shard in sorted((self.path / "studies").glob("[0-9a-f][0-9a-f]")):
+            yield from sorted(shard.glob("*" + DOCUMENT))
+
+    def open(self, path: Path) -> Study:
+        """The study of a document.
+
+        Raises:
+            StudyError: the document is damaged.
+            ArchiveError: it does not belong where it is (``archive/damaged``).
+        """
+        bulk = path.with_name(path.name.removesuffix(DOCUMENT) + ".bulk")
+        study = Study(
+            path,
+            definitions=self.definitions,
+            bulk=bulk if bulk.exists() else None,
+            sources=self.sources,
+        )
+        if self.document_path(study.uid) != path:
+            study.close()
+            raise ArchiveError(
+                "archive/damaged",
+                f"the document of study {study.uid} does not belong where it is",
+                source=str(path),
+            )
+        return study
+
+
+def name_of(uid: str) -> str:
+    """A file name for a UID: itself if it is one (PS3.5 section 9.1), otherwise its SHA-256."""
+    if len(uid) <= 64 and _UID.fullmatch(uid):
+        return uid
+    return "x" + hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None = None) -> int:
+    """Write a file that is there either whole or not at all, and return its size.
+
+    Until it is whole it stands in the folder `within`, on the same file system.
+    """
+    part = (within or path.parent) / f"{path.name}.{os.getpid()}.part"
+    size = 0
+    try:
+        with part.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+                size += len(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return size
+
+
+def sync_folder(folder: Path) -> None:
+    """Return once the names in `folder` are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a failed write into an error.
+
+    Raises:
+        ArchiveError: something below `path` could not be written (``archive/unwritable``).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(
+            "archive/unwritable",
+            f"{path} cannot be written: {error.strerror or error}",
+            source=str(path),
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of an archive: one run writes at a time. A process that ends lets go of it.
+
+    Raises:
+        ArchiveError: another process holds it.
+    """
+    with (path / "lock").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ArchiveError(
+                "archive/locked",
+                "another run is writing to this archive",
+                source=str(path),
+            ) from error
+        yield
