@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dicomstudy.archive import Archive, open_archive
+    from dicomstudy.collection import Collected, collect
     from dicomstudy.conversion import Report, convert
     from dicomstudy.errors import (
         ArchiveError,
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
         RecordError,
         StudyError,
     )
+    from dicomstudy.lineage import Version
     from dicomstudy.records import Recorded, write_records
     from dicomstudy.restoration import Restored, Verified, restore, verify
     from dicomstudy.study import Instance, Study
+    from dicomstudy.versioning import history, revert
 
 __all__ = [
     "Archive",
     "ArchiveError",
     "BulkError",
+    "Collected",
     "DefinitionsError",
     "DicomStudyError",
     "Instance",
@@ -45,19 +49,26 @@ __all__ = [
     "Study",
     "StudyError",
     "Verified",
+    "Version",
+    "collect",
     "convert",
+    "history",
     "open_archive",
     "restore",
+    "revert",
     "verify",
     "write_records",
 ]
 
 _MODULES = {
     "archive": ("Archive", "open_archive"),
+    "collection": ("Collected", "collect"),
     "conversion": ("Report", "convert"),
+    "lineage": ("Version",),
     "records": ("Recorded", "write_records"),
     "restoration": ("Restored", "Verified", "restore", "verify"),
     "study": ("Instance", "Study"),
+    "versioning": ("history", "revert"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

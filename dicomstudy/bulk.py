@@ -27,6 +27,7 @@ __all__ = [
     "BulkWriter",
     "Place",
     "ReadOnly",
+    "numbered",
     "shuffle",
     "unshuffle",
 ]
@@ -94,6 +95,11 @@ class Place(NamedTuple):
         if not fits or min(chunk, length) > MAX_CHUNK:
             raise BulkError("bulk/place", "a place in a bulk file contradicts itself")
         return cls(offset, length, chunk, word, tuple(stored))
+
+
+def numbered(path: Path, number: int) -> Path:
+    """The bulk file of a number, `path` being the first one, which has 0."""
+    return path.with_name(f"{path.stem}-{number}{path.suffix}") if number else path
 
 
 def shuffle(data: bytes | memoryview, word: int) -> bytes | memoryview:

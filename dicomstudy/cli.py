@@ -27,6 +27,7 @@ _USAGE_CODES = frozenset(
     (
         "archive/not-an-archive",
         "archive/not-empty",
+        "archive/no-version",
         "archive/not-found",
         "archive/unknown-version",
         "archive/unwritable",
@@ -308,6 +309,76 @@ def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline
         _count(len(recorded.problems), "problem"),
     )
     return 0 if recorded.complete else INCOMPLETE
+
+
+_STUDY = click.option("--study", metavar="UID", required=True, help="The study.")
+_EXPECT = click.option(
+    "--expect",
+    metavar="VERSION",
+    type=click.IntRange(min=1),
+    help="Refuse if the study is of another version by now.",
+)
+
+
+@_commands.command()
+@_ARCHIVE
+@_STUDY
+@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+def history(archive: Path, *, study: str, as_json: bool) -> None:
+    """Show the versions of a study.
+
+    The last one is how it is now. Its number is what --expect is compared with.
+    """
+    import dicomstudy  # noqa: PLC0415
+    from dicomstudy.show import history_text  # noqa: PLC0415
+
+    versions = dicomstudy.history(archive, study)
+    click.echo(history_text(versions, as_json=as_json), nl=False)
+
+
+@_commands.command()
+@_ARCHIVE
+@_STUDY
+@click.option("--to", metavar="VERSION", required=True, type=int, help="Where to go back to.")
+@_EXPECT
+def revert(archive: Path, *, study: str, to: int, expect: int | None) -> None:
+    """Make a study what it was in an older version.
+
+    Instances, attributes and files are exactly those of that version. This makes a new version,
+    so that it can be gone back from.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    versions = dicomstudy.revert(archive, study, to=to, expect=expect)
+    _summarize(f"version {versions[-1].number}")
+
+
+@_commands.command()
+@_ARCHIVE
+@click.option("--study", metavar="UID", help="Only this study.")
+@click.option(
+    "--older-versions",
+    is_flag=True,
+    help="Older versions go too: nothing can be gone back to then.",
+)
+@click.option("--remove", is_flag=True, help="Remove it; otherwise this only says what would go.")
+def collect(archive: Path, *, study: str | None, older_versions: bool, remove: bool) -> None:
+    """Remove what nothing in an archive refers to.
+
+    That is large values of which no version of a study knows, and what killed runs left.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    collected = dicomstudy.collect(
+        archive, study=study, older_versions=older_versions, remove=remove
+    )
+    _summarize(
+        ("removed" if remove else "would be removed") + f": {_size(collected.bytes)}",
+        _count(collected.studies, "study", "studies") + " written anew",
+        _count(collected.versions, "older version"),
+        _count(collected.instances, "instance"),
+        _count(collected.files, "bulk file"),
+    )
 
 
 class _Progress:

@@ -29,7 +29,7 @@ from dicomstudy import finishing
 from dicomstudy.archive import create
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
-from dicomstudy.folder import Progress, locked, writing
+from dicomstudy.folder import Progress, at_work, writing
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
 
@@ -109,7 +109,7 @@ def convert(
         progress: is called with the step, how much of it is done, and of how much if known.
 
     Raises:
-        ArchiveError: the archive cannot be made, written or locked.
+        ArchiveError: the archive cannot be made or written.
         DicomStudyError: ``convert/bulk`` or ``convert/options``, an argument has no such value.
 
     The report tells of everything else that goes wrong (spec/archive.md).
@@ -122,9 +122,7 @@ def convert(
         sources = [sources]
     target = create(Path(archive))
     report = Report()
-    with locked(target.path):
-        for stale in (target.path / "incoming").iterdir():
-            shutil.rmtree(stale, ignore_errors=True)
+    with at_work(target.path):
         with writing(target.path):
             incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
         settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)

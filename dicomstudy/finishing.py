@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
-from dicomstudy.document import Document, encode, read_batch
+from dicomstudy.document import Document, encode_version, read_batch
 from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem, StudyError
-from dicomstudy.folder import Folder, sync_folder, write_atomically, writing
-from dicomstudy.grouping import Batch, Entry, Source, cluster
+from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
+from dicomstudy.grouping import Batch, Entry, Source
 from dicomstudy.ingestion import Settings, study_folder
 
 __all__ = ["Finished", "finish"]
@@ -34,21 +34,22 @@ def finish(settings: Settings, study: str) -> Finished:
     """Make or extend the document of a study from what was ingested of it."""
     try:
         with writing(settings.archive):
-            return _finish(settings, study)
+            archive = Folder(settings.archive)
+            archive.document_path(study).parent.mkdir(exist_ok=True)
+            with locked(archive.document_path(study)):
+                return _finish(settings, archive, study)
     except ArchiveError:
         raise  # the next study could not be written either
     except DicomStudyError as error:
         return Finished(0, 0, 0, error.problem(study))
 
 
-def _finish(settings: Settings, study: str) -> Finished:
+def _finish(settings: Settings, archive: Folder, study: str) -> Finished:
     definitions = definitions_.load()
-    archive = Folder(settings.archive)
     folder = study_folder(settings, study)
     new = Batch.join(_batches(folder))
-    path, bulk_path = archive.document_path(study), archive.bulk_path(study)
-    path.parent.mkdir(exist_ok=True)
-    old, bulk_length = Batch(), 0
+    path = archive.document_path(study)
+    old, history, bulk_length, bulk_file = Batch(), None, 0, 0
     if path.exists():
         document = Document(path)
         if document.study != study:
@@ -56,27 +57,41 @@ def _finish(settings: Settings, study: str) -> Finished:
             raise StudyError(
                 "study/damaged", f"it is the document of study {document.study}", source=str(path)
             )
-        old = read_batch(document, definitions)
+        old, history = read_batch(document, definitions), document.history
         bulk_length = int(document.header.get("bulkLength", 0))
+        bulk_file = int(document.header.get("bulkFile", 0))
         document.close()
     known = {_name(entry): entry for entry in old.entries}
+    present = {
+        name for name, entry in known.items() if history and history.since(entry.events) is not None
+    }
     fresh: dict[tuple[str, str, str], Entry] = {}
     for entry in sorted(new.entries, key=_name):
         name = _name(entry)
         before = fresh.get(name) or known.get(name)
-        if before is None or _is_better(entry, before):
+        if before is None or name not in present | fresh.keys() or _is_better(entry, before):
             fresh[name] = entry
     unchanged = len(new.entries) - len(fresh)
     if not fresh:
         return Finished(0, unchanged, 0)
-    old.entries = [entry for entry in old.entries if _name(entry) not in fresh]
+    coming = len(fresh.keys() - present)
+    if history is not None and coming:
+        history = history.then("convert", added=coming)
+    for name, entry in fresh.items():
+        events = known[name].events if name in known else ()
+        if name not in present and history is not None:
+            events = (*events, history.current)
+        fresh[name] = entry._replace(events=events)
     places = {sha256: place for entry in old.entries for sha256, place in entry.places.items()}
+    old.entries = [entry for entry in old.entries if _name(entry) not in fresh]
+    bulk_path = archive.bulk_path(study, bulk_file)
     bulk_end, added = _store(folder, bulk_path, list(fresh.values()), places, bulk_length)
     batch = Batch(new.contents, new.rows, new.bases, added)
     if old.entries:
         batch = Batch.join([old, batch])
-    content = cluster(batch, definitions)
-    frames = encode(study, content, definitions, bulk_length=bulk_end)
+    frames = encode_version(
+        study, batch, definitions, history=history, bulk_length=bulk_end, bulk_file=bulk_file
+    )
     written = write_atomically(path, frames, within=settings.incoming)
     shutil.rmtree(folder, ignore_errors=True)
     return Finished(len(added), unchanged, written + bulk_end - bulk_length)

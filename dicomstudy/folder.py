@@ -10,11 +10,13 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
+from dicomstudy.bulk import numbered
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import ArchiveError, IonError
 from dicomstudy.sources import SourceFiles
@@ -27,6 +29,8 @@ __all__ = [
     "VERSION",
     "Folder",
     "Progress",
+    "at_work",
+    "bulk_beside",
     "locked",
     "name_of",
     "sync_folder",
@@ -96,10 +100,9 @@ class Folder:
         shard = hashlib.sha256(name.encode()).hexdigest()[:2]
         return self.path / "studies" / shard / (name + DOCUMENT)
 
-    def bulk_path(self, uid: str) -> Path:
-        """Where the bulk file of a study is, or would be."""
-        document = self.document_path(uid)
-        return document.with_name(document.name.removesuffix(DOCUMENT) + ".bulk")
+    def bulk_path(self, uid: str, number: int = 0) -> Path:
+        """Where the bulk file of a study is, or would be, that has this number."""
+        return bulk_beside(self.document_path(uid), number)
 
     def documents(self) -> Iterator[Path]:
         """The documents of all studies."""
@@ -113,12 +116,8 @@ class Folder:
             StudyError: the document is damaged.
             ArchiveError: it does not belong where it is (``archive/damaged``).
         """
-        bulk = path.with_name(path.name.removesuffix(DOCUMENT) + ".bulk")
         study = Study(
-            path,
-            definitions=self.definitions,
-            bulk=bulk if bulk.exists() else None,
-            sources=self.sources,
+            path, definitions=self.definitions, bulk=bulk_beside(path), sources=self.sources
         )
         if self.document_path(study.uid) != path:
             study.close()
@@ -128,6 +127,12 @@ class Folder:
                 source=str(path),
             )
         return study
+
+
+def bulk_beside(document: Path, number: int = 0) -> Path:
+    """The bulk file with this number of the study that has its document at `document`."""
+    name = document.name.removesuffix(DOCUMENT)
+    return numbered(document.with_name(name + ".bulk"), number)
 
 
 def name_of(uid: str) -> str:
@@ -186,19 +191,42 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of an archive: one run writes at a time. A process that ends lets go of it.
-
-    Raises:
-        ArchiveError: another process holds it.
-    """
-    with (path / "lock").open("wb") as file:
+def at_work(path: Path) -> Iterator[None]:
+    """Be one of the runs that write to an archive; `incoming/` is emptied if it is the only one."""
+    with writing(path), (path / "lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ArchiveError(
-                "archive/locked",
-                "another run is writing to this archive",
-                source=str(path),
-            ) from error
+        except BlockingIOError:
+            pass
+        else:
+            for stale in (path / "incoming").iterdir():
+                if stale.is_dir():
+                    shutil.rmtree(stale, ignore_errors=True)
+                else:
+                    stale.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_SH)
         yield
+
+
+@contextlib.contextmanager
+def locked(document: Path) -> Iterator[None]:
+    """Hold the lock of one study; whoever else wants it waits. A process that ends lets go.
+
+    Args:
+        document: where the document of the study is, or would be.
+    """
+    path = document.with_name(document.name.removesuffix(DOCUMENT) + ".lock")
+    while True:
+        with path.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                there = path.stat().st_ino == os.fstat(file.fileno()).st_ino
+            except FileNotFoundError:
+                there = False
+            if not there:  # whoever held it before has removed it
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return

@@ -74,7 +74,8 @@ class Entry(NamedTuple):
     `digest` tells instances of one SOP Instance UID apart: the SHA-256 of the source, or of
     the record where there was no file. Its attributes are those of the base with the number
     `base`, which it shares with others, and `own`. `places` says where large values lie, by
-    SHA-256.
+    SHA-256; `events` in which versions of the study the instance came in, and went out with a
+    minus (spec/history.md).
     """
 
     instance: str
@@ -85,6 +86,7 @@ class Entry(NamedTuple):
     base: int
     own: tuple[int, ...]
     places: dict[str, dict[str, Any]]
+    events: tuple[int, ...] = ()
 
 
 class Row(NamedTuple):

@@ -18,9 +18,10 @@ from dicomstudy.document import Document, whole
 from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form
 from dicomstudy.errors import ArchiveError, DefinitionsError
 from dicomstudy.layout import Token
+from dicomstudy.lineage import Version
 from dicomstudy.study import Instance, Study
 
-__all__ = ["escape", "render", "size"]
+__all__ = ["escape", "history_text", "render", "size"]
 
 _WIDTH = 96
 _DIGEST = 12
@@ -70,6 +71,26 @@ def render(archive: Archive, uid: str | None = None, *, form: str = "text") -> I
     finally:
         for shown in found:
             shown.study.close()
+
+
+def history_text(versions: Sequence[Version], *, as_json: bool = False) -> str:
+    """The versions of a study as a table, or as JSON with the fields of documents."""
+    if as_json:
+        return json.dumps([version.to_struct() for version in versions], default=repr) + "\n"
+    rows = [("version", "when", "command", "what")]
+    for version in versions:
+        to = "" if version.to is None else f" to {version.to}"
+        what = [
+            _count(number, "instance") + way
+            for number, way in ((version.added, " in"), (version.removed, " out"))
+            if number
+        ]
+        what += [", ".join(version.groups)] if version.groups else []
+        command = version.command + to
+        rows.append((str(version.number), version.when, escape(command), escape("; ".join(what))))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines) + "\n"
 
 
 def escape(text: str) -> str:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from dicomstudy import frames as frame_index
 from dicomstudy import json_model
-from dicomstudy.bulk import BulkReader
+from dicomstudy.bulk import BulkReader, numbered
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import Document, place_of, source_of, uid_of
+from dicomstudy.document import NOT_ATTRIBUTES, Document, place_of, source_of, uid_of
 from dicomstudy.errors import BulkError, DicomStudyError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.lineage import History
 from dicomstudy.record import Encoder, Segment, is_reference
 from dicomstudy.sources import SourceFiles, Window
 
@@ -41,7 +42,7 @@ class Study(Mapping[str, "Instance"]):
 
     Args:
         path: the document.
-        bulk: its bulk file, if it has one.
+        bulk: where its bulk file is, if it has one; a later one has its number in the name.
         definitions: those of the format.
         sources: finds the P10 files of an archive by reference.
 
@@ -68,6 +69,20 @@ class Study(Mapping[str, "Instance"]):
     def uid(self) -> str:
         """The Study Instance UID."""
         return self._document.study
+
+    @property
+    def version(self) -> int:
+        """The number of its version, which every change counts up."""
+        return int(self._document.header.get("studyVersion", 1))
+
+    @property
+    def history(self) -> History:
+        """Its versions, the oldest first.
+
+        Raises:
+            StudyError: the history is damaged.
+        """
+        return self._document.history
 
     def __len__(self) -> int:
         return sum(chunk["instances"] for chunk in self._document.chunks)
@@ -190,9 +205,10 @@ class Study(Mapping[str, "Instance"]):
         Raises:
             BulkError: there is none, or it cannot be read.
         """
-        if self._bulk_path is None:
+        header = self._document.header
+        if self._bulk_path is None or not header.get("bulkLength"):
             raise BulkError("bulk/missing", "the study has no bulk file", source=str(self.path))
-        return BulkReader(self._bulk_path)
+        return BulkReader(numbered(self._bulk_path, header.get("bulkFile", 0)))
 
     def places(self) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
         """SHA-256, length and place of every large value that lies in the bulk file."""
@@ -260,7 +276,7 @@ class Instance:
     @property
     def own(self) -> dict[str, Any]:
         """The attributes that are in none of its groups."""
-        return {key: value for key, value in self._struct.items() if key not in _NOT_ATTRIBUTES}
+        return {key: value for key, value in self._struct.items() if key not in NOT_ATTRIBUTES}
 
     @cached_property
     def groups(self) -> list[tuple[str, str, dict[str, Any]]]:
@@ -488,9 +504,6 @@ class Instance:
         return frame_index.find(
             self.attributes(), read, big=encoding.get("byteOrder") == "big", uid=self.uid
         )
-
-
-_NOT_ATTRIBUTES = frozenset(("_groups", "_source"))
 
 
 def _joined(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
-from collections.abc import Mapping
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from unittest import mock
 
@@ -18,9 +24,9 @@ import dicomstudy
 from dicomstudy import ion
 from dicomstudy.archive import create, open_archive
 from dicomstudy.errors import ArchiveError, StudyError
-from dicomstudy.folder import locked, name_of, write_atomically
+from dicomstudy.folder import at_work, locked, name_of, write_atomically
 from fixtures import make
-from tests import studies
+from tests import processes, studies
 
 CT = make.uid("ct")
 
@@ -191,44 +197,101 @@ def test_a_file_is_no_place_for_an_archive(tmp_path: Path) -> None:
         assert raised.value.code == "archive/unwritable"
 
 
-# -- one writer --------------------------------------------------------------------------------
+# -- locks -------------------------------------------------------------------------------------
 
 
-def _hold(path: Path, ready: object, done: object) -> None:
-    with locked(path):
-        ready.set()  # type: ignore[attr-defined]
-        done.wait(60)  # type: ignore[attr-defined]
+def _hold(document: Path, pipe: Connection) -> None:
+    with locked(document):
+        pipe.send("locked")
+        pipe.poll(60)
 
 
-def test_one_run_writes_at_a_time(tmp_path: Path) -> None:
-    archive = create(tmp_path)
+@contextlib.contextmanager
+def held(document: Path) -> Iterator[tuple[SpawnProcess, Callable[[], None]]]:
+    """Another process that has the lock of a study, and what lets it end."""
     context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, ready, done))
+    here, there = context.Pipe()
+    other = context.Process(target=_hold, args=(document, there))
     other.start()
-    try:
-        assert ready.wait(60)
-        with pytest.raises(ArchiveError) as raised:
-            dicomstudy.convert([], tmp_path)
-        assert raised.value.code == "archive/locked"
-    finally:
-        done.set()
-        other.join()
-    with locked(archive.path):
-        pass
-    assert dicomstudy.convert([], tmp_path).files == 0
+    there.close()
+    with here:
+        assert here.recv() == "locked"
+        yield other, here.close
+    other.join()
+
+
+def test_a_run_waits_for_the_study_that_another_one_writes(tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    studies.write_files(
+        tmp_path / "in",
+        [("1.dcm", make.ct_slice("ct", 1, 3)), ("2.dcm", make.ct_slice("other", 1, 3))],
+    )
+    document, free = archive.document_path(CT), archive.document_path(make.uid("other"))
+    document.parent.mkdir(exist_ok=True)
+    with held(document) as (_, let_go):
+        one, two = (
+            processes.start(
+                "import sys, dicomstudy; dicomstudy.convert([sys.argv[1]], sys.argv[2])",
+                tmp_path / "in" / name,
+                archive.path,
+            )
+            for name in ("1.dcm", "2.dcm")
+        )
+        assert two.wait(60) == 0  # it has nothing to wait for
+        assert free.exists()
+        with pytest.raises(subprocess.TimeoutExpired):
+            one.wait(0.5)
+        assert not document.exists()
+        let_go()
+        assert one.wait(60) == 0
+        assert document.exists()
+    for process in (one, two):
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def test_a_killed_run_lets_go_of_the_lock(tmp_path: Path) -> None:
-    create(tmp_path)
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, ready, done))
-    other.start()
-    assert ready.wait(60)
-    other.kill()
-    other.join()
-    assert dicomstudy.convert([], tmp_path).files == 0
+    archive = create(tmp_path / "archive")
+    document = archive.document_path(CT)
+    document.parent.mkdir(exist_ok=True)
+    with held(document) as (other, _):
+        other.kill()
+        other.join()
+        studies.write_files(tmp_path / "in", [("1.dcm", make.ct_slice("ct", 1, 3))])
+        assert dicomstudy.convert([tmp_path / "in"], archive.path).instances == 1
+    assert not list(archive.path.rglob("*.lock"))
+
+
+def test_many_that_want_one_lock_have_it_one_after_another(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            with locked(tmp_path / "1.2.ion.zst"):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.0002)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_one_that_is_alone(tmp_path: Path) -> None:
+    archive = create(tmp_path)
+    (tmp_path / "incoming/left").mkdir()
+    (tmp_path / "incoming/left.part").touch()
+    with at_work(archive.path):
+        assert not list((tmp_path / "incoming").iterdir())
+        (tmp_path / "incoming/at work").mkdir()
+        assert dicomstudy.convert([], tmp_path).files == 0
+        assert [path.name for path in (tmp_path / "incoming").iterdir()] == ["at work"]
 
 
 # -- atomic writing ----------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""One change of a study: its lock is held, and its document replaced at once (spec/history.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicomstudy.archive import Archive, open_archive
+from dicomstudy.document import Document
+from dicomstudy.errors import ArchiveError
+from dicomstudy.folder import at_work, locked, write_atomically, writing
+from dicomstudy.lineage import History
+
+__all__ = ["AnyArchive", "Change", "changing", "opened"]
+
+#: An archive, or the folder of one.
+AnyArchive = str | os.PathLike[str] | Archive
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A study that is about to be changed, as it is before."""
+
+    archive: Archive
+    path: Path
+    document: Document
+
+    @property
+    def history(self) -> History:
+        """The versions of the study."""
+        return self.document.history
+
+    def write(self, frames: Iterable[bytes]) -> int:
+        """Replace the document, and return the size of the new one."""
+        return write_atomically(self.path, frames, within=self.archive.path / "incoming")
+
+
+def opened(archive: AnyArchive) -> Archive:
+    """The archive in a folder, or the one that is open.
+
+    Raises:
+        ArchiveError: there is none in the folder.
+    """
+    return archive if isinstance(archive, Archive) else open_archive(archive)
+
+
+@contextlib.contextmanager
+def changing(
+    archive: AnyArchive, study: str | Path, *, expect: int | None = None
+) -> Iterator[Change]:
+    """Hold the lock of a study while it is changed; whoever else writes to it waits.
+
+    Args:
+        archive: the archive, or its folder.
+        study: the Study Instance UID, or the path of the document.
+        expect: the number of the version that is to be changed; None for whatever there is.
+
+    Raises:
+        ArchiveError: there is no such study, it is of another version than `expect`
+            (``archive/moved-on``), or it cannot be written.
+        StudyError: the document is damaged.
+    """
+    archive = opened(archive)
+    path = archive.document_path(study) if isinstance(study, str) else study
+    if not path.exists():
+        raise ArchiveError(
+            "archive/not-found", f"the archive has no study {study}", source=str(archive.path)
+        )
+    with at_work(archive.path), writing(archive.path), locked(path):
+        document = Document(path)
+        with contextlib.closing(document):
+            current = document.history.current
+            if expect not in {None, current}:
+                raise ArchiveError(
+                    "archive/moved-on",
+                    f"the study is of version {current} by now, not of version {expect}: look "
+                    "what changed, and try again",
+                    source=str(path),
+                )
+            yield Change(archive, path, document)

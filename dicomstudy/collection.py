@@ -1,0 +1,174 @@
+"""What nothing refers to any more goes (spec/history.md)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
+from dicomstudy.change import AnyArchive, Change, changing, opened
+from dicomstudy.document import Document, encode_version, read_batch
+from dicomstudy.errors import ArchiveError
+from dicomstudy.folder import DOCUMENT, at_work, bulk_beside, locked, sync_folder, writing
+from dicomstudy.grouping import Batch
+from dicomstudy.lineage import History
+
+__all__ = ["Collected", "collect"]
+
+
+@dataclass(slots=True)
+class Collected:
+    """What `collect` removed, or would remove.
+
+    Attributes:
+        studies: studies that something goes of.
+        versions: versions that can no longer be gone back to.
+        instances: instances that only those versions have.
+        files: bulk files that no document refers to.
+        bytes: how much smaller the archive becomes.
+    """
+
+    studies: int = 0
+    versions: int = 0
+    instances: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+def collect(
+    archive: AnyArchive,
+    *,
+    study: str | None = None,
+    older_versions: bool = False,
+    remove: bool = False,
+) -> Collected:
+    """What nothing in an archive refers to; it is removed if `remove` is true.
+
+    Each study is written anew at once, its large values before its document. Readers that
+    opened a study before keep what they have of it.
+
+    Args:
+        archive: the archive, or its folder.
+        study: only this study.
+        older_versions: count older versions among what nothing refers to. The current version
+            then becomes the only one, and instances that only others have go.
+        remove: False only tells what would go.
+
+    Raises:
+        ArchiveError: there is no such archive or study, or it cannot be written.
+        DicomStudyError: a document or bulk file is damaged.
+    """
+    archive = opened(archive)
+    if study is not None and study not in archive:
+        raise ArchiveError("archive/not-found", f"the archive has no study {study}")
+    collected = Collected()
+    for path in archive.documents() if study is None else [archive.document_path(study)]:
+        with changing(archive, path) as change:
+            _collect(change, collected, older_versions=older_versions, remove=remove)
+    with at_work(archive.path), writing(archive.path):
+        for path in sorted((archive.path / "studies").glob("*/*.bulk")):
+            document = path.with_name(path.stem.partition("-")[0] + DOCUMENT)
+            if study is None or document == archive.document_path(study):
+                with locked(document):
+                    _collect_file(path, document, collected, remove=remove)
+    return collected
+
+
+class _Move(NamedTuple):
+    """From where to where in a bulk file a large value goes, and the sizes of its chunks."""
+
+    start: int
+    to: int
+    stored: tuple[int, ...]
+
+
+def _collect(change: Change, collected: Collected, *, older_versions: bool, remove: bool) -> None:
+    document, history = change.document, change.history
+    definitions, study = change.archive.definitions, document.study
+    batch = read_batch(document, definitions)
+    count, versions = len(batch.entries), 0
+    if older_versions and len(history.versions) > 1:
+        versions = len(history.versions) - 1
+        batch.entries = [
+            entry._replace(events=())
+            for entry in batch.entries
+            if history.since(entry.events) is not None
+        ]
+        history = History(history.then("collect").versions[-1:])
+    number = document.header.get("bulkFile", 0)
+    bulk = change.archive.bulk_path(study, number)
+    size = bulk.stat().st_size if bulk.exists() else 0
+    moves, end = _moves(batch)
+    if not versions and end >= size:
+        return
+    compact = end < size
+    if compact:
+        number = number + 1 if end else 0
+        _move(batch, moves)
+    frames = list(
+        encode_version(
+            study, batch, definitions, history=history, bulk_length=end, bulk_file=number
+        )
+    )
+    collected.studies += 1
+    collected.versions += versions
+    collected.instances += count - len(batch.entries)
+    collected.bytes += change.path.stat().st_size - sum(map(len, frames)) + size - end
+    if remove:
+        if compact and end:
+            _copy(bulk, change.archive.bulk_path(study, number), moves.values())
+        change.write(frames)
+        if compact:
+            bulk.unlink()
+
+
+def _moves(batch: Batch) -> tuple[dict[str, _Move], int]:
+    """Where each large value goes that is referred to, by SHA-256, and where the last one ends."""
+    moves: dict[str, _Move] = {}
+    end = len(MAGIC)
+    for entry in batch.entries:
+        for sha256, place in entry.places.items():
+            if "stored" in place and sha256 not in moves:
+                moves[sha256] = _Move(place["offset"], end, tuple(place["stored"]))
+                end += sum(place["stored"])
+    return moves, end if moves else 0
+
+
+def _move(batch: Batch, moves: Mapping[str, _Move]) -> None:
+    """Let the entries say where their values are going to be."""
+    batch.entries = [
+        entry._replace(
+            places={
+                sha256: {**place, "offset": moves[sha256].to} if "stored" in place else place
+                for sha256, place in entry.places.items()
+            }
+        )
+        for entry in batch.entries
+    ]
+
+
+def _copy(old: Path, new: Path, moves: Iterable[_Move]) -> None:
+    """Write the bulk file that has the values only that are referred to; it is on disk then."""
+    new.unlink(missing_ok=True)  # the rest of a run that was killed
+    reader = BulkReader(old)
+    with contextlib.closing(reader), BulkWriter(new) as writer:
+        for move in moves:
+            writer.copy(reader, Place(move.start, 0, 0, 1, move.stored))
+        writer.sync()
+    sync_folder(new.parent)
+
+
+def _collect_file(path: Path, document: Path, collected: Collected, *, remove: bool) -> None:
+    """Remove a bulk file, if the document that it stands beside does not refer to it."""
+    if document.exists():
+        with contextlib.closing(Document(document)) as found:
+            number = found.header.get("bulkFile", 0)
+            if found.header["bulkLength"] and path == bulk_beside(document, number):
+                return
+    collected.files += 1
+    collected.bytes += path.stat().st_size
+    if remove:
+        path.unlink()

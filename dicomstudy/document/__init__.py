@@ -1,0 +1,35 @@
+"""A study ↔ its document: Ion values in zstandard frames of their own (spec/study.md).
+
+Frames: a header, the history if there is one, the groups that several chunks refer to, then
+the chunks (up to `CHUNK_INSTANCES` instances of one series with the groups that only they
+have), and a table of frames that decompressors skip. Decompressed, a document is a plain stream
+of Ion values. One instance costs the header, the history, the shared groups and one chunk.
+"""
+
+from dicomstudy.document.batches import read_batch
+from dicomstudy.document.fields import (
+    FORMAT,
+    NOT_ATTRIBUTES,
+    place_of,
+    references,
+    source_of,
+    uid_of,
+)
+from dicomstudy.document.reader import Document, whole
+from dicomstudy.document.writer import CHUNK_INSTANCES, encode, encode_version, with_history
+
+__all__ = [
+    "CHUNK_INSTANCES",
+    "FORMAT",
+    "NOT_ATTRIBUTES",
+    "Document",
+    "encode",
+    "encode_version",
+    "place_of",
+    "read_batch",
+    "references",
+    "source_of",
+    "uid_of",
+    "whole",
+    "with_history",
+]

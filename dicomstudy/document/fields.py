@@ -1,0 +1,72 @@
+"""Fields of documents: what reading and writing have in common."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from dicomstudy.bulk import Place
+from dicomstudy.grouping import (
+    Source,
+)
+
+FORMAT = "dicomstudy"
+VERSION = 1
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+SKIPPABLE = 0x184D2A5E
+SEEKABLE = 0x8F92EAB1
+FOOTER = struct.Struct("<IBI")
+TABLE_ENTRY = struct.Struct("<II")
+
+#: Fields of an instance that are no attributes of it.
+NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_versions"))
+#: Name and content.
+Group: TypeAlias = tuple[str, dict[str, Any]]
+
+
+def references(value: Any) -> Iterator[str]:
+    """The SHA-256 of every reference in a value."""
+    if type(value) is list:
+        for item in value:
+            yield from references(item)
+    elif type(value) is dict:
+        if type(value.get("length")) is int and type(value.get("sha256")) is str:
+            yield value["sha256"]
+        for item in value.values():
+            if type(item) is list or type(item) is dict:
+                yield from references(item)
+
+
+def uid_of(key: str, instance: Mapping[str, Any]) -> str:
+    """The SOP Instance UID of an instance, of which `key` may be more."""
+    uid = instance.get("SOPInstanceUID")
+    return uid.strip(" \0") if isinstance(uid, str) and uid.strip(" \0") else key
+
+
+def source_of(instance: Mapping[str, Any]) -> Source:
+    """The file that an instance of a document came from."""
+    fields = instance.get("_source", {})
+    return Source(
+        fields.get("uri", ""),
+        fields.get("sha256"),
+        fields.get("size"),
+        fields.get("modified"),
+        fields.get("proved", True) is True and "sha256" in fields,
+    )
+
+
+def place_of(reference: Mapping[str, Any], table: Mapping[str, Any]) -> Place | None:
+    """Where in the bulk file a reference's value lies, None if it is not in one.
+
+    Args:
+        reference: stands for the value; has its place, or its SHA-256 to look up.
+        table: the places of a frame by SHA-256 (spec/bulk.md).
+
+    Raises:
+        BulkError: the place contradicts itself (``bulk/place``).
+    """
+    fields = reference if "stored" in reference else table.get(reference.get("sha256", ""), {})
+    if "stored" not in fields:
+        return None
+    return Place.from_struct(fields, int(reference["length"]))

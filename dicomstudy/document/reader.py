@@ -1,0 +1,341 @@
+"""A document → its frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from dicomstudy import definitions as definitions_
+from dicomstudy import ion
+from dicomstudy.bulk import ReadOnly
+from dicomstudy.document.fields import FOOTER, FORMAT, SEEKABLE, TABLE_ENTRY, VERSION, ZSTD_MAGIC
+from dicomstudy.errors import IonError, StudyError
+from dicomstudy.ion import Symbol
+from dicomstudy.lineage import History, Version, moment
+
+#: A frame that decompresses to more is refused.
+MAX_FRAME = 1 << 30
+
+
+class Document:
+    """Reads a study document, frame by frame.
+
+    `header` is the first value of the stream. Documents of one struct, as dicom-study-builder-js
+    writes them, are taken as well, binary or text, compressed or not.
+
+    Raises:
+        StudyError: not a study document, or a damaged one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = ReadOnly(path)
+        except OSError as error:
+            raise StudyError(
+                "study/missing",
+                f"the document cannot be opened: {error.strerror}",
+                source=str(path),
+            ) from error
+        try:
+            self._frames = self._read_table()
+            self._values: list[Any] | None = None
+            if not self._frames:
+                self._values = _values(self._plain(), str(path))
+            self.header: dict[str, Any] = self._checked(self._value(0))
+        except BaseException:
+            self._file.close()
+            raise
+        self.chunk = lru_cache(maxsize=4)(self._chunk)
+
+    def _error(self, code: str, message: str) -> StudyError:
+        return StudyError(code, message, source=str(self.path))
+
+    def _read_table(self) -> list[tuple[int, int, int]]:
+        """Offset, size and plain size of every frame; empty if there is no table."""
+        descriptor = self._file.fileno()
+        size = os.fstat(descriptor).st_size
+        footer = os.pread(descriptor, FOOTER.size, max(size - FOOTER.size, 0))
+        if len(footer) < FOOTER.size:
+            return []
+        count, _, magic = FOOTER.unpack(footer)
+        length = count * TABLE_ENTRY.size
+        if magic != SEEKABLE or length + FOOTER.size + 8 > size:
+            return []
+        table = os.pread(descriptor, length, size - FOOTER.size - length)
+        frames = []
+        offset = 0
+        for compressed, plain in TABLE_ENTRY.iter_unpack(table):
+            frames.append((offset, compressed, plain))
+            offset += compressed
+        if offset != size - FOOTER.size - length - 8:
+            raise self._error("study/damaged", "the table of frames does not fit the document")
+        return frames
+
+    def _plain(self) -> bytes:
+        data = b"".join(iter(lambda: os.read(self._file.fileno(), 1 << 20), b""))
+        if not data.startswith(ZSTD_MAGIC):
+            return data
+        plain = []
+        size = 0
+        try:
+            reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
+            while piece := reader.read(1 << 20):
+                plain.append(piece)
+                size += len(piece)
+                if size > MAX_FRAME:
+                    raise self._error("study/too-large", "the document is too large to read whole")
+        except zstandard.ZstdError as error:
+            raise self._error("study/damaged", f"cannot be decompressed: {error}") from error
+        return b"".join(plain)
+
+    def _value(self, at: int) -> Any:
+        if self._values is not None:
+            if at >= len(self._values):
+                raise self._error("study/damaged", "the document ends early")
+            return self._values[at]
+        if at >= len(self._frames):
+            raise self._error("study/damaged", "the document has fewer frames than its header says")
+        offset, size, plain_size = self._frames[at]
+        if plain_size > MAX_FRAME:
+            raise self._error("study/damaged", "a frame is larger than any document writes")
+        data = os.pread(self._file.fileno(), size, offset)
+        try:
+            parameters = zstandard.get_frame_parameters(data)
+            if parameters.content_size != plain_size:
+                raise self._error("study/damaged", "a frame has another size than the table says")
+            return ion.loads(zstandard.ZstdDecompressor().decompress(data))
+        except zstandard.ZstdError as error:
+            raise self._error(
+                "study/damaged", f"a frame cannot be decompressed: {error}"
+            ) from error
+        except IonError as error:
+            raise self._error("study/damaged", f"a frame is not Ion: {error.message}") from error
+
+    def _checked(self, header: Any) -> dict[str, Any]:
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise self._error("study/not-a-study", "this is not a study document")
+        if header.get("version") != VERSION:
+            raise self._error(
+                "study/unknown-version", f"version {header.get('version')} of the format is unknown"
+            )
+        if not _is_header(header):
+            raise self._error("study/damaged", "the header lacks fields")
+        written_by = header.get("definitions")
+        if isinstance(written_by, dict):
+            known = definitions_.load(str(written_by.get("version")))
+            if written_by.get("sha256") != known.digest:
+                raise self._error(
+                    "study/definitions",
+                    f"it was written by other definitions than those of version {known.version}",
+                )
+        return header
+
+    @property
+    def study(self) -> str:
+        """The Study Instance UID."""
+        return str(self.header["studyInstanceUID"])
+
+    @property
+    def chunks(self) -> list[dict[str, Any]]:
+        """What the header says of each chunk: its series, first and last key, instances."""
+        chunks: list[dict[str, Any]] = self.header["chunks"]
+        return chunks
+
+    @property
+    def retired(self) -> list[dict[str, Any]]:
+        """The same of the chunks of instances that only older versions have."""
+        retired: list[dict[str, Any]] = self.header.get("retired", [])
+        return retired
+
+    @cached_property
+    def history(self) -> History:
+        """The versions of the study.
+
+        Raises:
+            StudyError: the history is damaged.
+        """
+        count = sum(chunk["instances"] for chunk in self.chunks)
+        if not self.header.get("historyFrames"):
+            when = moment(os.fstat(self._file.fileno()).st_mtime)
+            return History((Version(1, when, "convert", added=count),))
+        history = History.from_struct(self._struct(1, ()))
+        if history.current != self.header["studyVersion"]:
+            raise self._error("study/damaged", "the history is not that of the header")
+        return history
+
+    def stored_frames(self) -> Iterator[tuple[bytes, int]]:
+        """The frames behind the history as they are stored, each with its plain size."""
+        for offset, size, plain_size in self._frames[self._first :]:
+            yield os.pread(self._file.fileno(), size, offset), plain_size
+
+    @property
+    def _first(self) -> int:
+        """The number of the first frame behind header and history."""
+        return 1 + int(self.header.get("historyFrames", 0))
+
+    def shared(self) -> Iterator[dict[str, Any]]:
+        """The frames of groups that several chunks refer to."""
+        for at in range(self._first, self._first + int(self.header.get("sharedFrames", 0))):
+            yield self._struct(at, ("groups", "bulk"))
+
+    def frames(self) -> Iterator[dict[str, Any]]:
+        """The frames of groups, then those of all chunks, the retired ones too."""
+        yield from self.shared()
+        for number in range(len(self.chunks) + len(self.retired)):
+            yield self.chunk(number)
+
+    def _chunk(self, number: int) -> dict[str, Any]:
+        at = self._first + int(self.header.get("sharedFrames", 0)) + number
+        return self._struct(at, ("seriesInstanceUID", "_groups", "groups", "instances", "bulk"))
+
+    def _struct(self, at: int, fields: Iterable[str]) -> dict[str, Any]:
+        value = self._value(at)
+        if not isinstance(value, dict) or not all(
+            _FRAME_FIELDS[name](value.get(name)) for name in fields
+        ):
+            raise self._error("study/damaged", "a frame lacks fields")
+        return value
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _is_header(header: Mapping[str, Any]) -> bool:
+    """Whether the fields of a header are there, and of their types."""
+    chunks, retired = header.get("chunks"), header.get("retired", [])
+    return (
+        isinstance(header.get("studyInstanceUID"), str)
+        and _is_count(header.get("sharedFrames"))
+        and _is_count(header.get("bulkLength"))
+        and _is_count(header.get("bulkFile", 0))
+        and _is_count(header.get("studyVersion", 1))
+        and header.get("historyFrames", 0) in {0, 1}
+        and isinstance(chunks, list)
+        and isinstance(retired, list)
+        and all(
+            isinstance(chunk, dict)
+            and all(isinstance(chunk.get(n), str) for n in ("seriesInstanceUID", "first", "last"))
+            and _is_count(chunk.get("instances"))
+            for chunk in chain(chunks, retired)
+        )
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_struct_of_structs(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _are_instances(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(instance, dict)
+        and _are_texts(instance.get("_groups", []))
+        and isinstance(instance.get("_source", {}), dict)
+        and isinstance(instance.get("_versions", []), list)
+        and all(type(number) is int and number for number in instance.get("_versions", ()))
+        for instance in value.values()
+    )
+
+
+#: What the fields of a frame have to be.
+_FRAME_FIELDS: dict[str, Callable[[object], bool]] = {
+    "seriesInstanceUID": lambda value: isinstance(value, str),
+    "_groups": _are_texts,
+    "groups": lambda value: (
+        isinstance(value, dict) and all(map(_is_struct_of_structs, value.values()))
+    ),
+    "instances": _are_instances,
+    "bulk": _is_struct_of_structs,
+}
+
+
+def _values(plain: bytes, source: str) -> list[Any]:
+    """The stream of a document that has no table: its own, or made of one struct."""
+    try:
+        values = ion.load_all(plain)
+    except IonError as error:
+        raise StudyError("study/not-a-study", f"not Ion: {error.message}", source=source) from error
+    if len(values) != 1 or not isinstance(values[0], dict):
+        return values
+    (whole,) = values
+    if len(whole) != 1:
+        return values
+    ((study, content),) = whole.items()
+    if (
+        not isinstance(content, dict)
+        or not _is_struct_of_structs(content.get("series"))
+        or not isinstance(content.get("groups"), dict)
+        or not all(isinstance(s.get("instances"), dict) for s in content["series"].values())
+    ):
+        return values
+    chunks = []
+    for series, struct_ in content["series"].items():
+        instances = struct_["instances"]
+        chunks.append(
+            {
+                "seriesInstanceUID": series,
+                "_groups": struct_.get("_groups", []),
+                "groups": {},
+                "instances": dict(sorted(instances.items())),
+                "bulk": {},
+            }
+        )
+    header = {
+        "format": content.get("format", FORMAT),
+        "version": content.get("version", VERSION),
+        "definitions": content.get("definitions"),
+        "studyInstanceUID": study,
+        "sharedFrames": 1,
+        "bulkLength": content.get("bulkLength", 0),
+        "chunks": [
+            {
+                "seriesInstanceUID": chunk["seriesInstanceUID"],
+                "first": min(chunk["instances"], default=""),
+                "last": max(chunk["instances"], default=""),
+                "instances": len(chunk["instances"]),
+            }
+            for chunk in chunks
+        ],
+    }
+    return [header, {"groups": content["groups"], "bulk": content.get("bulk", {})}, *chunks]
+
+
+def whole(document: Document) -> dict[str, Any]:
+    """The document as the one struct of the seed: its readable form."""
+    groups: dict[str, dict[str, Any]] = {}
+    bulk: dict[str, Any] = {}
+    series: dict[str, Any] = {}
+    frames = [*document.shared(), *map(document.chunk, range(len(document.chunks)))]
+    for frame in frames:
+        for name, contents in frame["groups"].items():
+            groups.setdefault(name, {}).update(contents)
+        bulk.update(frame.get("bulk", {}))
+        if "instances" in frame:
+            known = series.setdefault(
+                frame["seriesInstanceUID"],
+                {"_groups": [Symbol(digest) for digest in frame["_groups"]], "instances": {}},
+            )
+            for key, instance in frame["instances"].items():
+                symbols = [Symbol(digest) for digest in instance.get("_groups", ())]
+                known["instances"][key] = {**instance, "_groups": symbols}
+    content: dict[str, Any] = {
+        name: document.header.get(name) for name in ("format", "version", "definitions")
+    }
+    content |= {"groups": groups, "series": series}
+    content |= {"bulkLength": document.header.get("bulkLength", 0), "bulk": bulk}
+    return {document.study: content}

@@ -1,0 +1,197 @@
+"""The versions of a study, and which of them make up one (spec/history.md).
+
+Every change of a study is a version with a number; going back is one too. The lineage of a
+version are those whose changes it has: of one that went back, the lineage of where it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from dicomstudy.errors import StudyError
+
+__all__ = ["History", "Version", "moment"]
+
+
+class Version(NamedTuple):
+    """One version of a study.
+
+    Attributes:
+        number: counts up by one with every change; what `expect` is compared with.
+        when: time of the change in UTC, as ``2026-11-24T21:30:00Z``; empty if not known.
+        command: what made it, such as "convert".
+        to: the version that it went back to, None if it did not.
+        added: instances that came in.
+        removed: instances that went out.
+        groups: names of the attribute groups that the edits changed.
+        edits: what was changed in the attributes of instances (spec/edits.md).
+    """
+
+    number: int
+    when: str
+    command: str
+    to: int | None = None
+    added: int = 0
+    removed: int = 0
+    groups: tuple[str, ...] = ()
+    edits: tuple[dict[str, Any], ...] = ()
+
+    def to_struct(self) -> dict[str, Any]:
+        """The fields of a document; mirror of `from_struct`."""
+        struct = {"version": self.number, "when": self.when, "command": self.command}
+        fields = self._asdict()
+        for name in ("to", "added", "removed"):
+            if fields[name]:
+                struct[name] = fields[name]
+        for name in ("groups", "edits"):
+            if fields[name]:
+                struct[name] = list(fields[name])
+        return struct
+
+    @classmethod
+    def from_struct(cls, struct: object) -> Version:
+        """Mirror of `to_struct`.
+
+        Raises:
+            StudyError: fields are missing or of other types.
+        """
+        if not isinstance(struct, dict):
+            raise _damaged()
+        numbers = {name: struct.get(name, 0) for name in ("version", "to", "added", "removed")}
+        texts = {name: struct.get(name) for name in ("when", "command")}
+        groups, edits = struct.get("groups", []), struct.get("edits", [])
+        if not (
+            all(type(number) is int and number >= 0 for number in numbers.values())
+            and all(isinstance(text, str) for text in texts.values())
+            and isinstance(groups, list)
+            and all(isinstance(name, str) for name in groups)
+            and isinstance(edits, list)
+            and all(isinstance(edit, dict) for edit in edits)
+        ):
+            raise _damaged()
+        return cls(
+            numbers["version"],
+            str(texts["when"]),
+            str(texts["command"]),
+            numbers["to"] or None,
+            numbers["added"],
+            numbers["removed"],
+            tuple(groups),
+            tuple(edits),
+        )
+
+
+@dataclass(frozen=True)
+class History:
+    """The versions of a study that are known, the oldest first; there is at least one.
+
+    Raises:
+        StudyError: they are not numbered one after another, or one went back to none of them.
+    """
+
+    versions: tuple[Version, ...]
+
+    def __post_init__(self) -> None:
+        first = self.versions[0].number if self.versions else 0
+        for at, version in enumerate(self.versions):
+            back = first if version.to is None else version.to
+            if version.number != first + at or not first <= back <= version.number:
+                raise _damaged()
+        if first < 1 or self.versions[0].to is not None:
+            raise _damaged()
+
+    @classmethod
+    def from_struct(cls, struct: Mapping[str, Any]) -> History:
+        """The history of a document; mirror of `to_struct`.
+
+        Raises:
+            StudyError: it is damaged.
+        """
+        versions = struct.get("versions")
+        if not isinstance(versions, list):
+            raise _damaged()
+        return cls(tuple(map(Version.from_struct, versions)))
+
+    def to_struct(self) -> dict[str, Any]:
+        """The fields of a document."""
+        return {"versions": [version.to_struct() for version in self.versions]}
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest version."""
+        return self.versions[0].number
+
+    @property
+    def current(self) -> int:
+        """The number of the newest version, which is how the study is."""
+        return self.versions[-1].number
+
+    def __getitem__(self, number: int) -> Version:
+        if not self.first <= number <= self.current:
+            raise KeyError(number)
+        return self.versions[number - self.first]
+
+    def then(self, command: str, **fields: Any) -> History:
+        """The history with one version more, made now; `fields` are those of `Version`."""
+        return History((*self.versions, Version(self.current + 1, moment(), command, **fields)))
+
+    def lineage(self, number: int) -> frozenset[int]:
+        """The numbers of the versions whose changes version `number` has, its own too."""
+        numbers = set()
+        while True:
+            version = self[number]
+            if version.to is not None:
+                number = version.to
+                continue
+            numbers.add(number)
+            if number == self.first:
+                return frozenset(numbers)
+            number -= 1
+
+    @cached_property
+    def _now(self) -> frozenset[int]:
+        return self.lineage(self.current)
+
+    def since(self, events: Iterable[int], lineage: frozenset[int] | None = None) -> int | None:
+        """The version in which an instance came that has these `events`; None if it is out.
+
+        Args:
+            events: the versions in which it came in, and those in which it went out with a
+                minus. Where the first one is not a coming, it was there from the start.
+            lineage: that of the version asked about; of the current one if None.
+        """
+        lineage = self._now if lineage is None else lineage
+        since: int | None = None
+        for at, event in enumerate(events or (self.first,)):
+            if at == 0 and event < 0:
+                since = self.first
+            if abs(event) in lineage:
+                since = event if event > 0 else None
+        return since
+
+    def edits(self, since: int) -> list[tuple[Version, dict[str, Any]]]:
+        """The edits that now hold for an instance that came in version `since`, in order."""
+        return [each for each in self._edits if each[0].number > since]
+
+    @cached_property
+    def _edits(self) -> list[tuple[Version, dict[str, Any]]]:
+        return [
+            (version, edit)
+            for version in self.versions
+            if version.number in self._now
+            for edit in version.edits
+        ]
+
+
+def moment(seconds: float | None = None) -> str:
+    """A time in seconds since 1970, or now, as versions have it."""
+    when = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _damaged() -> StudyError:
+    return StudyError("study/damaged", "the history of the document contradicts itself")

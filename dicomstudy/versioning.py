@@ -1,0 +1,91 @@
+"""The versions of a study, and the way back to one of them (spec/history.md)."""
+
+from __future__ import annotations
+
+from dicomstudy.change import AnyArchive, Change, changing, opened
+from dicomstudy.document import encode_version, read_batch, with_history
+from dicomstudy.errors import ArchiveError
+from dicomstudy.lineage import History, Version
+
+__all__ = ["history", "revert"]
+
+
+def history(archive: AnyArchive, study: str) -> tuple[Version, ...]:
+    """The versions of a study, the oldest first; the last one is how it is now.
+
+    Raises:
+        ArchiveError: the archive has no such study.
+        StudyError: its document is damaged.
+    """
+    archive = opened(archive)
+    if study not in archive:
+        raise ArchiveError("archive/not-found", f"the archive has no study {study}")
+    with archive[study] as found:
+        return found.history.versions
+
+
+def revert(
+    archive: AnyArchive, study: str, *, to: int, expect: int | None = None
+) -> tuple[Version, ...]:
+    """Make a study what it was in version `to`, and return its versions, that of this included.
+
+    The study has the digest of that version again, and each of its instances the groups, the
+    attributes and the file. If it is like that already, nothing is written. Going back is a
+    version too, which can be gone back from.
+
+    Args:
+        archive: the archive, or its folder.
+        study: the Study Instance UID.
+        to: the number of the version.
+        expect: the number of the version that is changed, if it has to be a certain one.
+
+    Raises:
+        ArchiveError: there is no such study or version (``archive/no-version``), or the study
+            is not as expected (``archive/moved-on``).
+    """
+    with changing(archive, study, expect=expect) as change:
+        before = change.history
+        if not before.first <= to <= before.current:
+            raise ArchiveError(
+                "archive/no-version",
+                f"the study has no version {to}: it has {before.first} to {before.current}",
+                source=str(change.path),
+            )
+        apart = before.lineage(to) ^ before.lineage(before.current)
+        if not apart:
+            return before.versions
+        if any(before[number].added or before[number].removed for number in apart):
+            return _with_other_instances(change, to)
+        after = before.then("revert", to=to)
+        change.write(with_history(change.document, after))
+        return after.versions
+
+
+def _with_other_instances(change: Change, to: int) -> tuple[Version, ...]:
+    """Go back to a version that has other instances."""
+    before, header = change.history, change.document.header
+    batch = read_batch(change.document, change.archive.definitions)
+    then = _present(before, [entry.events for entry in batch.entries], to)
+    now = _present(before, [entry.events for entry in batch.entries], before.current)
+    after = before.then("revert", to=to, added=len(then - now), removed=len(now - then))
+    change.write(
+        encode_version(
+            change.document.study,
+            batch,
+            change.archive.definitions,
+            history=after,
+            bulk_length=header["bulkLength"],
+            bulk_file=header.get("bulkFile", 0),
+        )
+    )
+    return after.versions
+
+
+def _present(history: History, all_events: list[tuple[int, ...]], number: int) -> set[int]:
+    """The places of the instances that version `number` has."""
+    lineage = history.lineage(number)
+    return {
+        place
+        for place, events in enumerate(all_events)
+        if history.since(events, lineage) is not None
+    }

@@ -1,0 +1,115 @@
+"""Which versions make up a version, and which instances it has (spec/history.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomstudy.errors import StudyError
+from dicomstudy.lineage import History, Version, moment
+
+
+def history(*tos: int | None) -> History:
+    """Versions 1, 2, …, each going back to a number or to none."""
+    return History(tuple(Version(number, "", "update", to=to) for number, to in enumerate(tos, 1)))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    count = draw(st.integers(1, 9))
+    backs = [None, *(draw(st.none() | st.integers(1, number)) for number in range(2, count + 1))]
+    return history(*(None if to == number else to for number, to in enumerate(backs, 1)))
+
+
+@pytest.mark.parametrize(
+    ("tos", "lineage"),
+    [
+        ([None], {1}),
+        ([None, None, None], {1, 2, 3}),
+        ([None, None, 1], {1}),
+        ([None, None, 1, None], {1, 4}),
+        ([None, None, 1, None, 2], {1, 2}),
+        ([None, None, 1, None, 3, None], {1, 6}),
+        ([None, None, 1, 2], {1, 2}),
+    ],
+)
+def test_the_lineage_of_a_version(tos: list[int | None], lineage: set[int]) -> None:
+    versions = history(*tos)
+    assert versions.lineage(versions.current) == lineage
+
+
+@given(histories())
+def test_going_back_gives_the_lineage_of_that_version(versions: History) -> None:
+    for number in range(1, versions.current + 1):
+        after = versions.then("revert", to=number)
+        assert after.lineage(after.current) == versions.lineage(number)
+        assert 1 in versions.lineage(number)
+
+
+@given(histories(), st.text(max_size=3))
+def test_a_document_gives_its_history_again(versions: History, command: str) -> None:
+    versions = versions.then(command, added=2, groups=("patient",), edits=({"set": {}},))
+    assert History.from_struct(versions.to_struct()) == versions
+
+
+@pytest.mark.parametrize(
+    ("events", "since"),
+    [
+        ([], {1: 1, 2: 1, 3: 1, 4: 1}),
+        ([2], {1: None, 2: 2, 3: 2, 4: None}),
+        ([-2], {1: 1, 2: None, 3: None, 4: 1}),
+        ([-2, 3], {1: 1, 2: None, 3: 3, 4: 1}),
+        ([4], {1: None, 2: None, 3: None, 4: 4}),
+    ],
+)
+def test_whether_an_instance_is_there(events: list[int], since: dict[int, int | None]) -> None:
+    """Versions 1, 2 and 3 follow one another, 4 follows 1 (as 5, which went back to 1)."""
+    versions = History(
+        (Version(1, "", ""), Version(2, "", ""), Version(3, "", ""), Version(4, "", "", to=1))
+    )
+    lineages = {**{n: versions.lineage(n) for n in (1, 2, 3)}, 4: frozenset({1, 4})}
+    assert {n: versions.since(events, lineage) for n, lineage in lineages.items()} == since
+
+
+def test_edits_hold_for_what_was_there_before_them() -> None:
+    first, second = {"set": {"a": 1}}, {"set": {"a": 2}}
+    versions = History(
+        (
+            Version(1, "", ""),
+            Version(2, "", "", edits=(first,)),
+            Version(3, "", "", edits=(second,)),
+        )
+    )
+    assert [edit for _, edit in versions.edits(1)] == [first, second]
+    assert [edit for _, edit in versions.edits(2)] == [second]
+    assert versions.then("revert", to=1).edits(1) == []
+
+
+@pytest.mark.parametrize(
+    "struct",
+    [
+        {},
+        {"versions": []},
+        {"versions": [5]},
+        {"versions": [{"version": 1, "when": ""}]},
+        {"versions": [{"version": 0, "when": "", "command": ""}]},
+        {"versions": [{"version": 1, "when": "", "command": "", "to": 1}]},
+        {"versions": [{"version": 1, "when": "", "command": "", "edits": [5]}]},
+        {"versions": [{"version": 1, "when": "", "command": "", "groups": 5}]},
+        {"versions": [{"version": n, "when": "", "command": ""} for n in (1, 3)]},
+        {"versions": [{"version": 4, "when": "", "command": ""},
+                      {"version": 5, "when": "", "command": "", "to": 3}]},
+    ],
+)  # fmt: skip
+def test_a_damaged_history_is_refused(struct: dict[str, Any]) -> None:
+    with pytest.raises(StudyError) as raised:
+        History.from_struct(struct)
+    assert raised.value.code == "study/damaged"
+
+
+def test_moments() -> None:
+    assert moment(0) == "1970-01-01T00:00:00Z"
+    assert moment() > "2026"

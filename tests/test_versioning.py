@@ -1,0 +1,219 @@
+"""Going back is exact (spec/history.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dicomstudy
+from dicomstudy.errors import ArchiveError, DicomStudyError
+from fixtures import make
+from tests import studies
+
+CT = make.uid("ct")
+FILES = [(f"{n}.dcm", make.ct_slice("ct", 1, n)) for n in range(6)]
+
+
+@pytest.fixture
+def add(tmp_path: Path) -> Callable[..., Path]:
+    """Converts some of the files, and gives the archive."""
+
+    def convert(*numbers: int) -> Path:
+        folder = studies.write_files(tmp_path / f"in {numbers}", [FILES[n] for n in numbers])
+        dicomstudy.convert([folder], tmp_path / "archive")
+        return tmp_path / "archive"
+
+    return convert
+
+
+def content(archive: Path, uid: str = CT) -> dict[str, Any]:
+    """All that a study says but where its large values are, and the files that it gives."""
+    with dicomstudy.open_archive(archive)[uid] as study:
+        instances = {
+            key: (instance.series, instance.groups, instance.to_json(), instance.to_p10())
+            for key, instance in study.items()
+        }
+        return {"digest": study.digest, "groups": study.groups, "instances": instances}
+
+
+def test_a_new_study_is_of_version_1(add: Callable[..., Path]) -> None:
+    archive = add(0, 1)
+    (version,) = dicomstudy.history(archive, CT)
+    assert (version.number, version.command, version.added) == (1, "convert", 2)
+    with dicomstudy.open_archive(archive)[CT] as study:
+        assert study.version == 1
+
+
+def test_instances_that_come_late_make_a_version_and_equal_ones_none(
+    add: Callable[..., Path],
+) -> None:
+    archive = add(0, 1)
+    add(0, 2)
+    before = studies.state_of(archive)
+    assert add(1, 2) == archive
+    assert studies.state_of(archive) == before
+    first, second = dicomstudy.history(archive, CT)
+    assert (first.added, second.added, second.number, second.command) == (2, 1, 2, "convert")
+    assert second.when >= first.when > "2026"
+
+
+def test_going_back_is_exact(add: Callable[..., Path]) -> None:
+    archive = add(0, 1)
+    states = {1: content(archive)}
+    add(2, 3)
+    states[2] = content(archive)
+    add(4)
+    states[3] = content(archive)
+    for to in (1, 2, 3, 4, 3):  # version 4 went back to 1
+        versions = dicomstudy.revert(archive, CT, to=to)
+        states[versions[-1].number] = states[to]
+        assert versions[-1].to == to
+        assert content(archive) == states[to]
+        assert dicomstudy.verify(archive).problems == []
+
+
+def test_the_digest_is_that_of_a_study_of_these_instances(
+    add: Callable[..., Path], tmp_path: Path
+) -> None:
+    """What is retired leaves no trace in what is there."""
+    archive = add(0, 1)
+    add(2, 3, 4, 5)
+    dicomstudy.revert(archive, CT, to=1)
+    folder = studies.write_files(tmp_path / "again", FILES[:2])
+    dicomstudy.convert([folder], tmp_path / "other")
+    assert content(archive) == content(tmp_path / "other")
+
+
+def test_what_went_out_comes_in_again(add: Callable[..., Path]) -> None:
+    archive = add(0, 1)
+    add(2)
+    both = content(archive)
+    dicomstudy.revert(archive, CT, to=1)
+    size = studies.state_of(archive)
+    bulk = {name: len(data) for name, data in size.items() if name.endswith(".bulk")}
+    add(2)
+    assert content(archive) == both
+    after = studies.state_of(archive)
+    assert {name: len(after[name]) for name in bulk} == bulk  # its values were there
+    assert [version.added for version in dicomstudy.history(archive, CT)] == [2, 1, 0, 1]
+
+
+def test_going_back_to_what_is_there_writes_nothing(add: Callable[..., Path]) -> None:
+    archive = add(0)
+    add(1)
+    dicomstudy.revert(archive, CT, to=1)
+    before = studies.state_of(archive)
+    for to in (1, 3):
+        assert dicomstudy.revert(archive, CT, to=to)[-1].number == 3
+    assert studies.state_of(archive) == before
+
+
+@pytest.mark.parametrize("to", [0, -1, 3])
+def test_an_unknown_version_is_refused(to: int, add: Callable[..., Path]) -> None:
+    archive = add(0)
+    add(1)
+    refused(archive, "archive/no-version", lambda: dicomstudy.revert(archive, CT, to=to))
+
+
+def test_a_study_that_moved_on_is_refused(add: Callable[..., Path]) -> None:
+    archive = add(0)
+    add(1)
+    refused(archive, "archive/moved-on", lambda: dicomstudy.revert(archive, CT, to=1, expect=1))
+    assert dicomstudy.revert(archive, CT, to=1, expect=2)[-1].number == 3
+
+
+def test_an_unknown_study_is_refused(add: Callable[..., Path]) -> None:
+    archive = add(0)
+    refused(archive, "archive/not-found", lambda: dicomstudy.revert(archive, "../x", to=1))
+    refused(archive, "archive/not-found", lambda: dicomstudy.history(archive, "1.2"))
+    refused(archive, "archive/not-found", lambda: dicomstudy.collect(archive, study="1.2"))
+
+
+def refused(archive: Path, code: str, change: Callable[[], object]) -> None:
+    """A change that is refused changes nothing."""
+    before = studies.state_of(archive)
+    with pytest.raises(DicomStudyError) as raised:
+        change()
+    assert raised.value.code == code
+    assert isinstance(raised.value, ArchiveError)
+    assert studies.state_of(archive) == before
+
+
+# -- collecting --------------------------------------------------------------------------------
+
+
+def size_of(archive: Path) -> int:
+    return sum(map(len, studies.state_of(archive).values()))
+
+
+def test_nothing_is_collected_of_what_versions_refer_to(add: Callable[..., Path]) -> None:
+    archive = add(0)
+    add(1)
+    dicomstudy.revert(archive, CT, to=1)
+    before = studies.state_of(archive)
+    assert dicomstudy.collect(archive, remove=True) == dicomstudy.Collected()
+    assert studies.state_of(archive) == before
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_what_killed_runs_left_is_collected(remove: bool, add: Callable[..., Path]) -> None:
+    archive = add(0)
+    clean = content(archive)
+    path = dicomstudy.open_archive(archive).bulk_path(CT)
+    with path.open("ab") as file:
+        file.write(bytes(1000))
+    left = path.with_name("1.2.3.bulk")
+    left.write_bytes(bytes(100))
+    before = size_of(archive)
+    collected = dicomstudy.collect(archive, remove=remove)
+    assert (collected.studies, collected.versions, collected.files) == (1, 0, 1)
+    assert abs(collected.bytes - 1100) < 20  # the header names the new file
+    assert before - size_of(archive) == (collected.bytes if remove else 0)
+    assert left.exists() is not remove
+    assert content(archive) == clean
+    assert dicomstudy.verify(archive).problems == []
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_older_versions_are_collected_if_they_are_to_be(
+    remove: bool, add: Callable[..., Path]
+) -> None:
+    archive = add(0, 1)
+    add(2, 3)
+    dicomstudy.revert(archive, CT, to=1)
+    now, before = content(archive), size_of(archive)
+    collected = dicomstudy.collect(archive, older_versions=True, remove=remove)
+    assert (collected.studies, collected.versions, collected.instances) == (1, 2, 2)
+    assert collected.bytes > 0
+    assert before - size_of(archive) == (collected.bytes if remove else 0)
+    assert content(archive) == now
+    assert dicomstudy.verify(archive).problems == []
+    if not remove:
+        return
+    (version,) = dicomstudy.history(archive, CT)
+    assert (version.number, version.command) == (4, "collect")
+    refused(archive, "archive/no-version", lambda: dicomstudy.revert(archive, CT, to=1))
+    (bulk,) = archive.rglob("*.bulk")
+    assert bulk.name == f"{CT}-1.bulk"
+    add(2)
+    assert [version.number for version in dicomstudy.history(archive, CT)] == [4, 5]
+    assert len(content(archive)["instances"]) == 3
+    dicomstudy.revert(archive, CT, to=4)
+    assert content(archive) == now
+    assert dicomstudy.verify(archive).problems == []
+
+
+def test_a_collection_that_was_killed_is_done_again(add: Callable[..., Path]) -> None:
+    """Killed when the new bulk file was half written."""
+    archive = add(0)
+    path = dicomstudy.open_archive(archive).bulk_path(CT)
+    with path.open("ab") as file:
+        file.write(bytes(1000))
+    path.with_name(f"{CT}-1.bulk").write_bytes(b"DCMBULK1half")
+    assert dicomstudy.verify(archive).problems == []
+    dicomstudy.collect(archive, remove=True)
+    assert dicomstudy.verify(archive).problems == []
+    assert dicomstudy.collect(archive) == dicomstudy.Collected()
