@@ -15,8 +15,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomstudy import document, ion
-from dicomstudy.document import Document, read_batch
+from dicomstudy import ion
+from dicomstudy.document import Document, read_batch, reader, whole, writer
 from dicomstudy.errors import DicomStudyError, StudyError
 from dicomstudy.grouping import Batch
 from fixtures import make
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fixture_document(folder: Path) -> Path:
     """All fixtures in one document of many small chunks."""
-    with mock.patch.object(document, "CHUNK_INSTANCES", 3):
+    with mock.patch.object(writer, "CHUNK_INSTANCES", 3):
         return studies.write_document(
             folder / "fixtures.ion.zst", studies.grouped(studies.fixture_study())
         )
@@ -44,7 +44,7 @@ def fixture_document(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def small_document(folder: Path) -> Path:
     """A few instances in two chunks and shared frames."""
-    with mock.patch.object(document, "CHUNK_INSTANCES", 4):
+    with mock.patch.object(writer, "CHUNK_INSTANCES", 4):
         files = studies.fixture_study()
         return studies.write_document(folder / "small.ion.zst", studies.grouped(files[:6]))
 
@@ -74,8 +74,8 @@ def frames_of(path: Path) -> list[bytes]:
 @given(studies.batches(), st.integers(1, 12), st.sampled_from([1, 300, 1 << 20]))
 def test_what_is_written_is_read(folder: Path, batch: Batch, instances: int, size: int) -> None:
     with (
-        mock.patch.object(document, "CHUNK_INSTANCES", instances),
-        mock.patch.object(document, "CHUNK_BYTES", size),
+        mock.patch.object(writer, "CHUNK_INSTANCES", instances),
+        mock.patch.object(writer, "CHUNK_BYTES", size),
     ):
         path = studies.write_document(folder / "any.ion.zst", batch)
     assert studies.canonical(studies.read_again(path)) == studies.canonical(batch)
@@ -111,7 +111,7 @@ def test_the_same_instances_give_the_same_bytes(
 def test_reading_and_writing_again_gives_the_same_bytes(
     fixture_document: Path, folder: Path
 ) -> None:
-    with mock.patch.object(document, "CHUNK_INSTANCES", 3):
+    with mock.patch.object(writer, "CHUNK_INSTANCES", 3):
         again = studies.write_document(
             folder / "again.ion.zst", studies.read_again(fixture_document)
         )
@@ -206,7 +206,7 @@ def test_a_large_study_has_small_frames(folder: Path) -> None:
 def whole_of(path: Path) -> dict[str, Any]:
     opened = Document(path)
     try:
-        return document.whole(opened)
+        return whole(opened)
     finally:
         opened.close()
 
@@ -400,7 +400,7 @@ def test_a_bomb_is_refused(kind: str, folder: Path) -> None:
     path = folder / "bomb.ion.zst"
     path.write_bytes(dict(bombs())[kind])
     with (
-        mock.patch.object(document, "MAX_FRAME", 100 << 20),
+        mock.patch.object(reader, "MAX_FRAME", 100 << 20),
         pytest.raises(StudyError) as raised,
     ):
         Document(path)

@@ -12,7 +12,8 @@ import pydicom
 import pytest
 
 import dicomstudy
-from dicomstudy import definitions, document
+from dicomstudy import definitions
+from dicomstudy.document import writer
 from dicomstudy.errors import BulkError, StudyError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.study import Instance, Study
@@ -31,7 +32,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {}
     for bulk in ("copy", "reference"):
         found[bulk] = folder / bulk
-        with mock.patch.object(document, "CHUNK_INSTANCES", 3):
+        with mock.patch.object(writer, "CHUNK_INSTANCES", 3):
             dicomstudy.convert([source], found[bulk], bulk=bulk)
     return found
 
