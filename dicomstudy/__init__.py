@@ -25,9 +25,11 @@ if TYPE_CHECKING:
         StudyError,
     )
     from dicomstudy.lineage import Version
+    from dicomstudy.quality import Conflict, Side, conflicts, resolve
     from dicomstudy.records import Recorded, write_records
     from dicomstudy.restoration import Restored, Verified, restore, verify
     from dicomstudy.study import Instance, Study
+    from dicomstudy.updating import update
     from dicomstudy.versioning import history, revert
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "ArchiveError",
     "BulkError",
     "Collected",
+    "Conflict",
     "DefinitionsError",
     "DicomStudyError",
     "Instance",
@@ -46,16 +49,20 @@ __all__ = [
     "Recorded",
     "Report",
     "Restored",
+    "Side",
     "Study",
     "StudyError",
     "Verified",
     "Version",
     "collect",
+    "conflicts",
     "convert",
     "history",
     "open_archive",
+    "resolve",
     "restore",
     "revert",
+    "update",
     "verify",
     "write_records",
 ]
@@ -65,9 +72,11 @@ _MODULES = {
     "collection": ("Collected", "collect"),
     "conversion": ("Report", "convert"),
     "lineage": ("Version",),
+    "quality": ("Conflict", "Side", "conflicts", "resolve"),
     "records": ("Recorded", "write_records"),
     "restoration": ("Restored", "Verified", "restore", "verify"),
     "study": ("Instance", "Study"),
+    "updating": ("update",),
     "versioning": ("history", "revert"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

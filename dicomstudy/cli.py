@@ -31,6 +31,16 @@ _USAGE_CODES = frozenset(
         "archive/not-found",
         "archive/unknown-version",
         "archive/unwritable",
+        "change/fields",
+        "change/file",
+        "change/group",
+        "change/level",
+        "change/no-creator",
+        "change/no-item",
+        "change/nothing",
+        "change/protected",
+        "change/unknown-keyword",
+        "change/value",
         "convert/bulk",
         "convert/options",
         "records/options",
@@ -199,6 +209,7 @@ def convert(
 @click.option("--study", metavar="UID", help="Only this study.")
 @click.option("--series", metavar="UID", help="Only this series.")
 @click.option("--instance", metavar="UID", help="Only this instance.")
+@click.option("--original", is_flag=True, help="As they came in, without what was changed since.")
 @_FOLDERS
 def restore(
     archive: Path,
@@ -207,12 +218,14 @@ def restore(
     study: str | None,
     series: str | None,
     instance: str | None,
+    original: bool,
     folders: Sequence[str],
 ) -> int:
-    """Write the original P10 files.
+    """Write the P10 files.
 
-    Each is proved by its SHA-256. They are named DEST/<study>/<series>/<instance>.dcm. What is
-    in quarantine goes to DEST/quarantine, unless only a study, series or instance is asked for.
+    Each is the original, proved by its SHA-256, unless it was changed since it came. They are
+    named DEST/<study>/<series>/<instance>.dcm. What is in quarantine goes to DEST/quarantine,
+    unless only a study, series or instance is asked for.
     """
     import dicomstudy  # noqa: PLC0415
 
@@ -223,6 +236,7 @@ def restore(
             study=study,
             series=series,
             instance=instance,
+            original=original,
             sources=folders,
             progress=progress,
         )
@@ -334,6 +348,102 @@ def history(archive: Path, *, study: str, as_json: bool) -> None:
 
     versions = dicomstudy.history(archive, study)
     click.echo(history_text(versions, as_json=as_json), nl=False)
+
+
+@_commands.command()
+@_ARCHIVE
+@click.option("--study", metavar="UID", help="Only this study.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+def conflicts(archive: Path, *, study: str | None, as_json: bool) -> int:
+    """Show where studies contradict themselves.
+
+    That is where a study has more than one patient, or a study or series more than one of
+    another group of which there should be one; and where instances of one UID differ. Exit
+    status: 1 if there are any.
+    """
+    import dicomstudy  # noqa: PLC0415
+    from dicomstudy.show import conflicts_text  # noqa: PLC0415
+
+    found = dicomstudy.conflicts(archive, study=study)
+    click.echo(conflicts_text(found, as_json=as_json), nl=False)
+    return INCOMPLETE if found else 0
+
+
+@_commands.command()
+@_ARCHIVE
+@_STUDY
+@click.option("--group", metavar="NAME", required=True, help="The attribute group.")
+@click.option(
+    "--keep", metavar="DIGEST", required=True, help="The group that is right, or its beginning."
+)
+@click.option("--series", metavar="UID", help="The series, if several have that group.")
+@_EXPECT
+def resolve(
+    archive: Path, *, study: str, group: str, keep: str, series: str | None, expect: int | None
+) -> None:
+    """Make one of several groups that of the whole study.
+
+    Or that of the whole series, if it is a group of series. What there is, conflicts shows.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    versions = dicomstudy.resolve(
+        archive, study, group=group, keep=keep, series=series, expect=expect
+    )
+    _summarize(f"version {versions[-1].number}")
+
+
+@_commands.command()
+@_ARCHIVE
+@click.argument("assignments", nargs=-1, metavar="[KEYWORD=VALUE]...")
+@_STUDY
+@click.option("--series", metavar="UID", help="Only in this series.")
+@click.option("--instance", metavar="UID", help="Only in this instance.")
+@click.option("--remove", multiple=True, metavar="KEYWORD", help="Remove an attribute; repeatable.")
+@click.option(
+    "--file",
+    "path",
+    metavar="CHANGES.json",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Make all edits of a file in one step.",
+)
+@_EXPECT
+def update(
+    archive: Path,
+    assignments: Sequence[str],
+    *,
+    study: str,
+    series: str | None,
+    instance: str | None,
+    remove: Sequence[str],
+    path: Path | None,
+    expect: int | None,
+) -> None:
+    """Change attributes of a study, series or instance.
+
+    KEYWORD= makes an attribute empty. A KEYWORD may also be eight hexadecimal digits with a VR,
+    as in 00091001:LO=x, or lie in an item, as in RequestAttributesSequence[0].StudyID=x. In a
+    file there is a JSON array of {"set": {KEYWORD: VALUE}, "remove": [KEYWORD], "series": UID,
+    "instance": UID}. Either all is changed or nothing. No instance is rewritten.
+    """
+    import dicomstudy  # noqa: PLC0415
+    from dicomstudy.assignment import split  # noqa: PLC0415
+    from dicomstudy.updating import read_edits  # noqa: PLC0415
+
+    edits = [] if path is None else read_edits(path)
+    if assignments or remove or not edits:
+        levels = {"series": series, "instance": instance}
+        edits.append(
+            {
+                **{level: uid for level, uid in levels.items() if uid is not None},
+                "set": dict(map(split, assignments)),
+                "remove": list(remove),
+            }
+        )
+    elif series is not None or instance is not None:
+        raise click.BadParameter("a file of changes names the series and instances itself")
+    versions = dicomstudy.update(archive, study, edits, expect=expect)
+    _summarize(f"version {versions[-1].number}")
 
 
 @_commands.command()

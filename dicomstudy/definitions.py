@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,6 +106,12 @@ class Definitions:
             return int(keyword, 16)
         message = f"DICOM {self.edition} has no attribute with the keyword {keyword!r}"
         raise DefinitionsError("definitions/unknown-keyword", message)
+
+    def near(self, keyword: str) -> list[str]:
+        """Up to three keywords that are written almost like `keyword`, the nearest first."""
+        by_lower = {known.lower(): known for known in self._tags}
+        found = get_close_matches(keyword.lower(), by_lower, 3, 0.75)
+        return [by_lower[name] for name in found]
 
     def vr(self, tag: int) -> str:
         """The dictionary's value representation, "UN" for a tag that it does not know.

@@ -10,7 +10,7 @@ attributes it gives back the bytes. Instances written alike have the same layout
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ __all__ = [
     "Token",
     "format_item",
     "format_token",
+    "format_tokens",
     "parse",
     "walk",
     "with_occurrence",
@@ -84,8 +85,22 @@ def format_item(tokens: Sequence[str], *, undefined: bool) -> str:
     return ("{%s}" if undefined else "[%s]") % " ".join(tokens)
 
 
+def format_tokens(tokens: Iterable[Token]) -> str:
+    """The text of a layout. Mirror of `parse`."""
+    return " ".join(
+        format_token(
+            token,
+            [
+                format_item([format_tokens(item.tokens)], undefined=item.undefined)
+                for item in token.items or ()
+            ],
+        )
+        for token in tokens
+    )
+
+
 def parse(text: str) -> tuple[Token, ...]:
-    """The tokens of a layout. Mirror of joining `format_token` with single spaces.
+    """The tokens of a layout. Mirror of `format_tokens`.
 
     Raises:
         RecordError: the text is not a layout.

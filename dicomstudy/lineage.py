@@ -173,6 +173,11 @@ class History:
                 since = event if event > 0 else None
         return since
 
+    @property
+    def has_edits(self) -> bool:
+        """Whether any edit holds now."""
+        return bool(self._edits)
+
     def edits(self, since: int) -> list[tuple[Version, dict[str, Any]]]:
         """The edits that now hold for an instance that came in version `since`, in order."""
         return [each for each in self._edits if each[0].number > since]

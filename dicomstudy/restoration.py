@@ -1,4 +1,4 @@
-"""An archive → the original P10 files, each proved by its SHA-256 (spec/archive.md)."""
+"""An archive → the P10 files, each original proved by its SHA-256 (spec/archive.md)."""
 
 from __future__ import annotations
 
@@ -74,20 +74,22 @@ def restore(
     study: str | None = None,
     series: str | None = None,
     instance: str | None = None,
+    original: bool = False,
     sources: Iterable[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
 ) -> Restored:
-    """Write the original files to ``<destination>/<study>/<series>/<instance>.dcm``.
+    """Write the files to ``<destination>/<study>/<series>/<instance>.dcm``.
 
     Mirror of `convert`: all P10 files that it took in, in studies and in quarantine.
 
-    Each is compared with its recorded SHA-256 before it gets its name. What is in quarantine
-    goes to ``<destination>/quarantine``, unless something else was asked for.
+    Each original is compared with its recorded SHA-256 before it gets its name. What is in
+    quarantine goes to ``<destination>/quarantine``, unless something else was asked for.
 
     Args:
         archive: the folder, or the archive that was opened.
         destination: a folder, made if it is not there; files of these names are replaced.
         study, series, instance: UIDs; only what has them is written.
+        original: write changed instances as they came in.
         sources: as for `open_archive`.
         progress: as for `convert`.
 
@@ -102,7 +104,7 @@ def restore(
     everything = study is series is instance is None
     with _Files(target, restored) as files:
         for found in _chosen(opened, study, series, instance, restored):
-            files.add(found)
+            files.add(found.original() if original else found)
             if progress is not None:
                 progress("files", restored.files, None)
     if everything:
@@ -300,7 +302,7 @@ def verify(
                 _verify_contents(study, verified)
             except DicomStudyError as error:
                 verified.problems.append(error.problem(str(study.path)))
-            for chunk in study.chunks():
+            for chunk in study.chunks(retired=True):
                 if isinstance(chunk, DicomStudyError):
                     verified.problems.append(chunk.problem(str(study.path)))
                     continue
@@ -325,7 +327,7 @@ def verify(
 
 def _verify_contents(study: Study, verified: Verified) -> None:
     """Prove the digests of groups and of large values in the bulk file."""
-    for name, contents in study.groups.items():
+    for name, contents in study.stored_groups().items():
         for digest, content in contents.items():
             verified.groups += 1
             if ion_hash_hex(content) != digest:
@@ -345,7 +347,11 @@ def _verify_contents(study: Study, verified: Verified) -> None:
 
 
 def _verify_instance(instance: Instance) -> None:
-    """Prove an instance's file, and that it is where it belongs."""
+    """Prove an instance's file, the original and the changed one, and that it is in its place."""
+    if instance.changed:
+        for _ in instance.pieces():
+            pass
+        instance = instance.original()
     attributes = instance.attributes()
     said = {
         "StudyInstanceUID": instance.study.uid,

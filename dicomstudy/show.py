@@ -19,13 +19,16 @@ from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form
 from dicomstudy.errors import ArchiveError, DefinitionsError
 from dicomstudy.layout import Token
 from dicomstudy.lineage import Version
+from dicomstudy.quality import Conflict
 from dicomstudy.study import Instance, Study
 
-__all__ = ["escape", "history_text", "render", "size"]
+__all__ = ["conflicts_text", "escape", "history_text", "render", "size"]
 
 _WIDTH = 96
 _DIGEST = 12
 _INDENT = "  "
+#: So many instances of a side of a conflict are named.
+_MOST_NAMED = 3
 _UNITS = ("kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -91,6 +94,47 @@ def history_text(versions: Sequence[Version], *, as_json: bool = False) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines) + "\n"
+
+
+def conflicts_text(conflicts: Sequence[Conflict], *, as_json: bool = False) -> str:
+    """Conflicts as a table for each, or as JSON."""
+    if as_json:
+        listed = [_conflict_json(conflict) for conflict in conflicts]
+        return json.dumps(listed, indent=2, default=bytes.hex) + "\n"
+    return "".join(line + "\n" for conflict in conflicts for line in _conflict_text(conflict))
+
+
+def _conflict_text(conflict: Conflict) -> Iterator[str]:
+    where = "" if conflict.series is None else f"series {escape(conflict.series)} "
+    yield f"study {escape(conflict.study)} {where}has {len(conflict.sides)} of {conflict.group}"
+    for at, side in enumerate(conflict.sides):
+        keys = ", ".join(map(escape, side.instances[:_MOST_NAMED]))
+        more = len(side.instances) - _MOST_NAMED
+        yield (
+            f"{_INDENT}{side.digest[:_DIGEST]}  {_count(len(side.instances), 'instance')}: {keys}"
+            + (f" and {more:,} more" if more > 0 else "")
+        )
+        for key, values in conflict.differences.items():
+            value = "(absent)" if key not in side.content else _value_text(values[at])
+            yield f"{_INDENT * 2}{escape(key)}  {value}"
+
+
+def _conflict_json(conflict: Conflict) -> dict[str, Any]:
+    return {
+        "study": conflict.study,
+        "series": conflict.series,
+        "group": conflict.group,
+        "sides": [
+            {
+                "digest": side.digest,
+                "instances": list(side.instances),
+                "values": {
+                    key: side.content[key] for key in conflict.differences if key in side.content
+                },
+            }
+            for side in conflict.sides
+        ],
+    }
 
 
 def escape(text: str) -> str:

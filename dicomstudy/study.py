@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from dicomstudy import frames as frame_index
 from dicomstudy import json_model
+from dicomstudy.amendment import Amended, Amender, Edit
 from dicomstudy.bulk import BulkReader, numbered
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import NOT_ATTRIBUTES, Document, place_of, source_of, uid_of
 from dicomstudy.errors import BulkError, DicomStudyError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.lineage import History
-from dicomstudy.record import Encoder, Segment, is_reference
+from dicomstudy.lineage import History, Version
+from dicomstudy.p10 import deflate
+from dicomstudy.record import DEFLATED, Encoder, Segment, is_reference
 from dicomstudy.sources import SourceFiles, Window
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Study(Mapping[str, "Instance"]):
         self.path = path
         self.definitions = definitions
         self.encoder = Encoder(definitions)
+        self._amender = Amender(definitions)
         self._document = Document(path)
         self._bulk_path = bulk
         self._sources = SourceFiles() if sources is None else sources
@@ -116,9 +119,13 @@ class Study(Mapping[str, "Instance"]):
     __hash__ = object.__hash__
     __eq__ = object.__eq__
 
-    def chunks(self) -> Iterator[list[Instance] | DicomStudyError]:
-        """All instances, chunk by chunk, or what is wrong with a chunk."""
-        for number, said in enumerate(self._document.chunks):
+    def chunks(self, *, retired: bool = False) -> Iterator[list[Instance] | DicomStudyError]:
+        """All instances, chunk by chunk, or what is wrong with a chunk.
+
+        Those that only older versions have come last if `retired` is true.
+        """
+        described = self._document.chunks + (self._document.retired if retired else [])
+        for number, said in enumerate(described):
             try:
                 frame = self._document.chunk(number)
                 keys = list(frame["instances"])
@@ -157,16 +164,21 @@ class Study(Mapping[str, "Instance"]):
     @cached_property
     def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The content of every attribute group by its digest, by the name of the group."""
+        if not self.history.has_edits and not self._document.retired:
+            return self.stored_groups()
         groups: dict[str, dict[str, dict[str, Any]]] = {}
-        for frame in self._all_frames():
+        for instance in self.values():
+            for digest, name, content in instance.groups:
+                groups.setdefault(name, {})[digest] = content
+        return groups
+
+    def stored_groups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The same of the groups that the document has: without edits, and for all versions."""
+        groups: dict[str, dict[str, dict[str, Any]]] = {}
+        for frame in self._document.frames():
             for name, contents in frame["groups"].items():
                 groups.setdefault(name, {}).update(contents)
         return groups
-
-    def _all_frames(self) -> Iterator[dict[str, Any]]:
-        yield from self._document.shared()
-        for number in range(len(self._document.chunks)):
-            yield self._document.chunk(number)
 
     @cached_property
     def digest(self) -> str:
@@ -214,7 +226,7 @@ class Study(Mapping[str, "Instance"]):
         """SHA-256, length and place of every large value that lies in the bulk file."""
         lengths: dict[str, int] = {}
         tables: dict[str, Mapping[str, Any]] = {}
-        for frame in self._all_frames():
+        for frame in self._document.frames():
             for reference in _references([frame["groups"], frame.get("instances", {})]):
                 if "sha256" in reference:
                     lengths[reference["sha256"]] = reference["length"]
@@ -249,9 +261,11 @@ class Instance:
         key: its key there.
     """
 
-    def __init__(self, study: Study, chunk: int, key: str) -> None:
+    def __init__(self, study: Study, chunk: int, key: str, *, original: bool = False) -> None:
         self.study = study
         self.key = key
+        self._chunk = chunk
+        self._is_original = original
         self._frame = study._document.chunk(chunk)  # noqa: SLF001 (the two are one unit)
         self._struct: dict[str, Any] = self._frame["instances"][key]
 
@@ -274,17 +288,56 @@ class Instance:
         return source_of(self._struct)
 
     @property
-    def own(self) -> dict[str, Any]:
-        """The attributes that are in none of its groups."""
-        return {key: value for key, value in self._struct.items() if key not in NOT_ATTRIBUTES}
+    def changed(self) -> bool:
+        """Whether it is other than it came (spec/edits.md)."""
+        return self._amended is not None
+
+    def original(self) -> Instance:
+        """The instance as it came, whatever was changed of it since."""
+        return Instance(self.study, self._chunk, self.key, original=True)
 
     @cached_property
+    def _amended(self) -> Amended | None:
+        edits = [] if self._is_original else self._edits()
+        if not edits:
+            return None
+        return self.study._amender.amended(  # noqa: SLF001
+            self._stored_groups, self._stored_own, edits, self._resolve
+        )
+
+    def _edits(self) -> list[tuple[Version, Edit]]:
+        """The edits that hold for this instance."""
+        history = self.study.history
+        if not history.has_edits:
+            return []
+        since = history.since(self._struct.get("_versions", ()))
+        mine = {"series": {self.series}, "instance": {self.uid, self.key}}
+        return [
+            (version, edit)
+            for version, edit in ([] if since is None else history.edits(since))
+            if all(edit[level] in uids for level, uids in mine.items() if level in edit)
+        ]
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The attributes that are in none of its groups."""
+        return self._stored_own if self._amended is None else self._amended.own
+
+    @property
     def groups(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Digest, name and content of each of its groups, those of the series first.
 
         Raises:
             StudyError: a group is missing from the document.
         """
+        return self._stored_groups if self._amended is None else self._amended.groups
+
+    @property
+    def _stored_own(self) -> dict[str, Any]:
+        return {key: value for key, value in self._struct.items() if key not in NOT_ATTRIBUTES}
+
+    @cached_property
+    def _stored_groups(self) -> list[tuple[str, str, dict[str, Any]]]:
         shared, _ = self.study._shared  # noqa: SLF001
         mine = self._frame.get("_by_digest")
         if mine is None:
@@ -345,7 +398,7 @@ class Instance:
         return pydicom.dcmread(BytesIO(self.to_p10()), force=True)
 
     def to_p10(self) -> bytes:
-        """The original file, bit for bit, proved by its SHA-256.
+        """The original file, bit for bit, proved by its SHA-256; of a `changed` one a new file.
 
         Raises:
             RecordError: how the file was written is not known (``record/no-encoding``).
@@ -357,7 +410,7 @@ class Instance:
         return buffer.getvalue()
 
     def write_p10(self, file: BinaryIO) -> int:
-        """Write the original file, and return its size. As `to_p10`, with bounded memory."""
+        """Write the file, and return its size. As `to_p10`, with bounded memory."""
         digest = hashlib.sha256()
         size = 0
         for piece in self.pieces():
@@ -370,11 +423,13 @@ class Instance:
     def prove(self, sha256: str) -> None:
         """Compare the SHA-256 of what `pieces` gave with that of the original file.
 
+        Of a `changed` instance there is nothing to compare with.
+
         Raises:
             StudyError: they differ (``study/sha256``).
         """
         expected = self.source.sha256
-        if expected is not None and sha256 != expected:
+        if expected is not None and not self.changed and sha256 != expected:
             raise StudyError(
                 "study/sha256",
                 f"the file rebuilt for {self.uid} is not the original",
@@ -382,11 +437,11 @@ class Instance:
             )
 
     def pieces(self) -> Iterator[bytes | bytearray | memoryview]:
-        """The original file in pieces, not proved yet. Errors as in `to_p10`."""
+        """The file in pieces, not proved yet. Errors as in `to_p10`."""
         return _joined(self._pieces())
 
     def rebuilt(self) -> bytes:
-        """The original file in memory, not proved yet. Errors as in `to_p10`."""
+        """The file in memory, not proved yet. Errors as in `to_p10`."""
         return b"".join(self._pieces())
 
     def _pieces(self) -> Iterator[bytes | bytearray | memoryview]:
@@ -405,7 +460,27 @@ class Instance:
                 source=str(study.path),
             )
         groups = [(digest, content) for digest, name, content in self.groups if name != ENCODING]
-        return study.encoder.rebuild(groups, self.own, encoding, self._resolve)
+        segments = study.encoder.rebuild(groups, self.own, encoding, self._resolve)
+        parts = [self._stored_own, *(content for _, _, content in self._stored_groups)]
+        if self.changed and any(DEFLATED in part for part in parts):
+            return self._deflated(segments, groups, encoding)
+        return segments
+
+    def _deflated(
+        self,
+        segments: list[Segment],
+        groups: list[tuple[str, dict[str, Any]]],
+        encoding: Mapping[str, Any],
+    ) -> list[Segment]:
+        """The file with its data set deflated (PS3.5 section A.5)."""
+        meta = self.study.encoder.rebuild(
+            groups, self.own, {**encoding, "dataSet": ""}, self._resolve
+        )
+        start = b"".join(piece for piece in meta if isinstance(piece, bytes))
+        whole = b"".join(
+            piece if isinstance(piece, bytes) else self._resolve(piece) for piece in segments
+        )
+        return [start, deflate(whole[len(start) :])]
 
     def _at_uri(self, uri: str) -> bytes:
         """The bytes of the large value that `to_json` names so."""

@@ -15,6 +15,7 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import ReadOnly
 from dicomstudy.document.fields import FOOTER, FORMAT, SEEKABLE, TABLE_ENTRY, VERSION, ZSTD_MAGIC
+from dicomstudy.document.readable import read_whole
 from dicomstudy.errors import IonError, StudyError
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History, Version, moment
@@ -47,7 +48,7 @@ class Document:
             self._frames = self._read_table()
             self._values: list[Any] | None = None
             if not self._frames:
-                self._values = _values(self._plain(), str(path))
+                self._values = read_whole(self._plain(), str(path))
             self.header: dict[str, Any] = self._checked(self._value(0))
         except BaseException:
             self._file.close()
@@ -217,7 +218,8 @@ def _is_header(header: Mapping[str, Any]) -> bool:
         and _is_count(header.get("bulkLength"))
         and _is_count(header.get("bulkFile", 0))
         and _is_count(header.get("studyVersion", 1))
-        and header.get("historyFrames", 0) in {0, 1}
+        and _is_count(header.get("historyFrames", 0))
+        and header.get("historyFrames", 0) <= 1
         and isinstance(chunks, list)
         and isinstance(retired, list)
         and all(
@@ -264,78 +266,40 @@ _FRAME_FIELDS: dict[str, Callable[[object], bool]] = {
 }
 
 
-def _values(plain: bytes, source: str) -> list[Any]:
-    """The stream of a document that has no table: its own, or made of one struct."""
-    try:
-        values = ion.load_all(plain)
-    except IonError as error:
-        raise StudyError("study/not-a-study", f"not Ion: {error.message}", source=source) from error
-    if len(values) != 1 or not isinstance(values[0], dict):
-        return values
-    (whole,) = values
-    if len(whole) != 1:
-        return values
-    ((study, content),) = whole.items()
-    if (
-        not isinstance(content, dict)
-        or not _is_struct_of_structs(content.get("series"))
-        or not isinstance(content.get("groups"), dict)
-        or not all(isinstance(s.get("instances"), dict) for s in content["series"].values())
-    ):
-        return values
-    chunks = []
-    for series, struct_ in content["series"].items():
-        instances = struct_["instances"]
-        chunks.append(
-            {
-                "seriesInstanceUID": series,
-                "_groups": struct_.get("_groups", []),
-                "groups": {},
-                "instances": dict(sorted(instances.items())),
-                "bulk": {},
-            }
-        )
-    header = {
-        "format": content.get("format", FORMAT),
-        "version": content.get("version", VERSION),
-        "definitions": content.get("definitions"),
-        "studyInstanceUID": study,
-        "sharedFrames": 1,
-        "bulkLength": content.get("bulkLength", 0),
-        "chunks": [
-            {
-                "seriesInstanceUID": chunk["seriesInstanceUID"],
-                "first": min(chunk["instances"], default=""),
-                "last": max(chunk["instances"], default=""),
-                "instances": len(chunk["instances"]),
-            }
-            for chunk in chunks
-        ],
-    }
-    return [header, {"groups": content["groups"], "bulk": content.get("bulk", {})}, *chunks]
-
-
 def whole(document: Document) -> dict[str, Any]:
     """The document as the one struct of the seed: its readable form."""
     groups: dict[str, dict[str, Any]] = {}
     bulk: dict[str, Any] = {}
     series: dict[str, Any] = {}
-    frames = [*document.shared(), *map(document.chunk, range(len(document.chunks)))]
-    for frame in frames:
-        for name, contents in frame["groups"].items():
-            groups.setdefault(name, {}).update(contents)
-        bulk.update(frame.get("bulk", {}))
-        if "instances" in frame:
-            known = series.setdefault(
-                frame["seriesInstanceUID"],
-                {"_groups": [Symbol(digest) for digest in frame["_groups"]], "instances": {}},
-            )
-            for key, instance in frame["instances"].items():
-                symbols = [Symbol(digest) for digest in instance.get("_groups", ())]
-                known["instances"][key] = {**instance, "_groups": symbols}
+    retired: dict[str, Any] = {}
+    for frame in document.shared():
+        _merge(frame, groups, bulk)
+    for number in range(len(document.chunks) + len(document.retired)):
+        frame = document.chunk(number)
+        _merge(frame, groups, bulk)
+        known = (series if number < len(document.chunks) else retired).setdefault(
+            frame["seriesInstanceUID"],
+            {"_groups": [Symbol(digest) for digest in frame["_groups"]], "instances": {}},
+        )
+        for key, instance in frame["instances"].items():
+            symbols = [Symbol(digest) for digest in instance.get("_groups", ())]
+            known["instances"][key] = {**instance, "_groups": symbols}
+    header = document.header
     content: dict[str, Any] = {
-        name: document.header.get(name) for name in ("format", "version", "definitions")
+        name: header.get(name) for name in ("format", "version", "definitions")
     }
+    if header.get("historyFrames"):
+        content |= {"studyVersion": header["studyVersion"], "history": document.history.to_struct()}
     content |= {"groups": groups, "series": series}
-    content |= {"bulkLength": document.header.get("bulkLength", 0), "bulk": bulk}
+    if retired:
+        content["retired"] = retired
+    content |= {"bulkLength": header.get("bulkLength", 0), "bulk": bulk}
+    if header.get("bulkFile"):
+        content["bulkFile"] = header["bulkFile"]
     return {document.study: content}
+
+
+def _merge(frame: dict[str, Any], groups: dict[str, Any], bulk: dict[str, Any]) -> None:
+    for name, contents in frame["groups"].items():
+        groups.setdefault(name, {}).update(contents)
+    bulk.update(frame.get("bulk", {}))

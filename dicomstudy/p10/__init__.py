@@ -16,7 +16,7 @@ from dicomstudy.p10.headers import (
 )
 from dicomstudy.p10.parser import MAX_DEPTH, MAX_ITEMS, read_items
 from dicomstudy.p10.reader import MAX_INFLATED, PREFIX, Reader, inflate, read
-from dicomstudy.p10.writer import write
+from dicomstudy.p10.writer import deflate, write
 
 __all__ = [
     "MAX_DEPTH",
@@ -28,6 +28,7 @@ __all__ = [
     "Reader",
     "Run",
     "Syntax",
+    "deflate",
     "encode_element",
     "encode_items",
     "group_length",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 
 from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Element, Form, Sequence, Span
@@ -70,3 +71,10 @@ def _only_bytes(segments: Iterable[bytes | Span]) -> Iterator[bytes]:
         if isinstance(segment, Span):
             raise P10Error("p10/span-in-item", "a value inside an item was left out")
         yield segment
+
+
+def deflate(data_set: bytes) -> bytes:
+    """A data set as a deflated file has it (PS3.5 section A.5). Mirror of `inflate`."""
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = stream.compress(data_set) + stream.flush()
+    return deflated + bytes(len(deflated) % 2)

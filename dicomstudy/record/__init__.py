@@ -17,6 +17,7 @@ from dicomstudy.record.attributes import (
     Large,
     Resolve,
     Segment,
+    character_set_of,
     group_of,
     is_reference,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Resolve",
     "Segment",
     "Template",
+    "character_set_of",
     "group_of",
     "is_reference",
 ]

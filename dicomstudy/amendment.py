@@ -1,0 +1,297 @@
+"""Edits of an instance → its attributes and its encoding after them (spec/edits.md).
+
+A document keeps its instances as they came, and the edits beside them; what an instance is
+now follows from both. An instance that no edit changes anything of stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, TypeAlias
+
+from dicomstudy import values
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import format_tag
+from dicomstudy.errors import RecordError
+from dicomstudy.following import CHARACTER_SET, Follower, inner_set
+from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.lineage import Version
+from dicomstudy.record import INSTANCE, RAW, Resolve, character_set_of, group_of
+from dicomstudy.text import CharacterSet
+from dicomstudy.values import Context, Kinds
+
+__all__ = ["Amended", "Amender", "Edit", "Step", "parse_path"]
+
+#: Fields: `series`, `instance`, `set`, `remove`, `vrs` (spec/edits.md).
+Edit: TypeAlias = Mapping[str, Any]
+#: A key, and the number of the item that the next key is in; None for the last one.
+Step: TypeAlias = tuple[str, int | None]
+#: A group as an instance has it: digest, name and content.
+_Group: TypeAlias = tuple[str, str, dict[str, Any]]
+
+ORIGINALS, MODIFIED = "OriginalAttributesSequence", "ModifiedAttributesSequence"
+_STEP = re.compile(r"([A-Za-z0-9]+)(?:\[([0-9]{1,6})\]\.)?")
+#: An attribute whose VR is the same everywhere: rules for others follow the VR that is given.
+_ANY_TAG = 0x00080005
+_MEMO_SIZE = 1 << 12
+
+
+class Amended(NamedTuple):
+    """An instance after its edits."""
+
+    groups: list[_Group]
+    own: dict[str, Any]
+
+
+def parse_path(path: str) -> list[Step]:
+    """The steps of ``Key``, or of ``Key[0].Key`` for what is in the items of sequences.
+
+    Empty if it is no path.
+    """
+    steps: list[Step] = []
+    position = 0
+    while position < len(path):
+        found = _STEP.match(path, position)
+        if found is None or bool(found[2]) == (found.end() == len(path)):
+            return []
+        steps.append((found[1], None if found[2] is None else int(found[2])))
+        position = found.end()
+    return steps
+
+
+class Amender:
+    """Amends the instances of a study, the quicker the more their groups repeat.
+
+    Args:
+        definitions: those of the format.
+        system: what is said to have made the edits (PS3.3 C.12.1.1.9, Modifying System).
+    """
+
+    def __init__(self, definitions: Definitions, *, system: str = "dicomstudy") -> None:
+        self._definitions = definitions
+        self._system = system
+        self._kinds = Kinds(definitions)
+        self._follower = Follower(definitions)
+        self._digests: dict[object, str] = {}
+
+    def amended(
+        self,
+        groups: Iterable[_Group],
+        own: Mapping[str, Any],
+        edits: Iterable[tuple[Version, Edit]],
+        resolve: Resolve,
+    ) -> Amended | None:
+        """An instance after edits; None if they change nothing of it.
+
+        Args:
+            groups: its groups.
+            own: its attributes outside of them.
+            edits: those that are meant for it, in order, each with the version it is of.
+            resolve: gives large values; asked for text if the character set changes.
+        """
+        groups = list(groups)
+        encoding = next((content for _, name, content in groups if name == ENCODING), None)
+        original = ungroup(((d, content) for d, name, content in groups if name != ENCODING), own)
+        attributes = original
+        for _, step in groupby(edits, key=lambda each: each[0].number):
+            steps = list(step)
+            version, of_version = steps[0][0], [edit for _, edit in steps]
+            try:
+                after, vrs = self._after(attributes, version, of_version)
+            except _NotHeldError:
+                turned = self._follower.to_unicode(attributes, encoding, resolve)
+                after, vrs = self._after(turned, version, of_version)
+            if after is attributes:
+                continue
+            if encoding is not None:
+                encoding = self._follower.encoding(encoding, attributes, after, vrs)
+            attributes = after
+        if attributes is original:
+            return None
+        changed = {
+            key
+            for key in original.keys() | attributes.keys()
+            if freeze(original.get(key, ...)) != freeze(attributes.get(key, ...))
+        }
+        return self._regrouped(groups, own, attributes, changed, encoding)
+
+    def _after(
+        self, before: dict[str, Any], version: Version, edits: Iterable[Edit]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The attributes after the edits of one version, and the VRs that these give.
+
+        They are `before` itself if nothing changes.
+        """
+        attributes, vrs = dict(before), dict[str, str]()
+        charset = character_set_of(attributes.get(CHARACTER_SET))
+        touched: set[str] = set()
+        for edit in edits:
+            for path, value in (*edit.get("set", {}).items(), *_removals(edit)):
+                steps = parse_path(path)
+                key = steps[0][0]
+                vr = edit.get("vrs", {}).get(path, "")
+                if vr:
+                    vrs[steps[-1][0]] = vr
+                if vr and type(value) is str:
+                    value = self._bytes(value, vr, charset)  # noqa: PLW2901
+                new = _placed(attributes.get(key, ...), steps, value)
+                if not self._holds(key, new, charset):
+                    raise _NotHeldError
+                touched.add(key)
+                _put(attributes, key, new)
+        previous = {
+            key: before.get(key)
+            for key in touched
+            if freeze(before.get(key, ...)) != freeze(attributes.get(key, ...))
+        }
+        if not previous:
+            return before, vrs
+        self._stamp(attributes, previous, version)
+        return attributes, vrs
+
+    def _bytes(self, value: str, vr: str, charset: CharacterSet) -> bytes:
+        """The bytes of the text of a private attribute."""
+        rule = self._kinds.rule(_ANY_TAG, vr)
+        encoded = values.encode(value, rule, Context(charset, False))
+        if encoded is None:
+            raise _NotHeldError
+        return encoded
+
+    def _stamp(
+        self, attributes: dict[str, Any], previous: Mapping[str, Any], version: Version
+    ) -> None:
+        """Say what was there before (PS3.3 C.12.1.1.9), and drop the bytes of what is no more."""
+        items = attributes.get(ORIGINALS)
+        items = list(items) if type(items) is list else []
+        inside = f"{self._hex(ORIGINALS)}[{len(items)}].{self._hex(MODIFIED)}[0]."
+        tops = {self._hex(key) for key in previous}
+        for key in [key for key in attributes if key.startswith(RAW)]:
+            path = key[len(RAW) :]
+            top = re.split(r"[\[#]", path)[0]
+            if top in tops:
+                raw = attributes.pop(key)
+                if "#" not in path.partition("[")[0]:
+                    attributes[f"{RAW}{inside}{path}"] = raw
+        for key in [key for key in attributes if "#" in key and key.partition("#")[0] in previous]:
+            del attributes[key]
+        items.append(
+            {
+                MODIFIED: [ordered(previous.items(), self._definitions)],
+                "AttributeModificationDateTime": re.sub(r"[-:T]|Z$", "", version.when) + "+0000",
+                "ModifyingSystem": self._system,
+                "SourceOfPreviousValues": None,
+                "ReasonForTheAttributeModification": "CORRECT",
+            }
+        )
+        attributes[ORIGINALS] = items
+
+    def _hex(self, key: str) -> str:
+        return format_tag(self._definitions.tag(key))
+
+    def _holds(self, key: str, value: Any, charset: CharacterSet) -> bool:
+        """Whether a character set has all characters of a value."""
+        if type(value) is list:
+            return all(
+                self._holds(inner, item[inner], inner_set(item, charset))
+                for item in value
+                for inner in item
+            )
+        if type(value) is not str:
+            return True
+        tag = self._definitions.tag(key)
+        rule = self._kinds.rule(tag, self._definitions.vr(tag))
+        return values.encode(value, rule, Context(charset, False)) is not None
+
+    def _regrouped(
+        self,
+        groups: Iterable[_Group],
+        own: Mapping[str, Any],
+        attributes: Mapping[str, Any],
+        changed: set[str],
+        encoding: dict[str, Any] | None,
+    ) -> Amended:
+        """The groups with what changed: each attribute stays where it was."""
+        left = set(changed)
+        result: list[_Group] = []
+        names: dict[str, int] = {}
+        for digest, name, content in groups:
+            if name == ENCODING:
+                continue
+            names[name] = len(result)
+            mine = changed & content.keys()
+            left -= mine
+            if mine:
+                kept = {key: attributes[key] for key in content if key in attributes}
+                result.append(("", name, kept))
+            else:
+                result.append((digest, name, content))
+        new_own = {key: attributes[key] for key in own if key in attributes}
+        for key in left - own.keys():
+            name = group_of(key, self._definitions)
+            if name == INSTANCE:
+                new_own[key] = attributes[key]
+            elif name in names:
+                _, _, content = result[names[name]]
+                result[names[name]] = ("", name, {**content, key: attributes[key]})
+            else:
+                names[name] = len(result)
+                result.append(("", name, {key: attributes[key]}))
+        if encoding is not None:
+            result.append(("", ENCODING, encoding))
+        return Amended(
+            [
+                (digest or self._digest(content), name, self._ordered(name, content, digest))
+                for digest, name, content in result
+                if content
+            ],
+            ordered(new_own.items(), self._definitions),
+        )
+
+    def _ordered(self, name: str, content: dict[str, Any], digest: str) -> dict[str, Any]:
+        if digest or name == ENCODING:
+            return content
+        return ordered(content.items(), self._definitions)
+
+    def _digest(self, content: dict[str, Any]) -> str:
+        frozen = freeze(content)
+        digest = self._digests.get(frozen)
+        if digest is None:
+            if len(self._digests) > _MEMO_SIZE:
+                self._digests.clear()
+            digest = self._digests[frozen] = ion_hash_hex(content)
+        return digest
+
+
+class _NotHeldError(RecordError):
+    """A value has a character that the character set has not."""
+
+    def __init__(self) -> None:
+        super().__init__("record/value", "an edit has a value that no character set holds")
+
+
+def _removals(edit: Edit) -> Iterator[tuple[str, Any]]:
+    for path in edit.get("remove", ()):
+        yield path, ...
+
+
+def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
+    if value is ...:
+        attributes.pop(key, None)
+    else:
+        attributes[key] = value
+
+
+def _placed(before: Any, steps: Sequence[Step], value: Any) -> Any:
+    """`before` with `value` at the end of `steps`; what lies in no item that is there is left."""
+    _, item = steps[0]
+    if item is None:
+        return value
+    if type(before) is not list or item >= len(before):
+        return before
+    struct = dict(before[item])
+    key = steps[1][0]
+    _put(struct, key, _placed(struct.get(key, ...), steps[1:], value))
+    return [*before[:item], struct, *before[item + 1 :]]

@@ -1,0 +1,188 @@
+"""Where a study contradicts itself, and which side is right (spec/edits.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from dicomstudy.assignment import level_of_group
+from dicomstudy.change import AnyArchive, changing, opened
+from dicomstudy.document import references
+from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.grouping import freeze, ordered
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.lineage import Version
+from dicomstudy.record import group_of
+from dicomstudy.study import Study
+from dicomstudy.updating import edit_study
+
+__all__ = ["Conflict", "Side", "conflicts", "resolve"]
+
+
+#: What instances stand under is the same in all.
+_UIDS = frozenset(("StudyInstanceUID", "SeriesInstanceUID"))
+
+
+class Side(NamedTuple):
+    """What some of the instances say: the content of a group, its digest, and their keys."""
+
+    digest: str
+    content: dict[str, Any]
+    instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Something of which there should be one.
+
+    Attributes:
+        study: the Study Instance UID.
+        series: the Series Instance UID, None if it is about the whole study.
+        group: the name of the attribute group; "instance" where several instances of different
+            content have one SOP Instance UID.
+        sides: what there is; the one that most instances say first.
+    """
+
+    study: str
+    series: str | None
+    group: str
+    sides: tuple[Side, ...]
+
+    @property
+    def differences(self) -> dict[str, list[Any]]:
+        """The attributes that differ, each with its value on every side; None where absent."""
+        keys = dict.fromkeys(key for side in self.sides for key in side.content)
+        found = {key: [side.content.get(key) for side in self.sides] for key in keys}
+        return {
+            key: row
+            for key, row in found.items()
+            if len({freeze(side.content.get(key, ...)) for side in self.sides}) > 1
+        }
+
+
+def conflicts(archive: AnyArchive, *, study: str | None = None) -> list[Conflict]:
+    """Where studies hold several of what there should be one of.
+
+    That is a patient or other group of the study, a group of one series, or an instance of one
+    SOP Instance UID.
+
+    Args:
+        archive: the archive, or its folder.
+        study: only this study.
+
+    Raises:
+        ArchiveError: there is no such archive or study.
+        DicomStudyError: a document is damaged.
+    """
+    archive = opened(archive)
+    if study is not None and study not in archive:
+        raise ArchiveError("archive/not-found", f"the archive has no study {study}")
+    found: list[Conflict] = []
+    for uid in archive if study is None else [study]:
+        with archive[uid] as one:
+            found += _conflicts(one)
+    return found
+
+
+def _conflicts(study: Study) -> Iterator[Conflict]:
+    for (series, group), sides in _sides(study).items():
+        if len(sides) > 1:
+            yield Conflict(study.uid, series, group, _ranked(sides.values()))
+    same: dict[str, list[Side]] = {}
+    for instance in study.values():
+        sha256 = instance.source.sha256 or ""
+        same.setdefault(instance.uid, []).append(
+            Side(sha256, {"_source": instance.source.uri}, (instance.key,))
+        )
+    for several in same.values():
+        if len(several) > 1:
+            yield Conflict(study.uid, None, "instance", tuple(several))
+
+
+def _ranked(sides: Iterable[Side]) -> tuple[Side, ...]:
+    return tuple(sorted(sides, key=lambda side: (-len(side.instances), side.digest)))
+
+
+def _sides(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
+    """By series and name, the groups of which there should be one: what is said, by digest."""
+    definitions = study.definitions
+    levels = {name: level_of_group(name) for name in definitions.groups}
+    home = lru_cache(maxsize=None)(lambda key: group_of(key, definitions))
+    known: dict[object, tuple[str, dict[str, Any]]] = {}
+    said: dict[tuple[str | None, str], dict[str, list[str]]] = {}
+    contents: dict[str, dict[str, Any]] = {}
+    for instance in study.values():
+        groups: dict[str, dict[str, Any]] = {}
+        for key, value in instance.attributes().items():
+            if levels.get(home(key), "instance") != "instance":
+                groups.setdefault(home(key), {})[key] = value
+        for name, group in groups.items():
+            frozen = freeze(group)
+            if frozen not in known:
+                content = ordered(group.items(), definitions)
+                known[frozen] = ion_hash_hex(content), content
+            digest, contents[digest] = known[frozen]
+            series = instance.series if levels[name] == "series" else None
+            said.setdefault((series, name), {}).setdefault(digest, []).append(instance.key)
+    return {
+        where: {
+            digest: Side(digest, contents[digest], tuple(keys)) for digest, keys in some.items()
+        }
+        for where, some in said.items()
+    }
+
+
+def resolve(
+    archive: AnyArchive,
+    study: str,
+    *,
+    group: str,
+    keep: str,
+    series: str | None = None,
+    expect: int | None = None,
+) -> tuple[Version, ...]:
+    """Make one side of a conflict that of the whole study or series, and return all versions.
+
+    Args:
+        archive: the archive, or its folder.
+        study: the Study Instance UID.
+        group: the name of the attribute group.
+        keep: the digest of the side that is right, or the start of it.
+        series: the Series Instance UID, if the group is one of series and several have `keep`.
+        expect: the number of the version that is changed, if it has to be a certain one.
+
+    Raises:
+        ArchiveError: there is no such study, or it is not as expected.
+        DicomStudyError: there is no such group, or not exactly one with that digest
+            (``change/group``).
+    """
+    with changing(archive, study, expect=expect) as change:
+        with change.archive.open(change.path) as found:
+            sides = [
+                (where, side, some)
+                for where, some in _sides(found).items()
+                if where[1] == group and (series is None or where[0] == series)
+                for digest, side in some.items()
+                if keep and digest.startswith(keep)
+            ]
+        if len(sides) != 1:
+            raise DicomStudyError(
+                "change/group",
+                f"{len(sides)} groups {group} of the study or of its series have a digest that "
+                f"begins with {keep!r}: see what conflicts says, and name one",
+                source=str(change.path),
+            )
+        ((where, side, some),) = sides
+        if len(some) == 1:
+            return change.history.versions
+        if any(references([other.content for other in some.values()])):
+            raise DicomStudyError(
+                "change/group", f"the group {group} has large values, which are not copied"
+            )
+        keys = dict.fromkeys(key for other in some.values() for key in other.content)
+        edit: dict[str, Any] = {} if where[0] is None else {"series": where[0]}
+        edit["set"] = {key: value for key, value in side.content.items() if key not in _UIDS}
+        edit["remove"] = [key for key in keys if key not in side.content]
+        return edit_study(change, "resolve", [edit])

@@ -1,0 +1,142 @@
+"""Attributes of a study are changed without its instances being rewritten (spec/edits.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dicomstudy.amendment import ORIGINALS, Edit, parse_path
+from dicomstudy.assignment import prepare
+from dicomstudy.change import AnyArchive, Change, changing, opened
+from dicomstudy.document import with_history
+from dicomstudy.elements import is_private
+from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.lineage import Version
+from dicomstudy.record import group_of
+from dicomstudy.study import Instance
+
+__all__ = ["edit_study", "read_edits", "update"]
+
+
+def update(
+    archive: AnyArchive,
+    study: str,
+    edits: Iterable[Mapping[str, Any]],
+    *,
+    expect: int | None = None,
+) -> tuple[Version, ...]:
+    """Change attributes of a study, and return its versions, that of this change included.
+
+    No instance is rewritten: the document gets the edits, and from then on its instances have
+    the new values, their files too. They say what was there before (PS3.3 C.12.1.1.9). Either
+    all edits are made or none.
+
+    Args:
+        archive: the archive, or its folder.
+        study: the Study Instance UID.
+        edits: each a mapping with `set`, values by keyword or path, and `remove`, keywords or
+            paths; for the whole study, or for the `series` or `instance` of which it has the
+            UID (spec/edits.md). None or an empty text is an empty value.
+        expect: the number of the version that is changed, if it has to be a certain one.
+
+    Raises:
+        ArchiveError: there is no such study, series or instance, or it is not as expected.
+        DicomStudyError: an attribute cannot be changed so; nothing is changed then.
+    """
+    archive = opened(archive)
+    prepared = [prepare(edit, archive.definitions) for edit in edits]
+    if not prepared:
+        raise DicomStudyError("change/nothing", "no attribute is named that is to be changed")
+    with changing(archive, study, expect=expect) as change:
+        _check(change, prepared)
+        return edit_study(change, "update", prepared)
+
+
+def edit_study(change: Change, command: str, edits: list[dict[str, Any]]) -> tuple[Version, ...]:
+    """Write the version of a study that has these edits, and return all versions."""
+    definitions = change.archive.definitions
+    keys = [parse_path(path)[0][0] for edit in edits for path in (*edit["set"], *edit["remove"])]
+    names = {group_of(key, definitions) for key in (*keys, ORIGINALS)} - {""}
+    after = change.history.then(command, edits=tuple(edits), groups=tuple(sorted(names)))
+    change.write(with_history(change.document, after))
+    return after.versions
+
+
+def read_edits(path: Path) -> list[Any]:
+    """The edits of a JSON file: an array of them, or one.
+
+    Raises:
+        DicomStudyError: it cannot be read, or is no JSON (``change/file``).
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        message = f"the file of changes cannot be read: {error.strerror}"
+        raise DicomStudyError("change/file", message, source=str(path)) from error
+    except ValueError as error:
+        message = f"the file of changes is no JSON: {error}"
+        raise DicomStudyError("change/file", message, source=str(path)) from error
+    return content if isinstance(content, list) else [content]
+
+
+def _check(change: Change, edits: list[dict[str, Any]]) -> None:
+    """Refuse edits of what is not there."""
+    described = change.document.chunks
+    for edit in edits:
+        if "series" in edit and edit["series"] not in {c["seriesInstanceUID"] for c in described}:
+            raise ArchiveError("archive/not-found", f"the study has no series {edit['series']}")
+        paths = [path for path in (*edit["set"], *edit["remove"]) if "[" in path]
+        creators = [path for path in edit["set"] if _creator(path)]
+        if not (paths or creators or "instance" in edit):
+            continue
+        with change.archive.open(change.path) as study:
+            found = [instance for instance in study.values() if _is_meant(edit, instance)]
+            if not found:
+                raise ArchiveError("archive/not-found", "the study has no such instance")
+            for path in paths:
+                if not any(_has_item(instance.attributes(), path) for instance in found):
+                    raise DicomStudyError(
+                        "change/no-item", f"no instance has the item that {path} is in"
+                    )
+            for path in creators:
+                _check_creator(path, edit, found)
+
+
+def _is_meant(edit: Edit, instance: Instance) -> bool:
+    return edit.get("series", instance.series) == instance.series and edit.get(
+        "instance", instance.uid
+    ) in {instance.uid, instance.key}
+
+
+def _has_item(attributes: Mapping[str, Any], path: str) -> bool:
+    struct = attributes
+    for key, item in parse_path(path)[:-1]:
+        items = struct.get(key)
+        if item is None or type(items) is not list or item >= len(items):
+            return False
+        struct = items[item]
+    return True
+
+
+def _creator(path: str) -> str:
+    """The key of the private creator that has to be there for an attribute; empty if none."""
+    ((key, item), *_) = parse_path(path)
+    if item is not None or len(key) != 8 or not key.isalnum() or not key[0].isdigit():
+        return ""
+    tag = int(key, 16)
+    element = tag & 0xFFFF
+    return f"{tag >> 16:04X}{element >> 8:04X}" if is_private(tag) and element > 0xFF else ""
+
+
+def _check_creator(path: str, edit: Edit, instances: Iterable[Instance]) -> None:
+    creator = _creator(path)
+    if creator in edit["set"]:
+        return
+    if not all(instance.attributes().get(creator) for instance in instances):
+        raise DicomStudyError(
+            "change/no-creator",
+            f"{path} needs the private creator ({creator[:4]},{creator[4:]}), which not every "
+            "instance has: set it too (PS3.5 section 7.8.1)",
+        )
