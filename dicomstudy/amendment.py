@@ -19,21 +19,19 @@ from dicomstudy.following import CHARACTER_SET, Follower, inner_set
 from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
+from dicomstudy.paths import ORIGINALS, Step, parse_path
 from dicomstudy.record import INSTANCE, RAW, Resolve, character_set_of, group_of
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds
 
-__all__ = ["Amended", "Amender", "Edit", "Step", "parse_path"]
+__all__ = ["Amended", "Amender", "Edit"]
 
 #: Fields: `series`, `instance`, `set`, `remove`, `vrs` (spec/edits.md).
 Edit: TypeAlias = Mapping[str, Any]
-#: A key, and the number of the item that the next key is in; None for the last one.
-Step: TypeAlias = tuple[str, int | None]
 #: A group as an instance has it: digest, name and content.
 _Group: TypeAlias = tuple[str, str, dict[str, Any]]
 
-ORIGINALS, MODIFIED = "OriginalAttributesSequence", "ModifiedAttributesSequence"
-_STEP = re.compile(r"([A-Za-z0-9]+)(?:\[([0-9]{1,6})\]\.)?")
+MODIFIED = "ModifiedAttributesSequence"
 #: An attribute whose VR is the same everywhere: rules for others follow the VR that is given.
 _ANY_TAG = 0x00080005
 _MEMO_SIZE = 1 << 12
@@ -44,22 +42,6 @@ class Amended(NamedTuple):
 
     groups: list[_Group]
     own: dict[str, Any]
-
-
-def parse_path(path: str) -> list[Step]:
-    """The steps of ``Key``, or of ``Key[0].Key`` for what is in the items of sequences.
-
-    Empty if it is no path.
-    """
-    steps: list[Step] = []
-    position = 0
-    while position < len(path):
-        found = _STEP.match(path, position)
-        if found is None or bool(found[2]) == (found.end() == len(path)):
-            return []
-        steps.append((found[1], None if found[2] is None else int(found[2])))
-        position = found.end()
-    return steps
 
 
 class Amender:

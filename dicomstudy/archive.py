@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
@@ -32,7 +32,9 @@ from dicomstudy.folder import (
     write_atomically,
     writing,
 )
-from dicomstudy.study import Study
+
+if TYPE_CHECKING:
+    from dicomstudy.study import Study
 
 __all__ = ["Archive", "Quarantined", "create", "open_archive"]
 
@@ -50,7 +52,7 @@ class Quarantined(NamedTuple):
     message: str
 
 
-class Archive(Folder, Mapping[str, Study]):
+class Archive(Folder, Mapping[str, "Study"]):
     """The studies of an archive by their Study Instance UID, each loaded when asked for.
 
     Args:

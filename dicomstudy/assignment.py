@@ -13,10 +13,10 @@ from datetime import date
 from typing import Any, TypeAlias
 
 from dicomstudy import values
-from dicomstudy.amendment import ORIGINALS, parse_path
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import LONG_VRS, NUMBER_FORMATS, SHORT_VRS, TEXT_VRS, format_tag
 from dicomstudy.errors import DefinitionsError, DicomStudyError
+from dicomstudy.paths import ORIGINALS, parse_path
 from dicomstudy.record import group_of
 from dicomstudy.text import character_set
 from dicomstudy.values import Context, Kinds

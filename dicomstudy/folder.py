@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
@@ -20,7 +21,9 @@ from dicomstudy.bulk import numbered
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import ArchiveError, IonError
 from dicomstudy.sources import SourceFiles
-from dicomstudy.study import Study
+
+if TYPE_CHECKING:
+    from dicomstudy.study import Study
 
 __all__ = [
     "DOCUMENT",
@@ -116,6 +119,8 @@ class Folder:
             StudyError: the document is damaged.
             ArchiveError: it does not belong where it is (``archive/damaged``).
         """
+        from dicomstudy.study import Study  # noqa: PLC0415 (a change of a study needs no instance)
+
         study = Study(
             path, definitions=self.definitions, bulk=bulk_beside(path), sources=self.sources
         )

@@ -163,7 +163,7 @@ class Follower:
         result = self._turned(attributes, tokens, charset, resolve)
         for key in [key for key in result if key.startswith(RAW)]:
             leaf = int(key[len(RAW) :].rsplit(".", 1)[-1][:8], 16)
-            if self._kinds.rule(leaf, "").kind in _TEXT_KINDS:
+            if self._kinds.rule(leaf, "").kind in _TEXT_KINDS and not _is_plain(result[key]):
                 del result[key]
         return {**result, CHARACTER_SET: UNICODE}
 
@@ -207,7 +207,7 @@ class Follower:
         if rule.kind not in _TEXT_KINDS:
             return value
         raw = value if type(value) is bytes else resolve(value)
-        if raw.isascii() and b"\x1b" not in raw:
+        if _is_plain(raw):
             return value
         text = values.decode(raw, rule, Context(charset, False))
         return values.encode(text, rule, Context(_UNICODE_SET, False)) if private else text
@@ -224,6 +224,11 @@ class _Scope(NamedTuple):
     signed: bool
     vrs: Mapping[str, str]
     known: Mapping[str, Token]
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Whether bytes are the same text in every character set."""
+    return raw.isascii() and b"\x1b" not in raw
 
 
 def vr_of(tag: int, definitions: Definitions, *, signed: bool) -> str:

@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.record import INSTANCE, Attribute, Record, Template
+from dicomstudy.record import INSTANCE, Attribute
+
+if TYPE_CHECKING:
+    from dicomstudy.record import Record, Template
 
 __all__ = [
     "ENCODING",

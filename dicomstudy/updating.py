@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dicomstudy.amendment import ORIGINALS, Edit, parse_path
 from dicomstudy.assignment import prepare
 from dicomstudy.change import AnyArchive, Change, changing, opened
 from dicomstudy.document import with_history
 from dicomstudy.elements import is_private
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.lineage import Version
+from dicomstudy.paths import ORIGINALS, parse_path
 from dicomstudy.record import group_of
-from dicomstudy.study import Instance
+
+if TYPE_CHECKING:
+    from dicomstudy.study import Instance
 
 __all__ = ["edit_study", "read_edits", "update"]
 
@@ -104,7 +106,7 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
                 _check_creator(path, edit, found)
 
 
-def _is_meant(edit: Edit, instance: Instance) -> bool:
+def _is_meant(edit: Mapping[str, Any], instance: Instance) -> bool:
     return edit.get("series", instance.series) == instance.series and edit.get(
         "instance", instance.uid
     ) in {instance.uid, instance.key}
@@ -130,7 +132,7 @@ def _creator(path: str) -> str:
     return f"{tag >> 16:04X}{element >> 8:04X}" if is_private(tag) and element > 0xFF else ""
 
 
-def _check_creator(path: str, edit: Edit, instances: Iterable[Instance]) -> None:
+def _check_creator(path: str, edit: Mapping[str, Any], instances: Iterable[Instance]) -> None:
     creator = _creator(path)
     if creator in edit["set"]:
         return

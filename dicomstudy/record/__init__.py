@@ -6,6 +6,11 @@ back once. If its bytes do not come out again, they are kept beside the value, u
 ``_raw.<path>``; what else of the file is not in its values is in the record's `encoding`.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from dicomstudy.record.attributes import (
     DEFLATED,
     INSTANCE,
@@ -21,9 +26,11 @@ from dicomstudy.record.attributes import (
     group_of,
     is_reference,
 )
-from dicomstudy.record.check import Checker
-from dicomstudy.record.decoder import Decoder, Record, Template
-from dicomstudy.record.encoder import Encoded, Encoder, Plan
+
+if TYPE_CHECKING:
+    from dicomstudy.record.check import Checker
+    from dicomstudy.record.decoder import Decoder, Record, Template
+    from dicomstudy.record.encoder import Encoded, Encoder, Plan
 
 __all__ = [
     "DEFLATED",
@@ -47,3 +54,22 @@ __all__ = [
     "group_of",
     "is_reference",
 ]
+
+# What takes long to import is imported when it is asked for: who changes a study needs none of it.
+_HOMES = {
+    **dict.fromkeys(("Checker",), "check"),
+    **dict.fromkeys(("Decoder", "Record", "Template"), "decoder"),
+    **dict.fromkeys(("Encoded", "Encoder", "Plan"), "encoder"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

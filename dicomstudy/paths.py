@@ -1,0 +1,30 @@
+"""Where in a data set an attribute is that an edit changes: ``Key``, or ``Key[0].Key`` in items.
+
+See spec/edits.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+__all__ = ["ORIGINALS", "Step", "parse_path"]
+
+#: A key, and the number of the item that the next key is in; None for the last one.
+Step: TypeAlias = tuple[str, int | None]
+#: The attribute that says what was there before (PS3.3 C.12.1.1.9).
+ORIGINALS = "OriginalAttributesSequence"
+_STEP = re.compile(r"([A-Za-z0-9]+)(?:\[([0-9]{1,6})\]\.)?")
+
+
+def parse_path(path: str) -> list[Step]:
+    """The steps of a path; empty if it is none."""
+    steps: list[Step] = []
+    position = 0
+    while position < len(path):
+        found = _STEP.match(path, position)
+        if found is None or bool(found[2]) == (found.end() == len(path)):
+            return []
+        steps.append((found[1], None if found[2] is None else int(found[2])))
+        position = found.end()
+    return steps

@@ -1,0 +1,464 @@
+"""Changed attributes: what instances and their files are afterwards (spec/edits.md)."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+import dicomstudy
+from dicomstudy.errors import DicomStudyError
+from fixtures import make
+from tests import real_files, studies
+from tests.test_versioning import content, refused
+
+CT, MR = make.uid("ct"), make.uid("mr")
+ARCHIVE = Path(make.__file__).parent / "archive"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    dicomstudy.convert([ARCHIVE], tmp_path / "archive")
+    return tmp_path / "archive"
+
+
+def update(archive: Path, study: str, *edits: Mapping[str, Any], **one: Any) -> None:
+    dicomstudy.update(archive, study, [*edits, *([one] if one else [])])
+
+
+def datasets(archive: Path, study: str) -> Iterator[tuple[Dataset, Dataset]]:
+    """Each instance of a study as pydicom reads it: as it came, and as it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with dicomstudy.open_archive(archive)[study] as opened:
+            for instance in opened.values():
+                files = instance.original().to_p10(), instance.to_p10()
+                before, after = (pydicom.dcmread(io.BytesIO(f), force=True) for f in files)
+                yield before, after
+
+
+def said(dataset: Dataset, *leaving_out: str) -> dict[int, tuple[str, str]]:
+    """VR and value of each element but group lengths, and but what is left out."""
+    left = {*leaving_out, "OriginalAttributesSequence"}
+    return {
+        int(element.tag): (element.VR, str(element.value))
+        for element in dataset
+        if element.tag.element and element.keyword not in left
+    }
+
+
+# -- one attribute -----------------------------------------------------------------------------
+
+
+def test_a_name_is_corrected_in_all_instances(archive: Path) -> None:
+    update(archive, CT, set={"PatientName": "Corrected^Name"})
+    for before, after in datasets(archive, CT):
+        assert after.PatientName == "Corrected^Name"
+        (item,) = after.OriginalAttributesSequence
+        (modified,) = item.ModifiedAttributesSequence
+        assert [element.keyword for element in modified] == ["PatientName"]
+        assert modified.PatientName == before.PatientName
+        assert item.ModifyingSystem == "dicomstudy"
+        assert item.ReasonForTheAttributeModification == "CORRECT"
+        assert item.AttributeModificationDateTime > "2026"
+        assert said(after, "PatientName") == said(before, "PatientName")
+    with dicomstudy.open_archive(archive)[CT] as study:
+        (patient,) = study.groups["patient"].values()
+        assert patient["PatientName"] == "Corrected^Name"
+        assert all(instance.changed for instance in study.values())
+
+
+def test_other_studies_and_large_values_stay(archive: Path) -> None:
+    before = studies.state_of(archive)
+    update(archive, CT, set={"PatientName": "Corrected^Name"})
+    after = studies.state_of(archive)
+    assert [name for name in before if after[name] != before[name]] == [
+        name for name in before if name.endswith(f"{CT}.ion.zst")
+    ]
+    assert after.keys() == before.keys()
+
+
+def test_a_change_is_gone_back_from(archive: Path) -> None:
+    before = content(archive)
+    update(archive, CT, set={"PatientName": "Müller^Ä", "StudyDescription": None})
+    changed = content(archive)
+    assert changed["digest"] != before["digest"]
+    dicomstudy.revert(archive, CT, to=1)
+    assert content(archive) == before
+    dicomstudy.revert(archive, CT, to=2)
+    assert content(archive) == changed
+    assert [(v.command, v.groups) for v in dicomstudy.history(archive, CT)][1:2] == [
+        ("update", ("generalStudy", "patient", "sopCommon"))
+    ]
+
+
+def test_a_change_of_nothing_leaves_the_file(archive: Path) -> None:
+    """Instances that have the value already are the original."""
+    update(archive, MR, set={"PatientName": "Example^Ben"})
+    with dicomstudy.open_archive(archive)[MR] as study:
+        changed = {instance.changed for instance in study.values()}
+        assert changed == {True, False}
+        for instance in study.values():
+            was = instance.original().attributes()["PatientName"]
+            assert instance.changed is (was != "Example^Ben")
+    assert dicomstudy.verify(archive).problems == []
+
+
+def test_changes_add_up(archive: Path) -> None:
+    update(archive, CT, set={"PatientName": "One"})
+    update(archive, CT, set={"PatientName": "Two", "PatientID": "2"})
+    for before, after in datasets(archive, CT):
+        first, second = after.OriginalAttributesSequence
+        assert first.ModifiedAttributesSequence[0].PatientName == before.PatientName
+        assert second.ModifiedAttributesSequence[0].PatientName == "One"
+        assert second.ModifiedAttributesSequence[0].PatientID == before.PatientID
+        assert (after.PatientName, after.PatientID) == ("Two", "2")
+
+
+def test_attributes_are_added_emptied_and_removed(archive: Path) -> None:
+    update(
+        archive,
+        CT,
+        set={"PatientComments": "seen", "PatientSex": "", "PatientWeight": 70.5, "PatientAge": []},
+        remove=["StudyDescription", "Manufacturer"],
+    )
+    for before, after in datasets(archive, CT):
+        assert (after.PatientComments, after.PatientSex, after.PatientWeight) == ("seen", "", 70.5)
+        assert after["PatientAge"].is_empty
+        assert "StudyDescription" not in after
+        assert "Manufacturer" not in after
+        was = after.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
+        assert was["PatientComments"].is_empty  # it was not there
+        assert was.StudyDescription == before.StudyDescription
+        names = ["PatientComments", "PatientSex", "PatientWeight", "PatientAge"]
+        names += ["StudyDescription", "Manufacturer"]
+        assert said(after, *names) == said(before, *names)
+        tags = [element.tag for element in after]
+        assert tags == sorted(tags)
+
+
+def test_only_what_is_meant_changes(archive: Path) -> None:
+    series, instance = make.uid("ct/1"), make.uid("ct/2/7")
+    update(archive, CT, series=series, set={"SeriesDescription": "of the series"})
+    update(archive, CT, instance=instance, set={"ImageComments": "of one"})
+    with dicomstudy.open_archive(archive)[CT] as study:
+        for each in study.values():
+            assert each.changed is (each.series == series or each.uid == instance)
+    with dicomstudy.open_archive(archive)[CT] as study:
+        assert study[instance].metadata()["ImageComments"] == "of one"
+
+
+def test_late_instances_are_as_they_came(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    for number in (1, 2):
+        folder = studies.write_files(
+            tmp_path / f"{number}", [("a.dcm", make.ct_slice("ct", 1, number))]
+        )
+        dicomstudy.convert([folder], archive)
+        if number == 1:
+            update(archive, CT, set={"PatientName": "Corrected"})
+            corrected = content(archive)
+    with dicomstudy.open_archive(archive)[CT] as study:
+        assert [instance.changed for instance in study.values()] == [True, False]
+    (conflict,) = dicomstudy.conflicts(archive)
+    assert conflict.group == "patient"
+    dicomstudy.revert(archive, CT, to=2)
+    assert content(archive) == corrected
+
+
+# -- items and private attributes --------------------------------------------------------------
+
+
+def test_items_are_changed(archive: Path) -> None:
+    path = "ReferencedStudySequence[0].ReferencedSOPInstanceUID"
+    update(archive, CT, set={"ReferencedStudySequence": [
+        {"ReferencedSOPClassUID": "1.2.3", "ReferencedSOPInstanceUID": "1.2.4"}
+    ]})  # fmt: skip
+    update(archive, CT, set={path: "1.2.5", path.replace("Instance", "Class"): None})
+    for _, after in datasets(archive, CT):
+        (item,) = after.ReferencedStudySequence
+        assert item.ReferencedSOPInstanceUID == "1.2.5"
+        assert item["ReferencedSOPClassUID"].is_empty
+        was = after.OriginalAttributesSequence[1].ModifiedAttributesSequence[0]
+        assert was.ReferencedStudySequence[0].ReferencedSOPInstanceUID == "1.2.4"
+    update(archive, CT, remove=[path])
+    for _, after in datasets(archive, CT):
+        assert "ReferencedSOPInstanceUID" not in after.ReferencedStudySequence[0]
+        assert len(after.OriginalAttributesSequence) == 3
+
+
+def test_private_attributes_are_changed(archive: Path) -> None:
+    update(archive, CT, set={"00790010": "EXAMPLE", "00791001:LO": "Grüße", "00791002:US": [1, 2],
+                             "00791003:FD": 1.5})  # fmt: skip
+    for _, after in datasets(archive, CT):
+        block = after.private_block(0x0079, "EXAMPLE")
+        implicit = after.is_implicit_VR if hasattr(after, "is_implicit_VR") else False
+        if implicit:
+            continue
+        assert (block[1].VR, block[2].VR, block[3].VR) == ("LO", "US", "FD")
+        assert (block[1].value, list(block[2].value), block[3].value) == ("Grüße", [1, 2], 1.5)
+
+
+# -- any file ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of the fixtures, the wrecks too, and of the files that pydicom brings."""
+    path = tmp_path_factory.mktemp("everything") / "archive"
+    folders = [real_files.FIXTURES / "archive", real_files.FIXTURES / "wrecks"]
+    dicomstudy.convert([*folders, *real_files._folders()], path)
+    return path
+
+
+#: Files in which pydicom does not find the end of elements, so that it has fewer.
+UNREADABLE = {
+    *("emri_small_jpeg_2k_lossless_too_short.dcm", "fragments-truncated.dcm"),
+    *("fragments-no-delimiter.dcm", "text-undefined.dcm"),
+}
+
+
+@pytest.mark.parametrize("name", ["Smith^John", "Müller^Jürgen", "Yamada^Tarou=山田^太郎"])
+def test_pydicom_reads_the_same_of_any_file(name: str, everything: Path) -> None:
+    archive = dicomstudy.open_archive(everything)
+    compared = 0
+    for uid in archive:
+        first = len(dicomstudy.history(archive, uid))
+        update(everything, uid, set={"PatientName": name})
+        with archive[uid] as study, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for instance in study.values():
+                if instance.encoding is None or Path(instance.source.uri).name in UNREADABLE:
+                    continue
+                compared += _is_the_same(instance, name)
+        dicomstudy.revert(archive, uid, to=first)
+    assert compared > 300
+    assert dicomstudy.verify(everything).problems == []
+
+
+def _is_the_same(instance: dicomstudy.Instance, name: str) -> bool:
+    try:
+        before = pydicom.dcmread(io.BytesIO(instance.original().to_p10()), force=True)
+        before.to_json_dict()
+    except Exception:  # noqa: BLE001 (whatever it is, there is nothing to compare)
+        return False
+    if not instance.changed:
+        return False
+    after = pydicom.dcmread(io.BytesIO(instance.to_p10()), force=True)
+    assert str(after.PatientName) == name
+    names = {"PatientName", "SpecificCharacterSet", "OriginalAttributesSequence"}
+    for element in before:
+        if element.keyword in names or element.tag.element == 0:
+            continue
+        same = after[element.tag]
+        assert same.VR == element.VR
+        assert str(same.value).strip() == str(element.value).strip(), (instance, element)
+    extra = {element.keyword for element in after if element.tag not in before}
+    assert extra <= names
+    was = after.OriginalAttributesSequence[-1].ModifiedAttributesSequence[0]
+    assert str(was.PatientName or "") == str(before.get("PatientName") or "")
+    again = real_files.Decoded("", instance.to_p10())
+    assert again.encoding == instance.encoding  # so lengths and group lengths are right
+    assert ":" not in again.encoding["meta"] + again.encoding["dataSet"]
+    return True
+
+
+def test_text_is_turned_to_unicode_right_through(archive: Path, tmp_path: Path) -> None:
+    long = "ü" * 400  # a large value
+    nested = make.item(
+        make.element(0x00080005, "CS", b"ISO_IR 144") + make.element(0x00081150, "UI", b"1.2\0")
+        + make.element(0x0008103E, "LO", "Жук ".encode("iso8859-5"))
+    )  # fmt: skip
+    file = make.part10(
+        make.element(0x00020010, "UI", b"1.2.840.10008.1.2.1\0"),
+        b"".join(
+            [
+                make.element(0x00080005, "CS", b"ISO_IR 100"),
+                make.element(0x00080018, "UI", b"1.2.7.3\0"),
+                make.element(0x00081110, "SQ", nested),
+                make.element(0x00090010, "LO", b"EXAMPLE "),
+                make.element(0x00091001, "LO", "Käse".encode("latin-1")),
+                make.element(0x00100010, "PN", "Grün^Ä ".encode("latin-1")),
+                make.element(0x00104000, "LT", long.encode("latin-1")),
+                make.element(0x0020000D, "UI", b"1.2.7\0"),
+                make.element(0x0020000E, "UI", b"1.2.7.2\0"),
+            ]
+        ),
+    )
+    folder = studies.write_files(tmp_path / "in", [("a.dcm", file)])
+    dicomstudy.convert([folder], archive)
+    update(archive, "1.2.7", set={"PatientID": "山"})
+    ((before, after),) = datasets(archive, "1.2.7")
+    assert after.SpecificCharacterSet == "ISO_IR 192"
+    assert after.ReferencedStudySequence[0].SpecificCharacterSet == "ISO_IR 192"
+    assert after.ReferencedStudySequence[0].SeriesDescription == "Жук"
+    assert (after.PatientName, after.PatientID, after.PatientComments) == ("Grün^Ä", "山", long)
+    assert after.private_block(9, "EXAMPLE")[1].value == "Käse"
+    assert before[0x00091001].value == "Käse"
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("edit", "code", "words"),
+    [
+        ({"set": {"PatientsName": "a"}}, "change/unknown-keyword", "did you mean PatientName"),
+        ({"set": {"patientname": "a"}}, "change/unknown-keyword", "PatientName"),
+        ({"set": {"PatientName[": "a"}}, "change/unknown-keyword", "path"),
+        ({"set": {"../x": "a"}}, "change/unknown-keyword", "path"),
+        ({"set": {"PatientName[0].PatientID": "a"}}, "change/unknown-keyword", "no items"),
+        ({"remove": ["Nonsense"]}, "change/unknown-keyword", "Nonsense"),
+        ({"set": {"SOPInstanceUID": "1.2"}}, "change/protected", "SOPInstanceUID"),
+        ({"set": {"PixelData": "a"}}, "change/protected", "PixelData"),
+        ({"set": {"TransferSyntaxUID": "1.2"}}, "change/protected", "follows"),
+        ({"set": {"00100000": "1"}}, "change/protected", "follows"),
+        ({"remove": ["Rows"]}, "change/protected", "Rows"),
+        ({"series": "1.2", "set": {"PatientName": "a"}}, "change/level", "study"),
+        ({"instance": "1.2", "set": {"SeriesNumber": "1"}}, "change/level", "series"),
+        ({"set": {"PatientBirthDate": "19990230"}}, "change/value", "no such day"),
+        ({"set": {"PatientBirthDate": "1999-02-03"}}, "change/value", "form of DA"),
+        ({"set": {"PatientSex": "female"}}, "change/value", "form of CS"),
+        ({"set": {"PatientID": "x" * 65}}, "change/value", "64"),
+        ({"set": {"PatientID": "a\nb"}}, "change/value", "form of LO"),
+        ({"set": {"PatientID": "a\\b"}}, "change/value", "2 values"),
+        ({"set": {"PatientID": "\ud800"}}, "change/value", "no character set"),
+        ({"set": {"PatientWeight": "heavy"}}, "change/value", "form of DS"),
+        ({"set": {"PatientName": "a=b=c=d"}}, "change/value", "3 parts"),
+        ({"set": {"InstanceNumber": "99999999999"}}, "change/value", "range"),
+        ({"set": {"FrameOfReferenceUID": "1.02"}}, "change/value", "form of UI"),
+        ({"set": {"AcquisitionTimeSynchronized": {}}}, "change/value", "a text"),
+        ({"set": {"PatientName:LO": "a"}}, "change/value", "VR PN"),
+        ({"set": {"00791001": "a"}}, "change/value", "its VR"),
+        ({"set": {"00791001:XX": "a"}}, "change/value", "no VR"),
+        ({"set": {"00791001:OB": "a"}}, "change/value", "bytes"),
+        ({"set": {"ReferencedStudySequence": "[5]"}}, "change/value", "list of structs"),
+        ({"set": {"ReferencedStudySequence": "x"}}, "change/value", "JSON"),
+        ({"set": {"ReferencedStudySequence": [{"X": 1}]}}, "change/unknown-keyword", "X"),
+        ({"set": {"ReferencedStudySequence[9].StudyID": "1"}}, "change/no-item", "item"),
+        ({"set": {"00791001:LO": "a"}}, "change/no-creator", "(0079,0010)"),
+        ({}, "change/nothing", "named"),
+        ({"set": {}, "remove": []}, "change/nothing", "named"),
+        ({"sets": {}}, "change/fields", "'set'"),
+        ({"set": []}, "change/fields", "'set'"),
+        ({"remove": "PatientName"}, "change/fields", "'remove'"),
+        ({"series": 5, "set": {"Modality": "CT"}}, "change/fields", "UIDs"),
+        (5, "change/fields", "struct"),
+        ({"series": "1.2", "set": {"Modality": "CT"}}, "archive/not-found", "series"),
+        ({"instance": "1.2", "set": {"ImageComments": "a"}}, "archive/not-found", "instance"),
+    ],
+)  # fmt: skip
+def test_wrong_input_changes_nothing_and_says_why(
+    edit: Any, code: str, words: str, archive: Path
+) -> None:
+    before = studies.state_of(archive)
+    good = {"set": {"PatientName": "Good"}}
+    for edits in ([edit], [good, edit]):
+        with pytest.raises(DicomStudyError) as raised:
+            dicomstudy.update(archive, CT, edits)
+        assert raised.value.code == code
+        assert words in raised.value.message
+    assert studies.state_of(archive) == before
+
+
+def test_no_edits_and_unknown_studies_are_refused(archive: Path) -> None:
+    with pytest.raises(DicomStudyError) as raised:
+        dicomstudy.update(archive, CT, [])
+    assert raised.value.code == "change/nothing"
+    edits = [{"set": {"PatientName": "a"}}]
+    refused(archive, "archive/not-found", lambda: dicomstudy.update(archive, "1.2", edits))
+    refused(archive, "archive/moved-on", lambda: dicomstudy.update(archive, CT, edits, expect=2))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "given", "value"),
+    [
+        ("PatientName", " Smith^John ", "Smith^John"),
+        ("OtherPatientNames", ["A", "B"], "A\\B"),
+        ("SelectorUSValue", [1, 2], b"\x01\0\x02\0"),
+        ("SelectorUSValue", "7", 7),
+        ("SelectorFLValue", 0.1, 0.10000000149011612),
+        ("PatientWeight", 70, "70"),
+        ("SelectorATValue", ["PatientName", "00100020"], "00100010\\00100020"),
+        ("ImageComments", "a\\b", "a\\b"),
+        ("AccessionNumber", "", None),
+        ("StudyTime", "235960.123456", "235960.123456"),
+        ("AcquisitionDateTime", "20260131101112.5+0100", "20260131101112.5+0100"),
+    ],
+)
+def test_values_are_as_if_they_had_been_converted(
+    keyword: str, given: Any, value: Any, archive: Path, tmp_path: Path
+) -> None:
+    update(archive, CT, set={keyword: given})
+    dicomstudy.restore(archive, tmp_path / "out", study=CT)
+    dicomstudy.convert([tmp_path / "out"], tmp_path / "again")
+    for path in (archive, tmp_path / "again"):
+        with dicomstudy.open_archive(path)[CT] as study:
+            for instance in study.values():
+                assert instance.attributes()[keyword] == value
+
+
+def test_what_is_restored_converts_to_the_same(archive: Path, tmp_path: Path) -> None:
+    """The groups of a changed instance are those that its file gives."""
+    update(archive, CT, set={"PatientName": "Müller^山", "StudyID": "9"}, remove=["StationName"])
+    dicomstudy.restore(archive, tmp_path / "out", study=CT)
+    dicomstudy.convert([tmp_path / "out"], tmp_path / "again")
+    one, other = (dicomstudy.open_archive(path)[CT] for path in (archive, tmp_path / "again"))
+    seeds = one.definitions.seed_groups
+    with one, other:
+        for key, instance in one.items():
+            if any(each.startswith(f"{instance.uid}#") for each in one):
+                continue  # which of them has which key depends on their files
+            assert other[key].attributes().keys() == instance.attributes().keys()
+            assert other[key].to_json() == instance.to_json()
+            assert _seed_groups(other[key], seeds) == _seed_groups(instance, seeds)
+
+
+def _seed_groups(instance: dicomstudy.Instance, seeds: Sequence[str]) -> set[str]:
+    kinds = {*seeds, "encoding"}
+    return {digest for digest, name, _ in instance.groups if name in kinds}
+
+
+def test_the_original_is_restored_on_request(archive: Path, tmp_path: Path) -> None:
+    dicomstudy.restore(archive, tmp_path / "before", study=CT)
+    update(archive, CT, set={"PatientName": "Changed"})
+    dicomstudy.restore(archive, tmp_path / "now", study=CT)
+    dicomstudy.restore(archive, tmp_path / "then", study=CT, original=True)
+    before, now, then = (studies.state_of(tmp_path / name) for name in ("before", "now", "then"))
+    assert then == before
+    assert now.keys() == before.keys()
+    files = [name for name in before if name.endswith(".dcm")]
+    assert len(files) == 16
+    assert all(now[name] != before[name] for name in files)
+
+
+def test_converting_the_original_again_is_nothing(archive: Path) -> None:
+    update(archive, CT, set={"PatientName": "Changed"})
+    before = studies.state_of(archive)
+    assert dicomstudy.convert([ARCHIVE], archive).instances == 0
+    assert studies.state_of(archive) == before
+
+
+def edits_file(folder: Path, value: object) -> Callable[[], object]:
+    from dicomstudy.updating import read_edits  # noqa: PLC0415
+
+    path = folder / "changes.json"
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return lambda: read_edits(path)
+
+
+def test_a_file_of_changes(tmp_path: Path) -> None:
+    one = {"set": {"PatientName": "a"}}
+    assert edits_file(tmp_path, one)() == [one]
+    assert edits_file(tmp_path, [one, one])() == [one, one]
+    for bad in ("{", "\0"):
+        with pytest.raises(DicomStudyError) as raised:
+            edits_file(tmp_path, bad)()
+        assert raised.value.code == "change/file"
