@@ -469,7 +469,7 @@ def revert(archive: Path, *, study: str, to: int, expect: int | None) -> None:
 @click.option(
     "--older-versions",
     is_flag=True,
-    help="Older versions go too: nothing can be gone back to then.",
+    help="Older versions go too, and with them what changed instances were before.",
 )
 @click.option("--remove", is_flag=True, help="Remove it; otherwise this only says what would go.")
 def collect(archive: Path, *, study: str | None, older_versions: bool, remove: bool) -> None:

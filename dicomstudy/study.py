@@ -288,6 +288,11 @@ class Instance:
         return source_of(self._struct)
 
     @property
+    def identity(self) -> str:
+        """What tells it from others of its UID: the SHA-256 of its file, or that of its record."""
+        return self.source.sha256 or str(self._struct.get("_source", {}).get("record", ""))
+
+    @property
     def changed(self) -> bool:
         """Whether it is other than it came (spec/edits.md)."""
         return self._amended is not None

@@ -19,7 +19,10 @@ PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
-COMMANDS = ["collect", "convert", "history", "records", "restore", "revert", "show", "verify"]
+COMMANDS = [
+    *("collect", "conflicts", "convert", "history", "records", "resolve", "restore", "revert"),
+    *("show", "update", "verify"),
+]
 # Compressors of other versions give other sizes.
 SIZE = re.compile(r"\b\d[\d.]* (?:bytes?|[kMGT]B)\b")
 

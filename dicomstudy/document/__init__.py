@@ -6,7 +6,7 @@ have), and a table of frames that decompressors skip. Decompressed, a document i
 of Ion values. One instance costs the header, the history, the shared groups and one chunk.
 """
 
-from dicomstudy.document.batches import read_batch
+from dicomstudy.document.batches import BatchReader, read_batch
 from dicomstudy.document.fields import (
     FORMAT,
     NOT_ATTRIBUTES,
@@ -22,6 +22,7 @@ __all__ = [
     "CHUNK_INSTANCES",
     "FORMAT",
     "NOT_ATTRIBUTES",
+    "BatchReader",
     "Document",
     "encode",
     "encode_version",

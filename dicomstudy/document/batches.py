@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import NOT_ATTRIBUTES, Group, references, source_of, uid_of
@@ -32,56 +32,78 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
     Raises:
         StudyError: the document is damaged.
     """
-    contents: dict[str, Group] = {}
-    places: dict[str, dict[str, Any]] = {}
-    reading = _Reading(definitions, contents, places, Batch(bases=[()]), {})
+    reading = BatchReader(definitions)
     for frame in document.frames():
-        _collect(frame, contents, places)
+        reading.collect(frame)
         for key, instance in frame.get("instances", {}).items():
             digests = (*frame["_groups"], *instance.get("_groups", ()))
-            missing = next((digest for digest in digests if digest not in contents), None)
+            missing = next((digest for digest in digests if digest not in reading.contents), None)
             if missing is not None:
                 raise StudyError(
                     "study/missing-group",
                     f"the group {missing} is missing",
                     source=str(document.path),
                 )
-            reading.add(key, frame["seriesInstanceUID"], instance, digests)
+            groups = ((digest, *reading.contents[digest]) for digest in digests)
+            reading.add(key, frame["seriesInstanceUID"], instance, groups)
     return reading.batch
 
 
-class _Reading(NamedTuple):
-    """What `read_batch` has read so far."""
+class BatchReader:
+    """Makes a batch of instances.
 
-    definitions: Definitions
-    contents: dict[str, Group]
-    places: dict[str, dict[str, Any]]
-    batch: Batch
-    numbers: dict[tuple[str, str, object], int]
+    Attributes:
+        contents: the groups that were collected, by digest.
+        batch: the instances that were added.
+    """
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self.contents: dict[str, Group] = {}
+        self.batch = Batch(bases=[()])
+        self._places: dict[str, dict[str, Any]] = {}
+        self._numbers: dict[tuple[str, str, object], int] = {}
+
+    def collect(self, frame: Mapping[str, Any]) -> None:
+        """Remember the groups of a frame, and where their large values are."""
+        for name, contents in frame["groups"].items():
+            for digest, content in contents.items():
+                self.contents[digest] = name, content
+        self._places.update(frame.get("bulk", {}))
 
     def add(
-        self, key: str, series: str, instance: dict[str, Any], digests: tuple[str, ...]
+        self,
+        key: str,
+        series: str,
+        instance: Mapping[str, Any],
+        groups: Iterable[tuple[str, str, dict[str, Any]]],
     ) -> None:
-        """Add an instance to the batch, its groups taken apart but for the seed's."""
+        """Add an instance, its groups taken apart but for the seed's.
+
+        Args:
+            key: its key.
+            series: the Series Instance UID.
+            instance: its struct in a document.
+            groups: digest, name and content of each of its groups.
+        """
         order = self.definitions.groups
         kept: list[tuple[int, str]] = []
         own: list[int] = []
         places: dict[str, dict[str, Any]] = {}
-        for digest in digests:
-            name, content = self.contents[digest]
+        for digest, name, content in groups:
             if name == ENCODING or name in self.definitions.seed_groups:
                 kept.append((order.index(name), digest))
                 self.batch.contents[digest] = name, content
             else:
-                own += [self.number(name, field, value) for field, value in content.items()]
+                own += [self._number(name, field, value) for field, value in content.items()]
         for field, value in instance.items():
             if field not in NOT_ATTRIBUTES:
                 plain = _without_place(value, places)
-                own.append(self.number(group_of(field, self.definitions), field, plain))
+                own.append(self._number(group_of(field, self.definitions), field, plain))
         values = [self.batch.rows[number].value for number in own]
-        for sha256 in references([values, [self.contents[digest][1] for _, digest in kept]]):
-            if sha256 not in places and sha256 in self.places:
-                places[sha256] = self.places[sha256]
+        for sha256 in references([values, [self.batch.contents[digest][1] for _, digest in kept]]):
+            if sha256 not in places and sha256 in self._places:
+                places[sha256] = self._places[sha256]
         source = source_of(instance)
         self.batch.entries.append(
             Entry(
@@ -97,13 +119,13 @@ class _Reading(NamedTuple):
             )
         )
 
-    def number(self, group: str, key: str, value: object) -> int:
+    def _number(self, group: str, key: str, value: object) -> int:
         """The row of an attribute, which is added if need be."""
         name = (group, key, freeze(value))
-        if name not in self.numbers:
-            self.numbers[name] = len(self.batch.rows)
+        if name not in self._numbers:
+            self._numbers[name] = len(self.batch.rows)
             self.batch.rows.append(Row(group, key, value))
-        return self.numbers[name]
+        return self._numbers[name]
 
 
 def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:
@@ -115,14 +137,3 @@ def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:
     if place:
         places[value["sha256"]] = place
     return {name: item for name, item in value.items() if name not in fields}
-
-
-def _collect(
-    frame: Mapping[str, Any],
-    names: dict[str, tuple[str, dict[str, Any]]],
-    places: dict[str, dict[str, Any]],
-) -> None:
-    for name, contents in frame["groups"].items():
-        for digest, content in contents.items():
-            names[digest] = name, content
-    places.update(frame.get("bulk", {}))

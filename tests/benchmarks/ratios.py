@@ -10,6 +10,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tarfile
 import time
 import warnings
@@ -272,6 +273,51 @@ def thousands(bench: Bench) -> Iterable[Ratio]:
     yield Ratio("one file out of 10,000 / pydicom reading it", bench.ratio(to_p10, parse))
 
 
+def _copies(files: list[Path], folder: Path, count: int) -> Path:
+    """So many files of one study: copies with SOP Instance UIDs of their own."""
+    folder.mkdir()
+    for number in range(count):
+        data = files[number % len(files)].read_bytes()
+        with pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True) as dataset:
+            uid = str(dataset.SOPInstanceUID).encode()
+        other = uid[:-5] + b".%04d" % number
+        (folder / f"{number:04}.dcm").write_bytes(data.replace(uid, other))
+    return folder
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603 (of this project)
+
+
+def correction(bench: Bench) -> Iterable[Ratio]:
+    """A name corrected in 2,600 instances, against pydicom writing their files anew."""
+    count = 2600 if len(bench.files) > 100 else len(bench.files)
+    folder = _copies(bench.files, bench.new(), count)
+    archive = bench.converted([folder], bulk="copy")
+    (uid, *_) = dicomstudy.open_archive(archive)
+    before = size_of(archive)
+    command = [sys.executable, "-m", "dicomstudy", "update", str(archive), "--study", uid]
+
+    def update() -> None:
+        _run([*command, "PatientName=Corrected^Name"])
+
+    rewrite = """if True:
+        import pathlib, sys, pydicom
+        for path in pathlib.Path(sys.argv[1]).iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.PatientName = "Corrected^Name"
+            dataset.save_as(path)
+    """
+
+    def rewrite_files() -> None:
+        _run([sys.executable, "-c", rewrite, str(folder)])
+
+    update()
+    yield Ratio("kB that a correction adds", (size_of(archive) - before) / 1000, "<=", 10)
+    ratio = bench.ratio(rewrite_files, update)
+    yield Ratio(f"pydicom, {count:,} files / one correction", ratio, ">=", 50)
+
+
 BENCHMARKS: Mapping[str, Callable[[Bench], Iterable[Ratio]]] = MappingProxyType(
     {
         "convert": convert,
@@ -280,5 +326,6 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterable[Ratio]]] = MappingProxyType(
         "jobs": jobs,
         "document": document,
         "thousands": thousands,
+        "correction": correction,
     }
 )

@@ -1,0 +1,176 @@
+"""Where a study contradicts itself, and which side is right (spec/edits.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import dicomstudy
+from dicomstudy.cli import main
+from dicomstudy.errors import DicomStudyError
+from fixtures import make
+from tests import studies
+from tests.test_versioning import refused
+
+CT, MR = make.uid("ct"), make.uid("mr")
+ARCHIVE = Path(make.__file__).parent / "archive"
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    dicomstudy.convert([ARCHIVE], tmp_path / "archive")
+    return tmp_path / "archive"
+
+
+def test_two_patients_in_a_study_are_a_conflict(archive: Path) -> None:
+    (conflict,) = [c for c in dicomstudy.conflicts(archive, study=MR) if c.group == "patient"]
+    assert (conflict.study, conflict.series) == (MR, None)
+    with dicomstudy.open_archive(archive)[MR] as study:
+        groups = study.groups["patient"]
+        assert {side.digest: side.content for side in conflict.sides} == groups
+        keys = [key for side in conflict.sides for key in side.instances]
+        assert sorted(keys) == sorted(study)
+        for side in conflict.sides:
+            for key in side.instances:
+                assert side.digest in {digest for digest, _, _ in study[key].groups}
+    assert len(conflict.sides[0].instances) >= len(conflict.sides[1].instances)
+    assert set(conflict.differences["PatientName"]) == {"Example^Ben", "Exampel^Ben"}
+    assert "PatientID" not in conflict.differences
+
+
+def test_repeated_uids_with_other_content_are_a_conflict(archive: Path) -> None:
+    found = [c for c in dicomstudy.conflicts(archive, study=CT) if c.group == "instance"]
+    assert found
+    with dicomstudy.open_archive(archive)[CT] as study:
+        for conflict in found:
+            (first, second) = conflict.sides
+            keys = [*first.instances, *second.instances]
+            assert len({study[key].uid for key in keys}) == 1
+            assert {study[key].source.sha256 for key in keys} == {first.digest, second.digest}
+
+
+def test_a_series_has_one_description(archive: Path) -> None:
+    series, instance = make.uid("ct/2"), make.uid("ct/2/7")
+    with dicomstudy.open_archive(archive)[CT] as study:
+        count = len(study.series[series])
+    before = dicomstudy.conflicts(archive, study=CT)
+    assert "generalSeries" not in {conflict.group for conflict in before}
+    # an edit of one instance cannot say so, a late file can
+    folder = studies.write_files(
+        archive.parent / "late",
+        [("a.dcm", (ARCHIVE / "ct/bone/IM0001").read_bytes().replace(b"BONE", b"BOMB"))],
+    )
+    assert dicomstudy.convert([folder], archive).instances == 1
+    found = [c for c in dicomstudy.conflicts(archive, study=CT) if c.series is not None]
+    assert found, "the late file differs in a series-level group"
+    for conflict in found:
+        assert conflict.series == series
+        right = conflict.sides[0]
+        assert sorted(len(side.instances) for side in conflict.sides) == [1, count]
+        dicomstudy.resolve(archive, CT, group=conflict.group, keep=right.digest[:12])
+    assert [c for c in dicomstudy.conflicts(archive, study=CT) if c.series is not None] == []
+    with dicomstudy.open_archive(archive)[CT] as study:
+        changed = [key for key, each in study.items() if each.changed]
+        assert [key.partition("#")[0] for key in changed] == [instance]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_side_becomes_that_of_all(side: int, archive: Path) -> None:
+    (conflict,) = [c for c in dicomstudy.conflicts(archive, study=MR) if c.group == "patient"]
+    kept = conflict.sides[side]
+    versions = dicomstudy.resolve(archive, MR, group="patient", keep=kept.digest)
+    assert [version.command for version in versions] == ["convert", "resolve"]
+    assert [c for c in dicomstudy.conflicts(archive, study=MR) if c.group == "patient"] == []
+    with dicomstudy.open_archive(archive)[MR] as study:
+        assert study.groups["patient"] == {kept.digest: kept.content}
+        for key, instance in study.items():
+            assert instance.changed is (key not in kept.instances)
+    before = studies.state_of(archive)
+    dicomstudy.resolve(archive, MR, group="patient", keep=kept.digest)
+    assert studies.state_of(archive) == before
+    dicomstudy.revert(archive, MR, to=1)
+    assert conflict in dicomstudy.conflicts(archive, study=MR)
+
+
+@pytest.mark.parametrize(
+    ("group", "keep"),
+    [("patient", "0" * 64), ("patient", ""), ("nonsense", "0"), ("instance", "0")],
+)
+def test_what_is_no_side_is_refused(group: str, keep: str, archive: Path) -> None:
+    before = studies.state_of(archive)
+    with pytest.raises(DicomStudyError) as raised:
+        dicomstudy.resolve(archive, MR, group=group, keep=keep)
+    assert raised.value.code == "change/group"
+    assert studies.state_of(archive) == before
+
+
+def test_unknown_and_other_versions_are_refused(archive: Path) -> None:
+    def resolve(study: str, expect: int | None = None) -> Callable[[], object]:
+        return lambda: dicomstudy.resolve(archive, study, group="patient", keep="5", expect=expect)
+
+    refused(archive, "archive/not-found", resolve("1.2"))
+    refused(archive, "archive/moved-on", resolve(MR, expect=9))
+    refused(archive, "archive/not-found", lambda: dicomstudy.conflicts(archive, study="1.2"))
+
+
+# -- the command line --------------------------------------------------------------------------
+
+
+def test_the_way_from_a_conflict_to_its_end(archive: Path, capsys: Captured) -> None:
+    assert main(["conflicts", str(archive), "--study", MR]) == 1
+    table = capsys.readouterr().out
+    assert f"study {MR} has 2 of patient" in table
+    assert "PatientName  Exampel^Ben" in table
+    assert main(["conflicts", str(archive), "--study", MR, "--json"]) == 1
+    listed = json.loads(capsys.readouterr().out)
+    (conflict,) = [each for each in listed if each["group"] == "patient"]
+    (right,) = [s for s in conflict["sides"] if s["values"]["PatientName"] == "Example^Ben"]
+    command = ["resolve", str(archive), "--study", MR, "--group", "patient"]
+    assert main([*command, "--keep", right["digest"]]) == 0
+    assert capsys.readouterr().out == "version 2\n"
+    main(["conflicts", str(archive), "--study", MR])
+    assert "patient" not in capsys.readouterr().out
+    assert main(["history", str(archive), "--study", MR, "--json"]) == 0
+    versions = json.loads(capsys.readouterr().out)
+    assert [version["command"] for version in versions] == ["convert", "resolve"]
+
+
+def test_values_are_changed_from_the_command_line(
+    archive: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    update = ["update", str(archive), "--study", CT]
+    assert main([*update, "PatientName=Smith^John", "PatientSex=", "--remove", "StudyID"]) == 0
+    changes = tmp_path / "changes.json"
+    changes.write_text(json.dumps({"set": {"PatientID": "7"}, "series": make.uid("ct/1")}))
+    assert main([*update, "--file", str(changes)]) == 2
+    assert "change/level" in capsys.readouterr().err
+    changes.write_text(json.dumps([{"set": {"PatientID": "7"}}, {"remove": ["Manufacturer"]}]))
+    assert main([*update, "--file", str(changes), "StudyDescription=x=y", "--expect", "2"]) == 0
+    assert main([*update, "PatientID=8", "--expect", "2"]) == 1
+    assert "archive/moved-on" in capsys.readouterr().err
+    for wrong in (["PatientName"], [], ["PatientsName=x"], ["--file", str(tmp_path / "none")]):
+        assert main([*update, *wrong]) == 2
+    assert "did you mean PatientName" in capsys.readouterr().err
+    assert main([*update, "--file", str(changes), "--series", "1.2"]) == 2
+    with dicomstudy.open_archive(archive)[CT] as study:
+        assert study.version == 3
+        for instance in study.values():
+            attributes = instance.attributes()
+            assert attributes["PatientName"] == "Smith^John"
+            assert attributes["PatientSex"] is None
+            assert attributes["StudyDescription"] == "x=y"
+            assert attributes["PatientID"] == "7"
+            assert not {"StudyID", "Manufacturer"} & attributes.keys()
+    out = str(tmp_path / "out")
+    assert main(["restore", str(archive), out, "--study", CT, "--original"]) == 0
+    assert main(["revert", str(archive), "--study", CT, "--to", "1"]) == 0
+    assert main(["collect", str(archive), "--older-versions", "--study", CT]) == 0
+    assert "would be removed: " in capsys.readouterr().out
+    assert main(["collect", str(archive), "--older-versions", "--study", CT, "--remove"]) == 0
+    assert main(["revert", str(archive), "--study", CT, "--to", "1"]) == 2
+    assert main(["verify", str(archive)]) == 0
