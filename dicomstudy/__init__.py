@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dicomstudy.restoration import Restored, Verified, restore, verify
     from dicomstudy.study import Instance, Study
     from dicomstudy.updating import update
-    from dicomstudy.versioning import history, revert
+    from dicomstudy.versioning import delete, history, revert
 
 __all__ = [
     "Archive",
@@ -57,6 +57,7 @@ __all__ = [
     "collect",
     "conflicts",
     "convert",
+    "delete",
     "history",
     "open_archive",
     "resolve",
@@ -77,7 +78,7 @@ _MODULES = {
     "restoration": ("Restored", "Verified", "restore", "verify"),
     "study": ("Instance", "Study"),
     "updating": ("update",),
-    "versioning": ("history", "revert"),
+    "versioning": ("delete", "history", "revert"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -449,6 +449,27 @@ def update(
 @_commands.command()
 @_ARCHIVE
 @_STUDY
+@click.option("--series", metavar="UID", help="Only this series.")
+@click.option("--instance", metavar="UID", help="Only this instance.")
+@_EXPECT
+def delete(
+    archive: Path, *, study: str, series: str | None, instance: str | None, expect: int | None
+) -> None:
+    """Take a study, series or instance out of an archive.
+
+    Older versions of the study keep it, until they are collected: revert brings it back.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    versions = dicomstudy.delete(archive, study, series=series, instance=instance, expect=expect)
+    _summarize(
+        f"version {versions[-1].number}; " + _count(versions[-1].removed, "instance") + " out"
+    )
+
+
+@_commands.command()
+@_ARCHIVE
+@_STUDY
 @click.option("--to", metavar="VERSION", required=True, type=int, help="Where to go back to.")
 @_EXPECT
 def revert(archive: Path, *, study: str, to: int, expect: int | None) -> None:

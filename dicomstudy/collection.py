@@ -57,8 +57,8 @@ def collect(
         archive: the archive, or its folder.
         study: only this study.
         older_versions: count older versions among what nothing refers to. The current version
-            then becomes the only one: instances that only others have go, and changed ones can
-            no longer be restored as they came.
+            then becomes the only one: instances that only others have go, and studies without
+            any; changed instances can no longer be restored as they came.
         remove: False only tells what would go.
 
     Raises:
@@ -108,11 +108,11 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
     if compact:
         number = number + 1 if end else 0
         _move(batch, moves)
-    frames = list(
-        encode_version(
+    frames: list[bytes] = []
+    if batch.entries:
+        frames += encode_version(
             study, batch, definitions, history=history, bulk_length=end, bulk_file=number
         )
-    )
     collected.studies += 1
     collected.versions += versions
     collected.instances += count - len(batch.entries)
@@ -120,7 +120,11 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
     if remove:
         if compact and end:
             _copy(bulk, change.archive.bulk_path(study, number), moves.values())
-        change.write(frames)
+        if frames:
+            change.write(frames)
+        else:
+            change.path.unlink()
+            sync_folder(change.path.parent)
         if compact:
             bulk.unlink()
 

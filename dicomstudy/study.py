@@ -18,7 +18,7 @@ from dicomstudy import json_model
 from dicomstudy.amendment import Amended, Amender, Edit
 from dicomstudy.bulk import BulkReader, numbered
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import NOT_ATTRIBUTES, Document, place_of, source_of, uid_of
+from dicomstudy.document import NOT_ATTRIBUTES, Document, is_named, place_of, source_of, uid_of
 from dicomstudy.errors import BulkError, DicomStudyError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.ion import ion_hash_hex
@@ -316,12 +316,14 @@ class Instance:
         if not history.has_edits:
             return []
         since = history.since(self._struct.get("_versions", ()))
-        mine = {"series": {self.series}, "instance": {self.uid, self.key}}
-        return [
-            (version, edit)
-            for version, edit in ([] if since is None else history.edits(since))
-            if all(edit[level] in uids for level, uids in mine.items() if level in edit)
-        ]
+        edits = [] if since is None else history.edits(since)
+        return [(version, edit) for version, edit in edits if self.is_meant(edit)]
+
+    def is_meant(self, edit: Edit) -> bool:
+        """Whether an edit is for the series, or the instance, that this is."""
+        return edit.get("series", self.series) == self.series and (
+            "instance" not in edit or is_named(edit["instance"], self.uid, self.identity)
+        )
 
     @property
     def own(self) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
         if not (paths or creators or "instance" in edit):
             continue
         with change.archive.open(change.path) as study:
-            found = [instance for instance in study.values() if _is_meant(edit, instance)]
+            found = [instance for instance in study.values() if instance.is_meant(edit)]
             if not found:
                 raise ArchiveError("archive/not-found", "the study has no such instance")
             for path in paths:
@@ -104,12 +104,6 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
                     )
             for path in creators:
                 _check_creator(path, edit, found)
-
-
-def _is_meant(edit: Mapping[str, Any], instance: Instance) -> bool:
-    return edit.get("series", instance.series) == instance.series and edit.get(
-        "instance", instance.uid
-    ) in {instance.uid, instance.key}
 
 
 def _has_item(attributes: Mapping[str, Any], path: str) -> bool:

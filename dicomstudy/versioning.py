@@ -1,13 +1,14 @@
-"""The versions of a study, and the way back to one of them (spec/history.md)."""
+"""The versions of a study, the way back to one of them, and deletion (spec/history.md)."""
 
 from __future__ import annotations
 
 from dicomstudy.change import AnyArchive, Change, changing, opened
-from dicomstudy.document import encode_version, read_batch, with_history
+from dicomstudy.document import encode_version, is_named, read_batch, with_history
 from dicomstudy.errors import ArchiveError
+from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History, Version
 
-__all__ = ["history", "revert"]
+__all__ = ["delete", "history", "revert"]
 
 
 def history(archive: AnyArchive, study: str) -> tuple[Version, ...]:
@@ -61,24 +62,72 @@ def revert(
         return after.versions
 
 
+def delete(
+    archive: AnyArchive,
+    study: str,
+    *,
+    series: str | None = None,
+    instance: str | None = None,
+    expect: int | None = None,
+) -> tuple[Version, ...]:
+    """Take a study, series or instance out, and return the versions of the study.
+
+    Older versions keep what is taken out, until they are collected; so it can be gone back to.
+
+    Args:
+        archive: the archive, or its folder.
+        study: the Study Instance UID.
+        series: only the series with this UID.
+        instance: only the instances with this SOP Instance UID, or the one with this key.
+        expect: the number of the version that is changed, if it has to be a certain one.
+
+    Raises:
+        ArchiveError: there is no such study, series or instance, or the study is not as expected.
+    """
+    with changing(archive, study, expect=expect) as change:
+        batch, before = read_batch(change.document, change.archive.definitions), change.history
+        gone = {
+            place
+            for place, entry in enumerate(batch.entries)
+            if before.since(entry.events) is not None
+            and series in {None, entry.series}
+            and (instance is None or is_named(instance, entry.instance, entry.digest))
+        }
+        if not gone:
+            raise ArchiveError("archive/not-found", "the study has nothing with these UIDs")
+        after = before.then("delete", removed=len(gone))
+        batch.entries = [
+            entry._replace(events=(*entry.events, -after.current)) if place in gone else entry
+            for place, entry in enumerate(batch.entries)
+        ]
+        _write(change, batch, after)
+        return after.versions
+
+
 def _with_other_instances(change: Change, to: int) -> tuple[Version, ...]:
     """Go back to a version that has other instances."""
-    before, header = change.history, change.document.header
+    before = change.history
     batch = read_batch(change.document, change.archive.definitions)
     then = _present(before, [entry.events for entry in batch.entries], to)
     now = _present(before, [entry.events for entry in batch.entries], before.current)
     after = before.then("revert", to=to, added=len(then - now), removed=len(now - then))
+    _write(change, batch, after)
+    return after.versions
+
+
+def _write(change: Change, batch: Batch, history: History) -> None:
+    """Write a version of a study whose large values are all there already."""
+    header = change.document.header
     change.write(
         encode_version(
             change.document.study,
             batch,
             change.archive.definitions,
-            history=after,
+            history=history,
             bulk_length=header["bulkLength"],
             bulk_file=header.get("bulkFile", 0),
         )
     )
-    return after.versions
 
 
 def _present(history: History, all_events: list[tuple[int, ...]], number: int) -> set[int]:

@@ -59,11 +59,15 @@ def revert(archive: Path) -> object:
     return dicomstudy.revert(archive, CT, to=1)
 
 
+def delete(archive: Path) -> object:
+    return dicomstudy.delete(archive, CT, series=make.uid("ct/1"))
+
+
 def collect(archive: Path) -> object:
     return dicomstudy.collect(archive, older_versions=True, remove=True)
 
 
-ACTIONS: list[Action] = [late, update, revert, collect]
+ACTIONS: list[Action] = [late, update, revert, delete, collect]
 
 
 @pytest.fixture
@@ -157,7 +161,9 @@ def test_killed_at_any_moment_a_study_is_of_the_old_or_the_new_version(
         assert state in (old, new), moment
         seen.add(state == new)
         assert dicomstudy.verify(copy).problems == []
-        action(copy)  # what was left stands in nobody's way
+        if state == old:
+            action(copy)  # what was left stands in nobody's way
+            assert same_state(copy) == new
         assert dicomstudy.verify(copy).problems == []
         dicomstudy.collect(copy, remove=True)
         assert dicomstudy.collect(copy) == dicomstudy.Collected()
@@ -316,6 +322,14 @@ class Living(RuleBasedStateMachine):
         self.note()
 
     @rule(number=st.integers(0, 11))
+    def delete(self, number: int) -> None:
+        keys = list(content(self.archive)["instances"])
+        if keys:
+            dicomstudy.delete(self.archive, CT, instance=keys[number % len(keys)])
+            assert set(content(self.archive)["instances"]) == {*keys} - {keys[number % len(keys)]}
+        self.note()
+
+    @rule(number=st.integers(0, 11))
     def revert(self, number: int) -> None:
         to = sorted(self.states)[number % len(self.states)]
         dicomstudy.revert(self.archive, CT, to=to)
@@ -325,6 +339,8 @@ class Living(RuleBasedStateMachine):
     @rule(older_versions=st.booleans())
     def collect(self, older_versions: bool) -> None:
         before = content(self.archive)
+        if older_versions and not before["instances"]:
+            return  # the study would go
         dicomstudy.collect(self.archive, older_versions=older_versions, remove=True)
         after = content(self.archive)
         files = [

@@ -142,6 +142,88 @@ def refused(archive: Path, code: str, change: Callable[[], object]) -> None:
     assert studies.state_of(archive) == before
 
 
+# -- deleting ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "left"),
+    [
+        ({}, set()),
+        ({"series": make.uid("ct/1")}, {make.uid("ct/2/1"), make.uid("ct/2/2")}),
+        ({"instance": make.uid("ct/1/1")}, {make.uid("ct/1/2"), make.uid("ct/2/1"),
+                                            make.uid("ct/2/2")}),
+        ({"series": make.uid("ct/1"), "instance": make.uid("ct/1/2")},
+         {make.uid("ct/1/1"), make.uid("ct/2/1"), make.uid("ct/2/2")}),
+    ],
+)  # fmt: skip
+def test_what_is_deleted_is_out_and_comes_back(
+    what: dict[str, Any], left: set[str], tmp_path: Path
+) -> None:
+    files = [(f"{s} {n}.dcm", make.ct_slice("ct", s, n)) for s in (1, 2) for n in (1, 2)]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder], archive)
+    before = content(archive)
+    versions = dicomstudy.delete(archive, CT, **what)
+    assert (versions[-1].command, versions[-1].removed) == ("delete", 4 - len(left))
+    after = content(archive)
+    assert set(after["instances"]) == left
+    assert dicomstudy.verify(archive).problems == []
+    dicomstudy.revert(archive, CT, to=1)
+    assert content(archive) == before
+    dicomstudy.revert(archive, CT, to=2)
+    assert content(archive) == after
+    # as if they had never been there
+    kept = [
+        (name, data)
+        for name, data in files
+        if any(data == row[3] for row in after["instances"].values())
+    ]
+    if kept:
+        dicomstudy.convert([studies.write_files(tmp_path / "kept", kept)], tmp_path / "other")
+        assert content(tmp_path / "other") == after
+    assert dicomstudy.convert([folder], archive).instances == 4 - len(left)
+    assert content(archive) == before
+
+
+def test_one_of_several_of_one_uid_is_deleted(tmp_path: Path) -> None:
+    one = make.ct_slice("ct", 1, 1)
+    other = one.replace(b"Example^", b"Exampel^")
+    folder = studies.write_files(tmp_path / "in", [("a.dcm", one), ("b.dcm", other)])
+    dicomstudy.convert([folder], tmp_path / "archive")
+    with dicomstudy.open_archive(tmp_path / "archive")[CT] as study:
+        (key,) = (key for key in study if "#" in key)
+        kept = next(study[each].to_p10() for each in study if each != key)
+    dicomstudy.delete(tmp_path / "archive", CT, instance=key)
+    ((*_, file),) = content(tmp_path / "archive")["instances"].values()
+    assert file == kept
+
+
+def test_a_study_without_instances_goes_with_its_older_versions(add: Callable[..., Path]) -> None:
+    archive = add(0, 1)
+    dicomstudy.delete(archive, CT)
+    assert dicomstudy.verify(archive).problems == []
+    assert dicomstudy.collect(archive, remove=True) == dicomstudy.Collected()
+    size = size_of(archive)
+    collected = dicomstudy.collect(archive, older_versions=True, remove=True)
+    assert (collected.studies, collected.versions, collected.instances) == (1, 1, 2)
+    assert collected.bytes == size - size_of(archive)
+    assert CT not in dicomstudy.open_archive(archive)
+    assert not list(archive.rglob(f"{CT}*"))
+    assert dicomstudy.verify(archive).problems == []
+    add(2)
+    assert len(content(archive)["instances"]) == 1
+
+
+def test_what_is_not_there_is_not_deleted(add: Callable[..., Path]) -> None:
+    archive = add(0, 1)
+    for what in ({"series": "1.2"}, {"instance": "1.2"}, {"instance": f"{make.uid('ct/1/0')}#"}):
+        refused(archive, "archive/not-found", lambda w=what: dicomstudy.delete(archive, CT, **w))  # type: ignore[misc]
+    refused(archive, "archive/not-found", lambda: dicomstudy.delete(archive, "1.2"))
+    refused(archive, "archive/moved-on", lambda: dicomstudy.delete(archive, CT, expect=2))
+    dicomstudy.delete(archive, CT)
+    refused(archive, "archive/not-found", lambda: dicomstudy.delete(archive, CT))
+
+
 # -- collecting --------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from dicomstudy.document.batches import BatchReader, read_batch
 from dicomstudy.document.fields import (
     FORMAT,
     NOT_ATTRIBUTES,
+    is_named,
     place_of,
     references,
     source_of,
@@ -26,6 +27,7 @@ __all__ = [
     "Document",
     "encode",
     "encode_version",
+    "is_named",
     "place_of",
     "read_batch",
     "references",

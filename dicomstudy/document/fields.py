@@ -44,6 +44,20 @@ def uid_of(key: str, instance: Mapping[str, Any]) -> str:
     return uid.strip(" \0") if isinstance(uid, str) and uid.strip(" \0") else key
 
 
+def is_named(name: str, uid: str, digest: str) -> bool:
+    """Whether an instance is meant by a SOP Instance UID, or by a key that has more than that.
+
+    Args:
+        name: the UID, or ``<uid>#<start of the digest>``.
+        uid: its SOP Instance UID.
+        digest: the SHA-256 of its file, or that of its record.
+    """
+    if name == uid:
+        return True
+    meant, mark, start = name.rpartition("#")
+    return bool(mark and start) and meant == uid and digest.startswith(start)
+
+
 def source_of(instance: Mapping[str, Any]) -> Source:
     """The file that an instance of a document came from."""
     fields = instance.get("_source", {})
