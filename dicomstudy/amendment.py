@@ -15,7 +15,7 @@ from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import format_tag
 from dicomstudy.errors import RecordError
-from dicomstudy.following import CHARACTER_SET, Follower, inner_set
+from dicomstudy.following import CHARACTER_SET, Follower, differing, inner_set
 from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
@@ -93,12 +93,7 @@ class Amender:
             attributes = after
         if attributes is original:
             return None
-        changed = {
-            key
-            for key in original.keys() | attributes.keys()
-            if freeze(original.get(key, ...)) != freeze(attributes.get(key, ...))
-        }
-        return self._regrouped(groups, own, attributes, changed, encoding)
+        return self._regrouped(groups, own, attributes, differing(original, attributes), encoding)
 
     def _after(
         self, before: dict[str, Any], version: Version, edits: Iterable[Edit]

@@ -19,7 +19,7 @@ from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kind, Kinds
 
-__all__ = ["CHARACTER_SET", "UNICODE", "Follower", "inner_set", "vr_of"]
+__all__ = ["CHARACTER_SET", "UNICODE", "Follower", "differing", "inner_set", "vr_of"]
 
 CHARACTER_SET = "SpecificCharacterSet"
 #: The character set that holds every character.
@@ -27,12 +27,43 @@ UNICODE = "ISO_IR 192"
 #: An attribute whose VR is the same everywhere: rules for others follow the VR that is given.
 _ANY_TAG = 0x00080005
 _TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
+_PARTS = ("meta", "dataSet")
+_MEMO_SIZE = 1 << 10
 _UNICODE_SET = character_set_of(UNICODE)
 
 
 def inner_set(item: Mapping[str, Any], outer: CharacterSet) -> CharacterSet:
     """The character set of an item that stands in a data set with the set `outer`."""
     return character_set_of(item[CHARACTER_SET]) if CHARACTER_SET in item else outer
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """The keys of attributes that became others, came or went."""
+    return {
+        key
+        for key in before.keys() | after.keys()
+        if before.get(key, ...) is not after.get(key, ...)
+        and freeze(before.get(key, ...)) != freeze(after.get(key, ...))
+    }
+
+
+def _difference(before: Any, after: Any) -> object:
+    """What the layout of a changed value depends on: equal for changes with an equal one."""
+    if type(after) is not list:
+        return None if after is None else after is not ...
+    old = before if type(before) is list else []
+    return len(old), tuple(
+        [
+            tuple([(key, _inside(old[at] if at < len(old) else {}, item, key)) for key in item])
+            for at, item in enumerate(after)
+        ]
+    )
+
+
+def _inside(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> object:
+    if key in before and freeze(before[key]) == freeze(after[key]):
+        return "same"
+    return _difference(before.get(key, ...), after[key])
 
 
 class Follower:
@@ -42,6 +73,8 @@ class Follower:
         self._definitions = definitions
         self._kinds = Kinds(definitions)
         self._parse = lru_cache(maxsize=256)(layout.parse)
+        self._lengths = lru_cache(maxsize=256)(self._group_lengths)
+        self._known: dict[object, dict[str, str]] = {}
 
     def encoding(
         self,
@@ -58,20 +91,39 @@ class Follower:
         Args:
             vrs: VRs by key, of private attributes that are new.
         """
-        for key in (TRAILING, DEFLATED):
+        meta, data_set = (self._parse(encoding[part]) for part in _PARTS)
+        for key in (TRAILING, DEFLATED, *self._lengths(encoding["meta"], encoding["dataSet"])):
             after.pop(key, None)
-        meta, data_set = (self._parse(encoding[part]) for part in ("meta", "dataSet"))
-        scope = _Scope(
-            any(token.vr for token in data_set),
+        case = (
+            *(encoding[part] for part in _PARTS),
             after.get("PixelRepresentation") == 1,
-            vrs,
-            {self._key(token): token for token in data_set},
+            tuple(sorted(vrs.items())),
+            frozenset(
+                (key, _difference(before.get(key, ...), after.get(key, ...)))
+                for key in differing(before, after)
+            ),
         )
-        kept = [self._tokens(tokens, before, after, scope) for tokens in (meta, data_set)]
-        there = {self._key(token) for tokens in kept for token in tokens}
-        self._add(kept[1], [key for key in after if key[:1] != "_"], there, after, scope)
-        texts = dict(zip(("meta", "dataSet"), map(layout.format_tokens, kept), strict=True))
+        texts = self._known.get(case)
+        if texts is None:
+            scope = _Scope(
+                any(token.vr for token in data_set),
+                after.get("PixelRepresentation") == 1,
+                vrs,
+                {self._key(token): token for token in data_set},
+            )
+            kept = [self._tokens(tokens, before, after, scope) for tokens in (meta, data_set)]
+            there = {self._key(token) for tokens in kept for token in tokens}
+            self._add(kept[1], [key for key in after if key[:1] != "_"], there, after, scope)
+            texts = dict(zip(_PARTS, map(layout.format_tokens, kept), strict=True))
+            if len(self._known) > _MEMO_SIZE:
+                self._known.clear()
+            self._known[case] = texts
         return {**encoding, **texts}
+
+    def _group_lengths(self, *layouts: str) -> list[str]:
+        """The keys of group lengths that are attributes, because they were wrong."""
+        tokens = (token for text in layouts for token in self._parse(text))
+        return [self._key(token) for token in tokens if token.tag & 0xFFFF == 0]
 
     def _key(self, token: Token) -> str:
         key = self._definitions.keyword(token.tag)
@@ -81,7 +133,7 @@ class Follower:
         self,
         tokens: Iterable[Token],
         before: Mapping[str, Any],
-        after: dict[str, Any],
+        after: Mapping[str, Any],
         scope: _Scope,
     ) -> list[Token]:
         """The layout of what is still there."""
@@ -89,7 +141,6 @@ class Follower:
         for token in tokens:
             key = self._key(token)
             if token.tag & 0xFFFF == 0:
-                after.pop(key, None)
                 kept.setdefault(f"{token.tag}", Token(token.tag, token.vr, Form.GROUP_LENGTH))
             elif key in after:
                 if key in before and freeze(before[key]) == freeze(after[key]):
@@ -112,7 +163,6 @@ class Follower:
         for at, struct in enumerate(after):
             layout_of_item, previous = old[at] if at < len(old) else (ItemLayout((), False), {})
             inner = scope._replace(explicit=explicit)
-            struct = dict(struct)  # noqa: PLW2901
             tokens = self._tokens(layout_of_item.tokens, previous, struct, inner)
             self._add(tokens, struct, {self._key(each) for each in tokens}, struct, inner)
             items.append(ItemLayout(tuple(tokens), layout_of_item.undefined))
