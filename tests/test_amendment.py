@@ -1,0 +1,161 @@
+"""Whatever is edited in whatever file: what is written is read as the edits say (spec/edits.md)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomstudy.amendment import Amender
+from dicomstudy.following import Follower, differing
+from dicomstudy.grouping import ENCODING, freeze
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.layout import format_tokens, parse
+from dicomstudy.lineage import Version
+from dicomstudy.paths import ORIGINALS, parse_path
+from dicomstudy.record import DEFLATED, is_reference
+from tests import real_files
+from tests.real_files import DEFINITIONS, ENCODER, Decoded
+from tests.samples import fixture_files
+
+VERSION = Version(2, "2026-01-31T10:11:12Z", "update")
+UIDS = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"}
+TEXTS = ["PatientName", "PatientID", "StudyDescription", "PatientComments", "InstitutionName"]
+
+
+@lru_cache(maxsize=1)
+def files() -> list[Decoded]:
+    """The files of the fixtures that are instances, and written without being deflated."""
+    found = (Decoded(name, data) for name, data in sorted(fixture_files().items()))
+    return list(filter(is_plain_instance, found))
+
+
+def is_plain_instance(file: Decoded) -> bool:
+    return file.attributes.keys() >= UIDS and DEFLATED not in file.attributes
+
+
+def amended(file: Decoded, edits: list[dict[str, Any]]) -> Decoded | None:
+    """The file after edits of one version, read again; None if they change nothing."""
+    groups = [(ion_hash_hex(file.encoding), ENCODING, file.encoding)]
+    result = Amender(DEFINITIONS).amended(
+        groups, file.attributes, [(VERSION, edit) for edit in edits], file.resolve
+    )
+    if result is None:
+        return None
+    attributes = dict(result.own)
+    encoding = {}
+    for _, name, content in result.groups:
+        if name == ENCODING:
+            encoding = content
+        else:
+            attributes |= content
+    segments = ENCODER.write(attributes, encoding, file.resolve)
+    data = b"".join(s if isinstance(s, bytes) else file.resolve(s) for s in segments)
+    again = Decoded(file.name, data)
+    assert again.encoding == encoding, file.name
+    left = differing(again.attributes, attributes)
+    # text that was large is decoded where it is written anew, and large again where it is read
+    for key in left:
+        assert is_reference(again.attributes[key]), (file.name, key)
+        assert len(attributes[key].encode()) > 256
+    return again
+
+
+@st.composite
+def edits(draw: st.DrawFn, keys: list[str]) -> dict[str, Any]:
+    text = st.text(st.characters(codec="utf-8", categories=["L", "N", "Zs"]), max_size=12)
+    texts = st.none() | text.map(lambda value: value.strip(" \0") or None)
+    given_ = draw(st.dictionaries(st.sampled_from(TEXTS), texts, max_size=3))
+    removed = draw(st.lists(st.sampled_from(keys), max_size=3)) if keys else []
+    return {"set": given_, "remove": [key for key in removed if key not in given_]}
+
+
+@given(st.data())
+def test_what_is_written_is_read_as_the_edits_say(data: st.DataObject) -> None:
+    file = data.draw(st.sampled_from(files()))
+    kept = {*UIDS, "SpecificCharacterSet"}
+    keys = [
+        key for key in file.attributes
+        if key[0] != "_" and "#" not in key and key not in kept
+        and DEFINITIONS.tag(key) >> 16 not in {0, 2} and DEFINITIONS.tag(key) & 0xFFFF
+    ]  # fmt: skip
+    edit = data.draw(edits(keys))
+    again = amended(file, [edit])
+    if again is None:
+        for key, value in edit["set"].items():
+            assert file.attributes.get(key) == value
+        assert not edit["remove"]
+        return
+    (modified,) = again.attributes[ORIGINALS][-1]["ModifiedAttributesSequence"]
+    for key, value in edit["set"].items():
+        assert again.attributes[key] == value
+    for key in edit["remove"]:
+        assert key not in again.attributes
+    for key, value in modified.items():
+        assert freeze(value) == freeze(file.attributes.get(key)), key
+
+
+@pytest.mark.parametrize("text", ["Smith", "Müller", "山田"])
+def test_files_that_pydicom_brings(text: str) -> None:
+    for file in real_files.own_files():
+        if is_plain_instance(file):
+            again = amended(file, [{"set": {"PatientName": text}, "remove": ["Manufacturer"]}])
+            assert again is not None
+            assert again.attributes["PatientName"] == text
+            assert "Manufacturer" not in again.attributes
+
+
+@pytest.mark.parametrize(
+    ("path", "steps"),
+    [
+        ("PatientName", [("PatientName", None)]),
+        ("00091001", [("00091001", None)]),
+        ("A[0].B[12].C", [("A", 0), ("B", 12), ("C", None)]),
+        *((bad, []) for bad in ("", "A[0]", "A[0].", "A[-1].B", "A[x].B", "A.B", "[0].A", "A B",
+                                "A[0]B", "A[0].B[", "_raw.00100010", "A#1", "A[1234567].B")),
+    ],
+)  # fmt: skip
+def test_paths(path: str, steps: list[tuple[str, int | None]]) -> None:
+    assert parse_path(path) == steps
+
+
+def test_layouts_are_formatted_as_they_are_parsed() -> None:
+    for file in files():
+        for part in ("meta", "dataSet"):
+            assert format_tokens(parse(file.encoding[part])) == file.encoding[part]
+
+
+@pytest.mark.parametrize(
+    ("layout", "before", "after", "expected"),
+    [
+        ("00100010PN", {"PatientName": "a"}, {"PatientName": "b"}, "00100010PN"),
+        ("00100010PN^", {"PatientName": "a"}, {"PatientName": "b"}, "00100010PN"),
+        ("00100010PN:9", {"PatientName": "a"}, {"PatientName": "b"}, "00100010PN"),
+        ("00100010PN:9", {"PatientName": "a"}, {"PatientName": "a"}, "00100010PN"),
+        ("00100010PN~", {"PatientName": "a"}, {"PatientName": "b"}, "00100010PN"),
+        ("00100010", {"PatientName": "a"}, {"PatientName": "a", "PatientID": "c"},
+         "00100010 00100020"),
+        ("00100000UL= 00100010PN 00200010SH", {"PatientName": "a", "StudyID": "1"},
+         {"StudyID": "1"}, "00200010SH"),
+        ("00100000UL 00100010PN", {"00100000": 4, "PatientName": "a"},
+         {"00100000": 4, "PatientName": "b"}, "00100000UL= 00100010PN"),
+        ("00081110SQ<{00081150UI}>", {"ReferencedStudySequence": [{"ReferencedSOPClassUID": "1"}]},
+         {"ReferencedStudySequence": [{"ReferencedSOPClassUID": "2"}, {"StudyID": "3"}]},
+         "00081110SQ<{00081150UI}[00200010SH]>"),
+        ("00081110SQ", {"ReferencedStudySequence": None}, {"ReferencedStudySequence": [{}]},
+         "00081110SQ([])"),
+        ("00100010PN", {"PatientName": "a"}, {"PatientName": "a", "SmallestImagePixelValue": b"ab",
+          "PixelRepresentation": 1}, "00100010PN 00280103US 00280106SS"),
+    ],
+)  # fmt: skip
+def test_a_layout_follows(
+    layout: str, before: dict[str, Any], after: dict[str, Any], expected: str
+) -> None:
+    encoding = {"preamble": True, "byteOrder": "little", "meta": "", "dataSet": layout}
+    follower = Follower(DEFINITIONS)
+    for _ in range(2):  # the second time it is remembered
+        followed = follower.encoding(encoding, before, dict(after), {})
+        assert followed == {**encoding, "dataSet": expected}
