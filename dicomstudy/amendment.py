@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import format_tag
-from dicomstudy.errors import RecordError
+from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.following import CHARACTER_SET, Follower, differing, inner_set
 from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
@@ -31,9 +31,7 @@ Edit: TypeAlias = Mapping[str, Any]
 #: A group as an instance has it: digest, name and content.
 _Group: TypeAlias = tuple[str, str, dict[str, Any]]
 
-MODIFIED = "ModifiedAttributesSequence"
-#: An attribute whose VR is the same everywhere: rules for others follow the VR that is given.
-_ANY_TAG = 0x00080005
+_MODIFIED = "ModifiedAttributesSequence"
 _MEMO_SIZE = 1 << 12
 
 
@@ -131,7 +129,7 @@ class Amender:
 
     def _bytes(self, value: str, vr: str, charset: CharacterSet) -> bytes:
         """The bytes of the text of a private attribute."""
-        rule = self._kinds.rule(_ANY_TAG, vr)
+        rule = self._kinds.of_vr(vr)
         encoded = values.encode(value, rule, Context(charset, False))
         if encoded is None:
             raise _NotHeldError
@@ -143,7 +141,7 @@ class Amender:
         """Say what was there before (PS3.3 C.12.1.1.9), and drop the bytes of what is no more."""
         items = attributes.get(ORIGINALS)
         items = list(items) if type(items) is list else []
-        inside = f"{self._hex(ORIGINALS)}[{len(items)}].{self._hex(MODIFIED)}[0]."
+        inside = f"{self._hex(ORIGINALS)}[{len(items)}].{self._hex(_MODIFIED)}[0]."
         tops = {self._hex(key) for key in previous}
         for key in [key for key in attributes if key.startswith(RAW)]:
             path = key[len(RAW) :]
@@ -156,7 +154,7 @@ class Amender:
             del attributes[key]
         items.append(
             {
-                MODIFIED: [ordered(previous.items(), self._definitions)],
+                _MODIFIED: [ordered(previous.items(), self._definitions)],
                 "AttributeModificationDateTime": re.sub(r"[-:T]|Z$", "", version.when) + "+0000",
                 "ModifyingSystem": self._system,
                 "SourceOfPreviousValues": None,
@@ -178,7 +176,10 @@ class Amender:
             )
         if type(value) is not str:
             return True
-        tag = self._definitions.tag(key)
+        try:
+            tag = self._definitions.tag(key.partition("#")[0])
+        except DefinitionsError:
+            return True  # it is no element
         rule = self._kinds.rule(tag, self._definitions.vr(tag))
         return values.encode(value, rule, Context(charset, False)) is not None
 

@@ -77,8 +77,6 @@ _FORMS: dict[str, tuple[re.Pattern[str], int]] = {
 }
 #: The longest value with a short length in its header (PS3.5 section 7.1.2).
 _LONGEST = 0xFFFE
-#: An attribute whose VR is the same everywhere: rules for others follow the VR that is given.
-_ANY_TAG = 0x00080005
 _PLAIN = Context(character_set(()), big=False)
 #: Makes the error about a value, of a sentence that says what is wrong with it.
 _Wrong: TypeAlias = Callable[[str], DicomStudyError]
@@ -286,7 +284,7 @@ class _Reader:
         self, vr: str, parts: list[str], wrong: _Wrong, *, typed: bool
     ) -> int | float | bytes:
         convert = float if vr in {"FL", "FD"} else int
-        rule = self._kinds.rule(_ANY_TAG, vr)
+        rule = self._kinds.of_vr(vr)
         encoded = []
         number: int | float = 0
         for part in parts:

@@ -50,8 +50,8 @@ def collect(
 ) -> Collected:
     """What nothing in an archive refers to; it is removed if `remove` is true.
 
-    Each study is written anew at once, its large values before its document. Readers that
-    opened a study before keep what they have of it.
+    Each study is written anew at once, its large values before its document. Who opened it
+    before, and has not read any of them yet, has to open it again.
 
     Args:
         archive: the archive, or its folder.
@@ -106,7 +106,7 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
         return
     compact = end < size
     if compact:
-        number = number + 1 if end else 0
+        number += 1
         _move(batch, moves)
     frames: list[bytes] = []
     if batch.entries:
@@ -159,12 +159,14 @@ def _struct(instance: Instance) -> dict[str, Any]:
     for piece in instance.pieces():
         digest.update(piece)
         size += len(piece)
-    left = {"uri": source.uri, "size": source.size, "source": source.sha256}
-    left |= {} if source.modified is None else {"modified": source.modified}
-    for key, value in own.items():
-        if isinstance(value, dict) and "dataOffset" in value and "uri" not in value:
-            own[key] = {**value, **left}  # it stays in the file that it came in
-    return {**own, "_source": {**fields, "size": size, "sha256": digest.hexdigest()}}
+    file = {"uri": source.uri, "size": source.size, "source": source.sha256}
+    file |= {} if source.modified is None else {"modified": source.modified}
+    left = {  # in the file that it came in
+        key: {**file, **value}
+        for key, value in own.items()
+        if isinstance(value, dict) and "dataOffset" in value
+    }
+    return {**own, **left, "_source": {**fields, "size": size, "sha256": digest.hexdigest()}}
 
 
 def _moves(batch: Batch) -> tuple[dict[str, _Move], int]:

@@ -19,17 +19,15 @@ from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kind, Kinds
 
-__all__ = ["CHARACTER_SET", "UNICODE", "Follower", "differing", "inner_set", "vr_of"]
+__all__ = ["CHARACTER_SET", "Follower", "differing", "inner_set"]
 
 CHARACTER_SET = "SpecificCharacterSet"
 #: The character set that holds every character.
-UNICODE = "ISO_IR 192"
-#: An attribute whose VR is the same everywhere: rules for others follow the VR that is given.
-_ANY_TAG = 0x00080005
+_UNICODE = "ISO_IR 192"
 _TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
-_UNICODE_SET = character_set_of(UNICODE)
+_UNICODE_SET = character_set_of(_UNICODE)
 
 
 def inner_set(item: Mapping[str, Any], outer: CharacterSet) -> CharacterSet:
@@ -192,7 +190,7 @@ class Follower:
         tag = self._definitions.tag(key)
         vr = ""
         if scope.explicit:
-            vr = scope.vrs.get(key) or vr_of(tag, self._definitions, signed=scope.signed)
+            vr = scope.vrs.get(key) or _vr_of(tag, self._definitions, signed=scope.signed)
         return self._changed(Token(tag, vr), None, value, scope)
 
     def to_unicode(
@@ -215,7 +213,7 @@ class Follower:
             leaf = int(key[len(RAW) :].rsplit(".", 1)[-1][:8], 16)
             if self._kinds.rule(leaf, "").kind in _TEXT_KINDS and not _is_plain(result[key]):
                 del result[key]
-        return {**result, CHARACTER_SET: UNICODE}
+        return {**result, CHARACTER_SET: _UNICODE}
 
     def _turned(
         self,
@@ -241,7 +239,7 @@ class Follower:
                 ]
                 for item in result[key]:
                     if CHARACTER_SET in item:
-                        item[CHARACTER_SET] = UNICODE
+                        item[CHARACTER_SET] = _UNICODE
             elif token is not None and (type(value) is bytes or is_reference(value)):
                 result[key] = self._turned_value(token, value, charset, resolve)
         return result
@@ -253,7 +251,7 @@ class Follower:
         rule = self._kinds.rule(token.tag, token.vr)
         private = rule.kind not in _TEXT_KINDS
         if private and token.vr in TEXT_VRS:
-            rule = self._kinds.rule(_ANY_TAG, token.vr)
+            rule = self._kinds.of_vr(token.vr)
         if rule.kind not in _TEXT_KINDS:
             return value
         raw = value if type(value) is bytes else resolve(value)
@@ -281,7 +279,7 @@ def _is_plain(raw: bytes) -> bool:
     return raw.isascii() and b"\x1b" not in raw
 
 
-def vr_of(tag: int, definitions: Definitions, *, signed: bool) -> str:
+def _vr_of(tag: int, definitions: Definitions, *, signed: bool) -> str:
     """The VR that an element is written with, by the dictionary."""
     vr = definitions.vr(tag)
     if vr.startswith("US or SS"):

@@ -42,8 +42,6 @@ _VRS_OF_TYPES = {str: "UT", int: "SV", float: "FD"}
 
 #: "US or SS" attributes whose first value is always US (PS3.3 C.11.1.1.1).
 _DESCRIPTORS = re.compile("(?:.*PaletteColorLookupTable|LUT)Descriptor")
-#: An attribute whose VR is the same everywhere: rules for others follow its header's VR.
-_ANY_TAG = 0x00080005
 #: VRs of attributes that have none in the dictionary, in records that have no layout.
 _VRS_KEY = "_vrs"
 
@@ -214,7 +212,7 @@ class _Walk:
         """The value of a blob by its VR: as in documents, had it one VR in the dictionary."""
         if field.vr not in _DECODED_VRS:
             return raw
-        rule = self._kinds.rule(_ANY_TAG, field.vr)
+        rule = self._kinds.of_vr(field.vr)
         return values.decode(raw, rule, Context(scope.charset, big=False))
 
     def metadata(

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dicomstudy.errors import StudyError
+from dicomstudy.paths import parse_path
 
 __all__ = ["History", "Version", "moment"]
 
@@ -70,7 +71,7 @@ class Version(NamedTuple):
             and isinstance(groups, list)
             and all(isinstance(name, str) for name in groups)
             and isinstance(edits, list)
-            and all(isinstance(edit, dict) for edit in edits)
+            and all(map(_is_edit, edits))
         ):
             raise _damaged()
         return cls(
@@ -190,6 +191,29 @@ class History:
             if version.number in self._now
             for edit in version.edits
         ]
+
+
+def _is_edit(edit: object) -> bool:
+    """Whether an edit has the fields that edits have (spec/edits.md)."""
+    if not isinstance(edit, dict):
+        return False
+    to_set, remove, vrs = edit.get("set", {}), edit.get("remove", []), edit.get("vrs", {})
+    return (
+        isinstance(to_set, dict)
+        and isinstance(remove, list)
+        and isinstance(vrs, dict)
+        and all(isinstance(path, str) and parse_path(path) for path in (*to_set, *remove))
+        and all(map(_is_value, to_set.values()))
+        and all(isinstance(vr, str) for vr in vrs.values())
+        and all(isinstance(edit.get(level, ""), str) for level in ("series", "instance"))
+    )
+
+
+def _is_value(value: object) -> bool:
+    """Whether a value may be that of an attribute: lists have structs."""
+    if not isinstance(value, list):
+        return True
+    return all(isinstance(item, dict) and all(map(_is_value, item.values())) for item in value)
 
 
 def moment(seconds: float | None = None) -> str:

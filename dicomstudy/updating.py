@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicomstudy.assignment import prepare
 from dicomstudy.change import AnyArchive, Change, changing, opened
+from dicomstudy.definitions import Definitions
 from dicomstudy.document import with_history
 from dicomstudy.elements import is_private
 from dicomstudy.errors import ArchiveError, DicomStudyError
@@ -90,7 +91,8 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
         if "series" in edit and edit["series"] not in {c["seriesInstanceUID"] for c in described}:
             raise ArchiveError("archive/not-found", f"the study has no series {edit['series']}")
         paths = [path for path in (*edit["set"], *edit["remove"]) if "[" in path]
-        creators = [path for path in edit["set"] if _creator(path)]
+        creators = {path: _creator(path, change.archive.definitions) for path in edit["set"]}
+        creators = {path: creator for path, creator in creators.items() if creator}
         if not (paths or creators or "instance" in edit):
             continue
         with change.archive.open(change.path) as study:
@@ -102,8 +104,9 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
                     raise DicomStudyError(
                         "change/no-item", f"no instance has the item that {path} is in"
                     )
-            for path in creators:
-                _check_creator(path, edit, found)
+            for path, creator in creators.items():
+                if creator not in edit["set"]:
+                    _check_creator(path, creator, found)
 
 
 def _has_item(attributes: Mapping[str, Any], path: str) -> bool:
@@ -116,20 +119,17 @@ def _has_item(attributes: Mapping[str, Any], path: str) -> bool:
     return True
 
 
-def _creator(path: str) -> str:
+def _creator(path: str, definitions: Definitions) -> str:
     """The key of the private creator that has to be there for an attribute; empty if none."""
     ((key, item), *_) = parse_path(path)
-    if item is not None or len(key) != 8 or not key.isalnum() or not key[0].isdigit():
-        return ""
-    tag = int(key, 16)
+    tag = definitions.tag(key)
     element = tag & 0xFFFF
-    return f"{tag >> 16:04X}{element >> 8:04X}" if is_private(tag) and element > 0xFF else ""
+    if item is not None or not is_private(tag) or element <= 0xFF:
+        return ""
+    return definitions.keyword((tag & 0xFFFF0000) | element >> 8)
 
 
-def _check_creator(path: str, edit: Mapping[str, Any], instances: Iterable[Instance]) -> None:
-    creator = _creator(path)
-    if creator in edit["set"]:
-        return
+def _check_creator(path: str, creator: str, instances: Iterable[Instance]) -> None:
     if not all(instance.attributes().get(creator) for instance in instances):
         raise DicomStudyError(
             "change/no-creator",

@@ -58,6 +58,8 @@ class Rule(NamedTuple):
     leading: bytes = b""
 
 
+#: An attribute whose VR is the same everywhere: rules for others follow the VR in the header.
+_ANY_TAG = 0x00080005
 _BLOB = Rule(Kind.BLOB, None, None, 1, b"")
 _NAMED_BY_VR: dict[str, Rule] = {
     **{vr: Rule(Kind.TEXT, None, None, 1, b" ", leading=b" ") for vr in TEXT_VRS},
@@ -94,6 +96,10 @@ class Kinds:
         if rule is None:
             rule = self._rules[key] = self._find(tag, vr)
         return rule
+
+    def of_vr(self, vr: str) -> Rule:
+        """The rule for values of a VR, whatever attribute they are of."""
+        return self.rule(_ANY_TAG, vr)
 
     def _find(self, tag: int, vr: str) -> Rule:
         if tag in PIXEL_DATA_TAGS:  # frames stay as they are encoded

@@ -51,7 +51,12 @@ def test_going_back_gives_the_lineage_of_that_version(versions: History) -> None
 
 @given(histories(), st.text(max_size=3))
 def test_a_document_gives_its_history_again(versions: History, command: str) -> None:
-    versions = versions.then(command, added=2, groups=("patient",), edits=({"set": {}},))
+    versions = versions.then(
+        command,
+        added=2,
+        groups=("patient",),
+        edits=({"set": {"A[0].B": [{"C": 1}]}, "remove": ["D"]},),
+    )
     assert History.from_struct(versions.to_struct()) == versions
 
 
@@ -113,3 +118,18 @@ def test_a_damaged_history_is_refused(struct: dict[str, Any]) -> None:
 def test_moments() -> None:
     assert moment(0) == "1970-01-01T00:00:00Z"
     assert moment() > "2026"
+
+
+DAMAGED_EDITS: list[object] = [
+    *(5, {"set": 5}, {"set": {"": 1}}, {"set": {"A": [5]}}, {"set": {"A": [{"B": [5]}]}}),
+    *({"remove": 5}, {"remove": [5]}, {"remove": ["A["]}, {"vrs": []}, {"vrs": {"A": 5}}),
+    *({"series": 5}, {"instance": []}),
+]
+
+
+@pytest.mark.parametrize("edit", DAMAGED_EDITS)
+def test_a_damaged_edit_is_refused(edit: object) -> None:
+    version = {"version": 1, "when": "", "command": "", "edits": [edit]}
+    with pytest.raises(StudyError) as raised:
+        History.from_struct({"versions": [version]})
+    assert raised.value.code == "study/damaged"

@@ -194,6 +194,19 @@ def test_items_are_changed(archive: Path) -> None:
         assert len(after.OriginalAttributesSequence) == 3
 
 
+def test_an_item_with_repeated_elements_is_changed(archive: Path, tmp_path: Path) -> None:
+    item = make.item(make.element(0x00080100, "SH", b"1 ") + make.element(0x00080100, "SH", b"2 "))
+    file = make.ct_slice("repeats", 1, 1)
+    end = file.index(b"\x10\x00\x10\x00PN")
+    file = file[:end] + make.element(0x00089215, "SQ", item) + file[end:]
+    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a.dcm", file)])], archive)
+    study = make.uid("repeats")
+    update(archive, study, set={"DerivationCodeSequence[0].CodeMeaning": "ä"})
+    ((_, after),) = datasets(archive, study)
+    assert after.DerivationCodeSequence[0].CodeMeaning == "ä"
+    assert after.DerivationCodeSequence[0].CodeValue == "2"
+
+
 def test_private_attributes_are_changed(archive: Path) -> None:
     update(archive, CT, set={"00790010": "EXAMPLE", "00791001:LO": "Grüße", "00791002:US": [1, 2],
                              "00791003:FD": 1.5})  # fmt: skip
