@@ -318,6 +318,20 @@ def correction(bench: Bench) -> Iterable[Ratio]:
     yield Ratio(f"pydicom, {count:,} files / one correction", ratio, ">=", 50)
 
 
+def late(bench: Bench) -> Iterable[Ratio]:
+    """One late instance of a study of 2,600, against one that comes into a new archive."""
+    count = 2600 if len(bench.files) > 100 else len(bench.files)
+    folder = _copies(bench.files, bench.new(), count + bench.rounds + 1)
+    last = sorted(folder.iterdir())[count:]
+    archive = bench.converted(sorted(folder.iterdir())[:count], bulk="copy")
+    coming = iter(last)
+    ratio = bench.ratio(
+        lambda: dicomstudy.convert([next(coming)], archive),
+        lambda: dicomstudy.convert(last[:1], bench.new()),
+    )
+    yield Ratio(f"one late instance of {count:,} / one of a new archive", ratio)
+
+
 BENCHMARKS: Mapping[str, Callable[[Bench], Iterable[Ratio]]] = MappingProxyType(
     {
         "convert": convert,
@@ -327,5 +341,6 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterable[Ratio]]] = MappingProxyType(
         "document": document,
         "thousands": thousands,
         "correction": correction,
+        "late": late,
     }
 )

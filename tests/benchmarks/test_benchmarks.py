@@ -49,7 +49,7 @@ def test_each_ratio_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         if name not in {"thousands", "jobs"}
         for ratio in benchmark(bench)
     ]
-    assert len(found) == 9
+    assert len(found) == 10
     assert all(ratio.found > 0 for ratio in found)
     assert ratios.Ratio("", 2.0, "<=", 3.0).reached
     assert not ratios.Ratio("", 2.0, ">=", 3.0).reached
