@@ -50,6 +50,8 @@ _SLOW = 8
 #: Slow attributes are grouped if they show at most one combination for so many instances.
 _COMBINATIONS = 4
 _MEMO_SIZE = 1 << 10
+#: What an entry and a row weigh.
+_ENTRY_WEIGHT, _ROW_WEIGHT = 1 << 10, 1 << 9
 #: Rank of what is no attribute of the dictionary.
 _LAST = 1 << 40
 
@@ -183,23 +185,32 @@ class _Outline(NamedTuple):
 class Pending:
     """A batch in the making, with the numbers of what it has already.
 
-    `awaited` gives the SHA-256 of the source of each entry that lacks it, by the entry's place.
+    `awaited` gives the SHA-256 of the source of each entry that lacks it, by the entry's place;
+    `weight` is about the bytes that the batch takes in memory.
     """
 
-    __slots__ = ("_bases", "_numbers", "awaited", "batch")
+    __slots__ = ("_bases", "_known", "_numbers", "awaited", "batch", "weight")
 
     def __init__(self) -> None:
         self.batch = Batch()
         self.awaited: dict[int, Callable[[], str]] = {}
+        self.weight = 0
         self._numbers: dict[Attribute, int] = {}
+        self._known: dict[tuple[str, str, object], int] = {}
         self._bases: dict[Template, int] = {}
 
     def number(self, attribute: Attribute) -> int:
         """The row of an attribute, which is added if need be."""
         number = self._numbers.get(attribute)
         if number is None:
-            number = self._numbers[attribute] = len(self.batch.rows)
-            self.batch.rows.append(Row(attribute.group or INSTANCE, attribute.key, attribute.value))
+            group, key, value = attribute.group or INSTANCE, attribute.key, attribute.value
+            frozen = value if type(value) is str else freeze(value)
+            rows = self.batch.rows
+            number = self._known.setdefault((group, key, frozen), len(rows))
+            if number == len(rows):
+                rows.append(Row(group, key, value))
+            self._numbers[attribute] = number
+            self.weight += len(attribute.encoded) + _ROW_WEIGHT
         return number
 
     def number_all(self, attributes: list[Attribute]) -> list[int]:
@@ -215,8 +226,8 @@ class Pending:
             self.batch.bases.append(tuple([self.number(a) for a in outline.base]))
         return base
 
-    def settled(self) -> Batch:
-        """The batch, once every SHA-256 is known."""
+    def settle(self) -> None:
+        """Return once every SHA-256 is known."""
         entries = self.batch.entries
         for place, sha256 in self.awaited.items():
             entry, digest = entries[place], sha256()
@@ -224,7 +235,6 @@ class Pending:
                 digest=digest, source=entry.source._replace(sha256=digest)
             )
         self.awaited.clear()
-        return self.batch
 
 
 class Grouper:
@@ -264,7 +274,7 @@ class Grouper:
             uids: of study, series and instance.
             source: the file that the record was made of.
             places: where its large values lie.
-            sha256: gives that of the source, if `source` does not; asked by `Pending.settled`.
+            sha256: gives that of the source, if `source` does not; asked by `Pending.settle`.
         """
         variable = record.variable
         outline = self._outline(record.template)
@@ -304,6 +314,7 @@ class Grouper:
             places,
         )
         entries.append(entry)
+        pending.weight += _ENTRY_WEIGHT
 
     def _hashed(
         self, seed: _SeedGroup, variable: Sequence[Attribute]
