@@ -398,11 +398,12 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
     for entry in batch.entries:
         by_series.setdefault(entry.series, []).append(entry)
     order = {name: at for at, name in enumerate(definitions.groups)}
+    order_of_rows = _order(batch.rows, definitions)
     contents: dict[str, tuple[str, dict[str, Any]]] = {}
     series = []
     for uid, entries in sorted(by_series.items()):
         entries.sort(key=lambda entry: (entry.instance, entry.digest))
-        regrouped = _regroup(batch, entries, contents, definitions)
+        regrouped = _regroup(batch, entries, contents, order_of_rows, definitions)
         for entry in entries:
             for digest in entry.groups:
                 contents[digest] = batch.contents[digest]
@@ -428,9 +429,13 @@ def _regroup(
     batch: Batch,
     entries: list[Entry],
     contents: dict[str, tuple[str, dict[str, Any]]],
+    order: Sequence[int],
     definitions: Definitions,
 ) -> list[tuple[list[str], tuple[int, ...]]]:
-    """Of each entry of a series: the digests of its new groups, and the numbers that stay own."""
+    """Of each entry of a series: the digests of its new groups, and the numbers that stay own.
+
+    `order` says where each row stands among others in a document.
+    """
     rows = batch.rows
     constant, slow = _repeating(batch, entries)
     cases = _combinations(batch, entries, slow)
@@ -449,7 +454,6 @@ def _regroup(
                 contents[digest] = group, content
                 for place in places:
                     digests[place].append(digest)
-    rank_of = _ranks(rows, definitions)
     own_of_base = {
         entry.base: [number for number in batch.bases[entry.base] if number not in grouped]
         for entry in entries
@@ -459,7 +463,7 @@ def _regroup(
         for entry in entries
     )
     return [
-        (mine, tuple(sorted(numbers, key=rank_of)))
+        (mine, tuple(sorted(numbers, key=order.__getitem__)))
         for mine, numbers in zip(digests, own, strict=True)
     ]
 
@@ -507,18 +511,11 @@ def _combinations(
     return cases
 
 
-def _ranks(rows: Sequence[Row], definitions: Definitions) -> Callable[[int], tuple[int, str]]:
-    """Where a row stands among others in a document; each is looked up once."""
-    known: dict[int, tuple[int, str]] = {}
-
-    def rank_of(number: int) -> tuple[int, str]:
-        found = known.get(number)
-        if found is None:
-            key = rows[number].key
-            found = known[number] = rank(key, definitions), key
-        return found
-
-    return rank_of
+def _order(rows: Sequence[Row], definitions: Definitions) -> list[int]:
+    """Of each row, where its key stands among the others in a document."""
+    keys = sorted({row.key for row in rows}, key=lambda key: (rank(key, definitions), key))
+    places = {key: place for place, key in enumerate(keys)}
+    return [places[row.key] for row in rows]
 
 
 def ungroup(
