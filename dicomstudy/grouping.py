@@ -160,6 +160,10 @@ def freeze(value: Any) -> object:
     return (kind, repr(value))
 
 
+#: The digest of a group, its name and its attributes.
+_Content = tuple[str, tuple[str, dict[str, Any]]]
+
+
 class _SeedGroup(NamedTuple):
     """A seed group in a template: its attributes, and which of them are left open."""
 
@@ -167,7 +171,7 @@ class _SeedGroup(NamedTuple):
     order: int
     items: tuple[Attribute | int, ...]
     open: tuple[int, ...]
-    found: dict[tuple[Attribute, ...], tuple[str, tuple[str, dict[str, Any]]]]
+    found: dict[tuple[Attribute, ...], _Content]
 
 
 class _Outline(NamedTuple):
@@ -176,7 +180,7 @@ class _Outline(NamedTuple):
     definitions: Definitions
     template: Template
     seeds: list[_SeedGroup]
-    encoding: tuple[str, tuple[str, dict[str, Any]]]
+    encoding: _Content
     base: tuple[Attribute, ...]
     own: tuple[int, ...]
     uids: tuple[Attribute | int | None, ...]
@@ -244,6 +248,7 @@ class Grouper:
         self._definitions = definitions
         self._seeds = frozenset(definitions.seed_groups)
         self._order = {name: at for at, name in enumerate(definitions.groups)}
+        self._last: dict[str, tuple[object, _Content]] = {}
 
     def uids(self, record: Record) -> tuple[str, str, str] | None:
         """Study, series and SOP Instance UID of a record; None if one of them is no text."""
@@ -316,12 +321,23 @@ class Grouper:
         entries.append(entry)
         pending.weight += _ENTRY_WEIGHT
 
-    def _hashed(
-        self, seed: _SeedGroup, variable: Sequence[Attribute]
-    ) -> tuple[str, tuple[str, dict[str, Any]]]:
-        attributes = [variable[i] if isinstance(i, int) else i for i in seed.items]
-        content = ordered(((a.key, a.value) for a in attributes), self._definitions)
-        return ion_hash_hex(content), (seed.name, content)
+    def _hashed(self, seed: _SeedGroup, variable: Sequence[Attribute]) -> _Content:
+        attributes = tuple([variable[i] if isinstance(i, int) else i for i in seed.items])
+
+        def content() -> dict[str, Any]:
+            return ordered(((a.key, a.value) for a in attributes), self._definitions)
+
+        return self._as_last(seed.name, attributes, content)
+
+    def _as_last(
+        self, group: str, made_of: object, content: Callable[[], dict[str, Any]]
+    ) -> _Content:
+        """The digest and content of a group, known if it is made of the same as the last one."""
+        last = self._last.get(group)
+        if last is None or last[0] != made_of:
+            made = content()
+            last = self._last[group] = made_of, (ion_hash_hex(made), (group, made))
+        return last[1]
 
     def _outline(self, template: Template) -> _Outline:
         outline = template.outline
@@ -346,7 +362,7 @@ class Grouper:
             self._definitions,
             template,
             seeds,
-            (ion_hash_hex(encoding), (ENCODING, encoding)),
+            self._as_last(ENCODING, encoding, lambda: encoding),
             tuple(base),
             tuple(own),
             tuple([template.find(*name) for name in _UIDS]),

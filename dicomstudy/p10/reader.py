@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from itertools import accumulate, groupby
+from operator import attrgetter
 
 from dicomstudy.elements import Buffer, Element, Form, Sequence, Span, format_tag
 from dicomstudy.errors import P10Error, Problem
@@ -43,6 +44,7 @@ _MAX_WEIGHT = 4 << 20
 _RUN_WEIGHT = 256
 #: The longest encoded element that a `Reader` remembers from one file to the next.
 _LONGEST_KNOWN = 1 << 16
+_size_of, _has_bytes = attrgetter("size"), attrgetter("encoded")
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
 
@@ -137,9 +139,9 @@ class Reader:
         state = self._known.setdefault((explicit, parser.big, meta), _Known())
         known = state.runs
         runs: list[Run] = []
-        starts: list[int] = []
         problems: list[Problem] = []
         opened: set[Run] = set()
+        start = pos
         index = count = 0
         while pos < end:
             if index < len(known):
@@ -147,7 +149,6 @@ class Reader:
                 after = pos + run.size
                 if data[pos:after] == run.encoded:
                     runs.append(run)
-                    starts.append(pos)
                     pos = after
                     count += len(run.singles) or 1
                     index += 1
@@ -163,7 +164,6 @@ class Reader:
                         again = state.ordinary(head, data[pos:ends])
                         known[index] = again
                         runs.append(again)
-                        starts.append(pos)
                         pos = ends
                         count += 1
                         index += 1
@@ -182,13 +182,13 @@ class Reader:
                     known.insert(index, read)
                 index += 1
             runs.append(read)
-            starts.append(pos)
             pos += read.size
             count += 1
-        starts.append(pos)
         if opened:
-            known[:] = _join(known, opened.intersection(runs), big=parser.big)
+            runs = _join(runs, opened.intersection(runs), big=parser.big)
+            known[:] = filter(_has_bytes, runs)
         self._learn(state, runs, big=parser.big)
+        starts = list(accumulate(map(_size_of, runs), initial=start))
         self._settle_group_lengths(runs, starts, big=parser.big)
         return runs, starts, problems
 
@@ -257,7 +257,7 @@ class Reader:
             state.stable.update(runs)
         elif files % _FILES_TO_LEARN and files not in _FIRST_TO_LEARN:
             return
-        state.runs[:] = _join(runs, state.stable, big=big)
+        state.runs[:] = filter(_has_bytes, _join(runs, state.stable, big=big))
         state.stable.clear()
         state.stable.update(state.runs)
 
@@ -308,7 +308,7 @@ def _join(runs: list[Run], stable: set[Run], *, big: bool) -> list[Run]:
     """As few runs as may be: neighbours that are both `stable` become one."""
     joined: list[Run] = []
     for is_stable, neighbours in groupby(runs, stable.__contains__):
-        kept = [run for run in neighbours if run.encoded]
+        kept = list(neighbours)
         if is_stable and len(kept) > 1:
             singles = [single for run in kept for single in run.singles or (run,)]
             kept = _group_lengths_apart(singles, big=big)
@@ -322,7 +322,7 @@ def _group_lengths_apart(singles: list[Run], *, big: bool) -> list[Run]:
     runs: list[Run] = []
     start = 0
     elements = [element for single in singles for element in single.elements]
-    sizes = [0, *accumulate(single.size for single in singles)]
+    sizes = list(accumulate(map(_size_of, singles), initial=0))
     for place, element in enumerate(elements):
         if element.tag & 0xFFFF:
             continue
