@@ -254,7 +254,7 @@ class Reader:
         files = state.files
         state.files += 1
         if files == 0:
-            state.stable.update(runs)
+            state.stable.update(filter(_has_bytes, runs))
         elif files % _FILES_TO_LEARN and files not in _FIRST_TO_LEARN:
             return
         state.runs[:] = filter(_has_bytes, _join(runs, state.stable, big=big))
