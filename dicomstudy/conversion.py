@@ -193,6 +193,9 @@ def _tasks(
             continue
         here = os.path.dirname(found.path) or "."  # noqa: PTH120 (as in `find`)
         if here != folder:
+            if size >= enough // 4:  # files of one folder are alike
+                yield task
+                task, size = [], 0
             folder = here
             inside = settings.archive in (Path(folder).resolve() / "_").parents
         if inside:

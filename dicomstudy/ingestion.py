@@ -159,7 +159,8 @@ class Ingester:
         self._stored: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._pending: dict[str, Pending] = {}
         self._result = Ingested()
-        self._digester = _Digester() if settings.alone else None
+        # a copy takes longer for its values than for their digests, and gains nothing
+        self._digester = _Digester() if settings.alone and by_reference else None
 
     def close(self) -> None:
         """Close the bulk files, and end the thread if there is one."""
