@@ -37,6 +37,8 @@ __all__ = ["Report", "convert"]
 
 #: A task has at most so many files, and ends with the file that reaches so many bytes: fewer
 #: where processes share the work.
+#: New objects after which the garbage collector looks for cycles; there are hardly any.
+_COLLECT_AFTER = 500_000
 _TASK_FILES, _TASK_BYTES, _SHARED_TASK_BYTES = 256, 32 << 20, 4 << 20
 
 
@@ -122,7 +124,7 @@ def convert(
         sources = [sources]
     target = create(Path(archive))
     report = Report()
-    with at_work(target.path):
+    with at_work(target.path), _seldom_collected():
         with writing(target.path):
             incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
         settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)
@@ -180,19 +182,23 @@ def _tasks(
     """Files in tasks; those of the archive itself are left out."""
     task: list[tuple[str, int]] = []
     size = 0
-    folder, inside = None, False
+    folder, inside = "", False
     enough = _TASK_BYTES if settings.alone else _SHARED_TASK_BYTES
     for found in find(sources):
         if found.problem is not None:
             report.problems.append(found.problem)
             report.refused += 1
             continue
-        if found.path.parent != folder:
-            folder = found.path.parent
-            inside = settings.archive in (folder.resolve() / "_").parents
+        here = os.path.dirname(found.path) or "."  # noqa: PTH120 (as in `find`)
+        if here != folder:
+            if size >= enough // 4:  # files of one folder are alike
+                yield task
+                task, size = [], 0
+            folder = here
+            inside = settings.archive in (Path(folder).resolve() / "_").parents
         if inside:
             continue
-        task.append((os.fspath(found.path), found.size))
+        task.append((found.path, found.size))
         size += found.size
         if len(task) >= _TASK_FILES or size >= enough:
             yield task
@@ -228,7 +234,7 @@ class _executor:  # noqa: N801 (reads as the function that it is)
         if jobs > 1:
             fork = sys.platform == "linux" and threading.active_count() == 1
             context = multiprocessing.get_context("fork" if fork else "spawn")
-            self._pool = ProcessPoolExecutor(jobs, context, initializer=_leave_interrupts_alone)
+            self._pool = ProcessPoolExecutor(jobs, context, initializer=_begin_worker)
 
     def __enter__(self) -> ProcessPoolExecutor | None:
         return self._pool
@@ -238,32 +244,31 @@ class _executor:  # noqa: N801 (reads as the function that it is)
             self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_alone() -> None:
-    """Ctrl-C is for the process that waits for this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def ingest(settings: Settings, task: list[tuple[str, int]]) -> Ingested:
-    """Take files apart and leave their instances, sorted by study, below ``incoming/``."""
-    with _seldom_collected():
-        return _ingester(settings).ingest(task)
-
-
-def finish(settings: Settings, study: str) -> Finished:
-    """Make or extend the document of a study from what `ingest` left of it."""
-    with _seldom_collected():
-        return finishing.finish(settings, study)
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits for this one
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 @contextlib.contextmanager
 def _seldom_collected() -> Iterator[None]:
     """Let the garbage collector look less often: what is remembered would all be walked."""
     before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 50_000), *before[1:])
+    gc.set_threshold(max(before[0], _COLLECT_AFTER), *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def ingest(settings: Settings, task: list[tuple[str, int]]) -> Ingested:
+    """Take files apart and leave their instances, sorted by study, below ``incoming/``."""
+    return _ingester(settings).ingest(task)
+
+
+def finish(settings: Settings, study: str) -> Finished:
+    """Make or extend the document of a study from what `ingest` left of it."""
+    held = _ingester(settings).held(study) if settings.alone else None
+    return finishing.finish(settings, study, held)
 
 
 @lru_cache(maxsize=1)

@@ -30,24 +30,30 @@ class Finished(NamedTuple):
     problem: Problem | None = None
 
 
-def finish(settings: Settings, study: str) -> Finished:
-    """Make or extend the document of a study from what was ingested of it."""
+def finish(settings: Settings, study: str, held: Batch | None = None) -> Finished:
+    """Make or extend the document of a study from what was ingested of it.
+
+    Args:
+        held: what an `Ingester` held of it in memory; the rest was left on disk.
+    """
     try:
         with writing(settings.archive):
             archive = Folder(settings.archive)
             archive.document_path(study).parent.mkdir(exist_ok=True)
             with locked(archive.document_path(study)):
-                return _finish(settings, archive, study)
+                return _finish(settings, archive, study, held)
     except ArchiveError:
         raise  # the next study could not be written either
     except DicomStudyError as error:
         return Finished(0, 0, 0, error.problem(study))
 
 
-def _finish(settings: Settings, archive: Folder, study: str) -> Finished:
+def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None) -> Finished:
     definitions = definitions_.load()
     folder = study_folder(settings, study)
-    new = Batch.join(_batches(folder))
+    new = held or Batch()
+    if stored := list(_batches(folder)):
+        new = Batch.join([*stored, new])
     path = archive.document_path(study)
     old, history, bulk_length, bulk_file = Batch(), None, 0, 0
     if path.exists():

@@ -53,6 +53,8 @@ _SLOW = 8
 #: Slow attributes are grouped if they show at most one combination for so many instances.
 _COMBINATIONS = 4
 _MEMO_SIZE = 1 << 10
+#: What an entry and a row weigh.
+_ENTRY_WEIGHT, _ROW_WEIGHT = 1 << 10, 1 << 9
 #: Rank of what is no attribute of the dictionary.
 _LAST = 1 << 40
 
@@ -163,6 +165,10 @@ def freeze(value: Any) -> object:
     return (kind, repr(value))
 
 
+#: The digest of a group, its name and its attributes.
+_Content = tuple[str, tuple[str, dict[str, Any]]]
+
+
 class _SeedGroup(NamedTuple):
     """A seed group in a template: its attributes, and which of them are left open."""
 
@@ -170,7 +176,7 @@ class _SeedGroup(NamedTuple):
     order: int
     items: tuple[Attribute | int, ...]
     open: tuple[int, ...]
-    found: dict[tuple[Attribute, ...], tuple[str, tuple[str, dict[str, Any]]]]
+    found: dict[tuple[Attribute, ...], _Content]
 
 
 class _Outline(NamedTuple):
@@ -179,7 +185,7 @@ class _Outline(NamedTuple):
     definitions: Definitions
     template: Template
     seeds: list[_SeedGroup]
-    encoding: tuple[str, tuple[str, dict[str, Any]]]
+    encoding: _Content
     base: tuple[Attribute, ...]
     own: tuple[int, ...]
     uids: tuple[Attribute | int | None, ...]
@@ -188,23 +194,32 @@ class _Outline(NamedTuple):
 class Pending:
     """A batch in the making, with the numbers of what it has already.
 
-    `awaited` gives the SHA-256 of the source of each entry that lacks it, by the entry's place.
+    `awaited` gives the SHA-256 of the source of each entry that lacks it, by the entry's place;
+    `weight` is about the bytes that the batch takes in memory.
     """
 
-    __slots__ = ("_bases", "_numbers", "awaited", "batch")
+    __slots__ = ("_bases", "_known", "_numbers", "awaited", "batch", "weight")
 
     def __init__(self) -> None:
         self.batch = Batch()
         self.awaited: dict[int, Callable[[], str]] = {}
+        self.weight = 0
         self._numbers: dict[Attribute, int] = {}
+        self._known: dict[tuple[str, str, object], int] = {}
         self._bases: dict[Template, int] = {}
 
     def number(self, attribute: Attribute) -> int:
         """The row of an attribute, which is added if need be."""
         number = self._numbers.get(attribute)
         if number is None:
-            number = self._numbers[attribute] = len(self.batch.rows)
-            self.batch.rows.append(Row(attribute.group or INSTANCE, attribute.key, attribute.value))
+            group, key, value = attribute.group or INSTANCE, attribute.key, attribute.value
+            frozen = value if type(value) is str else freeze(value)
+            rows = self.batch.rows
+            number = self._known.setdefault((group, key, frozen), len(rows))
+            if number == len(rows):
+                rows.append(Row(group, key, value))
+            self._numbers[attribute] = number
+            self.weight += len(attribute.encoded) + _ROW_WEIGHT
         return number
 
     def number_all(self, attributes: list[Attribute]) -> list[int]:
@@ -220,8 +235,8 @@ class Pending:
             self.batch.bases.append(tuple([self.number(a) for a in outline.base]))
         return base
 
-    def settled(self) -> Batch:
-        """The batch, once every SHA-256 is known."""
+    def settle(self) -> None:
+        """Return once every SHA-256 is known."""
         entries = self.batch.entries
         for place, sha256 in self.awaited.items():
             entry, digest = entries[place], sha256()
@@ -229,7 +244,6 @@ class Pending:
                 digest=digest, source=entry.source._replace(sha256=digest)
             )
         self.awaited.clear()
-        return self.batch
 
 
 class Grouper:
@@ -239,6 +253,7 @@ class Grouper:
         self._definitions = definitions
         self._seeds = frozenset(definitions.seed_groups)
         self._order = {name: at for at, name in enumerate(definitions.groups)}
+        self._last: dict[str, tuple[object, _Content]] = {}
 
     def uids(self, record: Record) -> tuple[str, str, str] | None:
         """Study, series and SOP Instance UID of a record; None if one of them is no text."""
@@ -269,7 +284,7 @@ class Grouper:
             uids: of study, series and instance.
             source: the file that the record was made of.
             places: where its large values lie.
-            sha256: gives that of the source, if `source` does not; asked by `Pending.settled`.
+            sha256: gives that of the source, if `source` does not; asked by `Pending.settle`.
         """
         variable = record.variable
         outline = self._outline(record.template)
@@ -309,13 +324,25 @@ class Grouper:
             places,
         )
         entries.append(entry)
+        pending.weight += _ENTRY_WEIGHT
 
-    def _hashed(
-        self, seed: _SeedGroup, variable: Sequence[Attribute]
-    ) -> tuple[str, tuple[str, dict[str, Any]]]:
-        attributes = [variable[i] if isinstance(i, int) else i for i in seed.items]
-        content = ordered(((a.key, a.value) for a in attributes), self._definitions)
-        return ion_hash_hex(content), (seed.name, content)
+    def _hashed(self, seed: _SeedGroup, variable: Sequence[Attribute]) -> _Content:
+        attributes = tuple([variable[i] if isinstance(i, int) else i for i in seed.items])
+
+        def content() -> dict[str, Any]:
+            return ordered(((a.key, a.value) for a in attributes), self._definitions)
+
+        return self._as_last(seed.name, attributes, content)
+
+    def _as_last(
+        self, group: str, made_of: object, content: Callable[[], dict[str, Any]]
+    ) -> _Content:
+        """The digest and content of a group, known if it is made of the same as the last one."""
+        last = self._last.get(group)
+        if last is None or last[0] != made_of:
+            made = content()
+            last = self._last[group] = made_of, (ion_hash_hex(made), (group, made))
+        return last[1]
 
     def _outline(self, template: Template) -> _Outline:
         outline = template.outline
@@ -340,7 +367,7 @@ class Grouper:
             self._definitions,
             template,
             seeds,
-            (ion_hash_hex(encoding), (ENCODING, encoding)),
+            self._as_last(ENCODING, encoding, lambda: encoding),
             tuple(base),
             tuple(own),
             tuple([template.find(*name) for name in _UIDS]),
@@ -392,11 +419,12 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
     for entry in batch.entries:
         by_series.setdefault(entry.series, []).append(entry)
     order = {name: at for at, name in enumerate(definitions.groups)}
+    order_of_rows = _order(batch.rows, definitions)
     contents: dict[str, tuple[str, dict[str, Any]]] = {}
     series = []
     for uid, entries in sorted(by_series.items()):
         entries.sort(key=lambda entry: (entry.instance, entry.digest))
-        regrouped = _regroup(batch, entries, contents, definitions)
+        regrouped = _regroup(batch, entries, contents, order_of_rows, definitions)
         for entry in entries:
             for digest in entry.groups:
                 contents[digest] = batch.contents[digest]
@@ -422,9 +450,13 @@ def _regroup(
     batch: Batch,
     entries: list[Entry],
     contents: dict[str, tuple[str, dict[str, Any]]],
+    order: Sequence[int],
     definitions: Definitions,
 ) -> list[tuple[list[str], tuple[int, ...]]]:
-    """Of each entry of a series: the digests of its new groups, and the numbers that stay own."""
+    """Of each entry of a series: the digests of its new groups, and the numbers that stay own.
+
+    `order` says where each row stands among others in a document.
+    """
     rows = batch.rows
     constant, slow = _repeating(batch, entries)
     cases = _combinations(batch, entries, slow)
@@ -443,7 +475,6 @@ def _regroup(
                 contents[digest] = group, content
                 for place in places:
                     digests[place].append(digest)
-    rank_of = _ranks(rows, definitions)
     own_of_base = {
         entry.base: [number for number in batch.bases[entry.base] if number not in grouped]
         for entry in entries
@@ -453,7 +484,7 @@ def _regroup(
         for entry in entries
     )
     return [
-        (mine, tuple(sorted(numbers, key=rank_of)))
+        (mine, tuple(sorted(numbers, key=order.__getitem__)))
         for mine, numbers in zip(digests, own, strict=True)
     ]
 
@@ -501,18 +532,11 @@ def _combinations(
     return cases
 
 
-def _ranks(rows: Sequence[Row], definitions: Definitions) -> Callable[[int], tuple[int, str]]:
-    """Where a row stands among others in a document; each is looked up once."""
-    known: dict[int, tuple[int, str]] = {}
-
-    def rank_of(number: int) -> tuple[int, str]:
-        found = known.get(number)
-        if found is None:
-            key = rows[number].key
-            found = known[number] = rank(key, definitions), key
-        return found
-
-    return rank_of
+def _order(rows: Sequence[Row], definitions: Definitions) -> list[int]:
+    """Of each row, where its key stands among the others in a document."""
+    keys = sorted({row.key for row in rows}, key=lambda key: (rank(key, definitions), key))
+    places = {key: place for place, key in enumerate(keys)}
+    return [places[row.key] for row in rows]
 
 
 def ungroup(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
@@ -19,7 +20,7 @@ from dicomstudy.bulk import BulkWriter
 from dicomstudy.elements import Buffer, Span, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.folder import write_atomically, writing
-from dicomstudy.grouping import Grouper, Pending, Source
+from dicomstudy.grouping import Batch, Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
 from dicomstudy.sources import (
@@ -28,6 +29,7 @@ from dicomstudy.sources import (
     is_container,
     is_surely_container,
     open_members,
+    read_whole,
     uri_of,
 )
 
@@ -37,6 +39,10 @@ __all__ = ["Ingested", "Ingester", "Settings", "may_be_bare", "study_folder"]
 _OPEN_BULK = 32
 #: Files smaller than this are hashed sooner than a thread has begun.
 _WORTH_A_THREAD = 1 << 16
+#: Files that wait for their digest while one more is read.
+_WAITING = 2
+#: What one process at work holds in memory, about, before it leaves it on disk.
+_MAX_HELD = 16 << 20
 _MAX_RECORD = 1 << 28
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
@@ -83,6 +89,54 @@ class _Input(NamedTuple):
     modified: int | None = None
 
 
+class _Digest:
+    """The SHA-256 of a file, taken by the thread that first asks for it."""
+
+    __slots__ = ("_data", "_lock", "_sha256")
+
+    def __init__(self, data: Buffer) -> None:
+        self._data: Buffer | None = data
+        self._lock = Lock()
+        self._sha256 = ""
+
+    def __call__(self) -> str:
+        with self._lock:
+            if self._data is not None:
+                self._sha256 = sha256_of(self._data)
+                self._data = None
+        return self._sha256
+
+
+class _Digester:
+    """Takes digests in a thread of its own, while the next files are taken apart.
+
+    Few files wait for theirs: the memory of those that are done is used for the next ones,
+    which costs less than new memory.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[_Digest | None] = SimpleQueue()
+        self._waiting: deque[_Digest] = deque()
+        self._thread = Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (digest := self._queue.get()) is not None:
+            digest()
+
+    def take(self, digest: _Digest) -> None:
+        """Ask for a digest as soon as there is time; return once few others wait."""
+        self._queue.put(digest)
+        self._waiting.append(digest)
+        if len(self._waiting) > _WAITING:
+            self._waiting.popleft()()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+
 class Ingester:
     """Ingests the tasks of one process; remembers what it has seen to be quick."""
 
@@ -105,22 +159,27 @@ class Ingester:
         self._stored: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._pending: dict[str, Pending] = {}
         self._result = Ingested()
-        self._thread = ThreadPoolExecutor(1) if settings.alone else None
+        # a copy takes longer for its values than for their digests, and gains nothing
+        self._digester = _Digester() if settings.alone and by_reference else None
 
     def close(self) -> None:
         """Close the bulk files, and end the thread if there is one."""
         for writer in self._bulk.values():
             writer.close()
-        if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
+        if self._digester is not None:
+            self._digester.close()
+
+    def held(self, study: str) -> Batch | None:
+        """What is held of a study that was not left on disk; it is held no longer."""
+        pending = self._pending.pop(study, None)
+        return None if pending is None else pending.batch
 
     def ingest(self, task: list[tuple[str, int]]) -> Ingested:
         """See `ingest`."""
         result = self._result = Ingested()
         for name, size in task:
-            path = Path(name)
             try:
-                self._file(path, size)
+                self._file(name, size)
             except ArchiveError:
                 raise  # it is not this file's fault, and would be the same with the next
             except DicomStudyError as error:
@@ -128,26 +187,36 @@ class Ingester:
             except OSError as error:
                 message = f"cannot be read: {error.strerror or error}"
                 self._refuse(Problem(name, "source/unreadable", message))
-        with writing(self._settings.archive):
-            self._flush()
+        for study, pending in self._pending.items():
+            pending.settle()
+            result.studies.add(study)
+        if not self._settings.alone or self._weight() > _MAX_HELD:
+            with writing(self._settings.archive):
+                self._flush()
+        for writer in self._bulk.values():
+            writer.flush()
         return result
+
+    def _weight(self) -> int:
+        return sum(pending.weight for pending in self._pending.values())
 
     def _refuse(self, problem: Problem) -> None:
         self._result.refused += 1
         self._result.problems.append(problem)
 
-    def _file(self, path: Path, size: int) -> None:
+    def _file(self, name: str, size: int) -> None:
         if size > MAX_WHOLE:
-            with Window(path) as window:
-                self._contents(window, path)
+            with Window(Path(name)) as window:
+                modified = os.stat(name).st_mtime_ns  # noqa: PTH116 (as in `find`)
+                self._contents(window, name, modified)
             return
-        with path.open("rb", buffering=0) as file:
-            modified = os.fstat(file.fileno()).st_mtime_ns
-            self._contents(file.readall(), path, modified)
+        data, modified = read_whole(name)
+        self._contents(data, name, modified)
 
-    def _contents(self, data: Buffer, path: Path, modified: int | None = None) -> None:
+    def _contents(self, data: Buffer, name: str, modified: int) -> None:
         head = data[:512]
         if head[128:132] != PREFIX:
+            path = Path(name)
             if is_container(head):
                 self._container(path, surely=is_surely_container(head))
                 return
@@ -155,10 +224,8 @@ class Ingester:
                 self._result.files += 1
                 self._record(data, path)
                 return
-        if modified is None:
-            modified = path.stat().st_mtime_ns
         self._result.files += 1
-        self._p10(_Input(data, uri_of(path), str(path), modified))
+        self._p10(_Input(data, uri_of(name), name, modified))
 
     def _container(self, path: Path, *, surely: bool) -> None:
         """Take in the files inside a zip or tar file; it may not `surely` be one."""
@@ -226,10 +293,12 @@ class Ingester:
 
     def _digest(self, data: Buffer) -> Callable[[], str]:
         """Gives the SHA-256 of `data`, which a thread of its own may have taken until then."""
-        if self._thread is None or not isinstance(data, bytes) or len(data) < _WORTH_A_THREAD:
-            sha256 = sha256_of(data)
-            return lambda: sha256
-        return self._thread.submit(sha256_of, data).result
+        digest = _Digest(data)
+        if self._digester is None or not isinstance(data, bytes) or len(data) < _WORTH_A_THREAD:
+            digest()
+        else:
+            self._digester.take(digest)
+        return digest
 
     def _decode(self, given: _Input) -> tuple[Record, tuple[str, str, str] | None]:
         file = self._reader.read(given.data, source=given.source)
@@ -340,19 +409,16 @@ class Ingester:
         return self._place(large, data, study, None, referring=False)
 
     def _flush(self) -> None:
-        """Leave what was found for `finish`."""
+        """Leave on disk for `finish` what was found."""
         for study, pending in self._pending.items():
             folder = study_folder(self._settings, study)
             folder.mkdir(exist_ok=True)
-            batch = pending.settled()
+            batch = pending.batch
             entries = [(*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries]
             content = (batch.contents, [tuple(row) for row in batch.rows], batch.bases, entries)
             with (folder / f"{os.getpid()}.batches").open("ab") as file:
                 pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
-            self._result.studies.add(study)
         self._pending.clear()
-        for writer in self._bulk.values():
-            writer.flush()
 
 
 def may_be_bare(head: bytes) -> bool:

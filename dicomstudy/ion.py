@@ -37,6 +37,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_DEPTH",
     "Symbol",
+    "Text",
     "Timestamp",
     "Value",
     "dumps",
@@ -98,6 +99,35 @@ class Symbol(str):
     ion_annotations = ()
 
 
+# The library's writer asks every value for two names, and is slow to find that one lacks them:
+# what has them is written in a tenth of the time.
+
+
+class Text(str):
+    """A str, equal to it and hashed as it, that is written sooner; read back as a str."""
+
+    __slots__ = ()
+    ion_type = core.IonType.STRING
+    ion_annotations = ()
+
+
+class Blob(bytes):
+    """The same for bytes."""
+
+    __slots__ = ()
+    ion_type = core.IonType.BLOB
+    ion_annotations = ()
+
+
+def quick(value: Value) -> Value:
+    """`value`, as a `Text` or `Blob` if it is a str or bytes: for what is written many times."""
+    kind = _QUICK.get(type(value))
+    return value if kind is None else kind(value)
+
+
+_QUICK: Final[dict[type, type]] = {str: Text, bytes: Blob}
+
+
 class Timestamp(core.Timestamp):  # type: ignore[misc]
     """A datetime that remembers how precise its Ion text was, such as ``2021-02T`` or ``.124``.
 
@@ -116,7 +146,7 @@ class Timestamp(core.Timestamp):  # type: ignore[misc]
 
 
 Value: TypeAlias = Any
-"""What Ion holds here: None, bool, int, float, Decimal, datetime, str, Symbol, bytes, list, dict.
+"""What Ion holds here: None, bool, int, float, Decimal, datetime, text, bytes, list, dict.
 
 The type checker sees Any: a document of this recursive type would need a cast at each step.
 """
@@ -213,7 +243,9 @@ def ion_hash_hex(value: Value) -> str:
 
 _CONTAINERS: Final = frozenset({list, dict})
 _ATOMS: Final = frozenset({NoneType, bool, float})
-_CHECKED: Final = frozenset({str, Symbol, bytes, int, Decimal, datetime, Timestamp})
+_TEXTS: Final = frozenset({str, Text, Symbol})
+_BLOBS: Final = frozenset({bytes, Blob})
+_CHECKED: Final = _TEXTS | _BLOBS | {int, Decimal, datetime, Timestamp}
 _WRITABLE: Final = _ATOMS | _CHECKED | _CONTAINERS
 _NAMES: Final = frozenset({str, Symbol})
 _LIMITED: Final = frozenset({int, Decimal})
@@ -252,9 +284,9 @@ def _check(value: Value) -> None:
 
 def _check_scalars(kind: type, items: list[Any]) -> int:
     """The bytes that text and blobs will need, after a look at each item of this kind."""
-    if kind is str or kind is Symbol:
+    if kind in _TEXTS:
         return _text_length(items)
-    if kind is bytes:
+    if kind in _BLOBS:
         return sum(map(len, items))
     if kind is int:
         if max(map(int.bit_length, items)) > _MAX_INT_BITS:
@@ -680,7 +712,7 @@ def _symbol_text(name: str) -> str:
 
 def _scalar_text(value: Value) -> str:  # noqa: PLR0911 (one for each type)
     kind = type(value)
-    if kind is str:
+    if kind is str or kind is Text:
         return encode_basestring(value)  # JSON's escapes are Ion's
     if value is None:
         return "null"
@@ -688,7 +720,7 @@ def _scalar_text(value: Value) -> str:  # noqa: PLR0911 (one for each type)
         return "true" if value else "false"
     if kind is int:
         return str(value)
-    if kind is bytes:
+    if kind in _BLOBS:
         return "{{" + b64encode(value).decode() + "}}"
     if kind is Symbol:
         return _symbol_text(value)
@@ -786,7 +818,7 @@ class _Hasher:
 
 def _serialized_scalar(value: Value) -> bytes:  # noqa: PLR0911 (one for each type)
     kind = type(value)
-    if kind is str:
+    if kind is str or kind is Text:
         return b"\x0b\x80" + _escape(value.encode()) + b"\x0e"
     if value is None:
         return b"\x0b\x0f\x0e"
@@ -794,7 +826,7 @@ def _serialized_scalar(value: Value) -> bytes:  # noqa: PLR0911 (one for each ty
         sign = b"\x0b\x30" if value < 0 else b"\x0b\x20"
         magnitude = abs(value).to_bytes((value.bit_length() + 7) // 8, "big")
         return sign + _escape(magnitude) + b"\x0e"
-    if kind is bytes:
+    if kind in _BLOBS:
         return b"\x0b\xa0" + _escape(value) + b"\x0e"
     if kind is bool:
         return b"\x0b\x11\x0e" if value else b"\x0b\x10\x0e"

@@ -113,7 +113,7 @@ def write_records(
     for source in sources:
         root = Path(source)
         for found in find([root]):
-            writer.write(found, _name_below(root, found.path))
+            writer.write(found, _name_below(root, Path(found.path)))
             if progress is not None:
                 progress("files", writer.result.files, None)
     return writer.result
@@ -139,21 +139,21 @@ class _Writer:
 
     def write(self, found: Found, name: PurePosixPath) -> None:
         """Write the records of what was found, or add to the problems."""
-        source = str(found.path)
+        path = Path(found.path)
         if found.problem is not None:
             self._refuse(found.problem)
             return
         try:
             if found.size > MAX_WHOLE:
-                with Window(found.path) as window:
-                    self._contents(window, found.path, name)
+                with Window(path) as window:
+                    self._contents(window, path, name)
             else:
-                self._contents(found.path.read_bytes(), found.path, name)
+                self._contents(path.read_bytes(), path, name)
         except DicomStudyError as error:
-            self._refuse(error.problem(source))
+            self._refuse(error.problem(found.path))
         except OSError as error:
             message = f"cannot be read or written: {error.strerror or error}"
-            self._refuse(Problem(source, "source/unreadable", message))
+            self._refuse(Problem(found.path, "source/unreadable", message))
 
     def _refuse(self, problem: Problem) -> None:
         self.result.refused += 1

@@ -6,6 +6,7 @@ Nothing here knows DICOM. A file is read whole if it is small; a large one is a 
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -29,6 +30,7 @@ __all__ = [
     "is_surely_container",
     "open_members",
     "path_of",
+    "read_whole",
     "uri_of",
 ]
 
@@ -43,9 +45,12 @@ _ZIP, _GZIP, _XZ, _BZIP2 = b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
 
 
 class Found(NamedTuple):
-    """A file below a source, and its size; or the problem that there is with it."""
+    """A file below a source, and its size; or the problem that there is with it.
 
-    path: Path
+    There are many, and most are opened at once: a path is a string.
+    """
+
+    path: str
     size: int
     problem: Problem | None = None
 
@@ -56,25 +61,26 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     Symbolic links to files are followed, those to folders are not (they may form a ring).
     """
     for source in sources:
-        path = Path(source)
+        path = os.fspath(source)
         try:
-            if path.is_dir():
+            status = os.stat(path)  # noqa: PTH116 (a Path costs more than the question)
+            if stat.S_ISDIR(status.st_mode):
                 yield from _walk(path)
-            elif path.is_file() or not path.exists():
-                yield Found(path, path.stat().st_size)
+            elif stat.S_ISREG(status.st_mode):
+                yield Found(path, status.st_size)
             else:
                 message = "is neither a file nor a folder"
-                yield Found(path, 0, Problem(str(path), "source/unreadable", message))
+                yield Found(path, 0, Problem(path, "source/unreadable", message))
         except OSError as error:
-            yield Found(path, 0, _unreadable(path, error))
+            yield _unreadable(path, error)
 
 
-def _walk(folder: Path) -> Iterator[Found]:
+def _walk(folder: str) -> Iterator[Found]:
     """What lies below a folder, however deep: folders may nest deeper than calls."""
     try:
         waiting = _entries(folder)
     except OSError as error:
-        yield Found(folder, 0, _unreadable(folder, error))
+        yield _unreadable(folder, error)
         return
     while waiting:
         entry = waiting.pop()
@@ -82,20 +88,33 @@ def _walk(folder: Path) -> Iterator[Found]:
             if entry.is_dir(follow_symlinks=False):
                 waiting += _entries(entry)
             elif entry.is_file():
-                yield Found(Path(entry.path), entry.stat().st_size)
+                yield Found(entry.path, entry.stat().st_size)
         except OSError as error:
-            path = Path(entry.path)
-            yield Found(path, 0, _unreadable(path, error))
+            yield _unreadable(entry.path, error)
 
 
-def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+def _entries(folder: str | os.DirEntry[str]) -> list[os.DirEntry[str]]:
     """What is in a folder, the first by name at the end."""
     with os.scandir(folder) as scan:
         return sorted(scan, key=lambda entry: entry.name, reverse=True)
 
 
-def _unreadable(path: Path, error: OSError) -> Problem:
-    return Problem(str(path), "source/unreadable", f"cannot be read: {error.strerror or error}")
+def _unreadable(path: str, error: OSError) -> Found:
+    message = f"cannot be read: {error.strerror or error}"
+    return Found(path, 0, Problem(path, "source/unreadable", message))
+
+
+def read_whole(path: str) -> tuple[bytes, int]:
+    """The bytes of a file that is not large, and its time of modification in nanoseconds."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        data = os.read(descriptor, status.st_size + 1)
+        if len(data) != status.st_size:  # it is not on a disk, or is being written
+            data += b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
+        return data, status.st_mtime_ns
+    finally:
+        os.close(descriptor)
 
 
 class Window:
@@ -280,10 +299,10 @@ def _closing(member: Member) -> Iterator[Member]:
         member.data.close()
 
 
-def uri_of(path: Path, member: str = "") -> str:
+def uri_of(path: str | os.PathLike[str], member: str = "") -> str:
     """The file URI of a path; of a member, with its name as the fragment."""
-    folder = os.path.abspath(path.parent)  # noqa: PTH100 (links are not followed)
-    uri = _folder_uri(folder) + quote(path.name)
+    folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 (links are not followed)
+    uri = _folder_uri(folder) + quote(name)
     return f"{uri}#{quote(member)}" if member else uri
 
 
@@ -364,7 +383,7 @@ class SourceFiles:
             self._by_size = {}
             for found in find(self._folders):
                 if found.problem is None:
-                    self._by_size.setdefault(found.size, []).append(found.path)
+                    self._by_size.setdefault(found.size, []).append(Path(found.path))
         name = Path(urlsplit(uri).path).name
         candidates = self._by_size.get(size or -1, [])
         yield from sorted(candidates, key=lambda candidate: candidate.name != unquote(name))

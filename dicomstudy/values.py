@@ -17,7 +17,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, TEXT_VRS, WORD_SIZES, is_private
 from dicomstudy.text import CharacterSet
 
-__all__ = ["Context", "Kind", "Kinds", "Rule", "decode", "encode", "is_valid", "swap"]
+__all__ = ["Context", "Kind", "Kinds", "Rule", "decode", "encode", "is_valid", "recognise", "swap"]
 
 #: A value of one element that has no items.
 Scalar = None | int | float | str | bytes
@@ -147,6 +147,25 @@ def decode(raw: bytes, rule: Rule, context: Context) -> Scalar:
             for at in range(0, len(little), 4)
         )
     return swap(raw, rule.word) if context.big else raw
+
+
+def recognise(raw: bytes, rule: Rule, context: Context) -> tuple[Scalar, bool] | None:
+    """The value of `raw` and whether one space that means nothing stands before it.
+
+    None if they do not give `raw` again: ``encode(value, rule, context, space=space) == raw``.
+    """
+    space = raw[:1] == b" " == rule.leading
+    if rule.kind is Kind.TEXT and raw:
+        # what `decode` and `encode` would come to for plain text
+        trimmed = raw.rstrip(b" \0").lstrip(rule.leading)
+        if trimmed.isascii() and b"\x1b" not in trimmed:
+            again = b" " + trimmed if space else trimmed
+            if len(again) % 2:
+                again += rule.padding
+            return (trimmed.decode("ascii"), space) if again == raw else None
+    value = decode(raw, rule, context)
+    space = space and isinstance(value, str)
+    return (value, space) if encode(value, rule, context, space=space) == raw else None
 
 
 def is_valid(raw: bytes, rule: Rule, context: Context) -> bool:

@@ -278,8 +278,8 @@ def test_a_file_that_vanishes_is_a_problem(tmp_path: Path) -> None:
 
     def vanishing(paths: Any) -> Iterator[Any]:
         for found in list(find(paths)):
-            if found.path.name == "000001.dcm" and "series-2" in str(found.path):
-                found.path.unlink()
+            if found.path.endswith("000001.dcm") and "series-2" in found.path:
+                Path(found.path).unlink()
             yield found
 
     with mock.patch("dicomstudy.conversion.find", vanishing):

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy.errors import RecordError
-from dicomstudy.grouping import Batch, Grouper, cluster, freeze, ordered, ungroup
+from dicomstudy.grouping import (
+    Batch,
+    Grouper,
+    Pending,
+    Source,
+    cluster,
+    freeze,
+    ordered,
+    ungroup,
+)
 from dicomstudy.ion import dumps, ion_hash_hex
 from dicomstudy.p10 import read
 from dicomstudy.record import Decoder
@@ -87,8 +96,25 @@ def test_batches_are_joined(batch: Batch, count: int) -> None:
              for at in range(count)]  # fmt: skip
     joined = Batch.join(parts)
     assert studies.canonical(joined) == studies.canonical(batch)
-    names = [(group, key, freeze(value)) for group, key, value in joined.rows]
-    assert len(set(map(repr, names))) == len(names)
+    assert_rows_differ(joined)
+
+
+def assert_rows_differ(batch: Batch) -> None:
+    names = [repr((group, key, freeze(value))) for group, key, value in batch.rows]
+    assert len(set(names)) == len(names)
+
+
+def test_equal_attributes_are_one_row_whoever_decoded_them() -> None:
+    """A batch in the making is as good as one that was joined."""
+    grouper, pending = Grouper(DEFINITIONS), Pending()
+    for name, data in studies.fixture_study():
+        for _ in range(2):
+            record = Decoder(DEFINITIONS).decode(read(data), data)
+            uids = grouper.uids(record)
+            assert uids is not None
+            grouper.add(pending, record, uids=uids, source=Source(name, "0" * 64), places={})
+    assert_rows_differ(pending.batch)
+    assert studies.canonical(pending.batch) == studies.canonical(Batch.join([pending.batch]))
 
 
 # -- digests -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from dicomstudy import ion
 from dicomstudy.errors import IonError
-from dicomstudy.ion import Symbol, Value, dumps, ion_hash, ion_hash_hex, load_all, loads
+from dicomstudy.ion import Symbol, Value, dumps, ion_hash, ion_hash_hex, load_all, loads, quick
 
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors" / "ion-hash"
 MARK = b"\xe0\x01\x00\xea"
@@ -120,6 +120,22 @@ def test_symbols_come_back_as_text(*, text: bool, texts: list[str]) -> None:
     loaded = loads(dumps(list(map(Symbol, texts)), text=text))
     assert loaded == texts
     assert all(type(item) is str for item in loaded)
+
+
+@pytest.mark.parametrize("text", [False, True])
+@given(value=values)
+def test_what_is_written_sooner_is_written_alike(*, text: bool, value: Value) -> None:
+    sooner = quickly(value)
+    assert dumps(sooner, text=text) == dumps(value, text=text)
+    assert ion_hash(sooner) == ion_hash(value)
+
+
+def quickly(value: Value) -> Value:
+    if isinstance(value, list):
+        return [quickly(item) for item in value]
+    if isinstance(value, dict):
+        return {name: quickly(item) for name, item in value.items()}
+    return quick(value)
 
 
 def test_a_repeated_symbol_is_written_once() -> None:

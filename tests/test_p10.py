@@ -154,7 +154,7 @@ def test_offsets_of_runs_are_those_of_their_bytes() -> None:
         file = reader.read(data)
         for run, start, end in zip(file.runs, file.starts, file.starts[1:], strict=False):
             assert end - start == run.size
-            if run.parts:
+            if run.encoded:
                 assert data[start:end] == run.encoded
         assert file.starts[-1] == len(data)
 
@@ -434,8 +434,9 @@ def test_what_does_not_fit_a_short_header_is_refused() -> None:
 def test_elements_are_written_by_the_book(vr: str, tag: int, value: bytes, big: bool) -> None:
     expected = element(tag, vr or "UN", value, explicit=bool(vr), big=big)
     assert p10.encode_element(tag, vr, value, big=big) == expected
-    start, length = p10.header(tag, vr, big=big)
-    assert start + length.pack(len(value)) + value == expected
+    header = p10.header(tag, vr, big=big)
+    assert header.start + header.length.pack(len(value)) + value == expected
+    assert header.size == len(expected) - len(value)
 
 
 # -- large files -------------------------------------------------------------------------------

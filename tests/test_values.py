@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dicomstudy import values
 from dicomstudy.elements import LONG_VRS, NUMBER_FORMATS, SHORT_VRS, TEXT_VRS, WORD_SIZES
 from dicomstudy.text import character_set
-from dicomstudy.values import Context, Kind, Kinds, decode, encode, swap
+from dicomstudy.values import Context, Kind, Kinds, decode, encode, recognise, swap
 from fixtures import make
 from tests import strategies
 from tests.strategies import DEFINITIONS, TAGS
@@ -61,6 +61,20 @@ def test_regular_values_come_back(data: st.DataObject, vr: str, big: bool) -> No
     if isinstance(decoded, float) and math.isnan(decoded):
         return  # of all NaN, one comes back
     assert encode(decoded, rule_of(vr), context) == raw
+
+
+@given(
+    st.sampled_from(VRS),
+    st.binary(max_size=40) | st.text(" \0aA1.\\^=ä\x1b", max_size=12).map(str.encode),
+    contexts(),
+)
+def test_what_is_recognised_is_what_comes_back(vr: str, raw: bytes, context: Context) -> None:
+    """`recognise` has a short way for plain text; it comes to what `decode` and `encode` do."""
+    rule = rule_of(vr)
+    value = decode(raw, rule, context)
+    space = bool(rule.leading) and raw[:1] == b" " and isinstance(value, str)
+    expected = (value, space) if encode(value, rule, context, space=space) == raw else None
+    assert repr(recognise(raw, rule, context)) == repr(expected)
 
 
 @given(st.data(), st.sampled_from(sorted(WORD_SIZES)))

@@ -124,6 +124,7 @@ def encode(
     }
     shared = [digest for digest, owner in owners.items() if owner is None]
     frames = _Frames(_LEVEL_OF_COPIES if bulk_length else _LEVEL)
+    values = [ion.quick(value) for _, _, value in content.rows]
     packs = list(_packs(shared, contents))
     header = {
         "format": FORMAT,
@@ -145,7 +146,7 @@ def encode(
     for at, chunk in enumerate(chunks):
         mine = [digest for digest in dict.fromkeys(_digests(chunk)) if owners[digest] == at]
         groups = _groups(mine, contents)
-        instances = {key: _instance(entry, content.rows) for key, entry in chunk.entries}
+        instances = {key: _instance(entry, content.rows, values) for key, entry in chunk.entries}
         nested = [value for i in instances.values() for value in i.values() if type(value) is list]
         yield frames.add(
             {
@@ -293,13 +294,14 @@ def _groups(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, 
     return groups
 
 
-def _instance(entry: Entry, rows: list[Row]) -> dict[str, Any]:
+def _instance(entry: Entry, rows: list[Row], values: list[Any]) -> dict[str, Any]:
+    """The struct of an instance; `values` are those of `rows`, ready to be written."""
     instance: dict[str, Any] = {"_groups": [Symbol(digest) for digest in entry.groups]}
     for number in entry.own:
-        _, key, value = rows[number]
-        if is_reference(value) and value.get("sha256") in entry.places:
+        value = values[number]
+        if type(value) is dict and is_reference(value) and value.get("sha256") in entry.places:
             value = {**value, **entry.places[value["sha256"]]}
-        instance[key] = value
+        instance[rows[number].key] = value
     source: dict[str, Any] = {"uri": entry.source.uri}
     if entry.source.sha256 is not None:
         source |= {"size": entry.source.size, "sha256": entry.source.sha256}

@@ -22,36 +22,61 @@ class Syntax(NamedTuple):
 class Run:
     """Consecutive elements of a data set with the bytes that encode them.
 
-    `head` is the header of a run of one element if that is an ordinary one.
+    Compared by identity, so that work on a run that came again is not done again. A run of
+    several elements is made of `singles`, runs of one element each; a group length inside it
+    has its whole group in the run. `encoded` is empty if the bytes are not remembered. `low`
+    and `high` are the least and the greatest tag.
 
-    Compared by identity, so that work on a run that came again is not done again. A group
-    length inside a run of several elements has its whole group in the run.
+    Args:
+        head: the header of a run of one ordinary element.
+        encoded: its bytes.
     """
 
-    __slots__ = (
-        *("ascending", "elements", "encoded", "head", "high", "low", "parts", "size", "tag"),
-    )
+    __slots__ = ("_elements", "ascending", "encoded", "head", "high", "low", "singles", "size")
 
     def __init__(
-        self, elements: tuple[Element, ...], parts: tuple[bytes, ...], encoded: bytes, size: int
+        self,
+        head: Header | None,
+        encoded: bytes,
+        elements: tuple[Element, ...] = (),
+        size: int | None = None,
     ) -> None:
-        self.elements = elements
-        self.parts = parts
+        self.head = head
         self.encoded = encoded
-        self.size = size
-        self.tag = self.low = self.high = elements[0].tag
+        self.size = len(encoded) if size is None else size
+        self.low = self.high = elements[0].tag if head is None else head.tag
         self.ascending = True
-        self.head: Header | None = None
+        self.singles: tuple[Run, ...] = ()
+        self._elements = elements
 
     @classmethod
-    def join(cls, elements: tuple[Element, ...], parts: tuple[bytes, ...]) -> Run:
-        """The run of several elements, each with its bytes."""
-        encoded = b"".join(parts)
-        run = cls(elements, parts, encoded, len(encoded))
-        tags = [element.tag for element in elements]
+    def single(cls, element: Element, encoded: bytes, size: int) -> Run:
+        """The run of one element that is not ordinary."""
+        return cls(None, encoded, (element,), size)
+
+    @classmethod
+    def join(cls, singles: Iterable[Run], elements: Iterable[Element]) -> Run:
+        """The run of several, with the elements that they are when they stand together."""
+        parts = tuple(singles)
+        run = cls(None, b"".join([single.encoded for single in parts]), tuple(elements))
+        run.singles = parts
+        tags = [element.tag for element in run.elements]
         run.low, run.high = min(tags), max(tags)
         run.ascending = all(map(lt, tags, tags[1:]))
         return run
+
+    @property
+    def elements(self) -> tuple[Element, ...]:
+        """Its elements; that of an ordinary one is made when somebody asks."""
+        head = self.head
+        if head is not None and not self._elements:
+            self._elements = (Element(head.tag, head.vr, self.encoded[head.size :]),)
+        return self._elements
+
+    @property
+    def tag(self) -> int:
+        """That of its first element."""
+        return self.elements[0].tag
 
 
 class P10File(NamedTuple):

@@ -98,20 +98,29 @@ def encode_element(
     return layout.explicit.pack(group, number, encoded_vr, length) + value
 
 
-class Header(NamedTuple):
-    """The header of all elements of one tag and VR: `start`, then the length, packed."""
+class Header:
+    """The header of all elements of one tag and VR: `start`, then the length, packed.
 
-    start: bytes
-    length: Struct
+    `size` is that of the whole header in bytes. Compared by identity; `header` makes them.
+    """
+
+    __slots__ = ("length", "size", "start", "tag", "vr")
+
+    def __init__(self, tag: int, vr: str, *, big: bool) -> None:
+        encoded = encode_element(tag, vr, b"", big=big)
+        self.tag = tag
+        self.vr = vr
+        self.size = len(encoded)
+        if vr and vr not in LONG_VRS:
+            self.start, self.length = encoded[:-2], Struct(">H" if big else "<H")
+        else:
+            self.start, self.length = encoded[:-4], (BIG if big else LITTLE).length
 
 
 @lru_cache(maxsize=1 << 14)
 def header(tag: int, vr: str, *, big: bool) -> Header:
     """The header that `encode_element` writes, without the length."""
-    encoded = encode_element(tag, vr, b"", big=big)
-    if vr and vr not in LONG_VRS:
-        return Header(encoded[:-2], Struct(">H" if big else "<H"))
-    return Header(encoded[:-4], (BIG if big else LITTLE).length)
+    return Header(tag, vr, big=big)
 
 
 def encode_items(items: Iterable[tuple[bytes, bool]], *, undefined: bool, big: bool) -> bytes:

@@ -18,13 +18,13 @@ from dicomstudy.elements import (
     may_be_large,
 )
 from dicomstudy.errors import P10Error, Problem
-from dicomstudy.p10.file import Run
 from dicomstudy.p10.headers import (
     BIG,
     ITEM,
     LITTLE,
     SEQUENCE_DELIMITATION,
     VRS,
+    Header,
     group_length,
     looks_explicit,
 )
@@ -103,28 +103,18 @@ class Parser:
         value = self.take(tag, vr, start, length, depth)
         return Element(tag, vr, value, Form.DEFINED, 0, reserved), after
 
-    def again(self, run: Run, pos: int, end: int) -> Run | None:
-        """The run of one element at `pos`, if its header is that of `run` but for the length.
+    def again(self, head: Header, pos: int, end: int) -> int | None:
+        """Where the element at `pos` ends, if it has this header, but for its length.
 
-        As `element` would, the work of which is already done. None if that has to be asked.
+        As `element` would say, the work of which is already done. None if that has to be asked.
         """
-        head = run.head
-        if head is None:
+        value_at = pos + head.size
+        encoded = self.data[pos:value_at]
+        if not encoded.startswith(head.start) or value_at > end:
             return None
-        data, (start, length_of) = self.data, head
-        value_at = pos + len(start) + length_of.size
-        if data[pos : pos + len(start)] != start or value_at > end:
-            return None
-        (length,) = length_of.unpack(data[value_at - length_of.size : value_at])
+        (length,) = head.length.unpack_from(encoded, len(head.start))
         after = value_at + length
-        if length > self.limit or after > end:
-            return None
-        (known,) = run.elements
-        encoded = data[pos:after]
-        element = Element(known.tag, known.vr, data[value_at:after])
-        found = Run((element,), (encoded,), encoded, after - pos)
-        found.head = head
-        return found
+        return None if length > self.limit or after > end else after
 
     def tag(self, pos: int) -> int:
         """The tag at `pos`, or 0 if the data end there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from itertools import accumulate, groupby
-from typing import NamedTuple
+from operator import attrgetter
 
 from dicomstudy.elements import Buffer, Element, Form, Sequence, Span, format_tag
 from dicomstudy.errors import P10Error, Problem
@@ -14,6 +14,7 @@ from dicomstudy.p10.headers import (
     ITEM_DELIMITATION,
     SEQUENCE_DELIMITATION,
     VRS,
+    Header,
     header,
     looks_explicit,
 )
@@ -35,19 +36,47 @@ DEFLATED = frozenset(
 
 META_GROUP = b"\2\0"
 _TOO_LARGE = f"the deflated data set is too large: it has more than {MAX_INFLATED} bytes"
-#: After so many files a `Reader` looks which runs it may join.
-_FILES_TO_LEARN = 32
+#: A `Reader` looks which runs it may join whenever it has read so many files, and a few times
+#: early on.
+_FILES_TO_LEARN, _FIRST_TO_LEARN = 64, frozenset((4, 16))
+#: What is remembered is weighed in bytes of files; all of it goes when it is too much.
+_MAX_WEIGHT = 4 << 20
+_RUN_WEIGHT = 256
 #: The longest encoded element that a `Reader` remembers from one file to the next.
 _LONGEST_KNOWN = 1 << 16
+_size_of, _has_bytes = attrgetter("size"), attrgetter("encoded")
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
 
-class _Known(NamedTuple):
-    """What a `Reader` keeps of one kind of data set: the runs it expects, in their order."""
+class _Known:
+    """What a `Reader` keeps of one kind of data set.
 
-    runs: list[Run]
-    stable: set[Run]
-    files: list[int]
+    Attributes:
+        runs: those it expects, in their order.
+        stable: those of them that came again in each file since it last looked.
+        files: how many it has read.
+    """
+
+    __slots__ = ("_by_bytes", "_weight", "files", "runs", "stable")
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.stable: set[Run] = set()
+        self.files = 0
+        self._by_bytes: dict[bytes, Run] = {}
+        self._weight = 0
+
+    def ordinary(self, head: Header, encoded: bytes) -> Run:
+        """The run of an ordinary element with this header and these bytes."""
+        return self._by_bytes.get(encoded) or self.add(Run(head, encoded))
+
+    def add(self, run: Run) -> Run:
+        """Remember `run`, or the run of the same bytes that is remembered already."""
+        if self._weight > _MAX_WEIGHT:
+            self._by_bytes.clear()
+            self._weight = 0
+        self._weight += run.size + _RUN_WEIGHT
+        return self._by_bytes.setdefault(run.encoded, run)
 
 
 class Reader:
@@ -55,14 +84,14 @@ class Reader:
 
     The runs of the last file are kept: where the bytes of one stand again, its elements are
     known and are not taken apart a second time. A run that no longer fits is split around
-    the element that differs; runs that go on fitting are joined again. What is read never
-    depends on what was read before.
+    the elements that differ; runs that go on fitting are joined again. Elements with the same
+    bytes are the same run. What is read never depends on what was read before.
     """
 
     def __init__(self, *, max_inline: int = 256) -> None:
         self.max_inline = max_inline
         self._known: dict[tuple[bool, bool, bool], _Known] = {}
-        self._group_lengths: dict[Element, Run] = {}
+        self._group_lengths: dict[tuple[int, str], Run] = {}
 
     def read(self, data: Buffer, *, source: str | None = None) -> P10File:
         """Split a Part 10 file into elements without decoding any value.
@@ -107,71 +136,94 @@ class Reader:
         Of the file meta information, if `meta`: up to the first element of another group.
         """
         data, end = parser.data, len(parser.data)
-        state = self._known.setdefault((explicit, parser.big, meta), _Known([], set(), [0]))
+        state = self._known.setdefault((explicit, parser.big, meta), _Known())
         known = state.runs
         runs: list[Run] = []
-        starts: list[int] = []
         problems: list[Problem] = []
+        opened: set[Run] = set()
+        start = pos
         index = count = 0
         while pos < end:
             if index < len(known):
                 run = known[index]
-                if data[pos : pos + run.size] == run.encoded:
+                after = pos + run.size
+                if data[pos:after] == run.encoded:
                     runs.append(run)
-                    starts.append(pos)
-                    pos += run.size
-                    count += len(run.elements)
+                    pos = after
+                    count += len(run.singles) or 1
                     index += 1
                     continue
-                if len(run.elements) > 1:
-                    known[index : index + 1] = _split(
-                        run, data[pos : pos + run.size], big=parser.big
-                    )
+                if run.singles:
+                    known[index : index + 1] = run.singles
+                    opened.update(run.singles)
                     continue
-                again = parser.again(run, pos, end)
-                if again is not None and count < MAX_ELEMENTS:
-                    known[index] = again
-                    runs.append(again)
-                    starts.append(pos)
-                    pos += again.size
-                    count += 1
-                    index += 1
-                    continue
+                head = run.head
+                if head is not None and count < MAX_ELEMENTS:
+                    ends = parser.again(head, pos, end)
+                    if ends is not None:
+                        again = state.ordinary(head, data[pos:ends])
+                        known[index] = again
+                        runs.append(again)
+                        pos = ends
+                        count += 1
+                        index += 1
+                        continue
                 if data[pos : pos + 4] != run.encoded[:4] and run.tag < parser.tag(pos):
                     index += 1
                     continue
-            if meta and data[pos : pos + 2] != META_GROUP:
-                break
-            if count >= MAX_ELEMENTS:
-                message = f"the data set has more than {MAX_ELEMENTS} elements"
-                problems.append(Problem(source, "p10/too-many-elements", message, pos))
-                break
-            try:
-                read = self._read_one(parser, pos, explicit, meta=meta)
-            except P10Error as error:
-                problems.append(error.problem(source))
-                break
-            if parser.flaws:
-                problems += [flaw._replace(source=source) for flaw in parser.flaws]
-                parser.flaws.clear()
+            read = self._read_one(parser, pos, explicit, count, source, problems, meta=meta)
             if read is None:
                 break
-            if read.parts:
+            if read.encoded:
+                read = state.add(read)
                 if index < len(known) and known[index].tag == read.tag:
                     known[index] = read
                 else:
                     known.insert(index, read)
                 index += 1
             runs.append(read)
-            starts.append(pos)
             pos += read.size
             count += 1
-        starts.append(pos)
+        if opened:
+            runs = _join(runs, opened.intersection(runs), big=parser.big)
+            known[:] = filter(_has_bytes, runs)
         self._learn(state, runs, big=parser.big)
+        starts = list(accumulate(map(_size_of, runs), initial=start))
         self._settle_group_lengths(runs, starts, big=parser.big)
         return runs, starts, problems
 
-    def _read_one(self, parser: Parser, pos: int, explicit: bool, *, meta: bool) -> Run | None:
+    def _read_one(
+        self,
+        parser: Parser,
+        pos: int,
+        explicit: bool,
+        count: int,
+        source: str | None,
+        problems: list[Problem],
+        *,
+        meta: bool,
+    ) -> Run | None:
+        """The run of the element at `pos`, before which there are `count`; adds to `problems`.
+
+        None where the data set ends.
+        """
+        if meta and parser.data[pos : pos + 2] != META_GROUP:
+            return None
+        if count >= MAX_ELEMENTS:
+            message = f"the data set has more than {MAX_ELEMENTS} elements"
+            problems.append(Problem(source, "p10/too-many-elements", message, pos))
+            return None
+        try:
+            read = self._take_apart(parser, pos, explicit, meta=meta)
+        except P10Error as error:
+            problems.append(error.problem(source))
+            return None
+        if parser.flaws:
+            problems += [flaw._replace(source=source) for flaw in parser.flaws]
+            parser.flaws.clear()
+        return read
+
+    def _take_apart(self, parser: Parser, pos: int, explicit: bool, *, meta: bool) -> Run | None:
         """The run of the element at `pos`; without its bytes if it is not to be remembered.
 
         None where the data set ends.
@@ -192,60 +244,54 @@ class Reader:
             and isinstance(element.value, bytes | Sequence)
         ):
             encoded = data[pos:after]
-            run = Run((element,), (encoded,), encoded, size)
             if _is_ordinary(element, explicit=explicit):
-                run.head = header(element.tag, element.vr, big=parser.big)
-            return run
-        return Run((element,), (), b"", size)
+                return Run(header(element.tag, element.vr, big=parser.big), encoded)
+            return Run.single(element, encoded, size)
+        return Run.single(element, b"", size)
 
     def _learn(self, state: _Known, runs: list[Run], *, big: bool) -> None:
         """Every now and then, join what came in this file as it came some files ago."""
-        files = state.files[0]
-        state.files[0] += 1
+        files = state.files
+        state.files += 1
         if files == 0:
-            state.stable.update(runs)
-        elif files % _FILES_TO_LEARN:
+            state.stable.update(filter(_has_bytes, runs))
+        elif files % _FILES_TO_LEARN and files not in _FIRST_TO_LEARN:
             return
-        state.runs[:] = _join(runs, state.stable, big=big)
+        state.runs[:] = filter(_has_bytes, _join(runs, state.stable, big=big))
         state.stable.clear()
         state.stable.update(state.runs)
 
     def _settle_group_lengths(self, runs: list[Run], starts: list[int], *, big: bool) -> None:
         """Replace each group length that stands alone in its run, and is right."""
-        group, end = -1, starts[-1]  # of the elements behind the one that is looked at
-        for index in range(len(runs) - 1, -1, -1):
-            run = runs[index]
-            first = run.tag >> 16
-            if (
-                not run.tag & 0xFFFF
-                and len(run.elements) == 1
-                and not (index and runs[index - 1].elements[-1].tag >> 16 == first)
-            ):
-                after = starts[index + 1]
-                (element,) = run.elements
-                if is_group_length(element, (end if group == first else after) - after, big=big):
-                    runs[index] = self._right_group_length(element, run.size)
-            if run.low >> 16 != run.high >> 16:
-                group, end = first, starts[index] + _size_of_first_group(run)
-            elif first != group:
-                group, end = first, starts[index + 1]
+        alone = [at for at, run in enumerate(runs) if not (run.low & 0xFFFF or run.singles)]
+        for index in alone:
+            (element,) = runs[index].elements
+            group = element.tag >> 16
+            if index and runs[index - 1].elements[-1].tag >> 16 == group:
+                continue  # it is not the first of its group
+            length = _end_of_group(runs, starts, index + 1, group) - starts[index + 1]
+            if is_group_length(element, length, big=big):
+                runs[index] = self._right_group_length(element, runs[index].size)
 
     def _right_group_length(self, element: Element, size: int) -> Run:
-        right = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
-        if right not in self._group_lengths:
-            self._group_lengths[right] = Run((right,), (), b"", size)
-        return self._group_lengths[right]
+        name = element[:2]
+        if name not in self._group_lengths:
+            right = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
+            self._group_lengths[name] = Run.single(right, b"", size)
+        return self._group_lengths[name]
 
 
-def _size_of_first_group(run: Run) -> int:
-    """The bytes of the first elements of a run that are of one group."""
-    group = run.tag >> 16
-    size = 0
-    for element, part in zip(run.elements, run.parts, strict=True):
-        if element.tag >> 16 != group:
-            break
-        size += len(part)
-    return size
+def _end_of_group(runs: list[Run], starts: list[int], index: int, group: int) -> int:
+    """Where the elements of a group end that stand from a run on."""
+    while index < len(runs) and runs[index].low >> 16 == group == runs[index].high >> 16:
+        index += 1
+    end = starts[index]
+    if index < len(runs):
+        for single in runs[index].singles:
+            if single.low >> 16 != group:
+                break
+            end += single.size
+    return end
 
 
 def _is_ordinary(element: Element, *, explicit: bool) -> bool:
@@ -258,64 +304,40 @@ def _is_ordinary(element: Element, *, explicit: bool) -> bool:
     )
 
 
-def _split(run: Run, data: bytes, *, big: bool) -> list[Run]:
-    """`run` around its first element whose bytes do not stand in `data`."""
-    pos = 0
-    for place, part in enumerate(run.parts):  # noqa: B007 (used behind the loop)
-        if data[pos : pos + len(part)] != part:
-            break
-        pos += len(part)
-    pieces = ((0, place), (place, place + 1), (place + 1, len(run.parts)))
-    return [
-        piece
-        for start, stop in pieces
-        for piece in _group_lengths_apart(run.elements[start:stop], run.parts[start:stop], big=big)
-    ]
-
-
 def _join(runs: list[Run], stable: set[Run], *, big: bool) -> list[Run]:
     """As few runs as may be: neighbours that are both `stable` become one."""
     joined: list[Run] = []
     for is_stable, neighbours in groupby(runs, stable.__contains__):
-        kept = [run for run in neighbours if run.parts]
-        if not is_stable:
-            joined += kept
-            continue
-        elements = tuple(element for run in kept for element in run.elements)
-        parts = tuple(part for run in kept for part in run.parts)
-        joined += _group_lengths_apart(elements, parts, big=big)
+        kept = list(neighbours)
+        if is_stable and len(kept) > 1:
+            singles = [single for run in kept for single in run.singles or (run,)]
+            kept = _group_lengths_apart(singles, big=big)
+        joined += kept
     return joined
 
 
-def _group_lengths_apart(
-    elements: tuple[Element, ...], parts: tuple[bytes, ...], *, big: bool
-) -> list[Run]:
-    """Runs of `elements`, in which a group length either has its whole group or stands alone."""
-    last = elements[-1].tag >> 16 if elements else 0
-    runs = []
+def _group_lengths_apart(singles: list[Run], *, big: bool) -> list[Run]:
+    """Runs of `singles`, in which a group length either has its whole group or stands alone."""
+    last = singles[-1].tag >> 16 if singles else 0
+    runs: list[Run] = []
     start = 0
-    settled = [
-        Element(element.tag, element.vr, part[-4:])
-        if element.form is Form.GROUP_LENGTH
-        else element
-        for element, part in zip(elements, parts, strict=True)
-    ]
-    sizes = [0, *accumulate(map(len, parts))]
+    elements = [element for single in singles for element in single.elements]
+    sizes = list(accumulate(map(_size_of, singles), initial=0))
     for place, element in enumerate(elements):
         if element.tag & 0xFFFF:
             continue
         if place and element.tag >> 16 != last:  # what is before the first is not known here
-            settle_group_length(settled, sizes, place, big=big)
-            if settled[place].form is Form.GROUP_LENGTH:
+            settle_group_length(elements, sizes, place, big=big)
+            if elements[place].form is Form.GROUP_LENGTH:  # noqa: PLR1736 (it was replaced)
                 continue
-        runs += _run(settled[start:place], parts[start:place])
-        runs += _run([settled[place]], parts[place : place + 1])
+        runs += _run(singles[start:place], elements[start:place])
+        runs.append(singles[place])
         start = place + 1
-    return [*runs, *_run(settled[start:], parts[start:])]
+    return [*runs, *_run(singles[start:], elements[start:])]
 
 
-def _run(elements: list[Element], parts: tuple[bytes, ...]) -> list[Run]:
-    return [Run.join(tuple(elements), parts)] if elements else []
+def _run(singles: list[Run], elements: list[Element]) -> list[Run]:
+    return [Run.join(singles, elements)] if len(singles) > 1 else singles
 
 
 def _truncated(element: Element, remaining: int, pos: int) -> Problem:

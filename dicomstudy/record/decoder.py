@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dicomstudy import layout, p10, text, values
@@ -23,7 +24,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import P10Error, Problem, RecordError
 from dicomstudy.layout import Token
-from dicomstudy.p10 import P10File, Run
+from dicomstudy.p10 import Header, P10File, Run
 from dicomstudy.record.attributes import (
     CHARACTER_SET,
     DEFLATED,
@@ -67,8 +68,8 @@ class _Memo(NamedTuple):
 
     context: Context
     deflated: bool
-    runs: dict[Run, _Part]
-    elements: dict[Element, Attribute]
+    runs: dict[Run, Attribute]
+    parts: dict[Run, _Part]
     leaves: dict[tuple[int, str, bytes], tuple[Any, bool, bool]]
 
 
@@ -190,10 +191,10 @@ class _GroupLength(NamedTuple):
         while end < stop and runs[end].low >> 16 == group == runs[end].high >> 16:
             end += 1
         if end < stop:
-            for inner, part in zip(runs[end].elements, runs[end].parts, strict=False):
-                if inner.tag >> 16 != group:
+            for single in runs[end].singles:
+                if single.low >> 16 != group:
                     break
-                rest += len(part)
+                rest += single.size
         head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
         return cls(place, end, rest, head, big)
 
@@ -314,7 +315,7 @@ class Decoder:
         self._kinds = Kinds(definitions)
         self._encoder = Encoder(definitions)
         self._memos: dict[tuple[Context, bool], _Memo] = {}
-        self._heads: dict[tuple[int, str], _Head] = {}
+        self._heads: dict[Header, _Head] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
         self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
         self._preambles: dict[bytes, Attribute] = {}
@@ -335,19 +336,12 @@ class Decoder:
         meta = len(file.meta)
         starts = [0] * meta + file.starts
         for runs in (file.meta, file.runs):
-            known = memo.elements
+            known = memo.runs
             for run in runs:
-                if len(run.elements) > 1:
+                if run.singles:
                     shape.append(run)
                     continue
-                (element,) = run.elements
-                attribute = known.get(element)
-                if attribute is None:
-                    source = run.parts[0] if run.parts else None
-                    attribute = self._attribute(memo, element, source, file)
-                    if run.parts or element.form is Form.GROUP_LENGTH:
-                        known[element] = attribute
-                        self._weight += run.size + _ELEMENT_WEIGHT
+                attribute = known.get(run) or self._single(memo, run, file)
                 if not attribute.plain:
                     start = starts[len(shape)]
                     large += _placed(attribute.large, start)
@@ -386,7 +380,7 @@ class Decoder:
         row: list[_Part | int] = []
         count = 0
         for run, here in zip(runs, contexts, strict=True):
-            if len(run.elements) > 1:
+            if run.singles:
                 memo = self._memo(here, deflated=file.deflated is not None)
                 row.append(self._part(memo, run, file))
             else:
@@ -410,7 +404,6 @@ class Decoder:
             if len(encoding["dataSet"]) <= _LONGEST_LAYOUT:
                 self._encodings[encoding_key] = encoding
             encoding["byteOrder"] = "big" if context.big else "little"
-            self._encoder.plan(encoding)  # raises for what nobody could write again
         return Template(runs, row, variable, encoding, repeated, meta)
 
     def _character_set(self, file: P10File) -> text.CharacterSet:
@@ -433,41 +426,56 @@ class Decoder:
         self._templates.clear()
         self._encodings.clear()
         self._preambles.clear()
+        self._heads.clear()
         self._weight = 0
 
     def _part(self, memo: _Memo, run: Run, file: P10File) -> _Part:
-        attributes = []
-        for element, source in zip(run.elements, run.parts, strict=True):
-            attribute = memo.elements.get(element)
-            if attribute is None:
-                attribute = self._attribute(memo, element, source, file)
-                memo.elements[element] = attribute
-                self._weight += len(source) + _ELEMENT_WEIGHT
-            attributes.append(attribute)
-        return _join(attributes, run, big=memo.context.big)
+        part = memo.parts.get(run)
+        if part is None:
+            attributes = [
+                self._attribute(memo, element, single.encoded, file)
+                if element.form is Form.GROUP_LENGTH
+                else memo.runs.get(single) or self._single(memo, single, file)
+                for element, single in zip(run.elements, run.singles, strict=True)
+            ]
+            part = memo.parts[run] = _join(attributes, run, big=memo.context.big)
+            self._weight += run.size
+        return part
+
+    def _single(self, memo: _Memo, run: Run, file: P10File) -> Attribute:
+        """The attribute of a run of one element, which is remembered if its bytes are."""
+        attribute = self._ordinary(memo.context, run)
+        if attribute is None:
+            (element,) = run.elements
+            attribute = self._attribute(memo, element, run.encoded or None, file)
+            if not run.encoded and element.form is not Form.GROUP_LENGTH:
+                return attribute
+        memo.runs[run] = attribute
+        self._weight += run.size + _ELEMENT_WEIGHT
+        return attribute
+
+    def _ordinary(self, context: Context, run: Run) -> Attribute | None:
+        """As `_attribute`, of an ordinary element whose value gives its bytes again."""
+        head = run.head
+        if head is None or run.size > self.max_inline:
+            return None
+        name = self._heads.get(head) or self._head(head)
+        value = run.encoded[head.size :]
+        if name.rule.kind is Kind.ITEMS and value[:4] in _ITEM_TAGS:
+            return None
+        found = values.recognise(value, name.rule, context)
+        if found is None:
+            return None
+        decoded, space = found
+        token = name.spaced if space else name.token
+        return Attribute(name.key, decoded, name.group, token, run.encoded)
 
     def _attribute(
         self, memo: _Memo, element: Element, source: bytes | None, file: P10File
     ) -> Attribute:
         """`element` decoded; `source` are its bytes in the file, if there are few."""
         tag, vr, value, form, declared, reserved = element
-        head = self._head(tag, vr)
-        key = head.key
-        if (
-            source is not None
-            and len(source) <= self.max_inline
-            and type(value) is bytes
-            and not form
-            and not reserved
-            and (head.rule.kind is not Kind.ITEMS or value[:4] not in _ITEM_TAGS)
-        ):
-            decoded = values.decode(value, head.rule, memo.context)
-            space = bool(head.rule.leading) and value[:1] == b" " and isinstance(decoded, str)
-            content = values.encode(decoded, head.rule, memo.context, space=space)
-            if content == value:
-                encoded = p10.encode_element(tag, vr, content, big=memo.context.big)
-                written = head.spaced if space else head.token
-                return Attribute(key, decoded, head.group, written, encoded)
+        key = self.definitions.keyword(tag)
         token = Token(tag, vr, form, declared, reserved)
         if form is Form.GROUP_LENGTH:
             encoded = p10.encode_element(tag, vr, bytes(4), big=memo.context.big)
@@ -500,18 +508,15 @@ class Decoder:
             ),
         )
 
-    def _head(self, tag: int, vr: str) -> _Head:
-        head = self._heads.get((tag, vr))
-        if head is None:
-            key = self.definitions.keyword(tag)
-            head = self._heads[tag, vr] = _Head(
-                key,
-                group_of(key, self.definitions),
-                layout.format_token(Token(tag, vr)),
-                layout.format_token(Token(tag, vr, space=True)),
-                self._kinds.rule(tag, vr),
-            )
-        return head
+    def _head(self, head: Header) -> _Head:
+        tag, vr = head.tag, head.vr
+        key = self.definitions.keyword(tag)
+        self._weight += _ELEMENT_WEIGHT
+        token = format_tag(tag) + vr  # as `layout.format_token` would write it
+        rule = self._kinds.rule(tag, vr)
+        found = _Head(key, group_of(key, self.definitions), token, token + "^", rule)
+        self._heads[head] = found
+        return found
 
     def _large_attribute(
         self, key: str, token: Token, value: Span | Encapsulated, context: Context, file: P10File
@@ -545,7 +550,7 @@ class Decoder:
             key,
             reference,
             group_of(key, self.definitions),
-            token=layout.format_token(token),
+            token=_token_text(token),
             encoded=encoded,
             large=(large,),
             copied=not turned,
@@ -667,6 +672,14 @@ class Decoder:
                 large.append(Large(value["sha256"], span))
             around.append(Attribute(key, value, RAW_GROUP))
         return around
+
+
+@lru_cache(maxsize=1 << 12)
+def _token_text(token: Token) -> str:
+    """The text of a token; raises for one that nobody could read again."""
+    text_ = layout.format_token(token)
+    layout.parse(text_)
+    return text_
 
 
 def _items(value: bytes, vr: str, big: bool, depth: int) -> Sequence | None:
