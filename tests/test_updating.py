@@ -14,6 +14,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 import dicomstudy
+from dicomstudy import ion
+from dicomstudy.document import Document, whole
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
 from tests import real_files, studies
@@ -153,6 +155,34 @@ def test_only_what_is_meant_changes(archive: Path) -> None:
             assert each.changed is (each.series == series or each.uid == instance)
     with dicomstudy.open_archive(archive)[CT] as study:
         assert study[instance].metadata()["ImageComments"] == "of one"
+
+
+def test_a_document_in_readable_form_is_changed_too(archive: Path) -> None:
+    path = dicomstudy.open_archive(archive).document_path(CT)
+    document = Document(path)
+    readable = ion.dumps(whole(document))
+    document.close()
+    before = content(archive)
+    path.write_bytes(readable)
+    assert content(archive) == before
+    update(archive, CT, set={"PatientName": "Changed"})
+    assert content(archive)["instances"].keys() == before["instances"].keys()
+    dicomstudy.revert(archive, CT, to=1)
+    assert content(archive) == before
+    assert dicomstudy.verify(archive).problems == []
+
+
+def test_the_readable_form_has_the_history(archive: Path) -> None:
+    update(archive, CT, set={"PatientName": "Changed"})
+    dicomstudy.delete(archive, CT, series=make.uid("ct/2"))
+    changed = content(archive)
+    path = dicomstudy.open_archive(archive).document_path(CT)
+    document = Document(path)
+    path.write_bytes(ion.dumps(whole(document)))
+    document.close()
+    assert content(archive) == changed
+    assert [version.number for version in dicomstudy.history(archive, CT)] == [1, 2, 3]
+    assert dicomstudy.verify(archive).problems == []
 
 
 def test_late_instances_are_as_they_came(tmp_path: Path) -> None:

@@ -172,7 +172,13 @@ class Document:
         return history
 
     def stored_frames(self) -> Iterator[tuple[bytes, int]]:
-        """The frames behind the history as they are stored, each with its plain size."""
+        """The frames behind the history as they are stored, each with its plain size.
+
+        Those of a document without a table are made.
+        """
+        for value in (self._values or [])[self._first :]:
+            plain = ion.dumps(value)
+            yield zstandard.ZstdCompressor(write_checksum=True).compress(plain), len(plain)
         for offset, size, plain_size in self._frames[self._first :]:
             yield os.pread(self._file.fileno(), size, offset), plain_size
 
