@@ -188,16 +188,18 @@ def _archive_text(archive: Archive) -> Iterator[str]:
             yield f"{_INDENT}study {escape(uid)}\n"
             yield f"{_INDENT * 2}{escape(' | '.join(_patients(study)))}\n"
             yield f"{_INDENT * 2}{escape(facts)}\n"
-            yield f"{_INDENT * 2}{_extent(archive, study)}\n"
+            yield f"{_INDENT * 2}{_extent(study)}\n"
     for file in quarantined:
         yield f"{_INDENT}quarantined {file.sha256[:_DIGEST]}, {size(file.size)}\n"
         yield f"{_INDENT * 2}{escape(file.uri)}\n"
         yield f"{_INDENT * 2}{escape(file.code)}: {escape(file.message)}\n"
 
 
-def _extent(archive: Archive, study: Study) -> str:
-    bulk = archive.bulk_path(study.uid)
-    stored = f" and {size(bulk.stat().st_size)} of large values" if bulk.exists() else ""
+def _extent(study: Study) -> str:
+    bulk = study.bulk_path
+    stored = ""
+    if bulk is not None and bulk.exists():
+        stored = f" and {size(bulk.stat().st_size)} of large values"
     return (
         f"{_count(len(study.series), 'series', 'series')}, {_count(len(study), 'instance')}; "
         f"document of {size(study.path.stat().st_size)}{stored}"
@@ -225,21 +227,21 @@ def _all(study: Study, group: str, keyword: str) -> str:
     return ", ".join(sorted(str(value) for value in values if value is not None))
 
 
-def _text(archive: Archive, shown: _Shown) -> Iterator[str]:
+def _text(_: Archive, shown: _Shown) -> Iterator[str]:
     kind, uid, study, keys = shown
     if kind == "study":
-        yield from _study_text(archive, study)
+        yield from _study_text(study)
     elif kind == "series":
         yield from _series_text(study, uid, keys)
     else:
         yield from _instance_text(study[uid])
 
 
-def _study_text(archive: Archive, study: Study) -> Iterator[str]:
+def _study_text(study: Study) -> Iterator[str]:
     yield f"study {escape(study.uid)}\n"
     yield f"{_INDENT}{escape(' | '.join(_patients(study)))}\n"
     yield f"{_INDENT}{escape(_study_facts(study))}\n"
-    yield f"{_INDENT}{_extent(archive, study)}\n"
+    yield f"{_INDENT}{_extent(study)}\n"
     yield from _groups_text(study)
     for uid, keys in study.series.items():
         yield from _series_head(study, uid, keys, _INDENT)

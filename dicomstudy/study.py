@@ -217,10 +217,17 @@ class Study(Mapping[str, "Instance"]):
         Raises:
             BulkError: there is none, or it cannot be read.
         """
+        if self.bulk_path is None:
+            raise BulkError("bulk/missing", "the study has no bulk file", source=str(self.path))
+        return BulkReader(self.bulk_path)
+
+    @property
+    def bulk_path(self) -> Path | None:
+        """Where its bulk file is, None if it has none."""
         header = self._document.header
         if self._bulk_path is None or not header.get("bulkLength"):
-            raise BulkError("bulk/missing", "the study has no bulk file", source=str(self.path))
-        return BulkReader(numbered(self._bulk_path, header.get("bulkFile", 0)))
+            return None
+        return numbered(self._bulk_path, header.get("bulkFile", 0))
 
     def places(self) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
         """SHA-256, length and place of every large value that lies in the bulk file."""

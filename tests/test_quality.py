@@ -174,3 +174,6 @@ def test_values_are_changed_from_the_command_line(
     assert main(["collect", str(archive), "--older-versions", "--study", CT, "--remove"]) == 0
     assert main(["revert", str(archive), "--study", CT, "--to", "1"]) == 2
     assert main(["verify", str(archive)]) == 0
+    capsys.readouterr()
+    assert main(["show", str(archive), CT]) == 0
+    assert " of large values" in capsys.readouterr().out
