@@ -15,11 +15,11 @@ from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import format_tag
 from dicomstudy.errors import DefinitionsError, RecordError
-from dicomstudy.following import CHARACTER_SET, Follower, differing, inner_set
+from dicomstudy.following import Follower, differing, inner_set
 from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
-from dicomstudy.paths import ORIGINALS, Step, parse_path
+from dicomstudy.paths import CHARACTER_SET, ORIGINALS, Step, parse_path
 from dicomstudy.record import INSTANCE, RAW, Resolve, character_set_of, group_of
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds

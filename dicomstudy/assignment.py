@@ -16,7 +16,7 @@ from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import LONG_VRS, NUMBER_FORMATS, SHORT_VRS, TEXT_VRS, format_tag
 from dicomstudy.errors import DefinitionsError, DicomStudyError
-from dicomstudy.paths import ORIGINALS, parse_path
+from dicomstudy.paths import CHARACTER_SET, ORIGINALS, parse_path
 from dicomstudy.record import group_of
 from dicomstudy.text import character_set
 from dicomstudy.values import Context, Kinds
@@ -41,7 +41,7 @@ _SERIES_GROUPS = frozenset(
 #: What other attributes and the bytes of pixel data depend on is not changed by values.
 _PROTECTED = frozenset(
     (
-        *("SpecificCharacterSet", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+        *(CHARACTER_SET, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
         *("SOPClassUID", ORIGINALS, "SamplesPerPixel", "PhotometricInterpretation"),
         *("PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
         *("BitsStored", "HighBit", "PixelRepresentation", "PixelData", "FloatPixelData"),
@@ -170,6 +170,8 @@ class _Reader:
             )
         keys = [self._key(name) for name, _ in steps]
         self._check_place(keys[0])
+        if CHARACTER_SET in keys:
+            raise _protected(CHARACTER_SET, self._definitions)
         for key, (_, item) in zip(keys, steps, strict=True):
             if item is not None and self._definitions.vr(self._definitions.tag(key)) != "SQ":
                 raise DicomStudyError("change/unknown-keyword", f"{key} has no items: {written!r}")
@@ -202,11 +204,7 @@ class _Reader:
 
     def _check_place(self, key: str) -> None:
         if key in _PROTECTED:
-            raise DicomStudyError(
-                "change/protected",
-                f"{key} cannot be changed by itself: other things depend on it",
-                tag=self._definitions.tag(key),
-            )
+            raise _protected(key, self._definitions)
         level = level_of_group(group_of(key, self._definitions))
         if _LEVELS.index(level) < _LEVELS.index(self._level):
             raise DicomStudyError(
@@ -262,6 +260,8 @@ class _Reader:
             for name, value in item.items():
                 key = self._key(name)
                 vr = self._definitions.vr(self._definitions.tag(key))
+                if key == CHARACTER_SET:
+                    raise _protected(key, self._definitions)
                 if vr == "UN" or " or " in vr:
                     raise wrong(f"{key} has no single VR; set it by a path of its own")
                 struct[key] = self.value(key, vr, value, typed=False)
@@ -300,6 +300,14 @@ class _Reader:
             return b"".join(encoded)
         decoded = values.decode(encoded[0], rule, _PLAIN)  # as a document has it
         return decoded if isinstance(decoded, int | float) else number
+
+
+def _protected(key: str, definitions: Definitions) -> DicomStudyError:
+    return DicomStudyError(
+        "change/protected",
+        f"{key} cannot be changed by itself: other things depend on it",
+        tag=definitions.tag(key),
+    )
 
 
 def _text(vr: str, parts: list[str], wrong: _Wrong) -> str | None:

@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
@@ -198,19 +198,27 @@ def writing(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def at_work(path: Path) -> Iterator[None]:
     """Be one of the runs that write to an archive; `incoming/` is emptied if it is the only one."""
-    with writing(path), (path / "lock").open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
-        else:
-            for stale in (path / "incoming").iterdir():
-                if stale.is_dir():
-                    shutil.rmtree(stale, ignore_errors=True)
-                else:
-                    stale.unlink(missing_ok=True)
-        fcntl.flock(file, fcntl.LOCK_SH)
+    with writing(path):
+        file = (path / "lock").open("wb")
+    with file:
+        with writing(path):
+            _begin(file, path / "incoming")
         yield
+
+
+def _begin(file: BinaryIO, incoming: Path) -> None:
+    """Lock the lock of an archive shared; whoever is the only one to do so empties `incoming`."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    else:
+        for stale in incoming.iterdir():
+            if stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
+    fcntl.flock(file, fcntl.LOCK_SH)
 
 
 @contextlib.contextmanager

@@ -15,13 +15,13 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import TEXT_VRS, Form
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import ItemLayout, Token
+from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of, is_reference
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kind, Kinds
 
-__all__ = ["CHARACTER_SET", "Follower", "differing", "inner_set"]
+__all__ = ["Follower", "differing", "inner_set"]
 
-CHARACTER_SET = "SpecificCharacterSet"
 #: The character set that holds every character.
 _UNICODE = "ISO_IR 192"
 _TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from typing import TypeAlias
 
-__all__ = ["ORIGINALS", "Step", "parse_path"]
+__all__ = ["CHARACTER_SET", "ORIGINALS", "Step", "parse_path"]
 
 #: A key, and the number of the item that the next key is in; None for the last one.
 Step: TypeAlias = tuple[str, int | None]
+#: The attribute that says what text of its data set or item is encoded in.
+CHARACTER_SET = "SpecificCharacterSet"
 #: The attribute that says what was there before (PS3.3 C.12.1.1.9).
 ORIGINALS = "OriginalAttributesSequence"
 _STEP = re.compile(r"([A-Za-z0-9]+)(?:\[([0-9]{1,6})\]\.)?")
