@@ -133,9 +133,11 @@ def convert(
                 _run(executor, settings, sources, report, progress or _silent, jobs)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
-            if jobs == 1:
-                _ingester(settings).close()
+            ingester = _ingester(settings) if jobs == 1 else None
             _ingester.cache_clear()
+            if ingester is not None:
+                with writing(target.path):
+                    ingester.close()
     report.problems.sort(key=lambda problem: (problem.source or "", problem.offset or 0))
     return report
 
