@@ -1,0 +1,292 @@
+"""Attributes ↔ typed columns, and the Arrow schema of tables (spec/tables.md).
+
+The type of a column depends on its attribute alone, but for the fields inside sequences:
+those grow with what is found in the data, and are the same in all tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import copy
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import is_private
+from dicomstudy.errors import DefinitionsError, TableError
+from dicomstudy.tables.cells import Cells, Kind, kind_of
+
+__all__ = ["LEFTOVERS", "Attribute", "Column", "Columns", "Form", "Level", "creators_of"]
+
+_NAME = pa.struct(
+    [
+        (name, pa.string())
+        for name in (
+            *("alphabetic", "ideographic", "phonetic"),
+            *("family", "given", "middle", "prefix", "suffix"),
+        )
+    ]
+)
+_TYPES: dict[Kind, pa.DataType] = {
+    Kind.TEXT: pa.string(),
+    Kind.NAME: _NAME,
+    Kind.DATE: pa.date32(),
+    Kind.TIME: pa.time64("us"),
+    Kind.DATETIME: pa.timestamp("us"),
+    Kind.AGE: pa.float64(),
+    Kind.INTEGER: pa.int64(),
+    Kind.DECIMAL: pa.float64(),
+    Kind.US: pa.uint16(),
+    Kind.UL: pa.uint32(),
+    Kind.UV: pa.uint64(),
+    Kind.SS: pa.int16(),
+    Kind.SL: pa.int32(),
+    Kind.SV: pa.int64(),
+    Kind.FL: pa.float32(),
+    Kind.FD: pa.float64(),
+    Kind.BINARY: pa.binary(),
+}
+
+#: A large value: where it is in the row, what it is, and where it lies.
+_BULK = pa.struct(
+    [
+        pa.field("path", pa.string()),
+        pa.field("length", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("fragments", pa.list_(pa.int64())),
+        pa.field("data_offset", pa.int64()),
+        pa.field("offset", pa.int64()),
+        pa.field("stored", pa.list_(pa.int64())),
+        pa.field("chunk", pa.int64()),
+        pa.field("word", pa.int64()),
+        pa.field("uri", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("source", pa.string()),
+        pa.field("modified", pa.int64()),
+    ]
+)
+#: The columns of what is no typed value, which every table with attributes has.
+LEFTOVERS = (
+    pa.field("bulk", pa.list_(_BULK)),
+    pa.field("empty", pa.list_(pa.string())),
+    pa.field("exact", pa.binary()),
+)
+
+
+class Form(StrEnum):
+    """What a column has of its attribute."""
+
+    TYPED = "typed"
+    TEXT = "text"
+    OFFSET = "offset"
+    ITEMS = "items"
+
+
+class _Traits(NamedTuple):
+    """What the definitions say of an attribute: its column's name, what that holds, and more."""
+
+    name: str
+    kind: Kind
+    many: bool
+    metadata: dict[str, str]
+    rank: int
+
+
+@lru_cache(maxsize=1 << 16)
+def _traits(key: str, creator: str, definitions: Definitions) -> _Traits | None:
+    """None for a key that is not that of an attribute."""
+    if key[:1] == "_" or "#" in key:
+        return None
+    try:
+        tag = definitions.tag(key)
+    except DefinitionsError:
+        return None
+    attribute = definitions.attribute(tag)
+    name, vr, vm, title = key, definitions.vr(tag), "1", ""
+    if attribute is not None:
+        vr, vm, title = attribute.vr, attribute.vm, attribute.name
+    elif is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF:
+        title = "Private Creator"
+    elif creator and is_private(tag):
+        block = tag >> 8 & 0xFF
+        name = f"{creator}:{tag >> 16:04X}xx{tag & 0xFF:02X}"
+        if block != 0x10:  # the block that nearly all have
+            name += f"@{block:02X}"
+    kind = kind_of(vr)
+    many = vm != "1" and kind not in {Kind.BINARY, Kind.ITEMS}
+    metadata = {"key": key, "tag": f"{tag:08X}", "vr": vr, "name": title}
+    return _Traits(name, kind, many, metadata, definitions.rank(key))
+
+
+class Column:
+    """One column of tables, or one field inside a sequence.
+
+    `key` is that of the attribute in documents; `level` has the fields of items.
+    """
+
+    __slots__ = ("cells", "form", "key", "level", "metadata", "name", "order")
+
+    def __init__(self, name: str, form: Form, traits: _Traits, level: Level | None) -> None:
+        self.name = name
+        self.key = traits.metadata["key"]
+        self.form = form
+        self.cells = Cells(traits.kind, many=traits.many)
+        self.metadata = {**traits.metadata, "form": str(form)}
+        self.order = (traits.rank, name)
+        self.level = level
+
+    def renamed(self, name: str) -> Column:
+        """The same under another name."""
+        column = copy(self)
+        column.name, column.order = name, (self.order[0], name)
+        return column
+
+    @property
+    def type(self) -> pa.DataType:
+        """The Arrow type, with all fields that are known by now."""
+        if self.level is not None:
+            fields = [column.field for column in self.level.sorted() if not column.is_empty]
+            return pa.list_(pa.struct(fields))
+        if self.form is Form.TEXT:
+            return pa.string()
+        plain = pa.int16() if self.form is Form.OFFSET else _TYPES[self.cells.kind]
+        return pa.list_(plain) if self.cells.many else plain
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is of items that have no column: Parquet has no struct without fields."""
+        level = self.level
+        return level is not None and all(column.is_empty for column in level.columns.values())
+
+    @property
+    def field(self) -> pa.Field[Any]:
+        """The Arrow field; its metadata says which attribute it is of."""
+        return pa.field(self.name, self.type, metadata=self.metadata)
+
+
+class Attribute:
+    """The columns of one attribute in one level."""
+
+    __slots__ = ("_columns", "_level", "_traits", "cells", "is_sequence")
+
+    def __init__(self, traits: _Traits, level: Level) -> None:
+        self._traits = traits
+        self._level = level
+        self._columns: dict[Form, Column] = {}
+        self.cells = Cells(traits.kind, many=traits.many)
+        self.is_sequence = traits.kind is Kind.ITEMS
+
+    def column(self, form: Form) -> Column:
+        """The column of a form, which is added to the level if need be."""
+        column = self._columns.get(form)
+        if column is None:
+            name = self._traits.name
+            if form is not Form.TYPED:
+                name += f"_{form}"
+            column = self._columns[form] = self._level.add(name, form, self._traits)
+        return column
+
+
+class Level:
+    """The columns of one level: of all tables together, or of the items of a sequence."""
+
+    __slots__ = ("_attributes", "_definitions", "columns")
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._attributes: dict[tuple[str, str], Attribute | None] = {}
+        self.columns: dict[str, Column] = {}
+
+    def attribute(self, key: str, creator: str) -> Attribute | None:
+        """The attribute of a key, and of a private creator; None if it can have no column."""
+        try:
+            return self._attributes[key, creator]
+        except KeyError:
+            traits = _traits(key, creator, self._definitions)
+            found = None if traits is None else Attribute(traits, self)
+            self._attributes[key, creator] = found
+            return found
+
+    def add(self, name: str, form: Form, traits: _Traits) -> Column:
+        """The column of this name, new or known."""
+        column = self.columns.get(name)
+        if column is None:
+            nested = form is Form.ITEMS or (form is Form.TYPED and traits.kind is Kind.ITEMS)
+            level = Level(self._definitions) if nested else None
+            column = self.columns[name] = Column(name, form, traits, level)
+        return column
+
+    def alias(self, name: str, of: str) -> Column:
+        """The column of this name, new or known, which has what the column `of` has."""
+        column = self.columns.get(name)
+        if column is None:
+            column = self.columns[name] = self.columns[of].renamed(name)
+        return column
+
+    def sorted(self) -> list[Column]:
+        """All columns, in the order of attributes in documents."""
+        return sorted(self.columns.values(), key=lambda column: column.order)
+
+    def load(self, fields: Iterable[pa.Field[Any]]) -> list[str]:
+        """Know the columns of a schema that was made of such a level; returns their names.
+
+        Raises:
+            TableError: a column is not of its attribute (``tables/schema``).
+        """
+        names = []
+        for found in fields:
+            metadata = {k.decode(): v.decode() for k, v in (found.metadata or {}).items()}
+            if "key" not in metadata:
+                continue
+            traits = _traits(metadata["key"], "", self._definitions)
+            if traits is None or metadata.get("form") not in set(Form):
+                raise TableError("tables/schema", f"the column {found.name!r} is of no attribute")
+            column = self.add(found.name, Form(metadata["form"]), traits)
+            if column.level is None:
+                fits = found.type == column.type
+            else:
+                fits = pa.types.is_list(found.type) and pa.types.is_struct(found.type.value_type)
+            if not fits:
+                raise TableError(
+                    "tables/schema",
+                    f"the column {found.name!r} is {found.type}, but {column.key} is {column.type}",
+                )
+            if column.level is not None:
+                column.level.load(found.type.value_type)
+            names.append(found.name)
+        return names
+
+
+def creators_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """The private creators among attributes, by the first six digits of the tags that are theirs."""
+    return {
+        key[:4] + key[6:]: value
+        for key, value in attributes.items()
+        if key[4:6] == "00" and len(key) == 8 and type(value) is str and value
+    }
+
+
+class Columns:
+    """The columns of attributes in all tables.
+
+    Each table has some of those of `level`, so that an attribute has the same type in all;
+    `names` are theirs, by table. `groups` are those that instances refer to.
+    """
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self.level = Level(definitions)
+        self.names: dict[str, set[str]] = {}
+        self.groups: set[str] = set()
+
+    def fields(self, table: str) -> list[pa.Field[Any]]:
+        """The Arrow fields of the attributes of a table, in the order of documents."""
+        found = [self.level.columns[name] for name in self.names.get(table, ())]
+        return [column.field for column in sorted(found, key=lambda column: column.order)]
+
+    def of(self, table: str) -> dict[str, Column]:
+        """The columns of attributes of a table by name."""
+        return {name: self.level.columns[name] for name in self.names.get(table, ())}
