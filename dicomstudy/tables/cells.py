@@ -66,6 +66,9 @@ _KINDS = {
 }
 
 
+_FLOATS = frozenset((Kind.FL, Kind.FD))
+
+
 def kind_of(vr: str) -> Kind:
     """What a column of attributes of this VR holds; several VRs and unknown ones are bytes."""
     return _KINDS.get(vr, Kind.BINARY)
@@ -86,14 +89,17 @@ _NOTHING = Cell(None, exact=False)
 
 
 class Cells:
-    """Makes cells of one kind, and values of them again; several values each, if `many`."""
+    """Makes cells of one kind, and values of them again; several values each, if `many`.
 
-    def __init__(self, kind: Kind, *, many: bool) -> None:
+    `written`: the documents have a blob, of values of this VR.
+    """
+
+    def __init__(self, kind: Kind, *, many: bool, written: str = "") -> None:
         self.kind = kind
         self.many = many
+        self.written = written
         self._memo: dict[str, Cell] = {}
-        text = _TEXTS.get(kind)
-        self._read, self._write = text or (_no_text, _no_text)
+        self._read, self._write = _TEXTS.get(kind, _TEXTS[Kind.TEXT])
         self._number = (
             struct.Struct("<" + NUMBER_FORMATS[kind.name]) if kind.name in NUMBER_FORMATS else None
         )
@@ -101,6 +107,8 @@ class Cells:
     def cell(self, value: Any) -> Cell:
         """The cell of a value that is neither null, nor items, nor a reference."""
         if type(value) is str:
+            if self.kind not in _TEXTS:
+                return _NOTHING
             cell = self._memo.get(value)
             if cell is None:
                 if len(self._memo) >= _MEMO_SIZE:
@@ -111,10 +119,26 @@ class Cells:
             return Cell(value, exact=True) if type(value) is bytes and not self.many else _NOTHING
         return _NOTHING if self._number is None else self._of_number(value, self._number)
 
+    def text_of(self, value: Any) -> str | None:
+        """The text that a value is, or that its blob has; None if that would not come back."""
+        if not self.written:
+            return value if type(value) is str else None
+        if self._number is not None or type(value) is not bytes or not value.isascii():
+            return None
+        text = value.decode("ascii").rstrip(" \0")
+        return text if self.of_text(text) == value else None
+
+    def of_text(self, text: str) -> str | bytes:
+        """The value that has a text. Mirror of `text_of`."""
+        if not self.written:
+            return text
+        padding = "\0" if self.written == "UI" else " "
+        return (text + padding * (len(text) % 2)).encode("ascii", "replace")
+
     def _of_text(self, value: str) -> Cell:
         parts = value.split("\\") if self.many else [value]
         found = [self._read(part) for part in parts]
-        if all(each is None for each in found) and any(parts):
+        if found.count(None) == len(found) and any(parts):
             return _NOTHING
         if self.kind is Kind.DATETIME:
             moments = [None if each is None else each[0] for each in found]
@@ -123,18 +147,19 @@ class Cells:
             offset: Any = offsets if self.many else offsets[0]
             if offsets.count(None) == len(offsets):
                 offset = None
-            return Cell(cell, exact=self.value(cell, offset) == value, offset=offset)
-        cell = found if self.many else found[0]
-        return Cell(cell, exact=cell is not None and self.value(cell) == value)
+        else:
+            cell, offset = found if self.many else found[0], None
+        return Cell(cell, cell is not None and self.value(cell, offset) == value, offset)
 
     def _of_number(self, value: Any, number: struct.Struct) -> Cell:
         if type(value) is bytes:
-            if not self.many or len(value) % number.size or len(value) <= number.size:
+            least = 0 if self.written else number.size
+            if not self.many or len(value) % number.size or len(value) <= least:
                 return _NOTHING
             numbers = [each for (each,) in number.iter_unpack(value)]
             again = b"".join(number.pack(each) for each in numbers)
             return Cell(numbers, exact=again == value)  # a NaN may have other bits
-        if type(value) is not (float if self.kind in {Kind.FL, Kind.FD} else int):
+        if self.written or type(value) is not (float if self.kind in _FLOATS else int):
             return _NOTHING
         try:
             (again,) = number.unpack(number.pack(value))
@@ -149,7 +174,7 @@ class Cells:
         if self._number is not None:
             if not self.many:
                 return cell
-            if len(cell) == 1:
+            if len(cell) == 1 and not self.written:
                 return cell[0]
             return b"".join(self._number.pack(each) for each in cell)
         if self.kind is Kind.BINARY:
@@ -162,11 +187,6 @@ class Cells:
                 for each, minutes in zip(cells, offsets, strict=True)
             ]
         return "\\".join("" if each is None else self._write(each) for each in cells)
-
-
-def _no_text(_: object) -> Any:
-    """Text where numbers or bytes are expected has no cell."""
-    return None
 
 
 def _same(text: str) -> str:

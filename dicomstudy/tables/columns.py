@@ -7,7 +7,6 @@ those grow with what is found in the data, and are the same in all tables.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import copy
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,11 +14,22 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import is_private
+from dicomstudy.elements import NUMBER_FORMATS, is_private
 from dicomstudy.errors import DefinitionsError, TableError
 from dicomstudy.tables.cells import Cells, Kind, kind_of
 
-__all__ = ["LEFTOVERS", "Attribute", "Column", "Columns", "Form", "Level", "creators_of"]
+__all__ = [
+    "LABEL",
+    "LEFTOVERS",
+    "PLACE",
+    "Attribute",
+    "Column",
+    "Columns",
+    "Context",
+    "Form",
+    "Level",
+    "creators_of",
+]
 
 _NAME = pa.struct(
     [
@@ -50,27 +60,37 @@ _TYPES: dict[Kind, pa.DataType] = {
     Kind.BINARY: pa.binary(),
 }
 
+#: A text that repeats: pandas has it as categorical.
+LABEL = pa.dictionary(pa.int32(), pa.string())
+_LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
+#: Items deeper than this have no columns.
+_MAX_DEPTH = 32
+
+#: Where a large value lies (spec/bulk.md).
+PLACE = (
+    pa.field("offset", pa.int64()),
+    pa.field("stored", pa.list_(pa.int64())),
+    pa.field("chunk", pa.int64()),
+    pa.field("word", pa.int64()),
+    pa.field("data_offset", pa.int64()),
+    pa.field("uri", pa.string()),
+    pa.field("size", pa.int64()),
+    pa.field("source", pa.string()),
+    pa.field("modified", pa.int64()),
+)
 #: A large value: where it is in the row, what it is, and where it lies.
-_BULK = pa.struct(
+_LARGE = pa.struct(
     [
         pa.field("path", pa.string()),
         pa.field("length", pa.int64()),
         pa.field("sha256", pa.string()),
         pa.field("fragments", pa.list_(pa.int64())),
-        pa.field("data_offset", pa.int64()),
-        pa.field("offset", pa.int64()),
-        pa.field("stored", pa.list_(pa.int64())),
-        pa.field("chunk", pa.int64()),
-        pa.field("word", pa.int64()),
-        pa.field("uri", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("source", pa.string()),
-        pa.field("modified", pa.int64()),
+        *PLACE,
     ]
 )
 #: The columns of what is no typed value, which every table with attributes has.
 LEFTOVERS = (
-    pa.field("bulk", pa.list_(_BULK)),
+    pa.field("large", pa.list_(_LARGE)),
     pa.field("empty", pa.list_(pa.string())),
     pa.field("exact", pa.binary()),
 )
@@ -86,23 +106,29 @@ class Form(StrEnum):
 
 
 class _Traits(NamedTuple):
-    """What the definitions say of an attribute: its column's name, what that holds, and more."""
+    """What is said of an attribute: its column's name, what that holds, and more."""
 
     name: str
     kind: Kind
     many: bool
+    written: str
     metadata: dict[str, str]
     rank: int
 
 
 @lru_cache(maxsize=1 << 16)
-def _traits(key: str, creator: str, definitions: Definitions) -> _Traits | None:
-    """None for a key that is not that of an attribute."""
+def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _Traits | None:
+    """None for a key that is not that of an attribute.
+
+    `written` is the VR in the file. It counts where the dictionary has none, or several.
+    """
     if key[:1] == "_" or "#" in key:
         return None
     try:
         tag = definitions.tag(key)
     except DefinitionsError:
+        return None
+    if definitions.keyword(tag) != key:
         return None
     attribute = definitions.attribute(tag)
     name, vr, vm, title = key, definitions.vr(tag), "1", ""
@@ -117,8 +143,13 @@ def _traits(key: str, creator: str, definitions: Definitions) -> _Traits | None:
             name += f"@{block:02X}"
     kind = kind_of(vr)
     many = vm != "1" and kind not in {Kind.BINARY, Kind.ITEMS}
+    if kind is not Kind.BINARY or kind_of(written) in {Kind.BINARY, Kind.ITEMS}:
+        written = ""
+    if written:
+        name, vr, kind = f"{name}_{written}", written, kind_of(written)
+        many = kind in {Kind.INTEGER, Kind.DECIMAL} or written in NUMBER_FORMATS
     metadata = {"key": key, "tag": f"{tag:08X}", "vr": vr, "name": title}
-    return _Traits(name, kind, many, metadata, definitions.rank(key))
+    return _Traits(name, kind, many, written, metadata, definitions.rank(key))
 
 
 class Column:
@@ -127,22 +158,20 @@ class Column:
     `key` is that of the attribute in documents; `level` has the fields of items.
     """
 
-    __slots__ = ("cells", "form", "key", "level", "metadata", "name", "order")
+    __slots__ = ("cells", "form", "is_label", "key", "level", "metadata", "name", "order")
 
-    def __init__(self, name: str, form: Form, traits: _Traits, level: Level | None) -> None:
+    def __init__(
+        self, name: str, form: Form, traits: _Traits, level: Level | None, *, inside: bool
+    ) -> None:
         self.name = name
         self.key = traits.metadata["key"]
         self.form = form
-        self.cells = Cells(traits.kind, many=traits.many)
+        self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
+        label = form is Form.TYPED and traits.metadata["vr"] in _LABEL_VRS
+        self.is_label = label and not traits.many and not inside
         self.metadata = {**traits.metadata, "form": str(form)}
         self.order = (traits.rank, name)
         self.level = level
-
-    def renamed(self, name: str) -> Column:
-        """The same under another name."""
-        column = copy(self)
-        column.name, column.order = name, (self.order[0], name)
-        return column
 
     @property
     def type(self) -> pa.DataType:
@@ -152,6 +181,8 @@ class Column:
             return pa.list_(pa.struct(fields))
         if self.form is Form.TEXT:
             return pa.string()
+        if self.is_label:
+            return LABEL
         plain = pa.int16() if self.form is Form.OFFSET else _TYPES[self.cells.kind]
         return pa.list_(plain) if self.cells.many else plain
 
@@ -170,14 +201,19 @@ class Column:
 class Attribute:
     """The columns of one attribute in one level."""
 
-    __slots__ = ("_columns", "_level", "_traits", "cells", "is_sequence")
+    __slots__ = ("_columns", "_level", "_traits", "cells", "depends_on_context", "is_sequence")
 
     def __init__(self, traits: _Traits, level: Level) -> None:
         self._traits = traits
         self._level = level
         self._columns: dict[Form, Column] = {}
-        self.cells = Cells(traits.kind, many=traits.many)
+        self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
         self.is_sequence = traits.kind is Kind.ITEMS
+        self.depends_on_context = (
+            bool(traits.written)
+            or traits.kind is Kind.BINARY
+            or is_private(int(traits.metadata["tag"], 16))
+        )
 
     def column(self, form: Form) -> Column:
         """The column of a form, which is added to the level if need be."""
@@ -190,24 +226,51 @@ class Attribute:
         return column
 
 
+class Context(NamedTuple):
+    """What the columns of private attributes, and of those of several VRs, depend on.
+
+    `creators`: by the first six digits of the tags that are theirs. `vrs`: those in the file, by
+    key.
+    """
+
+    creators: Mapping[str, str]
+    vrs: Mapping[str, str]
+
+    def inside(self, item: Mapping[str, Any]) -> Context:
+        """That of the attributes of an item."""
+        creators = creators_of(item)
+        return Context({**self.creators, **creators}, self.vrs) if creators else self
+
+
 class Level:
-    """The columns of one level: of all tables together, or of the items of a sequence."""
+    """The columns of one level: of all tables together, or of the items of a sequence.
 
-    __slots__ = ("_attributes", "_definitions", "columns")
+    `depth` counts the sequences around it.
+    """
 
-    def __init__(self, definitions: Definitions) -> None:
+    __slots__ = ("_attributes", "_definitions", "_plain", "columns", "depth")
+
+    def __init__(self, definitions: Definitions, depth: int = 0) -> None:
         self._definitions = definitions
-        self._attributes: dict[tuple[str, str], Attribute | None] = {}
+        self._plain: dict[str, Attribute] = {}
+        self._attributes: dict[tuple[str, str, str], Attribute | None] = {}
         self.columns: dict[str, Column] = {}
+        self.depth = depth
 
-    def attribute(self, key: str, creator: str) -> Attribute | None:
-        """The attribute of a key, and of a private creator; None if it can have no column."""
+    def attribute(self, key: str, context: Context) -> Attribute | None:
+        """The attribute of a key; None if it can have no column."""
+        plain = self._plain.get(key)
+        if plain is not None:
+            return plain
+        name = (key, context.creators.get(key[:6], ""), context.vrs.get(key, ""))
         try:
-            return self._attributes[key, creator]
+            return self._attributes[name]
         except KeyError:
-            traits = _traits(key, creator, self._definitions)
+            traits = _traits(*name, self._definitions)
             found = None if traits is None else Attribute(traits, self)
-            self._attributes[key, creator] = found
+            self._attributes[name] = found
+            if found is not None and not found.depends_on_context:
+                self._plain[key] = found
             return found
 
     def add(self, name: str, form: Form, traits: _Traits) -> Column:
@@ -215,16 +278,15 @@ class Level:
         column = self.columns.get(name)
         if column is None:
             nested = form is Form.ITEMS or (form is Form.TYPED and traits.kind is Kind.ITEMS)
-            level = Level(self._definitions) if nested else None
-            column = self.columns[name] = Column(name, form, traits, level)
+            level = Level(self._definitions, self.depth + 1) if nested else None
+            column = Column(name, form, traits, level, inside=self.depth > 0)
+            self.columns[name] = column
         return column
 
-    def alias(self, name: str, of: str) -> Column:
-        """The column of this name, new or known, which has what the column `of` has."""
-        column = self.columns.get(name)
-        if column is None:
-            column = self.columns[name] = self.columns[of].renamed(name)
-        return column
+    @property
+    def has_columns_inside(self) -> bool:
+        """Whether the items of a sequence at this level have columns."""
+        return self.depth < _MAX_DEPTH
 
     def sorted(self) -> list[Column]:
         """All columns, in the order of attributes in documents."""
@@ -241,7 +303,7 @@ class Level:
             metadata = {k.decode(): v.decode() for k, v in (found.metadata or {}).items()}
             if "key" not in metadata:
                 continue
-            traits = _traits(metadata["key"], "", self._definitions)
+            traits = _traits(metadata["key"], "", metadata.get("vr", ""), self._definitions)
             if traits is None or metadata.get("form") not in set(Form):
                 raise TableError("tables/schema", f"the column {found.name!r} is of no attribute")
             column = self.add(found.name, Form(metadata["form"]), traits)
@@ -265,28 +327,60 @@ def creators_of(attributes: Mapping[str, Any]) -> dict[str, str]:
     return {
         key[:4] + key[6:]: value
         for key, value in attributes.items()
-        if key[4:6] == "00" and len(key) == 8 and type(value) is str and value
+        if len(key) == 8 and key[4:6] == "00" and type(value) is str and value
     }
 
 
 class Columns:
-    """The columns of attributes in all tables.
+    """The columns of all tables.
 
-    Each table has some of those of `level`, so that an attribute has the same type in all;
-    `names` are theirs, by table. `groups` are those that instances refer to.
+    Those of attributes are some of `level`, so that an attribute has the same type in all tables.
+    A table also has columns of its own, which are known from the start or, being the digests
+    of groups, are found in the data.
     """
 
     def __init__(self, definitions: Definitions) -> None:
         self.definitions = definitions
         self.level = Level(definitions)
-        self.names: dict[str, set[str]] = {}
-        self.groups: set[str] = set()
+        self._names: dict[str, set[str]] = {}
+        self._own: dict[str, dict[str, pa.Field[Any]]] = {}
 
-    def fields(self, table: str) -> list[pa.Field[Any]]:
-        """The Arrow fields of the attributes of a table, in the order of documents."""
-        found = [self.level.columns[name] for name in self.names.get(table, ())]
-        return [column.field for column in sorted(found, key=lambda column: column.order)]
+    def declare(self, table: str, fields: Iterable[pa.Field[Any]]) -> None:
+        """Give a table columns of its own, behind those that it has."""
+        own = self._own.setdefault(table, {})
+        for field in fields:
+            own.setdefault(field.name, field)
+
+    def meet(self, table: str, row: Mapping[str, Any]) -> None:
+        """Give a table those columns of attributes that are in a row."""
+        names = self._names.setdefault(table, set())
+        if not row.keys() <= names:
+            names |= row.keys() & self.level.columns.keys() - self._own[table].keys()
+
+    def load(self, table: str, schema: pa.Schema) -> None:
+        """Know a table by the schema that it has.
+
+        Raises:
+            TableError: a column is not of its attribute (``tables/schema``).
+        """
+        names = set(self.level.load(schema))
+        self._names.setdefault(table, set()).update(names)
+        self.declare(table, [field for field in schema if field.name not in names])
+
+    def schema(self, table: str) -> pa.Schema:
+        """The schema of a table: its own columns, then attributes as documents order them."""
+        found = [self.level.columns[name] for name in self._names.get(table, ())]
+        found = sorted((c for c in found if not c.is_empty), key=lambda column: column.order)
+        own = self._own[table].values()
+        leftovers = {field.name for field in LEFTOVERS}
+        return pa.schema(
+            [
+                *(field for field in own if field.name not in leftovers),
+                *(column.field for column in found),
+                *(field for field in own if field.name in leftovers),
+            ]
+        )
 
     def of(self, table: str) -> dict[str, Column]:
         """The columns of attributes of a table by name."""
-        return {name: self.level.columns[name] for name in self.names.get(table, ())}
+        return {name: self.level.columns[name] for name in self._names.get(table, ())}

@@ -14,20 +14,17 @@ from dicomstudy import ion
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import IonError, TableError
 from dicomstudy.grouping import ordered
-from dicomstudy.tables.columns import Column, Form, Level, creators_of
+from dicomstudy.tables.columns import Attribute, Column, Context, Form, Level
 
-__all__ = ["ABSENT", "Row", "decode", "encode"]
+__all__ = ["PLACE_COLUMNS", "Row", "decode", "encode", "reference_of"]
 
 Row = dict[str, Any]
 
-#: Before a path in `empty`: the attribute is not there.
-ABSENT = "-"
+#: That of attributes none of which depends on one.
+NO_CONTEXT = Context({}, {})
 
-#: Fields of a reference, and of the place of a large value, with their names in tables.
-_BULK_FIELDS = {
-    "length": "length",
-    "sha256": "sha256",
-    "fragments": "fragments",
+#: Fields of the place of a large value, with their names in tables.
+PLACE_COLUMNS = {
     "dataOffset": "data_offset",
     "offset": "offset",
     "stored": "stored",
@@ -38,10 +35,10 @@ _BULK_FIELDS = {
     "source": "source",
     "modified": "modified",
 }
-_BULK_TEXTS = frozenset(("sha256", "uri", "source"))
-_BULK_LISTS = frozenset(("fragments", "stored"))
-#: Those that say what the value is; the others, where it lies.
-_IDENTITY = ("length", "sha256", "fragments")
+#: The same of a reference with its place.
+_LARGE_COLUMNS = {"length": "length", "sha256": "sha256", "fragments": "fragments"} | PLACE_COLUMNS
+_TEXTS = frozenset(("sha256", "uri", "source"))
+_LISTS = frozenset(("fragments", "stored"))
 _ITEM = re.compile(r"([^.\[]+)\[(\d+)\]\.")
 _INT64 = range(-(1 << 63), 1 << 63)
 
@@ -49,22 +46,16 @@ _INT64 = range(-(1 << 63), 1 << 63)
 class _Encoding:
     """One row in the making."""
 
-    __slots__ = ("_places", "bulk", "empty", "exact", "weight")
+    __slots__ = ("empty", "exact", "large", "weight")
 
-    def __init__(self, places: Mapping[str, Mapping[str, Any]]) -> None:
-        self._places = places
-        self.bulk: list[Row] = []
+    def __init__(self) -> None:
+        self.large: list[Row] = []
         self.empty: list[str] = []
         self.exact: dict[str, Any] = {}
         self.weight = 0
 
     def add(
-        self,
-        attributes: Mapping[str, Any],
-        level: Level,
-        row: Row,
-        creators: Mapping[str, str],
-        path: str,
+        self, attributes: Mapping[str, Any], level: Level, row: Row, context: Context, path: str
     ) -> None:
         """Put attributes into the cells of a row, or of a struct in one."""
         self.weight += len(attributes)
@@ -72,82 +63,96 @@ class _Encoding:
             if value is None:
                 self.empty.append(path + key)
                 continue
-            attribute = level.attribute(key, creators.get(key[:6], "") if creators else "")
+            attribute = level.attribute(key, context)
             kind = type(value)
             if attribute is None:
                 self.exact[path + key] = value
             elif kind is list:
-                form = Form.TYPED if attribute.is_sequence else Form.ITEMS
-                column = attribute.column(form)
-                items = self._items(value, column.level, creators, path + key)
-                if items is None:
+                self._add_items(attribute, value, level, row, context, path + key)
+            elif kind is dict:
+                entry = _large(path + key, value)
+                if entry is None:
                     self.exact[path + key] = value
                 else:
-                    row[column.name] = items
-            elif kind is dict:
-                if not self._refer(path + key, value):
-                    self.exact[path + key] = value
+                    self.large.append(entry)
             else:
-                cell = attribute.cells.cell(value)
-                if cell.value is not None:
-                    row[attribute.column(Form.TYPED).name] = cell.value
-                    if cell.offset is not None:
-                        row[attribute.column(Form.OFFSET).name] = cell.offset
-                if not cell.exact:
-                    if kind is str:
-                        row[attribute.column(Form.TEXT).name] = value
-                    else:
-                        self.exact[path + key] = value
+                self._add_value(attribute, value, row, path + key)
+
+    def _add_value(self, attribute: Attribute, value: Any, row: Row, path: str) -> None:
+        text = attribute.cells.text_of(value)
+        if text is None and type(value) is str:
+            self.exact[path] = value
+            return
+        cell = attribute.cells.cell(value if text is None else text)
+        if cell.value is not None:
+            row[attribute.column(Form.TYPED).name] = cell.value
+            if cell.offset is not None:
+                row[attribute.column(Form.OFFSET).name] = cell.offset
+        if not cell.exact:
+            if text is not None:
+                row[attribute.column(Form.TEXT).name] = text
+            else:
+                self.exact[path] = value
+
+    def _add_items(
+        self,
+        attribute: Attribute,
+        items: list[Any],
+        level: Level,
+        row: Row,
+        context: Context,
+        path: str,
+    ) -> None:
+        if level.has_columns_inside and _are_items(items):
+            column = attribute.column(Form.TYPED if attribute.is_sequence else Form.ITEMS)
+            rows = self._items(items, column.level, context, path)
+            if rows is not None:
+                row[column.name] = rows
+                return
+        self.exact[path] = items
 
     def _items(
-        self, items: list[Any], level: Level | None, creators: Mapping[str, str], path: str
+        self, items: list[Any], level: Level | None, context: Context, path: str
     ) -> list[Row] | None:
         """The structs of items; None, and nothing kept, if no cell is in any of them."""
-        if level is None or not all(type(item) is dict for item in items):
+        if level is None:
             return None
-        bulk, empty, exact = len(self.bulk), len(self.empty), dict(self.exact)
+        large, empty, exact = len(self.large), len(self.empty), dict(self.exact)
         rows: list[Row] = []
         for place, item in enumerate(items):
             row: Row = {}
-            self.add(item, level, row, {**creators, **creators_of(item)}, f"{path}[{place}].")
+            self.add(item, level, row, context.inside(item), f"{path}[{place}].")
             rows.append(row)
         if any(rows):
             return rows
-        del self.bulk[bulk:], self.empty[empty:]
+        del self.large[large:], self.empty[empty:]
         self.exact = exact
         return None
 
-    def _refer(self, path: str, reference: dict[str, Any]) -> bool:
-        """Whether a struct is the reference of a large value, which is kept then."""
-        if "length" not in reference or not all(map(_is_bulk, reference, reference.values())):
-            return False
-        sha256 = reference.get("sha256")
-        place = {} if sha256 is None else self._places.get(sha256, {})
-        entry = {"path": path}
-        for fields in (place, reference):
-            entry |= {_BULK_FIELDS[n]: value for n, value in fields.items() if _is_bulk(n, value)}
-        self.bulk.append(entry)
-        return True
+
+def _large(path: str, reference: Mapping[str, Any]) -> Row | None:
+    """The entry of a large value, if a struct is the reference of one."""
+    if "length" not in reference:
+        return None
+    entry: Row = {"path": path}
+    for name, value in reference.items():
+        if not _fits(name, value):
+            return None
+        entry[_LARGE_COLUMNS[name]] = value
+    return entry
 
 
-def _is_bulk(name: str, value: object) -> bool:
-    """Whether a field of a reference or place is one that the column `bulk` has."""
-    if name not in _BULK_FIELDS:
-        return False
-    if name in _BULK_TEXTS:
+def _fits(name: str, value: object) -> bool:
+    """Whether a field of a reference is one that the column `large` has."""
+    if name in _TEXTS:
         return type(value) is str
-    if name in _BULK_LISTS:
+    if name in _LISTS:
         return type(value) is list and all(type(n) is int and n in _INT64 for n in value)
-    return type(value) is int and value in _INT64
+    return name in _LARGE_COLUMNS and type(value) is int and value in _INT64
 
 
 def encode(
-    attributes: Mapping[str, Any],
-    level: Level,
-    *,
-    creators: Mapping[str, str],
-    places: Mapping[str, Mapping[str, Any]],
-    aside: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, Any], level: Level, context: Context = NO_CONTEXT
 ) -> tuple[Row, int]:
     """The row of a struct of attributes, and about how many cells it has, those in items too.
 
@@ -156,20 +161,13 @@ def encode(
     Args:
         attributes: values of a document by key.
         level: knows the columns, and is taught those that are new.
-        creators: private creators, by the first six digits of the tags that are theirs.
-        places: of large values that do not say themselves where they lie, by SHA-256.
-        aside: further fields, for which the table has no column of their name.
+        context: of the attributes that the dictionary gives no VR.
     """
     row: Row = {}
-    encoding = _Encoding(places)
-    encoding.add(attributes, level, row, creators, "")
-    for key, value in (aside or {}).items():
-        if value is None:
-            encoding.empty.append(key)
-        else:
-            encoding.exact[key] = value
-    if encoding.bulk:
-        row["bulk"] = encoding.bulk
+    encoding = _Encoding()
+    encoding.add(attributes, level, row, context, "")
+    if encoding.large:
+        row["large"] = encoding.large
     if encoding.empty:
         row["empty"] = encoding.empty
     if encoding.exact:
@@ -179,43 +177,35 @@ def encode(
 
 def decode(
     row: Mapping[str, Any], columns: Mapping[str, Column], definitions: Definitions
-) -> tuple[dict[str, Any], dict[str, Row]]:
-    """The attributes of a row, and where its large values lie, by path.
-
-    Mirror of `encode`: in the order of documents.
+) -> dict[str, Any]:
+    """The attributes of a row, in the order of documents. Mirror of `encode`.
 
     Raises:
         TableError: what is no typed value cannot be put where it belongs (``tables/damaged``).
     """
-    attributes = _decode(row, columns)
-    places: dict[str, Row] = {}
     try:
+        attributes = _decode(row, columns)
         for path in row.get("empty") or ():
-            if path[:1] != ABSENT:
-                _put(attributes, path, None)
-        for entry in row.get("bulk") or ():
-            fields = {
-                name: entry[column]
-                for name, column in _BULK_FIELDS.items()
-                if entry[column] is not None
-            }
-            reference = {name: fields.pop(name) for name in _IDENTITY if name in fields}
-            places[entry["path"]] = fields
-            _put(attributes, entry["path"], reference)
+            _put(attributes, path, None)
+        for entry in row.get("large") or ():
+            _put(attributes, entry["path"], reference_of(entry, _LARGE_COLUMNS))
         exact = row.get("exact")
         if exact is not None:
             for path, value in ion.loads(exact).items():
                 _put(attributes, path, value)
-    except (AttributeError, IndexError, KeyError, TypeError, IonError) as error:
-        raise TableError(
-            "tables/damaged", f"what is no typed value does not fit the row: {error!r}"
-        ) from error
-    return _sorted(attributes, definitions), places
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, IonError) as error:
+        raise TableError("tables/damaged", f"the values of a row contradict: {error!r}") from error
+    return _sorted(attributes, definitions)
+
+
+def reference_of(entry: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a document that stand in columns, those that are there."""
+    return {name: entry[column] for name, column in columns.items() if entry[column] is not None}
 
 
 def _decode(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
-    texts: dict[str, str] = {}
+    texts: dict[str, Any] = {}
     for name, column in columns.items():
         cell = row.get(name)
         if cell is None:
@@ -224,9 +214,10 @@ def _decode(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, 
             inner = column.level.columns
             attributes[column.key] = [_decode(item, inner) for item in cell]
         elif column.form is Form.TEXT:
-            texts[column.key] = cell
+            texts[column.key] = column.cells.of_text(cell)
         elif column.form is Form.TYPED:
-            attributes[column.key] = column.cells.value(cell, row.get(f"{name}_{Form.OFFSET}"))
+            value = column.cells.value(cell, row.get(f"{name}_{Form.OFFSET}"))
+            attributes[column.key] = column.cells.of_text(value) if type(value) is str else value
     return attributes | texts
 
 
