@@ -1,0 +1,1 @@
+"""Study documents ↔ Parquet tables, and questions to them (spec/tables.md)."""

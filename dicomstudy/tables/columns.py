@@ -343,6 +343,7 @@ class Columns:
         self.definitions = definitions
         self.level = Level(definitions)
         self._names: dict[str, set[str]] = {}
+        self._met: dict[str, set[str]] = {}
         self._own: dict[str, dict[str, pa.Field[Any]]] = {}
 
     def declare(self, table: str, fields: Iterable[pa.Field[Any]]) -> None:
@@ -352,10 +353,17 @@ class Columns:
             own.setdefault(field.name, field)
 
     def meet(self, table: str, row: Mapping[str, Any]) -> None:
-        """Give a table those columns of attributes that are in a row."""
-        names = self._names.setdefault(table, set())
-        if not row.keys() <= names:
-            names |= row.keys() & self.level.columns.keys() - self._own[table].keys()
+        """Give a table the columns that a row has."""
+        names = self._met.setdefault(table, set())
+        if row.keys() <= names:
+            return
+        names |= row.keys()
+        own = self._own[table]
+        for name in row.keys() - own.keys():
+            if name in self.level.columns:
+                self._names.setdefault(table, set()).add(name)
+            else:
+                own[name] = pa.field(name, pa.string())
 
     def load(self, table: str, schema: pa.Schema) -> None:
         """Know a table by the schema that it has.

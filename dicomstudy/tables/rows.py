@@ -16,7 +16,7 @@ from dicomstudy.errors import IonError, TableError
 from dicomstudy.grouping import ordered
 from dicomstudy.tables.columns import Attribute, Column, Context, Form, Level
 
-__all__ = ["PLACE_COLUMNS", "Row", "decode", "encode", "reference_of"]
+__all__ = ["PLACE_COLUMNS", "Row", "decode", "encode", "fits", "reference_of"]
 
 Row = dict[str, Any]
 
@@ -37,7 +37,7 @@ PLACE_COLUMNS = {
 }
 #: The same of a reference with its place.
 _LARGE_COLUMNS = {"length": "length", "sha256": "sha256", "fragments": "fragments"} | PLACE_COLUMNS
-_TEXTS = frozenset(("sha256", "uri", "source"))
+_TEXTS = frozenset(("sha256", "uri", "source", "record"))
 _LISTS = frozenset(("fragments", "stored"))
 _ITEM = re.compile(r"([^.\[]+)\[(\d+)\]\.")
 _INT64 = range(-(1 << 63), 1 << 63)
@@ -136,19 +136,21 @@ def _large(path: str, reference: Mapping[str, Any]) -> Row | None:
         return None
     entry: Row = {"path": path}
     for name, value in reference.items():
-        if not _fits(name, value):
+        if name not in _LARGE_COLUMNS or not fits(name, value):
             return None
         entry[_LARGE_COLUMNS[name]] = value
     return entry
 
 
-def _fits(name: str, value: object) -> bool:
-    """Whether a field of a reference is one that the column `large` has."""
+def fits(name: str, value: object) -> bool:
+    """Whether the value of a field of a reference, place or source is one that a column can have."""
+    if name == "proved":
+        return type(value) is bool
     if name in _TEXTS:
         return type(value) is str
     if name in _LISTS:
         return type(value) is list and all(type(n) is int and n in _INT64 for n in value)
-    return name in _LARGE_COLUMNS and type(value) is int and value in _INT64
+    return type(value) is int and value in _INT64
 
 
 def encode(
