@@ -24,7 +24,7 @@ from dicomstudy.folder import Folder, Progress, locked, sync_folder, writing
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
 from dicomstudy.tables.columns import Columns
-from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, read, write
+from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, read, runs, write
 from dicomstudy.tables.star import (
     COUNT,
     DIGEST,
@@ -141,7 +141,7 @@ class _Run:
 
     def export(self) -> Exported:
         """Do all of it."""
-        self._writer.clear()
+        self._writer.clear(self._old)
         before, after = self._studies(), self._documents()
         changed = {uid for uid, found in after.items() if before.get(uid) != found.known}
         removed = before.keys() - after.keys()
@@ -372,7 +372,7 @@ class _OldRows:
         for name in PART_TABLES:
             numbers = [part.files[name] for part in parts if name in part.files]
             tables = chain.from_iterable(read_(name, number=number) for number in numbers)
-            self._runs[name] = _runs(tables)
+            self._runs[name] = runs(tables, STUDY_UID)
             self._next[name] = next(self._runs[name], None)
 
     def take(self, uid: str) -> dict[str, list[pa.Table]]:
@@ -383,18 +383,6 @@ class _OldRows:
                 taken.setdefault(name, []).append(run[1])
                 self._next[name] = next(runs, None)
         return taken
-
-
-def _runs(tables: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
-    """Neighbouring rows of one study."""
-    for table in tables:
-        encoded = pc.run_end_encode(table[STUDY_UID].combine_chunks())
-        start = 0
-        for uid, end in zip(
-            encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True
-        ):
-            yield uid, table.slice(start, end - start)
-            start = end
 
 
 class _Writer:
@@ -409,10 +397,15 @@ class _Writer:
         self._written: dict[tuple[str, int], Path] = {}
         self.bytes_out = 0
 
-    def clear(self) -> None:
+    def clear(self, old: Catalog) -> None:
         """Remove what runs have left that were killed."""
         shutil.rmtree(self._incoming, ignore_errors=True)
         self._incoming.mkdir()
+        known = set(old.paths(self._folder))
+        for table in {*PART_TABLES, *self._columns.definitions.groups}:
+            for path in (self._folder / table).glob("*.parquet"):
+                if path not in known:
+                    path.unlink()
 
     def spool(self, table: str) -> Spool:
         """A new spool for the rows of a table."""

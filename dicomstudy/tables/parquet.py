@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import Columns
 
-__all__ = ["File", "Spool", "conform", "open_file", "read", "reading", "write"]
+__all__ = ["File", "Spool", "conform", "open_file", "read", "read_where", "reading", "runs", "write"]
 
 #: Rows of a row group.
 GROUP_ROWS = 1 << 14
@@ -85,6 +86,39 @@ def read(
             with reading(path, table):
                 rows = file.read_row_group(at, columns=columns)
             yield rows
+
+
+def read_where(
+    path: Path, table: str, schema: pa.Schema, column: str, values: pa.Array
+) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of a file that have one of some texts in a column, each with its place there.
+
+    Raises:
+        TableError: as `open_file`.
+    """
+    start = 0
+    with open_file(path, table, schema) as file:
+        for at in range(file.num_row_groups):
+            with reading(path, table):
+                found = file.read_row_group(at, columns=[column])[column]
+                wanted = pc.indices_nonzero(pc.is_in(found, value_set=values))
+                rows = file.read_row_group(at).take(wanted) if len(wanted) else None
+            if rows is not None:
+                for place in range(len(rows)):
+                    yield start + wanted[place].as_py(), rows.slice(place, 1)
+            start += len(found)
+
+
+def runs(tables: Iterable[pa.Table], column: str) -> Iterator[tuple[str, pa.Table]]:
+    """Neighbouring rows with one text in a column, and this text."""
+    for table in tables:
+        encoded = pc.run_end_encode(table[column].combine_chunks())
+        start = 0
+        for text, end in zip(
+            encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True
+        ):
+            yield text, table.slice(start, end - start)
+            start = end
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

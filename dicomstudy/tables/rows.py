@@ -178,9 +178,19 @@ def encode(
 
 
 def decode(
-    row: Mapping[str, Any], columns: Mapping[str, Column], definitions: Definitions
+    row: Mapping[str, Any],
+    columns: Mapping[str, Column],
+    definitions: Definitions,
+    *,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """The attributes of a row, in the order of documents. Mirror of `encode`.
+
+    Args:
+        row: cells by the names of their columns.
+        columns: those of attributes.
+        definitions: those of the format.
+        source: the file and the number of the row.
 
     Raises:
         TableError: what is no typed value cannot be put where it belongs (``tables/damaged``).
@@ -196,13 +206,16 @@ def decode(
             for path, value in ion.loads(exact).items():
                 _put(attributes, path, value)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, IonError) as error:
-        raise TableError("tables/damaged", f"the values of a row contradict: {error!r}") from error
+        raise TableError(
+            "tables/damaged", f"the values of a row contradict: {error!r}", source=source
+        ) from error
     return _sorted(attributes, definitions)
 
 
 def reference_of(entry: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """The fields of a document that stand in columns, those that are there."""
-    return {name: entry[column] for name, column in columns.items() if entry[column] is not None}
+    found = {name: entry.get(column) for name, column in columns.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _decode(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Any]:

@@ -425,10 +425,13 @@ def _vrs_of(encoding: Mapping[str, Any], definitions: Definitions) -> dict[str, 
 
 
 class StudyRows(NamedTuple):
-    """The rows of a study: of `studies`, `instances` and `bulk`."""
+    """The rows of a study: of `studies`, `instances` and `bulk`.
+
+    Those of `instances` come with the file and the number of the row that each is.
+    """
 
     study: Mapping[str, Any]
-    instances: Iterable[Mapping[str, Any]]
+    instances: Iterable[tuple[str, int, Mapping[str, Any]]]
     bulk: Iterable[Mapping[str, Any]]
 
 
@@ -452,15 +455,16 @@ def rebuild(
     places = {row["sha256"]: reference_of(row, PLACE_COLUMNS) for row in rows.bulk}
     content = Clustered({}, [], [])
     by_series: dict[str, list[tuple[frozenset[str], Entry]]] = {}
-    for row in rows.instances:
-        digests = _digests(row, groups)
+    for path, number, row in rows.instances:
+        where = f"{path}, row {number}"
+        digests = _digests(row, groups, where)
         content.contents.update((digest, groups[digest]) for digest in digests)
-        own = decode(row, columns, definitions)
+        own = decode(row, columns, definitions, source=where)
         numbers = range(len(content.rows), len(content.rows) + len(own))
         content.rows += [Row(INSTANCE, key, value) for key, value in own.items()]
         source = reference_of(row, _SOURCE_COLUMNS)
         entry = Entry(
-            uid_of(row["key"] or own.get(_INSTANCE_UID, ""), own),
+            uid_of(row.get("key") or own.get(_INSTANCE_UID, ""), own),
             row[SERIES_UID],
             source.get("sha256") or source.get("record", ""),
             _source(source),
@@ -469,7 +473,7 @@ def rebuild(
             tuple(numbers),
             {} if by_series else places,
         )
-        by_series.setdefault(row[SERIES_UID], []).append((digests, entry))
+        by_series.setdefault(entry.series, []).append((digests, entry))
     order = {name: at for at, name in enumerate(definitions.groups)}
 
     def in_order(digests: Iterable[str]) -> tuple[str, ...]:
@@ -483,16 +487,16 @@ def rebuild(
     return content
 
 
-def _digests(row: Mapping[str, Any], groups: Mapping[str, Any]) -> frozenset[str]:
+def _digests(row: Mapping[str, Any], groups: Mapping[str, Any], where: str) -> frozenset[str]:
     """The digests that a row of `instances` refers to."""
     refers = {name: row[name] for name in digest_columns(row) if row[name] is not None}
     for column, digest in refers.items():
         if digest not in groups:
-            uid = row["key"] or row.get(_INSTANCE_UID)
             raise TableError(
                 "tables/missing-group",
-                f"the instance {uid} of study {row[STUDY_UID]} refers to the group {digest}, which "
-                f"the table {column.removesuffix(_REFERS)} does not have",
+                f"an instance of study {row[STUDY_UID]} refers to the group {digest}, which the "
+                f"table {column.removesuffix(_REFERS)} does not have",
+                source=where,
             )
     return frozenset(refers.values())
 
