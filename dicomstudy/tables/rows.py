@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from dicomstudy import ion
 from dicomstudy.definitions import Definitions
-from dicomstudy.errors import IonError, TableError
-from dicomstudy.grouping import ordered
+from dicomstudy.errors import DefinitionsError, IonError, TableError
+from dicomstudy.grouping import rank
 from dicomstudy.tables.columns import Attribute, Column, Context, Form, Level
 
 __all__ = ["PLACE_COLUMNS", "Row", "decode", "encode", "fits", "reference_of"]
@@ -247,11 +248,27 @@ def _put(attributes: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _sorted(attributes: dict[str, Any], definitions: Definitions) -> dict[str, Any]:
-    """The same in the order of documents, items too."""
+    """The same in the order of documents; items in that of tags, as nearly all files have them."""
     return {
-        key: [_sorted(item, definitions) for item in value] if _are_items(value) else value
-        for key, value in ordered(attributes.items(), definitions).items()
+        key: [_by_tag(item, definitions) for item in value] if _are_items(value) else value
+        for key, value in sorted(attributes.items(), key=lambda item: rank(item[0], definitions))
     }
+
+
+def _by_tag(item: dict[str, Any], definitions: Definitions) -> dict[str, Any]:
+    return {
+        key: [_by_tag(inner, definitions) for inner in value] if _are_items(value) else value
+        for key, value in sorted(item.items(), key=lambda field: _tag(field[0], definitions))
+    }
+
+
+@lru_cache(maxsize=1 << 15)
+def _tag(key: str, definitions: Definitions) -> int:
+    """The tag of a key; what is no attribute comes last."""
+    try:
+        return definitions.tag(key)
+    except DefinitionsError:
+        return 1 << 32
 
 
 def _are_items(value: object) -> bool:
