@@ -24,7 +24,7 @@ from dicomstudy.folder import Folder, Progress, locked, sync_folder, writing
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
 from dicomstudy.tables.columns import Columns
-from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, read, runs, write
+from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, conform, read, runs, write
 from dicomstudy.tables.star import (
     COUNT,
     DIGEST,
@@ -281,26 +281,20 @@ class _Run:
             self._writer.keep_file(name, self._old.tables[name].files[number])
         old = chain.from_iterable(self._read(name, number=number) for number in stale)
         new = self._groups[name].tables() if name in self._groups else ()
-        counted = filter(len, map(self._counted, chain(old, new)))
+        schema = self._columns.schema(name)
+        whole = (conform(rows, schema) for rows in chain(old, new))
+        counted = filter(len, map(self._counted, whole))
         for first in counted:
             rest = _up_to(counted, FILE_ROWS - len(first))
             self._writer.write(name, chain((first,), rest))
 
     def _counted(self, rows: pa.Table) -> pa.Table:
         """Rows of a group with the number of instances that refer to them now, if there are any."""
-        digests = rows[DIGEST].to_pylist()
-        before = rows[COUNT].to_pylist() if COUNT in rows.column_names else [0] * len(digests)
-        counts = [
-            count + self._change[digest] for digest, count in zip(digests, before, strict=True)
-        ]
-        column = pa.array(counts, pa.int64())
-        place = rows.column_names.index(COUNT) if COUNT in rows.column_names else -1
-        rows = (
-            rows.append_column(COUNT, column)
-            if place < 0
-            else rows.set_column(place, rows.field(place), column)
-        )
-        return rows.filter(pc.greater(column, 0))
+        pairs = zip(rows[DIGEST].to_pylist(), rows[COUNT].to_pylist(), strict=True)
+        counts = pa.array([self._change[digest] + (count or 0) for digest, count in pairs])
+        place = rows.column_names.index(COUNT)
+        counted = rows.set_column(place, rows.field(place), counts.cast(pa.int64()))
+        return counted.filter(pc.greater(counts, 0))
 
 
 class _Stretch(NamedTuple):
