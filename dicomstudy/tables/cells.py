@@ -18,9 +18,6 @@ from dicomstudy.elements import NUMBER_FORMATS
 
 __all__ = ["Cell", "Cells", "Kind", "kind_of"]
 
-#: What is remembered of texts that come again and again, of each kind.
-_MEMO_SIZE = 1 << 14
-
 _DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)", re.ASCII)
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
 _DATETIME = re.compile(r"(\d{4,14})(?:\.(\d{1,6}))?(?:([+-])(\d\d)(\d\d))?", re.ASCII)
@@ -98,7 +95,6 @@ class Cells:
         self.kind = kind
         self.many = many
         self.written = written
-        self._memo: dict[str, Cell] = {}
         self._read, self._write = _TEXTS.get(kind, _TEXTS[Kind.TEXT])
         self._number = (
             struct.Struct("<" + NUMBER_FORMATS[kind.name]) if kind.name in NUMBER_FORMATS else None
@@ -107,14 +103,7 @@ class Cells:
     def cell(self, value: Any) -> Cell:
         """The cell of a value that is neither null, nor items, nor a reference."""
         if type(value) is str:
-            if self.kind not in _TEXTS:
-                return _NOTHING
-            cell = self._memo.get(value)
-            if cell is None:
-                if len(self._memo) >= _MEMO_SIZE:
-                    self._memo.clear()
-                cell = self._memo[value] = self._of_text(value)
-            return cell
+            return self._of_text(value) if self.kind in _TEXTS else _NOTHING
         if self.kind is Kind.BINARY:
             return Cell(value, exact=True) if type(value) is bytes and not self.many else _NOTHING
         return _NOTHING if self._number is None else self._of_number(value, self._number)
@@ -156,9 +145,8 @@ class Cells:
             least = 0 if self.written else number.size
             if not self.many or len(value) % number.size or len(value) <= least:
                 return _NOTHING
-            numbers = [each for (each,) in number.iter_unpack(value)]
-            again = b"".join(number.pack(each) for each in numbers)
-            return Cell(numbers, exact=again == value)  # a NaN may have other bits
+            numbers = list(struct.unpack(f"<{len(value) // number.size}{number.format[1:]}", value))
+            return Cell(numbers, exact=self.value(numbers) == value)  # a NaN may have other bits
         if self.written or type(value) is not (float if self.kind in _FLOATS else int):
             return _NOTHING
         try:
@@ -176,7 +164,7 @@ class Cells:
                 return cell
             if len(cell) == 1 and not self.written:
                 return cell[0]
-            return b"".join(self._number.pack(each) for each in cell)
+            return struct.pack(f"<{len(cell)}{self._number.format[1:]}", *cell)
         if self.kind is Kind.BINARY:
             return cell
         cells = cell if self.many else [cell]

@@ -62,9 +62,12 @@ _TYPES: dict[Kind, pa.DataType] = {
 
 #: A text that repeats: pandas has it as categorical.
 LABEL = pa.dictionary(pa.int32(), pa.string())
+_ODD_DIGITS = frozenset("13579BDF")
 _LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
 #: Items deeper than this have no columns.
 _MAX_DEPTH = 32
+#: What is remembered of values that come again and again, of each attribute.
+_MEMO_SIZE = 1 << 12
 
 #: Where a large value lies (spec/bulk.md).
 PLACE = (
@@ -201,12 +204,13 @@ class Column:
 class Attribute:
     """The columns of one attribute in one level."""
 
-    __slots__ = ("_columns", "_level", "_traits", "cells", "depends_on_context", "is_sequence")
+    __slots__ = ("_columns", "_level", "_memo", "_traits", "cells", "depends_on_context", "is_sequence")
 
     def __init__(self, traits: _Traits, level: Level) -> None:
         self._traits = traits
         self._level = level
         self._columns: dict[Form, Column] = {}
+        self._memo: dict[str | bytes, tuple[dict[str, Any], bool]] = {}
         self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
         self.is_sequence = traits.kind is Kind.ITEMS
         self.depends_on_context = (
@@ -214,6 +218,31 @@ class Attribute:
             or traits.kind is Kind.BINARY
             or is_private(int(traits.metadata["tag"], 16))
         )
+
+    def cells_of(self, value: Any) -> tuple[dict[str, Any], bool]:
+        """The cells of a value by column, and whether it comes back from them."""
+        if type(value) is not str and type(value) is not bytes:
+            return self._cells_of(value)
+        found = self._memo.get(value)
+        if found is None:
+            if len(self._memo) >= _MEMO_SIZE:
+                self._memo.clear()
+            found = self._memo[value] = self._cells_of(value)
+        return found
+
+    def _cells_of(self, value: Any) -> tuple[dict[str, Any], bool]:
+        text = self.cells.text_of(value)
+        if text is None and type(value) is str:
+            return {}, False
+        cell = self.cells.cell(value if text is None else text)
+        found: dict[str, Any] = {}
+        if cell.value is not None:
+            found[self.column(Form.TYPED).name] = cell.value
+            if cell.offset is not None:
+                found[self.column(Form.OFFSET).name] = cell.offset
+        if not cell.exact and text is not None:
+            found[self.column(Form.TEXT).name] = text
+        return found, cell.exact or text is not None
 
     def column(self, form: Form) -> Column:
         """The column of a form, which is added to the level if need be."""
@@ -238,8 +267,9 @@ class Context(NamedTuple):
 
     def inside(self, item: Mapping[str, Any]) -> Context:
         """That of the attributes of an item."""
-        creators = creators_of(item)
-        return Context({**self.creators, **creators}, self.vrs) if creators else self
+        if not _creators_among(tuple(item)):
+            return self
+        return Context({**self.creators, **creators_of(item)}, self.vrs)
 
 
 class Level:
@@ -325,10 +355,16 @@ class Level:
 def creators_of(attributes: Mapping[str, Any]) -> dict[str, str]:
     """The private creators among attributes, by the first six digits of the tags that are theirs."""
     return {
-        key[:4] + key[6:]: value
-        for key, value in attributes.items()
-        if len(key) == 8 and key[4:6] == "00" and type(value) is str and value
+        key[:4] + key[6:]: attributes[key]
+        for key in _creators_among(tuple(attributes))
+        if type(attributes[key]) is str and attributes[key]
     }
+
+
+@lru_cache(maxsize=1 << 10)
+def _creators_among(keys: tuple[str, ...]) -> list[str]:
+    """The keys of private creators: (gggg,0010) to (gggg,00FF)."""
+    return [key for key in keys if len(key) == 8 and key[4:6] == "00" and key[3] in _ODD_DIGITS]
 
 
 class Columns:

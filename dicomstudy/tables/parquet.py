@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,10 @@ GROUP_ROWS = 1 << 14
 #: Cells that a spool keeps as Python objects at most.
 SPOOL_CELLS = 1 << 19
 #: Columns in which hardly a value comes twice: a dictionary would be as large as they are.
-_UNIQUE = ("SOPInstanceUID", "MediaStorageSOPInstanceUID", "source_sha256", "source_uri", "digest")
+_UNIQUE = (
+    *("SOPInstanceUID", "MediaStorageSOPInstanceUID", "source_sha256", "source_uri", "digest"),
+    "large.list.element.sha256",
+)
 #: Those that rows are looked for by.
 _LOOKED_UP = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "digest")
 _HAS_BLOOM_FILTERS = "bloom_filter_options" in inspect.signature(pq.ParquetWriter).parameters
@@ -230,10 +234,12 @@ class Spool:
         if not self._waiting:
             return
         waiting, self._waiting, self.cells = self._waiting, [], 0
-        names = set().union(*waiting)
-        schema = self._columns.schema(self.table)
-        fields = [field for field in schema if field.name in names]
-        arrays = [pa.array([row.get(f.name) for row in waiting], f.type) for f in fields]
+        columns: dict[str, list[Any]] = defaultdict([None].__mul__(len(waiting)).copy)
+        for at, row in enumerate(waiting):
+            for name, cell in row.items():
+                columns[name][at] = cell
+        fields = [f for f in self._columns.schema(self.table) if f.name in columns]
+        arrays = [pa.array(columns[field.name], field.type) for field in fields]
         self._keep(pa.table(arrays, schema=pa.schema(fields)))
 
     def _keep(self, table: pa.Table) -> None:

@@ -77,23 +77,10 @@ class _Encoding:
                 else:
                     self.large.append(entry)
             else:
-                self._add_value(attribute, value, row, path + key)
-
-    def _add_value(self, attribute: Attribute, value: Any, row: Row, path: str) -> None:
-        text = attribute.cells.text_of(value)
-        if text is None and type(value) is str:
-            self.exact[path] = value
-            return
-        cell = attribute.cells.cell(value if text is None else text)
-        if cell.value is not None:
-            row[attribute.column(Form.TYPED).name] = cell.value
-            if cell.offset is not None:
-                row[attribute.column(Form.OFFSET).name] = cell.offset
-        if not cell.exact:
-            if text is not None:
-                row[attribute.column(Form.TEXT).name] = text
-            else:
-                self.exact[path] = value
+                cells, exact = attribute.cells_of(value)
+                row |= cells
+                if not exact:
+                    self.exact[path + key] = value
 
     def _add_items(
         self,

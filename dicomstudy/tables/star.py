@@ -159,12 +159,13 @@ class _Summary:
 class _Content:
     """The groups of a study by digest, with their names, and where its large values lie."""
 
-    __slots__ = ("_document", "groups", "places")
+    __slots__ = ("_document", "creators", "groups", "places")
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self.groups: dict[str, tuple[str, dict[str, Any]]] = {}
         self.places: dict[str, Mapping[str, Any]] = {}
+        self.creators: dict[str, dict[str, str]] = {}
         for frame in document.shared():
             self._collect(frame)
 
@@ -309,8 +310,11 @@ class Tabulator:
             vrs = self._vrs[encoding] = _vrs_of(
                 content.groups[encoding][1] if encoding else {}, self._definitions
             )
-        private = row.get("private" + _REFERS)
-        creators = {} if private is None else creators_of(content.groups[private][1])
+        private = row.get("private" + _REFERS, "")
+        creators = content.creators.get(private)
+        if creators is None:
+            attributes = content.groups[private][1] if private else {}
+            creators = content.creators[private] = creators_of(attributes)
         return Context(creators, vrs).inside(own)
 
     def _frames_of(
