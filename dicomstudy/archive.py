@@ -16,13 +16,16 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomstudy import ion
 from dicomstudy.document import Document
-from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.errors import DicomStudyError
 from dicomstudy.folder import DOCUMENT, Folder, make, name_of
 from dicomstudy.study import Study
+
+if TYPE_CHECKING:
+    from dicomstudy.tables import Tables
 
 __all__ = ["Archive", "Quarantined", "create", "open_archive"]
 
@@ -105,6 +108,16 @@ class Archive(Folder, Mapping[str, Study]):
             else:
                 study.close()
         return found
+
+    def tables(self) -> Tables:
+        """Tables of the documents as they are now, for questions (spec/tables.md).
+
+        They are made in a temporary folder, which goes when they are closed. Ask often, or of
+        many studies, and `export_tables` into a folder of your own is the better way.
+        """
+        from dicomstudy.tables import tables_of  # noqa: PLC0415 (pyarrow takes long to import)
+
+        return tables_of(self.path)
 
     def quarantined(self) -> Iterator[Quarantined]:
         """The files in quarantine; the name of each is its SHA-256.

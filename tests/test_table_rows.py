@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.errors import TableError
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.tables.cells import Cell, Cells, Kind, kind_of
+from dicomstudy.tables.cells import Cells, Kind, kind_of
 from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Context
-from dicomstudy.tables.rows import Row, decode, encode
+from dicomstudy.tables.rows import NO_CONTEXT, Row, decode, encode
 from tests.real_files import own_files
 from tests.strategies import DEFINITIONS
 
@@ -27,7 +27,7 @@ NAME = dict.fromkeys(
 
 
 def through_arrow(
-    structs: list[dict[str, Any]], context: Context = Context({}, {})
+    structs: list[dict[str, Any]], context: Context = NO_CONTEXT
 ) -> tuple[list[dict[str, Any]], list[Row], pa.Schema]:
     """Structs that were rows of one Arrow table; with the rows, and its schema."""
     columns = Columns(DEFINITIONS)
@@ -59,7 +59,8 @@ def cell_of(key: str, value: object, **vrs: str) -> Row:
         ("Modality", "CT", {"Modality": "CT"}),
         ("ImageType", r"ORIGINAL\PRIMARY", {"ImageType": ["ORIGINAL", "PRIMARY"]}),
         ("StudyDate", "20240229", {"StudyDate": date(2024, 2, 29)}),
-        ("StudyDate", "2024.02.29", {"StudyDate": date(2024, 2, 29), "StudyDate_text": "2024.02.29"}),
+        ("StudyDate", "2024.02.29",
+         {"StudyDate": date(2024, 2, 29), "StudyDate_text": "2024.02.29"}),
         ("StudyDate", "20230229", {"StudyDate_text": "20230229"}),
         ("StudyTime", "101112.5", {"StudyTime": time(10, 11, 12, 500000)}),
         ("StudyTime", "1011", {"StudyTime": time(10, 11), "StudyTime_text": "1011"}),
@@ -67,14 +68,16 @@ def cell_of(key: str, value: object, **vrs: str) -> Row:
             "AcquisitionDateTime",
             "20240229101112.000001-0130",
             {
-                "AcquisitionDateTime": datetime(2024, 2, 29, 10, 11, 12, 1),
+                "AcquisitionDateTime": datetime(2024, 2, 29, 10, 11, 12, 1)  # noqa: DTZ001 (as written)
+,
                 "AcquisitionDateTime_offset": -90,
             },
         ),
         (
             "AcquisitionDateTime",
             "2024",
-            {"AcquisitionDateTime": datetime(2024, 1, 1), "AcquisitionDateTime_text": "2024"},
+            {"AcquisitionDateTime": datetime(2024, 1, 1),  # noqa: DTZ001
+             "AcquisitionDateTime_text": "2024"},
         ),
         ("PatientAge", "042Y", {"PatientAge": 42.0}),
         ("PatientAge", "006M", {"PatientAge": 0.5, "PatientAge_text": "006M"}),
@@ -100,7 +103,8 @@ def cell_of(key: str, value: object, **vrs: str) -> Row:
         ("SimpleFrameList", 5, {"SimpleFrameList": [5]}),
         ("ReconstructionDiameter", "", {"ReconstructionDiameter_text": ""}),
         ("ReconstructionDiameter", None, {"empty": ["ReconstructionDiameter"]}),
-        ("FrameIncrementPointer", r"00181063\00181065", {"FrameIncrementPointer": ["00181063", "00181065"]}),
+        ("FrameIncrementPointer", r"00181063\00181065",
+         {"FrameIncrementPointer": ["00181063", "00181065"]}),
         (
             "PatientName",
             "Yamada^Tarou=山田^太郎=やまだ^たろう",
@@ -148,7 +152,8 @@ def test_a_value_has_a_cell_and_comes_back(key: str, value: object, row: Row) ->
         ("0019100C", "US", b"\1\0", {"ACME 1:0019xx0C_US": [1]}),
         ("0019100C", "FD", struct.pack("<2d", 1, 2), {"ACME 1:0019xx0C_FD": [1.0, 2.0]}),
         ("0019100C", "OB", b"\1\0", {"ACME 1:0019xx0C": b"\1\0"}),
-        ("0019100C", "DS", b"1.0 ", {"ACME 1:0019xx0C_DS": [1.0], "ACME 1:0019xx0C_DS_text": "1.0"}),
+        ("0019100C", "DS", b"1.0 ",
+         {"ACME 1:0019xx0C_DS": [1.0], "ACME 1:0019xx0C_DS_text": "1.0"}),
         ("SmallestImagePixelValue", "SS", b"\xff\xff", {"SmallestImagePixelValue_SS": [-1]}),
     ],
 )  # fmt: skip
@@ -188,7 +193,7 @@ def test_every_column_says_what_it_is() -> None:
 
 
 def test_items_have_the_fields_of_all_items() -> None:
-    structs = [
+    structs: list[dict[str, Any]] = [
         {"RequestAttributesSequence": [{"ScheduledProcedureStepID": "1"}, {}]},
         {"RequestAttributesSequence": [{"ScheduledProtocolCodeSequence": [{"CodeValue": "x"}]}]},
         {"RequestAttributesSequence": [{"ScheduledProtocolCodeSequence": None}]},
@@ -220,7 +225,10 @@ def test_items_nest_as_deep_as_files_do() -> None:
 
 def test_large_values_keep_their_places() -> None:
     reference = {"length": 9, "sha256": "ab", "fragments": [1, 2], "offset": 8, "stored": [9]}
-    struct_ = {"PixelData": reference, "IconImageSequence": [{"PixelData": {"length": 3}, "Rows": 1}]}
+    struct_ = {
+        "PixelData": reference,
+        "IconImageSequence": [{"PixelData": {"length": 3}, "Rows": 1}],
+    }
     (again,), (row,), _ = through_arrow([struct_])
     assert again == struct_
     assert [entry["path"] for entry in row["large"]] == [
@@ -245,7 +253,7 @@ def test_what_does_not_fit_its_row_is_an_error(damage: Row) -> None:
 
 
 TEXTS = st.one_of(
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=12),
+    st.text(st.characters(codec="utf-8"), max_size=12),
     st.from_regex(r"[0-9.+\-\\^= eE:]{0,14}", fullmatch=True),
     st.datetimes().map(lambda moment: moment.strftime("%Y%m%d%H%M%S.%f")),
     st.floats().map(repr),
@@ -262,8 +270,6 @@ def test_a_cell_that_is_exact_gives_its_value_back(kind: Kind, many: bool, value
     if cell.exact:
         again = cells.value(cell.value, cell.offset)
         assert (type(again), again) == (type(value), value)
-    else:
-        assert not isinstance(cell, Cell) or cell.value is None or isinstance(value, str | bytes)
 
 
 KEYS = st.sampled_from(

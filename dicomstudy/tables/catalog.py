@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.errors import DefinitionsError, TableError
+from dicomstudy.errors import TableError
 from dicomstudy.folder import write_atomically
 from dicomstudy.tables.parquet import File
 
@@ -58,7 +58,7 @@ class Table:
             TableError: it is no schema (``tables/damaged``).
         """
         try:
-            return pa.ipc.read_schema(pa.BufferReader(self.message))
+            return pa.ipc.read_schema(pa.py_buffer(self.message))
         except (pa.ArrowException, OSError) as error:
             raise TableError("tables/damaged", f"a schema cannot be read: {error}") from error
 
@@ -135,9 +135,7 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise TableError(
-            "tables/not-tables", "this is not the catalog of tables", source=str(path)
-        )
+        raise TableError("tables/not-tables", "this is not the catalog of tables", source=str(path))
     if value.get("version") != VERSION:
         raise TableError(
             "tables/unknown-version",

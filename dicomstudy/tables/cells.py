@@ -57,8 +57,14 @@ class Kind(Enum):
 
 _KINDS = {
     **dict.fromkeys("AE AT CS LO LT SH ST UC UI UR UT".split(), Kind.TEXT),
-    **{"PN": Kind.NAME, "DA": Kind.DATE, "TM": Kind.TIME, "DT": Kind.DATETIME, "AS": Kind.AGE},
-    **{"IS": Kind.INTEGER, "DS": Kind.DECIMAL, "SQ": Kind.ITEMS},
+    "PN": Kind.NAME,
+    "DA": Kind.DATE,
+    "TM": Kind.TIME,
+    "DT": Kind.DATETIME,
+    "AS": Kind.AGE,
+    "IS": Kind.INTEGER,
+    "DS": Kind.DECIMAL,
+    "SQ": Kind.ITEMS,
     **{vr: Kind[vr] for vr in NUMBER_FORMATS},
 }
 

@@ -68,6 +68,7 @@ _LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
 _MAX_DEPTH = 32
 #: What is remembered of values that come again and again, of each attribute.
 _MEMO_SIZE = 1 << 12
+_MEMO_LENGTH = 256
 
 #: Where a large value lies (spec/bulk.md).
 PLACE = (
@@ -204,7 +205,15 @@ class Column:
 class Attribute:
     """The columns of one attribute in one level."""
 
-    __slots__ = ("_columns", "_level", "_memo", "_traits", "cells", "depends_on_context", "is_sequence")
+    __slots__ = (
+        "_columns",
+        "_level",
+        "_memo",
+        "_traits",
+        "cells",
+        "depends_on_context",
+        "is_sequence",
+    )
 
     def __init__(self, traits: _Traits, level: Level) -> None:
         self._traits = traits
@@ -221,7 +230,7 @@ class Attribute:
 
     def cells_of(self, value: Any) -> tuple[dict[str, Any], bool]:
         """The cells of a value by column, and whether it comes back from them."""
-        if type(value) is not str and type(value) is not bytes:
+        if (type(value) is not str and type(value) is not bytes) or len(value) > _MEMO_LENGTH:
             return self._cells_of(value)
         found = self._memo.get(value)
         if found is None:
@@ -353,7 +362,7 @@ class Level:
 
 
 def creators_of(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """The private creators among attributes, by the first six digits of the tags that are theirs."""
+    """The private creators among attributes, by the first six digits of their elements' tags."""
     return {
         key[:4] + key[6:]: attributes[key]
         for key in _creators_among(tuple(attributes))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.definitions import Definitions
@@ -24,7 +23,7 @@ from dicomstudy.folder import Folder, Progress, locked, sync_folder, writing
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
 from dicomstudy.tables.columns import Columns
-from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, conform, read, runs, write
+from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, conform, read, runs, texts, write
 from dicomstudy.tables.star import (
     COUNT,
     DIGEST,
@@ -207,7 +206,7 @@ class _Run:
             digest
             for name in self._old.tables.keys() - set(PART_TABLES)
             for rows in self._read(name, columns=[DIGEST])
-            for digest in rows[DIGEST].to_pylist()
+            for digest in texts(rows, DIGEST)
         }
         tabulator = Tabulator(self._columns, known, self._collect)
         sizes = {uid: after[uid].known[0] if uid in after else 0 for uid in {*before, *after}}
@@ -265,16 +264,15 @@ class _Run:
         """Count that these instances no longer refer to their groups."""
         for rows in instances:
             for name in digest_columns(rows.column_names):
-                for pair in pc.value_counts(rows[name].drop_null()).to_pylist():
-                    self._change[pair["values"]] -= pair["counts"]
+                self._change.subtract(texts(rows, name))
 
     def _finish(self, name: str) -> None:
         """Write the files of a group in which something has changed."""
-        kept, stale = [], []
+        kept: list[int] = []
+        stale: list[int] = []
         for number in self._old.tables[name].files if name in self._old.tables else ():
             digests = chain.from_iterable(
-                rows[DIGEST].to_pylist()
-                for rows in self._read(name, columns=[DIGEST], number=number)
+                texts(rows, DIGEST) for rows in self._read(name, columns=[DIGEST], number=number)
             )
             (stale if any(self._change[digest] for digest in digests) else kept).append(number)
         for number in kept:
@@ -290,11 +288,11 @@ class _Run:
 
     def _counted(self, rows: pa.Table) -> pa.Table:
         """Rows of a group with the number of instances that refer to them now, if there are any."""
-        pairs = zip(rows[DIGEST].to_pylist(), rows[COUNT].to_pylist(), strict=True)
-        counts = pa.array([self._change[digest] + (count or 0) for digest, count in pairs])
+        pairs = zip(texts(rows, DIGEST), rows[COUNT].to_pylist(), strict=True)
+        counts = [self._change[digest] + (count or 0) for digest, count in pairs]
         place = rows.column_names.index(COUNT)
-        counted = rows.set_column(place, rows.field(place), counts.cast(pa.int64()))
-        return counted.filter(pc.greater(counts, 0))
+        counted = rows.set_column(place, rows.field(place), pa.array(counts, pa.int64()))
+        return counted.filter(pa.array([count > 0 for count in counts], pa.bool_()))
 
 
 class _Stretch(NamedTuple):
@@ -372,10 +370,10 @@ class _OldRows:
     def take(self, uid: str) -> dict[str, list[pa.Table]]:
         """The rows of a study by table; studies have to be asked for in order."""
         taken: dict[str, list[pa.Table]] = {}
-        for name, runs in self._runs.items():
+        for name, others in self._runs.items():
             while (run := self._next[name]) is not None and run[0] == uid:
                 taken.setdefault(name, []).append(run[1])
-                self._next[name] = next(runs, None)
+                self._next[name] = next(others, None)
         return taken
 
 

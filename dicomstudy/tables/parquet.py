@@ -9,6 +9,7 @@ import contextlib
 import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +20,23 @@ import pyarrow.parquet as pq
 from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import Columns
 
-__all__ = ["File", "Spool", "conform", "open_file", "read", "read_where", "reading", "runs", "write"]
+__all__ = [
+    "File",
+    "Spool",
+    "conform",
+    "open_file",
+    "read",
+    "read_where",
+    "reading",
+    "runs",
+    "texts",
+    "write",
+]
 
 #: Rows of a row group.
 GROUP_ROWS = 1 << 14
+#: Bytes of a row group, about; it has fewer rows where these are large.
+GROUP_BYTES = 1 << 26
 #: Cells that a spool keeps as Python objects at most.
 SPOOL_CELLS = 1 << 19
 #: Columns in which hardly a value comes twice: a dictionary would be as large as they are.
@@ -55,7 +69,9 @@ def reading(path: Path, table: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         raise TableError(
-            "tables/damaged", f"a file of the table {table} cannot be read: {error}", source=str(path)
+            "tables/damaged",
+            f"a file of the table {table} cannot be read: {error}",
+            source=str(path),
         ) from error
 
 
@@ -88,12 +104,12 @@ def read(
     with open_file(path, table, schema) as file:
         for at in range(file.num_row_groups):
             with reading(path, table):
-                rows = file.read_row_group(at, columns=columns)
+                rows = file.read_row_group(at, columns=None if columns is None else [*columns])
             yield rows
 
 
 def read_where(
-    path: Path, table: str, schema: pa.Schema, column: str, values: pa.Array
+    path: Path, table: str, schema: pa.Schema, column: str, values: pa.StringArray
 ) -> Iterator[tuple[int, pa.Table]]:
     """The rows of a file that have one of some texts in a column, each with its place there.
 
@@ -116,13 +132,16 @@ def read_where(
 def runs(tables: Iterable[pa.Table], column: str) -> Iterator[tuple[str, pa.Table]]:
     """Neighbouring rows with one text in a column, and this text."""
     for table in tables:
-        encoded = pc.run_end_encode(table[column].combine_chunks())
         start = 0
-        for text, end in zip(
-            encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True
-        ):
-            yield text, table.slice(start, end - start)
-            start = end
+        for text, same in groupby(texts(table, column)):
+            count = sum(1 for _ in same)
+            yield text, table.slice(start, count)
+            start += count
+
+
+def texts(table: pa.Table, column: str) -> list[str]:
+    """The texts of a column, without nulls."""
+    return [text for text in table[column].to_pylist() if text is not None]
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -141,7 +160,8 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> tuple[int, int]:
     """Write rows to a file, and return their number and its size in bytes."""
-    options: dict[str, Any] = {}
+    repeating = [name for name in _leaves(schema) if name not in _UNIQUE]
+    options: dict[str, Any] = {"use_dictionary": repeating}
     if _HAS_BLOOM_FILTERS:
         filters = {name: {"ndv": GROUP_ROWS, "fpp": 0.01} for name in _LOOKED_UP}
         options["bloom_filter_options"] = {
@@ -153,7 +173,6 @@ def write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> tuple[in
         schema,
         compression="zstd",
         compression_level=_LEVEL,
-        use_dictionary=[name for name in _leaves(schema) if name not in _UNIQUE],
         **options,
     ) as writer:
         for table in _in_groups(tables, schema):
@@ -179,18 +198,19 @@ def _leaves(schema: pa.Schema) -> Iterator[str]:
 
 
 def _in_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in tables of as many as a row group has; the last has fewer."""
+    """The same rows in tables of as many as a row group has."""
     waiting: list[pa.Table] = []
-    count = 0
+    count = size = 0
     for table in tables:
-        waiting.append(conform(table, schema))
-        count += len(table)
-        if count >= GROUP_ROWS:
-            whole = pa.concat_tables(waiting)
-            full = count - count % GROUP_ROWS
-            yield from (whole.slice(at, GROUP_ROWS) for at in range(0, full, GROUP_ROWS))
-            waiting, count = [whole.slice(full)], count - full
-    if count:
+        for at in range(0, len(table), GROUP_ROWS):
+            piece = conform(table.slice(at, GROUP_ROWS), schema)
+            if waiting and (count + len(piece) > GROUP_ROWS or size + piece.nbytes > GROUP_BYTES):
+                yield pa.concat_tables(waiting)
+                waiting, count, size = [], 0, 0
+            waiting.append(piece)
+            count += len(piece)
+            size += piece.nbytes
+    if waiting:
         yield pa.concat_tables(waiting)
 
 
@@ -212,6 +232,7 @@ class Spool:
         self._waiting: list[Mapping[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._count = 0
+        self._bytes = 0
         self._files: list[Path] = []
 
     def add(self, row: Mapping[str, Any], cells: int) -> None:
@@ -245,7 +266,8 @@ class Spool:
     def _keep(self, table: pa.Table) -> None:
         self._tables.append(table)
         self._count += len(table)
-        if self._count >= GROUP_ROWS:
+        self._bytes += table.nbytes
+        if self._count >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
             self.spill()
 
     def spill(self) -> None:
@@ -258,12 +280,13 @@ class Spool:
         whole = whole.unify_dictionaries().combine_chunks()
         path = self._folder / f"{self.table}.{len(self._files)}.arrow"
         options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(
-            file, schema, options=options
-        ) as writer:
+        with (
+            pa.OSFile(str(path), "wb") as file,
+            pa.ipc.new_file(file, schema, options=options) as writer,
+        ):
             writer.write_table(whole)
         self._files.append(path)
-        self._tables, self._count = [], 0
+        self._tables, self._count, self._bytes = [], 0, 0
 
     def tables(self) -> Iterator[pa.Table]:
         """All rows in the order in which they came; the spool is empty then."""
@@ -273,4 +296,4 @@ class Spool:
                 yield pa.ipc.open_file(file).read_all()
             path.unlink()
         yield from self._tables
-        self._files, self._tables, self._count, self.rows = [], [], 0, 0
+        self._files, self._tables, self._count, self._bytes, self.rows = [], [], 0, 0, 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pyarrow as pa
 
@@ -241,9 +241,7 @@ class Tables(Mapping[str, Table]):
         source = Path(self._catalog.archive) if bulk is None else Path(bulk)
         has_archive = bulk is not None or source.is_dir()
         rebuilder = Rebuilder(self.path, self._catalog, self._definitions)
-        return rebuilder.write(
-            Path(destination), Folder(source) if has_archive else None, progress
-        )
+        return rebuilder.write(Path(destination), Folder(source) if has_archive else None, progress)
 
     def close(self) -> None:
         """Let go of files."""

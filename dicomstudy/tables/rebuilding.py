@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import encode
@@ -18,7 +15,7 @@ from dicomstudy.folder import Folder, Progress, locked, make, write_atomically, 
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import Columns
-from dicomstudy.tables.parquet import read, read_where, runs
+from dicomstudy.tables.parquet import read, read_where, runs, texts
 from dicomstudy.tables.rows import decode
 from dicomstudy.tables.star import (
     BULK,
@@ -101,8 +98,7 @@ class Rebuilder:
         wanted: dict[str, set[str]] = {}
         for _, rows in self._read(part, INSTANCES):
             for column, name in digest_columns(rows.column_names).items():
-                found = pc.unique(rows[column].drop_null()).to_pylist()
-                wanted.setdefault(name, set()).update(found)
+                wanted.setdefault(name, set()).update(texts(rows, column))
         contents: dict[str, tuple[str, dict[str, Any]]] = {}
         for name, digests in wanted.items():
             table = self._catalog.tables.get(name)
@@ -133,7 +129,7 @@ class Rebuilder:
             if uid not in studies:
                 raise TableError(
                     "tables/damaged",
-                    f"the table {STUDIES} does not have the study {uid}, of which there are instances",
+                    f"{STUDIES} does not have the study {uid}, of which there are instances",
                     source=instances[0][0],
                 )
             places: list[tuple[str, int, dict[str, Any]]] = []

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
@@ -64,9 +65,7 @@ class Result:
             import polars as pl  # noqa: PLC0415 (not needed otherwise)
         except ImportError as error:
             raise TableError("tables/no-extra", "this needs polars: pip install polars") from error
-        frame = pl.from_arrow(self._table)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return pl.DataFrame(self._table)
 
     def to_text(self) -> Iterator[str]:
         """Lines to read, the names of columns first; long cells are cut."""
@@ -97,7 +96,10 @@ class Result:
         yield buffer.getvalue()
 
     def to_json(self) -> Iterator[str]:
-        """A JSON list with an object for each row; bytes are base64, dates and times ISO 8601."""
+        """A JSON list with an object for each row; bytes are base64, dates and times ISO 8601.
+
+        Numbers that JSON lacks are the texts ``nan``, ``inf`` and ``-inf``.
+        """
         names = self._table.column_names
         before = "[\n"
         for row in self._rows():
@@ -134,8 +136,8 @@ def _plain(value: Any) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, datetime | date | time):
         return value.isoformat()
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return None if value != value else str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

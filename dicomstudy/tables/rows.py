@@ -41,6 +41,8 @@ _LARGE_COLUMNS = {"length": "length", "sha256": "sha256", "fragments": "fragment
 _TEXTS = frozenset(("sha256", "uri", "source", "record"))
 _LISTS = frozenset(("fragments", "stored"))
 _ITEM = re.compile(r"([^.\[]+)\[(\d+)\]\.")
+#: A value of so many characters or bytes weighs as a cell more.
+_LONG = 64
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -77,6 +79,8 @@ class _Encoding:
                 else:
                     self.large.append(entry)
             else:
+                if (kind is bytes or kind is str) and len(value) > _LONG:
+                    self.weight += len(value) // _LONG
                 cells, exact = attribute.cells_of(value)
                 row |= cells
                 if not exact:
@@ -131,7 +135,7 @@ def _large(path: str, reference: Mapping[str, Any]) -> Row | None:
 
 
 def fits(name: str, value: object) -> bool:
-    """Whether the value of a field of a reference, place or source is one that a column can have."""
+    """Whether a column can have the value of a field of a reference, place or source."""
     if name == "proved":
         return type(value) is bool
     if name in _TEXTS:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -32,7 +32,9 @@ _COUNT_ALL = re.compile(r"\bcount\s*\(\s*\*\s*\)", re.IGNORECASE)
 _UNKNOWN_COLUMN = re.compile(
     r'(?:Referenced column "|does not have a column named "|column named ")([^"]+)"'
 )
-_UNKNOWN_TABLE = re.compile(r'(?:Table with name|Referenced table) "?(.+?)"? (?:does not|not found)')
+_UNKNOWN_TABLE = re.compile(
+    r'(?:Table with name|Referenced table) "?(.+?)"? (?:does not|not found)'
+)
 _LEFT_OUT = frozenset((DIGEST, COUNT, "large", "empty", "exact"))
 
 
@@ -76,7 +78,7 @@ class Database:
         self._connection = self._connect()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        config = {
+        config: dict[str, str | bool | int | float | list[str]] = {
             "python_enable_replacements": False,  # no variable of the caller is a table
             "autoload_known_extensions": False,
             "autoinstall_known_extensions": False,
@@ -122,6 +124,7 @@ class Database:
 
     def _make_views(self, words: set[str], *, wants_all: bool) -> None:
         named = {self._by_name[word] for word in words & self._by_name.keys()}
+        definition = ""
         if METADATA in words:
             definition, joined = self._metadata(None if wants_all else words)
             named |= joined
@@ -131,7 +134,7 @@ class Database:
                 f"CREATE VIEW {quoted(name)} AS SELECT * FROM read_parquet([{files}])"  # noqa: S608 (quoted)
             )
             self._made.add(name)
-        if METADATA in words:
+        if definition:
             self._connection.execute(f"CREATE OR REPLACE VIEW {METADATA} AS {definition}")
 
     def _metadata(self, words: set[str] | None) -> tuple[str, set[str]]:
@@ -201,10 +204,8 @@ class Database:
             return no_column(unknown[1], names, "these tables")
         unknown = _UNKNOWN_TABLE.search(message)
         if unknown is not None:
-            return TableError(
-                "tables/no-table",
-                f"there is no table {unknown[1]!r}{_nearest(unknown[1], [*self._tables, METADATA])}",
-            )
+            near = _nearest(unknown[1], [*self._tables, METADATA])
+            return TableError("tables/no-table", f"there is no table {unknown[1]!r}{near}")
         for name in self._made:
             self._tables[name].check()
         return TableError("tables/query", message)
