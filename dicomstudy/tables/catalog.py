@@ -133,7 +133,7 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
             "tables/not-tables", "there are no tables in this folder", source=str(folder)
         ) from None
     except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, f"{error!r}") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise TableError("tables/not-tables", "this is not the catalog of tables", source=str(path))
     if value.get("version") != VERSION:
@@ -146,12 +146,14 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
         _check_definitions(value["definitions"], definitions, path)
         catalog = _catalog(value)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, f"{error!r}") from error
+    if not _is_consistent(catalog):
+        raise _damaged(path, "it contradicts itself")
     return catalog
 
 
-def _damaged(path: Path, error: Exception) -> TableError:
-    return TableError("tables/damaged", f"the catalog cannot be read: {error!r}", source=str(path))
+def _damaged(path: Path, why: str) -> TableError:
+    return TableError("tables/damaged", f"the catalog cannot be read: {why}", source=str(path))
 
 
 def _check_definitions(found: Mapping[str, Any], known: Definitions, path: Path) -> None:
@@ -172,17 +174,24 @@ def _catalog(value: Mapping[str, Any]) -> Catalog:
         )
         for name, table in value["tables"].items()
     }
-    catalog = Catalog(
-        value["archive"], value["next"], [Part(**part) for part in value["parts"]], tables
+    parts = [Part(**part) for part in value["parts"]]
+    return Catalog(value["archive"], value["next"], parts, tables)
+
+
+def _is_consistent(catalog: Catalog) -> bool:
+    """Whether all values are of their types, and all files that parts name are there."""
+    return (
+        type(catalog.archive) is str
+        and type(catalog.next) is int
+        and all(_TABLE.fullmatch(name) is not None for name in catalog.tables)
+        and all(
+            type(number) is int and 0 <= number < catalog.next
+            for table in catalog.tables.values()
+            for number in table.files
+        )
+        and all(
+            name in catalog.tables and number in catalog.tables[name].files
+            for part in catalog.parts
+            for name, number in part.files.items()
+        )
     )
-    for name, table in tables.items():
-        if _TABLE.fullmatch(name) is None or not all(map(_is_file, table.files.values())):
-            raise ValueError(name)
-    for part in catalog.parts:
-        if any(number not in tables[name].files for name, number in part.files.items()):
-            raise ValueError(part.first)
-    return catalog
-
-
-def _is_file(file: File) -> bool:
-    return all(type(number) is int and number >= 0 for number in file)
