@@ -67,7 +67,7 @@ _LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
 #: Items deeper than this have no columns.
 _MAX_DEPTH = 32
 #: What is remembered of values that come again and again, of each attribute.
-_MEMO_SIZE = 1 << 12
+_MEMO_SIZE = 1 << 9
 _MEMO_LENGTH = 256
 
 #: Where a large value lies (spec/bulk.md).

@@ -132,7 +132,7 @@ class _Run:
             self._columns.load(name, table.schema)
         self._writer = _Writer(folder, self._columns, self._new)
         self._problems: list[Problem] = []
-        #: How many more, or fewer, instances refer to each group than before.
+        #: How many more, or fewer, instances refer to each group than before. It has all groups.
         self._change: Counter[str] = Counter()
         self._groups: dict[str, Spool] = {}
         self._rows: list[tuple[str, Mapping[str, Any], int]] = []
@@ -202,13 +202,10 @@ class _Run:
     def _bring_in_step(
         self, before: Mapping[str, tuple[int, str]], after: Mapping[str, _Found], touched: set[str]
     ) -> None:
-        known = {
-            digest
-            for name in self._old.tables.keys() - set(PART_TABLES)
-            for rows in self._read(name, columns=[DIGEST])
-            for digest in texts(rows, DIGEST)
-        }
-        tabulator = Tabulator(self._columns, known, self._collect)
+        for name in self._old.tables.keys() - set(PART_TABLES):
+            for known in self._read(name, columns=[DIGEST]):
+                self._change.update(dict.fromkeys(texts(known, DIGEST), 0))
+        tabulator = Tabulator(self._columns, self._change, self._collect)
         sizes = {uid: after[uid].known[0] if uid in after else 0 for uid in {*before, *after}}
         total = len(touched)
         for stretch in _stretches(self._old.parts, sizes, touched):
@@ -416,6 +413,7 @@ class _Writer:
     def write_part(self, uids: Sequence[str], spools: Mapping[str, Spool]) -> None:
         """Write the rows of a part, if there are any."""
         instances = spools[INSTANCES].rows
+        pa.default_memory_pool().release_unused()
         files = {name: self.write(name, s.tables()).number for name, s in spools.items() if s.rows}
         if files:
             self._catalog.parts.append(Part(uids[0], uids[-1], instances, files))

@@ -38,7 +38,7 @@ GROUP_ROWS = 1 << 14
 #: Bytes of a row group, about; it has fewer rows where these are large.
 GROUP_BYTES = 1 << 26
 #: Cells that a spool keeps as Python objects at most.
-SPOOL_CELLS = 1 << 19
+SPOOL_CELLS = 1 << 18
 #: Columns in which hardly a value comes twice: a dictionary would be as large as they are.
 _UNIQUE = (
     *("SOPInstanceUID", "MediaStorageSOPInstanceUID", "source_sha256", "source_uri", "digest"),
@@ -67,7 +67,7 @@ def reading(path: Path, table: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise TableError(
             "tables/damaged",
             f"a file of the table {table} cannot be read: {error}",
@@ -84,13 +84,22 @@ def open_file(path: Path, table: str, schema: pa.Schema) -> pq.ParquetFile:
     with reading(path, table):
         file = pq.ParquetFile(path)
         found = file.schema_arrow
+    check_schema(found, path, table, schema)
+    return file
+
+
+def check_schema(found: pa.Schema, path: Path, table: str, schema: pa.Schema) -> None:
+    """Do nothing if the schema of a file is that of its table.
+
+    Raises:
+        TableError: it is another (``tables/schema``).
+    """
     if not found.equals(schema):
         raise TableError(
             "tables/schema",
             f"a file of the table {table} has other columns than the catalog says",
             source=str(path),
         )
-    return file
 
 
 def read(

@@ -17,7 +17,7 @@ from dicomstudy.folder import Folder, Progress
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import path_of
 from dicomstudy.tables.export import export_tables
-from dicomstudy.tables.parquet import open_file, reading
+from dicomstudy.tables.parquet import check_schema, open_file, reading
 from dicomstudy.tables.rebuilding import Rebuilder
 from dicomstudy.tables.result import Result
 from dicomstudy.tables.sql import Database, no_column, quoted
@@ -111,6 +111,10 @@ class Table:
             if name not in self.schema.names:
                 raise no_column(name, self.schema.names, f"the table {self.name}")
         names = None if columns is None else list(columns)
+        for path, fragment in zip(self.files, self.dataset.get_fragments(), strict=True):
+            with reading(path, self.name):
+                found = fragment.physical_schema
+            check_schema(found, path, self.name, self.schema)
         try:
             return self.dataset.to_table(columns=names, filter=filter)
         except (pa.ArrowException, OSError) as error:
@@ -119,15 +123,15 @@ class Table:
                 "tables/query", f"the table {self.name} cannot be asked so: {error}"
             ) from error
 
-    def check(self) -> None:
-        """Open every file.
+    def check(self, *, rows: bool = True) -> None:
+        """Open every file, and read all of it if `rows`.
 
         Raises:
             TableError: one is missing, damaged or of other columns.
         """
         for path in self.files:
             with open_file(path, self.name, self.schema) as file, reading(path, self.name):
-                for at in range(file.num_row_groups):
+                for at in range(file.num_row_groups if rows else 0):
                     file.read_row_group(at)
 
 

@@ -49,8 +49,8 @@ class Source(Protocol):
     def schema(self) -> pa.Schema:
         """Its columns."""
 
-    def check(self) -> None:
-        """Raise a `TableError` if a file is damaged."""
+    def check(self, *, rows: bool = True) -> None:
+        """Raise a `TableError` if a file is damaged; do not read its rows unless `rows`."""
 
 
 class Database:
@@ -99,13 +99,18 @@ class Database:
         """
         self._check(query)
         words = set(_words(query))
+        named = {self._by_name[word] for word in words & self._by_name.keys()}
+        definition = ""
+        if METADATA in words:
+            definition, joined = self._metadata(None if _wants_all(query) else words)
+            named |= joined
         try:
-            self._make_views(words, wants_all=_wants_all(query))
+            self._make_views(named, definition)
             with self._connection.cursor() as cursor:
                 found = cursor.sql(query).to_arrow_table()
         except self._duckdb.Error as error:
-            raise self._translated(error, words) from error
-        return Result(_with_labels(found, self._labels()))
+            raise self._translated(str(error).strip(), named, METADATA in words) from error
+        return Result(_with_labels(found, self._labels(named)))
 
     def close(self) -> None:
         """Close the database."""
@@ -122,12 +127,8 @@ class Database:
                 "tables/read-only", "a query is one SELECT: tables are read here, and nothing else"
             )
 
-    def _make_views(self, words: set[str], *, wants_all: bool) -> None:
-        named = {self._by_name[word] for word in words & self._by_name.keys()}
-        definition = ""
-        if METADATA in words:
-            definition, joined = self._metadata(None if wants_all else words)
-            named |= joined
+    def _make_views(self, named: set[str], definition: str) -> None:
+        """Make the views of some tables, and the one of all with this definition."""
         for name in sorted(named - self._made):
             files = ", ".join(_text(str(path)) for path in self._tables[name].files)
             self._connection.execute(
@@ -185,30 +186,30 @@ class Database:
             if not field.metadata:
                 yield field.name
 
-    def _labels(self) -> set[str]:
-        """The columns that are categorical in pandas."""
+    def _labels(self, named: set[str]) -> set[str]:
+        """The columns of tables that are categorical in pandas."""
         return {
             field.name
-            for name in self._made
+            for name in named
             for field in self._tables[name].schema
             if field.type == LABEL
         }
 
-    def _translated(self, error: Exception, words: set[str]) -> TableError:
-        message = str(error).strip()
-        unknown = _UNKNOWN_COLUMN.search(message)
-        names = {name for table in self._made for name in self._tables[table].schema.names}
-        if METADATA in words:
-            names = {name for name, _ in self._sources().values()}
-        if unknown is not None:
-            return no_column(unknown[1], names, "these tables")
+    def _translated(self, message: str, named: set[str], has_metadata: bool) -> TableError:
+        """What DuckDB says, as an error of these tables."""
         unknown = _UNKNOWN_TABLE.search(message)
         if unknown is not None:
             near = _nearest(unknown[1], [*self._tables, METADATA])
             return TableError("tables/no-table", f"there is no table {unknown[1]!r}{near}")
-        for name in self._made:
-            self._tables[name].check()
-        return TableError("tables/query", message)
+        unknown = _UNKNOWN_COLUMN.search(message)
+        for name in named:
+            self._tables[name].check(rows=unknown is None)
+        if unknown is None:
+            return TableError("tables/query", message)
+        names = {name for table in named for name in self._tables[table].schema.names}
+        if has_metadata:
+            names = {name for name, _ in self._sources().values()}
+        return no_column(unknown[1], names, "these tables")
 
 
 def no_column(name: str, names: Iterable[str], where: str) -> TableError:

@@ -6,7 +6,7 @@ The law: ``rebuild(tabulate(study))`` has the digest of the study.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow as pa
 from dicomstudy import layout
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, uid_of
+from dicomstudy.elements import is_private
 from dicomstudy.errors import DicomStudyError, RecordError, StudyError, TableError
 from dicomstudy.grouping import ENCODING, Clustered, ClusteredSeries, Entry, Row, Source
 from dicomstudy.record import INSTANCE
@@ -219,11 +220,11 @@ class Tabulator:
 
     Args:
         columns: knows the columns of all tables, and is taught those that are new.
-        known: digests of groups that have a row already; those of new rows are added.
+        known: has the digests of groups that have a row already.
         emit: takes the rows.
     """
 
-    def __init__(self, columns: Columns, known: set[str], emit: Emit) -> None:
+    def __init__(self, columns: Columns, known: Container[str], emit: Emit) -> None:
         self._columns = columns
         self._known = known
         self._fresh: set[str] = set()
@@ -262,7 +263,6 @@ class Tabulator:
             row["NumberOfSeriesRelatedInstances"] = summary.instances
             self._emit(SERIES, row, len(row))
         self._add_study(study, content, whole, len(every), sha256, size)
-        self._known |= self._fresh
         return whole.digests
 
     def _add_chunk(
@@ -385,7 +385,7 @@ class Tabulator:
         for at in range(max(len(spans), len(each))):
             flat: dict[str, Any] = {}
             for item in (*shared[:1], *each[at : at + 1]):
-                for _, value in sorted(item.items(), key=self._by_tag):
+                for _, value in sorted(item.items(), key=self._precedence):
                     for inner in value[:1] if type(value) is list else ():
                         flat |= inner
             cells = self._typed(flat, context)
@@ -395,11 +395,13 @@ class Tabulator:
                 cells["fragment_lengths"] = [span.length for span in spans[at]]
             self._emit(FRAMES, cells, len(flat) + 4)
 
-    def _by_tag(self, item: tuple[str, Any]) -> tuple[int, str]:
+    def _precedence(self, item: tuple[str, Any]) -> tuple[bool, int]:
+        """Where a functional group stands: private ones give way to those of the standard."""
         try:
-            return self._definitions.tag(item[0]), item[0]
+            tag = self._definitions.tag(item[0])
         except DicomStudyError:
-            return 0, item[0]
+            return False, 0
+        return not is_private(tag), tag
 
 
 def _columns_of(
