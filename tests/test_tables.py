@@ -301,7 +301,10 @@ def assert_consistent(folder: Path) -> None:
     for name, table in found.tables.items():
         for number, file in table.files.items():
             read = pq.ParquetFile(catalog.path_of(folder, name, number))
-            assert read.schema_arrow.equals(table.schema, check_metadata=True), name
+            assert read.schema_arrow.equals(table.schema), name
+            assert [field.metadata for field in read.schema_arrow] == [
+                field.metadata for field in table.schema
+            ]
             assert read.metadata.num_rows == file.rows
     for part in found.parts:
         assert part.first <= part.last

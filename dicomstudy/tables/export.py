@@ -9,6 +9,7 @@ import shutil
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -190,7 +191,7 @@ class _Run:
         }
 
     def _read(
-        self, table: str, *, columns: Sequence[str] | None = None, number: int | None = None
+        self, table: str, number: int | None = None, *, columns: Sequence[str] | None = None
     ) -> Iterator[pa.Table]:
         """The rows of a table as it was before, or of one of its files."""
         known = self._old.tables.get(table)
@@ -269,12 +270,12 @@ class _Run:
         stale: list[int] = []
         for number in self._old.tables[name].files if name in self._old.tables else ():
             digests = chain.from_iterable(
-                texts(rows, DIGEST) for rows in self._read(name, columns=[DIGEST], number=number)
+                texts(rows, DIGEST) for rows in self._read(name, number, columns=[DIGEST])
             )
             (stale if any(self._change[digest] for digest in digests) else kept).append(number)
         for number in kept:
             self._writer.keep_file(name, self._old.tables[name].files[number])
-        old = chain.from_iterable(self._read(name, number=number) for number in stale)
+        old = chain.from_iterable(self._read(name, number) for number in stale)
         new = self._groups[name].tables() if name in self._groups else ()
         schema = self._columns.schema(name)
         whole = (conform(rows, schema) for rows in chain(old, new))
@@ -360,7 +361,7 @@ class _OldRows:
         self._next: dict[str, tuple[str, pa.Table] | None] = {}
         for name in PART_TABLES:
             numbers = [part.files[name] for part in parts if name in part.files]
-            tables = chain.from_iterable(read_(name, number=number) for number in numbers)
+            tables = chain.from_iterable(map(partial(read_, name), numbers))
             self._runs[name] = runs(tables, STUDY_UID)
             self._next[name] = next(self._runs[name], None)
 
