@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -402,14 +403,16 @@ def schema(source: Path) -> None:
     from dicomstudy.show import escape  # noqa: PLC0415
 
     with _open_tables(source) as opened:
-        table = ""
-        for facts in opened.columns():
-            if facts.table != table:
-                table = facts.table
-                click.echo(f"{table}  {_count(len(opened[table]), 'row')}")
-            tag = f"({facts.tag[:4]},{facts.tag[4:]})" if facts.tag else ""
-            cells = (facts.column, facts.type, tag, facts.vr, facts.name, facts.group)
-            click.echo("  " + escape("  ".join(filter(None, cells))))
+        for name, columns in groupby(opened.columns(), key=lambda facts: facts.table):
+            click.echo(f"{name}  {_count(len(opened[name]), 'row')}")
+            rows = [
+                (f.column, f.type, f.tag and f"({f.tag[:4]},{f.tag[4:]})", f.vr, f.name, f.group)
+                for f in columns
+            ]
+            widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+            for row in rows:
+                cells = map(str.ljust, map(escape, row), widths)
+                click.echo(f"  {'  '.join(cells)}".rstrip())
 
 
 def _open_tables(source: Path) -> Tables:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -343,7 +344,7 @@ RESULT = Result(
 def test_results_as_text() -> None:
     head, first, second, third = RESULT.to_text()
     assert head.split() == ["name", "number", "day", "bytes", "list", "person"]
-    assert first.split() == ["x", "1.5", "2024-01-02", "AAE=", "[1,", "null]", "A^B"]
+    assert first.split() == ["x", "1.5", "2024-01-02", "AAE=", "1,", "A^B"]
     assert second.split() == ["nan"]
     assert third.startswith("long long")
     assert "..." in third
@@ -405,7 +406,10 @@ def test_the_commands(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert run("schema", target) == 0
     shown = capsys.readouterr().out
-    assert "  PatientName  struct  (0010,0010)  PN  Patient's Name  patient\n" in shown
+    (name,) = [line for line in shown.splitlines() if line.startswith("  PatientName ")][:1]
+    assert re.split("  +", name.strip()) == [
+        "PatientName", "struct", "(0010,0010)", "PN", "Patient's Name", "patient",
+    ]  # fmt: skip
     assert shown.startswith("instances  ")
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "LABEL",
     "LEFTOVERS",
     "PLACE",
+    "REFERS",
     "Attribute",
     "Column",
     "Columns",
@@ -62,6 +63,8 @@ _TYPES: dict[Kind, pa.DataType] = {
 
 #: A text that repeats: pandas has it as categorical.
 LABEL = pa.dictionary(pa.int32(), pa.string())
+#: What names of columns that refer to groups end with.
+REFERS = "_digest"
 _ODD_DIGITS = frozenset("13579BDF")
 _LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
 #: Items deeper than this have no columns.
@@ -421,16 +424,21 @@ class Columns:
         self.declare(table, [field for field in schema if field.name not in names])
 
     def schema(self, table: str) -> pa.Schema:
-        """The schema of a table: its own columns, then attributes as documents order them."""
+        """The schema of a table: its own columns, then attributes as documents order them.
+
+        Those that refer to groups are in the order of groups.
+        """
         found = [self.level.columns[name] for name in self._names.get(table, ())]
         found = sorted((c for c in found if not c.is_empty), key=lambda column: column.order)
-        own = self._own[table].values()
-        leftovers = {field.name for field in LEFTOVERS}
+        own = self._own[table]
+        leftovers = {field.name for field in LEFTOVERS} & own.keys()
+        digests = [name + REFERS for name in self.definitions.groups if name + REFERS in own]
         return pa.schema(
             [
-                *(field for field in own if field.name not in leftovers),
+                *(field for name, field in own.items() if name not in {*leftovers, *digests}),
+                *map(own.__getitem__, digests),
                 *(column.field for column in found),
-                *(field for field in own if field.name in leftovers),
+                *(field for name, field in own.items() if name in leftovers),
             ]
         )
 

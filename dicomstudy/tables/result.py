@@ -68,7 +68,7 @@ class Result:
         return pl.DataFrame(self._table)
 
     def to_text(self) -> Iterator[str]:
-        """Lines to read, the names of columns first; long cells are cut."""
+        """Lines to read, the names of columns first; long cells are cut, names are alphabetic."""
         head = tuple(self._table.column_names)
         rows = [tuple(_shown(value) for value in row) for row in self._rows()]
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -149,6 +149,9 @@ def _cell(value: Any) -> Any:
 def _shown(value: Any) -> str:
     if isinstance(value, dict) and "alphabetic" in value:
         value = value["alphabetic"]
-    cell = _cell(value)
-    text = "" if cell is None else str(cell)
+    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
+        text = ", ".join(map(_shown, value))
+    else:
+        cell = _cell(value)
+        text = "" if cell is None else str(cell)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."

@@ -20,7 +20,16 @@ from dicomstudy.grouping import ENCODING, Clustered, ClusteredSeries, Entry, Row
 from dicomstudy.record import INSTANCE
 from dicomstudy.study import Instance, Study
 from dicomstudy.tables.cells import Cells, Kind
-from dicomstudy.tables.columns import LEFTOVERS, PLACE, Column, Columns, Context, Form, creators_of
+from dicomstudy.tables.columns import (
+    LEFTOVERS,
+    PLACE,
+    REFERS,
+    Column,
+    Columns,
+    Context,
+    Form,
+    creators_of,
+)
 from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
 
 __all__ = [
@@ -48,8 +57,6 @@ STUDY_UID, SERIES_UID = "StudyInstanceUID", "SeriesInstanceUID"
 _INSTANCE_UID = "SOPInstanceUID"
 #: Columns of groups: their digest, and how many instances refer to them.
 DIGEST, COUNT = "digest", "instances"
-#: What names of columns that refer to groups end with.
-_REFERS = "_digest"
 #: Takes a row of a table, and about how many cells it has.
 Emit = Callable[[str, dict[str, Any], int], None]
 
@@ -137,7 +144,7 @@ def declare(columns: Columns, groups: Iterable[str]) -> None:
 
 def digest_columns(names: Iterable[str]) -> dict[str, str]:
     """The columns of `instances` that refer to groups, each with the name of its group."""
-    return {name: name.removesuffix(_REFERS) for name in names if name.endswith(_REFERS)}
+    return {name: name.removesuffix(REFERS) for name in names if name.endswith(REFERS)}
 
 
 class _Summary:
@@ -189,7 +196,7 @@ class _Content:
             found = self.groups.get(digest)
             if found is None:
                 raise self._document.missing_group(digest)
-            column = found[0] + _REFERS
+            column = found[0] + REFERS
             if row.setdefault(column, digest) != digest:
                 raise TableError(
                     "tables/ambiguous",
@@ -233,7 +240,7 @@ class Tabulator:
         self._vrs: dict[str, dict[str, str]] = {}
         self._dates = Cells(Kind.DATE, many=False)
         self._counts = Cells(Kind.INTEGER, many=False)
-        self._frame_group = self._definitions.group(_FRAME_COUNT) + _REFERS
+        self._frame_group = self._definitions.group(_FRAME_COUNT) + REFERS
 
     def add(self, study: Study, *, sha256: str, size: int) -> Counter[str]:
         """Emit the rows of a study, those of each table in their order.
@@ -302,7 +309,7 @@ class Tabulator:
     def _context(
         self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
     ) -> Context:
-        encoding = row.get(ENCODING + _REFERS, "")
+        encoding = row.get(ENCODING + REFERS, "")
         vrs = self._vrs.get(encoding)
         if vrs is None:
             if len(self._vrs) >= _MOST_ENCODINGS:
@@ -310,7 +317,7 @@ class Tabulator:
             vrs = self._vrs[encoding] = _vrs_of(
                 content.groups[encoding][1] if encoding else {}, self._definitions
             )
-        private = row.get("private" + _REFERS, "")
+        private = row.get("private" + REFERS, "")
         creators = content.creators.get(private)
         if creators is None:
             attributes = content.groups[private][1] if private else {}
@@ -501,7 +508,7 @@ def _digests(row: Mapping[str, Any], groups: Mapping[str, Any], where: str) -> f
             raise TableError(
                 "tables/missing-group",
                 f"an instance of study {row[STUDY_UID]} refers to the group {digest}, which the "
-                f"table {column.removesuffix(_REFERS)} does not have",
+                f"table {column.removesuffix(REFERS)} does not have",
                 source=where,
             )
     return frozenset(refers.values())
