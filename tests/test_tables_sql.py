@@ -163,6 +163,25 @@ def test_every_way_to_name_a_table(query: str, tables: dicomstudy.Tables) -> Non
     assert tables.sql(query).to_arrow().column(0).to_pylist() == [len(tables["instances"])]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "FROM metadata",
+        "SELECT m.* FROM metadata m",
+        "SELECT unnest(m) FROM metadata AS m",
+        "SELECT unnest(metadata) FROM metadata",
+        "WITH m AS (FROM metadata) SELECT m.* FROM m",
+        "TABLE metadata",
+        "SELECT COLUMNS('.') FROM metadata",
+        "SELECT * EXCLUDE (PatientID), PatientID FROM metadata",
+    ],
+)
+def test_every_way_to_ask_for_all_columns(query: str, tables: dicomstudy.Tables) -> None:
+    every = set(tables.sql("SELECT * FROM metadata").to_arrow().column_names)
+    assert len(every) > 200
+    assert set(tables.sql(query).to_arrow().column_names) == every
+
+
 def test_questions_do_not_depend_on_those_before(tables: dicomstudy.Tables) -> None:
     for _ in range(2):
         for name in ("PatientID", "Modality", "Rows"):

@@ -176,17 +176,17 @@ class Tables(Mapping[str, Table]):
         for name, table in self.items():
             for field in table.schema:
                 metadata = field.metadata or {}
-                tag, vr, title, key = (
-                    metadata.get(part, b"").decode() for part in (b"tag", b"vr", b"name", b"key")
+                tag, vr, title = (
+                    metadata.get(part, b"").decode() for part in (b"tag", b"vr", b"name")
                 )
                 group = name
                 if name in PART_TABLES:
-                    group = self._group(key)
+                    group = self._group(int(tag, 16)) if tag else ""
                 yield ColumnFacts(name, field.name, _type(field.type), tag, vr, title, group)
 
-    def _group(self, key: str) -> str:
+    def _group(self, tag: int) -> str:
         try:
-            return self._definitions.group(key) if key else ""
+            return self._definitions.group(self._definitions.keyword(tag))
         except DefinitionsError:
             return ""
 

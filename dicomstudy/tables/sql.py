@@ -27,8 +27,16 @@ __all__ = ["METADATA", "Database", "Source", "no_column", "quoted"]
 METADATA = "metadata"
 _WORD = re.compile(r'"((?:[^"]|"")*)"|\'(?:[^\']|\'\')*\'|--[^\n]*|/\*.*?\*/|(\w+)', re.DOTALL)
 #: What asks for all columns without naming them; ``count(*)`` does not.
-_EVERYTHING = re.compile(r"\*|\b(?:columns|describe|summarize|show)\b|^\s*from\b", re.IGNORECASE)
+_EVERYTHING = re.compile(
+    r"\*|\b(?:columns|describe|natural|pivot\w*|show|summarize|table|unpivot)\b|(?:^|\()\s*from\b",
+    re.IGNORECASE,
+)
 _COUNT_ALL = re.compile(r"\bcount\s*\(\s*\*\s*\)", re.IGNORECASE)
+#: The view where it is read from, with its alias; and a name that stands for a whole row.
+_READ = re.compile(
+    r"\b(?:from|join)\s+metadata\b(?:\s+(?:as\s+)?(\w+))?|,\s*metadata\b", re.IGNORECASE
+)
+_ROW = r"(?<![.\w]){}\b(?!\s*\.)"
 _UNKNOWN_COLUMN = re.compile(
     r'(?:Referenced column "|does not have a column named "|column named ")([^"]+)"'
 )
@@ -183,7 +191,7 @@ class Database:
         """The columns of `instances` that are of the format, not of an attribute."""
         found = self._tables.get(INSTANCES)
         for field in found.schema if found else ():
-            if not field.metadata:
+            if b"key" not in (field.metadata or {}):
                 yield field.name
 
     def _labels(self, named: set[str]) -> set[str]:
@@ -249,7 +257,13 @@ def _words(query: str) -> Iterator[str]:
 
 
 def _wants_all(query: str) -> bool:
-    return _EVERYTHING.search(_COUNT_ALL.sub("", query)) is not None
+    """Whether a query may use columns of the view that it does not name."""
+    plain = _WORD.sub(lambda found: found[1] or found[2] or " ", query)
+    if _EVERYTHING.search(_COUNT_ALL.sub("", plain)) is not None:
+        return True
+    aliases = {METADATA, *(alias for alias in _READ.findall(plain) if alias)}
+    rest = _READ.sub(" ", plain)
+    return any(re.search(_ROW.format(re.escape(alias)), rest, re.IGNORECASE) for alias in aliases)
 
 
 def _with_labels(table: pa.Table, labels: set[str]) -> pa.Table:

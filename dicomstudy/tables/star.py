@@ -15,7 +15,7 @@ from dicomstudy import layout
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, uid_of
 from dicomstudy.elements import is_private
-from dicomstudy.errors import DicomStudyError, RecordError, StudyError, TableError
+from dicomstudy.errors import DefinitionsError, DicomStudyError, RecordError, StudyError, TableError
 from dicomstudy.grouping import ENCODING, Clustered, ClusteredSeries, Entry, Row, Source
 from dicomstudy.record import INSTANCE
 from dicomstudy.study import Instance, Study
@@ -132,7 +132,7 @@ def declare(columns: Columns, groups: Iterable[str]) -> None:
         groups: the names of all groups.
     """
     for table, fields in _FIELDS.items():
-        columns.declare(table, fields)
+        columns.declare(table, [_described(field, columns.definitions) for field in fields])
     for table in groups:
         columns.declare(table, _GROUP_FIELDS)
     for table, keys in ((SERIES, _OF_SERIES), (STUDIES, _OF_STUDY)):
@@ -140,6 +140,19 @@ def declare(columns: Columns, groups: Iterable[str]) -> None:
             attribute = columns.level.attribute(key, NO_CONTEXT)
             if attribute is not None:
                 columns.meet(table, {attribute.column(Form.TYPED).name: None})
+
+
+def _described(field: pa.Field[Any], definitions: Definitions) -> pa.Field[Any]:
+    """A column of the format with what the standard says of it, if it is an attribute's."""
+    try:
+        attribute = definitions.attribute(definitions.tag(field.name))
+    except DefinitionsError:
+        return field
+    if attribute is None:
+        return field
+    return field.with_metadata(
+        {"tag": f"{attribute.tag:08X}", "vr": attribute.vr, "name": attribute.name}
+    )
 
 
 def digest_columns(names: Iterable[str]) -> dict[str, str]:

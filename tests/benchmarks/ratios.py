@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import operator
 import os
@@ -19,6 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pydicom
 import zstandard
 
@@ -272,6 +275,27 @@ def thousands(bench: Bench) -> Iterable[Ratio]:
     yield Ratio("one file out of 10,000 / pydicom reading it", bench.ratio(to_p10, parse))
 
 
+def tables(bench: Bench) -> Iterable[Ratio]:
+    """From P10 files to tables of their metadata, against pydicom."""
+
+    def ours() -> None:
+        archive, target = bench.converted(bulk="reference"), bench.new()
+        dicomstudy.export_tables(archive, target)
+        shutil.rmtree(archive)
+        shutil.rmtree(target)
+
+    def by_pydicom() -> None:
+        rows = []
+        for path in bench.files:
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            metadata = json.dumps(dataset.to_json_dict())
+            rows.append({"SOPInstanceUID": str(dataset.SOPInstanceUID), "metadata": metadata})
+        pq.write_table(pa.Table.from_pylist(rows), bench.new())
+
+    ratio = bench.ratio(by_pydicom, ours)
+    yield Ratio("pydicom's to_json_dict / convert and tables", ratio, ">=", 10)
+
+
 BENCHMARKS: Mapping[str, Callable[[Bench], Iterable[Ratio]]] = MappingProxyType(
     {
         "convert": convert,
@@ -280,5 +304,6 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterable[Ratio]]] = MappingProxyType(
         "jobs": jobs,
         "document": document,
         "thousands": thousands,
+        "tables": tables,
     }
 )
