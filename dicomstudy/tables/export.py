@@ -414,7 +414,6 @@ class _Writer:
     def write_part(self, uids: Sequence[str], spools: Mapping[str, Spool]) -> None:
         """Write the rows of a part, if there are any."""
         instances = spools[INSTANCES].rows
-        pa.default_memory_pool().release_unused()
         files = {name: self.write(name, s.tables()).number for name, s in spools.items() if s.rows}
         if files:
             self._catalog.parts.append(Part(uids[0], uids[-1], instances, files))
@@ -426,6 +425,7 @@ class _Writer:
         path = self._incoming / f"{table}.{number}.parquet"
         schema = self._columns.schema(table)
         file = File(number, *write(path, schema, rows))
+        pa.default_memory_pool().release_unused()
         self._schemas[table, number] = schema
         self._written[table, number] = path
         self._table(table).files[number] = file
