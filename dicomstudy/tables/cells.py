@@ -131,6 +131,8 @@ class Cells:
         return (text + padding * (len(text) % 2)).encode("ascii", "replace")
 
     def _of_text(self, value: str) -> Cell:
+        if self.kind is Kind.TEXT:
+            return Cell(value.split("\\") if self.many else value, exact=True)
         parts = value.split("\\") if self.many else [value]
         found = [self._read(part) for part in parts]
         if found.count(None) == len(found) and any(parts):
