@@ -353,7 +353,7 @@ def test_a_run_that_is_stopped_leaves_what_was(
     document.unlink()
     add_study(archive, 1, 3)
     with monkeypatch.context() as patch:
-        _stop_at(moment, patch)
+        _stop_at(moment, patch, first=False)
         with pytest.raises(Killed):
             dicomstudy.export_tables(archive, tables)
     assert rows_of(tables) == before
@@ -364,7 +364,26 @@ def test_a_run_that_is_stopped_leaves_what_was(
     assert not (tables / "incoming").exists()
 
 
-def _stop_at(moment: int, patch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moment", range(6))
+def test_a_first_run_that_is_stopped_can_be_run_again(
+    moment: int, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        _stop_at(moment, patch, first=True)
+        with pytest.raises(Killed):
+            dicomstudy.export_tables(archive, tmp_path / "tables")
+    dicomstudy.export_tables(archive, tmp_path / "tables")
+    assert_consistent(tmp_path / "tables")
+
+
+def test_files_of_others_are_left_alone(archive: Path, copied: Path) -> None:
+    mine = copied / "patient" / "mine.parquet"
+    mine.write_bytes(b"mine")
+    dicomstudy.export_tables(archive, copied)
+    assert mine.read_bytes() == b"mine"
+
+
+def _stop_at(moment: int, patch: pytest.MonkeyPatch, *, first: bool) -> None:
     """Stop while rows are made, while files are written, named, or before the catalog is."""
     if moment == 0:
         patch.setattr(Tabulator, "add", _killer(0, Tabulator.add))
@@ -373,7 +392,7 @@ def _stop_at(moment: int, patch: pytest.MonkeyPatch) -> None:
     elif moment < 5:
         patch.setattr(Path, "rename", _killer(4 * moment - 12, Path.rename))
     else:
-        patch.setattr(catalog, "write", _killer(0, catalog.write))
+        patch.setattr(catalog, "write", _killer(1 if first else 0, catalog.write))
 
 
 def _killer(after: int, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -537,6 +556,22 @@ def test_a_row_that_contradicts_itself_is_named(column: str, copied: Path, tmp_p
     assert caught.value.location.source == f"{path}, row 0"
 
 
+@pytest.mark.parametrize(("table", "key"), [("patient", "digest"), ("series", "StudyInstanceUID")])
+def test_a_row_without_its_key_is_an_error(
+    table: str, key: str, copied: Path, archive: Path, tmp_path: Path
+) -> None:
+    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**rows[0], key: None}, *rows[1:]]
+
+    path = damaged(copied, table, lambda path: rewritten(path, change))
+    changed = shutil.copytree(archive, tmp_path / "changed")
+    next(changed.glob("studies/*/*.zst")).unlink()
+    with pytest.raises(TableError) as caught:
+        dicomstudy.export_tables(changed, copied)
+    assert caught.value.code == "tables/damaged"
+    assert caught.value.location.source == str(path)
+
+
 def test_bulk_is_taken_from_where_the_user_says(
     archive: Path, copied: Path, tmp_path: Path
 ) -> None:
@@ -659,6 +694,33 @@ def test_a_source_of_wrong_kinds_is_a_problem(field: dict[str, Any], tmp_path: P
     path.parent.mkdir()
     instance = {"SOPInstanceUID": "1.2.3", "_groups": [], "_source": field}
     whole = {"groups": {}, "series": {"1.1": {"_groups": [], "instances": {"1.2.3": instance}}}}
+    path.write_bytes(ion.dumps({"1.2": whole}))
+    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
+    assert [problem.code for problem in exported.problems] == ["study/damaged"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "instances", "nonsense"])
+def test_a_group_of_another_name_is_a_problem(name: str, tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    path = archive.document_path("1.2")
+    path.parent.mkdir()
+    instance = {"SOPInstanceUID": "1.2.3", "_groups": ["a" * 64]}
+    groups = {name: {"a" * 64: {"PatientID": "1"}}}
+    whole = {"groups": groups, "series": {"1.1": {"instances": {"1.2.3": instance}}}}
+    path.write_bytes(ion.dumps({"1.2": whole}))
+    before = sorted(tmp_path.iterdir())
+    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
+    assert [problem.code for problem in exported.problems] == ["study/damaged"]
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "tables"])
+    assert {each.name for each in (tmp_path / "tables").iterdir()} <= {"catalog.json", "lock"}
+
+
+@pytest.mark.parametrize("key", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_an_instance_of_another_study_is_a_problem(key: str, tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    path = archive.document_path("1.2")
+    path.parent.mkdir()
+    whole = {"groups": {}, "series": {"1.1": {"instances": {"1": {key: "9.9"}}}}}
     path.write_bytes(ion.dumps({"1.2": whole}))
     exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
     assert [problem.code for problem in exported.problems] == ["study/damaged"]

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import dicomstudy
+from dicomstudy import ion
+from dicomstudy.archive import create
 from dicomstudy.cli import main
 from dicomstudy.errors import TableError
 from dicomstudy.tables import sql
@@ -106,6 +108,28 @@ def test_readers_that_are_not_ours_see_nested_values(
     assert frame[DEEP].to_list() == [tree]
     (seen,) = pd.read_parquet(folder / "instances")[DEEP].dropna()
     assert [item["ValueType"] for item in seen] == [item["ValueType"] for item in tree]
+
+
+def test_items_nest_as_deep_as_readers_go(tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    tree: dict[str, object] = {"TextValue": "leaf", "PixelSpacing": r"1\2"}
+    for _ in range(40):
+        tree = {DEEP: [tree], "ValueType": "CONTAINER"}
+    instance = {"SOPInstanceUID": "1.2.3", **tree}
+    path = archive.document_path("1.2")
+    path.parent.mkdir()
+    whole = {"groups": {}, "series": {"1.1": {"instances": {"1.2.3": instance}}}}
+    path.write_bytes(ion.dumps({"1.2": whole}))
+    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
+    assert exported.problems == []
+    glob = f"{tmp_path}/tables/instances/*.parquet"
+    with dicomstudy.open_tables(tmp_path / "tables") as opened:
+        answer = opened.sql(f"SELECT {DEEP} FROM metadata").to_arrow()[DEEP].to_pylist()
+        opened.to_archive(tmp_path / "again")
+    assert asked(f"SELECT {DEEP} FROM '{glob}'").fetchall() == [(answer[0],)]
+    assert pl.read_parquet(glob)[DEEP].to_list() == answer
+    assert len(pd.read_parquet(tmp_path / "tables" / "instances")[DEEP][0]) == 1
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(archive.path)
 
 
 def test_a_group_joins_its_instances_by_one_column(folder: Path, archive: Path) -> None:

@@ -67,8 +67,9 @@ LABEL = pa.dictionary(pa.int32(), pa.string())
 REFERS = "_digest"
 _ODD_DIGITS = frozenset("13579BDF")
 _LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
-#: Items deeper than this have no columns.
-_MAX_DEPTH = 32
+#: Items deeper than this have no columns: Arrow hands no more than 64 levels from one library to
+#: another, and a sequence has two.
+_MAX_DEPTH = 30
 #: What is remembered of values that come again and again, of each attribute.
 _MEMO_SIZE = 1 << 9
 _MEMO_LENGTH = 256
@@ -310,6 +311,8 @@ class Level:
         except KeyError:
             traits = _traits(*name, self._definitions)
             found = None if traits is None else Attribute(traits, self)
+            if traits is not None and traits.name in self.columns:
+                found = found if self.columns[traits.name].key == key else None
             self._attributes[name] = found
             if found is not None and not found.depends_on_context:
                 self._plain[key] = found

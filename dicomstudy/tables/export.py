@@ -140,8 +140,10 @@ class _Run:
         self._done = 0
 
     def export(self) -> Exported:
-        """Do all of it."""
+        """Bring the tables in step, and say what that took."""
         self._writer.clear(self._old)
+        if not self._has_catalog:
+            catalog_.write(self._new, self._folder, self._definitions)
         before, after = self._studies(), self._documents()
         changed = {uid for uid, found in after.items() if before.get(uid) != found.known}
         removed = before.keys() - after.keys()
@@ -394,7 +396,7 @@ class _Writer:
         known = set(old.paths(self._folder))
         for table in {*PART_TABLES, *self._columns.definitions.groups}:
             for path in (self._folder / table).glob("*.parquet"):
-                if path not in known:
+                if path not in known and path.stem.isdecimal():
                     path.unlink()
 
     def spool(self, table: str) -> Spool:

@@ -108,12 +108,17 @@ def read(
     """The rows of a file, one row group after another.
 
     Raises:
-        TableError: as `open_file`.
+        TableError: as `open_file`; or the first column, which is a key, has nulls.
     """
     with open_file(path, table, schema) as file:
         for at in range(file.num_row_groups):
             with reading(path, table):
                 rows = file.read_row_group(at, columns=None if columns is None else [*columns])
+            key = schema.names[0]
+            if key in rows.column_names and rows[key].null_count:
+                raise TableError(
+                    "tables/damaged", f"a row of the table {table} has no {key}", source=str(path)
+                )
             yield rows
 
 

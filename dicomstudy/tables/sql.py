@@ -118,6 +118,8 @@ class Database:
                 found = cursor.sql(query).to_arrow_table()
         except self._duckdb.Error as error:
             raise self._translated(str(error).strip(), named, METADATA in words) from error
+        except pa.ArrowException as error:
+            raise TableError("tables/query", f"Arrow cannot hold the answer: {error}") from error
         return Result(_with_labels(found, self._labels(named)))
 
     def close(self) -> None:

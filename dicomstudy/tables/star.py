@@ -180,10 +180,11 @@ class _Summary:
 class _Content:
     """The groups of a study by digest, with their names, and where its large values lie."""
 
-    __slots__ = ("_document", "creators", "groups", "places")
+    __slots__ = ("_document", "_names", "creators", "groups", "places")
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, names: frozenset[str]) -> None:
         self._document = document
+        self._names = names
         self.groups: dict[str, tuple[str, dict[str, Any]]] = {}
         self.places: dict[str, Mapping[str, Any]] = {}
         self.creators: dict[str, dict[str, str]] = {}
@@ -199,9 +200,15 @@ class _Content:
 
     def _collect(self, frame: Mapping[str, Any]) -> None:
         for name, contents in frame["groups"].items():
+            if name not in self._names:
+                raise self.damaged(f"there is no group of the name {name!r}")
             for digest, content in contents.items():
                 self.groups[digest] = name, content
         self.places.update(frame.get("bulk", {}))
+
+    def damaged(self, why: str) -> StudyError:
+        """The error that the document cannot be so."""
+        return StudyError("study/damaged", why, source=str(self._document.path))
 
     def refer(self, digests: Iterable[str], row: dict[str, Any]) -> None:
         """Put digests into the columns of a row."""
@@ -253,6 +260,7 @@ class Tabulator:
         self._vrs: dict[str, dict[str, str]] = {}
         self._dates = Cells(Kind.DATE, many=False)
         self._counts = Cells(Kind.INTEGER, many=False)
+        self._names = frozenset(columns.definitions.groups)
         self._frame_group = self._definitions.group(_FRAME_COUNT) + REFERS
 
     def add(self, study: Study, *, sha256: str, size: int) -> Counter[str]:
@@ -269,7 +277,7 @@ class Tabulator:
         Raises:
             DicomStudyError: the study is damaged.
         """
-        content = _Content(study.document)
+        content = _Content(study.document, self._names)
         self._fresh.clear()
         every: dict[str, _Summary] = {}
         for number, frame in content.chunks():
@@ -306,6 +314,8 @@ class Tabulator:
             summary.digests.update(frozenset(digests) - shared)
             own = {name: value for name, value in struct.items() if name not in _NOT_ATTRIBUTES}
             summary.dates.update(own[name] for name in _DATES if type(own.get(name)) is str)
+            if STUDY_UID in own or SERIES_UID in own:
+                raise content.damaged(f"the instance {key} has a study or series of its own")
             context = self._context(row, own, content)
             for digest in (*frame["_groups"], *digests):
                 if digest not in self._known and digest not in self._fresh:
@@ -314,7 +324,7 @@ class Tabulator:
             row |= cells
             if own.get(_INSTANCE_UID) != key:
                 row["key"] = key
-            row |= _columns_of(struct.get("_source", {}), _SOURCE_COLUMNS, study)
+            row |= _columns_of(struct.get("_source", {}), _SOURCE_COLUMNS, content)
             self._emit(INSTANCES, row, weight + len(row))
             if _FUNCTIONAL_GROUPS[1] in own or self._frames_of(row, own, content) != 1:
                 self._add_frames(Instance(study, number, key), row)
@@ -387,7 +397,7 @@ class Tabulator:
         self._emit(STUDIES, row, len(row))
         for digest, place in sorted(content.places.items()):
             row = {STUDY_UID: study.uid, "sha256": digest}
-            row |= _columns_of(place, PLACE_COLUMNS, study)
+            row |= _columns_of(place, PLACE_COLUMNS, content)
             self._emit(BULK, row, len(row))
 
     def _add_frames(self, instance: Instance, row: Mapping[str, Any]) -> None:
@@ -425,14 +435,12 @@ class Tabulator:
 
 
 def _columns_of(
-    fields: Mapping[str, Any], columns: Mapping[str, str], study: Study
+    fields: Mapping[str, Any], columns: Mapping[str, str], content: _Content
 ) -> dict[str, Any]:
     """Fields of a document that have columns."""
     for name, value in fields.items():
         if name in columns and not fits(name, value):
-            raise StudyError(
-                "study/damaged", f"{name} of a source or place is {value!r}", source=str(study.path)
-            )
+            raise content.damaged(f"{name} of a source or place is {value!r}")
     return {columns[name]: value for name, value in fields.items() if name in columns}
 
 
