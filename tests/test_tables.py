@@ -430,6 +430,9 @@ def test_an_archive_without_studies_has_no_tables(tmp_path: Path) -> None:
     assert (exported.studies, exported.instances, exported.tables) == (0, 0, 0)
     with dicomstudy.open_tables(tmp_path / "tables") as tables:
         assert list(tables) == []
+        with pytest.raises(TableError) as caught:
+            tables.sql("SELECT PatientID FROM metadata")
+        assert caught.value.code == "tables/no-table"
         assert tables.to_archive(tmp_path / "again") == 0
     assert len(dicomstudy.open_archive(tmp_path / "again")) == 0
 

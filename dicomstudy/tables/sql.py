@@ -109,7 +109,7 @@ class Database:
         words = set(_words(query))
         named = {self._by_name[word] for word in words & self._by_name.keys()}
         definition = ""
-        if METADATA in words:
+        if METADATA in words and INSTANCES in self._tables:
             definition, joined = self._metadata(None if _wants_all(query) else words)
             named |= joined
         try:
@@ -167,8 +167,7 @@ class Database:
         return f"SELECT {chosen} FROM {quoted(INSTANCES)}{''.join(joins)}", joined  # noqa: S608
 
     def _digests(self) -> dict[str, str]:
-        found = self._tables.get(INSTANCES)
-        columns = digest_columns(found.schema.names) if found else {}
+        columns = digest_columns(self._tables[INSTANCES].schema.names)
         return {column: group for column, group in columns.items() if group in self._tables}
 
     def _sources(self) -> dict[str, tuple[str, list[str]]]:
@@ -178,23 +177,17 @@ class Database:
         """
         if self._columns is None:
             self._columns = {}
-            own = set(self._keys())
+            # Those of the format, not of an attribute, are the instance's alone.
+            schema = self._tables[INSTANCES].schema
+            own = {field.name for field in schema if b"key" not in (field.metadata or {})}
             for table in (INSTANCES, *self._digests().values()):
-                found = self._tables.get(table)
-                for name in found.schema.names if found else ():
+                for name in self._tables[table].schema.names:
                     if name in _LEFT_OUT or (table != INSTANCES and name in own):
                         continue
                     first, tables = self._columns.setdefault(name.lower(), (name, []))
                     if first == name:
                         tables.append(table)
         return self._columns
-
-    def _keys(self) -> Iterator[str]:
-        """The columns of `instances` that are of the format, not of an attribute."""
-        found = self._tables.get(INSTANCES)
-        for field in found.schema if found else ():
-            if b"key" not in (field.metadata or {}):
-                yield field.name
 
     def _labels(self, named: set[str]) -> set[str]:
         """The columns of tables that are categorical in pandas."""
@@ -217,7 +210,7 @@ class Database:
         if unknown is None:
             return TableError("tables/query", message)
         names = {name for table in named for name in self._tables[table].schema.names}
-        if has_metadata:
+        if has_metadata and INSTANCES in self._tables:
             names = {name for name, _ in self._sources().values()}
         return no_column(unknown[1], names, "these tables")
 
