@@ -311,8 +311,6 @@ class Level:
         except KeyError:
             traits = _traits(*name, self._definitions)
             found = None if traits is None else Attribute(traits, self)
-            if traits is not None and traits.name in self.columns:
-                found = found if self.columns[traits.name].key == key else None
             self._attributes[name] = found
             if found is not None and not found.depends_on_context:
                 self._plain[key] = found
