@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pydicom
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 import dicomstudy
-from dicomstudy import ion
 from dicomstudy.archive import create
 from dicomstudy.errors import (
-    ArchiveError,
-    BulkError,
-    DicomStudyError,
-    StudyError,
     TableError,
 )
-from dicomstudy.folder import locked
 from dicomstudy.grouping import Batch
 from dicomstudy.tables import catalog, export, parquet
 from dicomstudy.tables.star import Tabulator
@@ -41,26 +30,10 @@ from tests.strategies import DEFINITIONS
 PART_TABLES = ["instances", "series", "studies", "frames", "bulk"]
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fixtures as an archive."""
-    folder = tmp_path_factory.mktemp("tables")
-    files = studies.write_fixtures(folder / "files")
-    dicomstudy.convert([files], folder / "archive")
-    return folder / "archive"
-
-
-@pytest.fixture(scope="module")
-def made(archive: Path) -> Path:
-    """Its tables, which no test changes."""
-    dicomstudy.export_tables(archive, archive.parent / "tables")
-    return archive.parent / "tables"
-
-
 @pytest.fixture
-def copied(made: Path, tmp_path: Path) -> Path:
+def copied(tables_folder: Path, tmp_path: Path) -> Path:
     """Its tables, to be damaged."""
-    return shutil.copytree(made, tmp_path / "copied")
+    return shutil.copytree(tables_folder, tmp_path / "copied")
 
 
 def rows_of(folder: Path) -> dict[str, list[str]]:
@@ -91,8 +64,10 @@ def documents_of(archive: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in dicomstudy.open_archive(archive).documents()}
 
 
-def test_documents_come_back_and_files_from_them(archive: Path, made: Path, tmp_path: Path) -> None:
-    with dicomstudy.open_tables(made) as tables:
+def test_documents_come_back_and_files_from_them(
+    archive: Path, tables_folder: Path, tmp_path: Path
+) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
         assert tables.to_archive(tmp_path / "again") == len(dicomstudy.open_archive(archive))
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(archive)
     verified = dicomstudy.verify(tmp_path / "again")
@@ -106,8 +81,10 @@ def test_documents_come_back_and_files_from_them(archive: Path, made: Path, tmp_
     assert restored == studies.state_of(tmp_path / f"files of {archive.name}")
 
 
-def test_documents_come_back_byte_for_byte(archive: Path, made: Path, tmp_path: Path) -> None:
-    with dicomstudy.open_tables(made) as tables:
+def test_documents_come_back_byte_for_byte(
+    archive: Path, tables_folder: Path, tmp_path: Path
+) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
         tables.to_archive(tmp_path / "again")
     again, before = documents_of(tmp_path / "again"), documents_of(archive)
     different = [name for name in before if again[name] != before[name]]
@@ -154,7 +131,7 @@ def put(archive: dicomstudy.Archive, uid: str, batch: Batch) -> str:
     return archive[uid].digest
 
 
-def test_every_instance_has_a_row_and_every_group_one(archive: Path, made: Path) -> None:
+def test_every_instance_has_a_row_and_every_group_one(archive: Path, tables_folder: Path) -> None:
     expected: dict[str, dict[str, int]] = {}
     instances = 0
     for study in dicomstudy.open_archive(archive).values():
@@ -163,7 +140,7 @@ def test_every_instance_has_a_row_and_every_group_one(archive: Path, made: Path)
             for digest, name, _ in instance.groups:
                 counts = expected.setdefault(name, {})
                 counts[digest] = counts.get(digest, 0) + 1
-    with dicomstudy.open_tables(made) as tables:
+    with dicomstudy.open_tables(tables_folder) as tables:
         assert len(tables["instances"]) == instances
         assert set(tables) - set(PART_TABLES) == expected.keys()
         for name, counts in expected.items():
@@ -172,9 +149,9 @@ def test_every_instance_has_a_row_and_every_group_one(archive: Path, made: Path)
             assert {row["digest"]: row["instances"] for row in rows} == counts
 
 
-def test_series_and_studies_count_what_is_there(archive: Path, made: Path) -> None:
+def test_series_and_studies_count_what_is_there(archive: Path, tables_folder: Path) -> None:
     opened = dicomstudy.open_archive(archive)
-    with dicomstudy.open_tables(made) as tables:
+    with dicomstudy.open_tables(tables_folder) as tables:
         rows = tables["studies"].to_table().to_pylist()
         assert [str(row["StudyInstanceUID"]) for row in rows] == sorted(opened)
         for row in rows:
@@ -189,9 +166,9 @@ def test_series_and_studies_count_what_is_there(archive: Path, made: Path) -> No
             assert row["NumberOfSeriesRelatedInstances"] == len(keys)
 
 
-def test_frames_lie_where_their_table_says(archive: Path, made: Path) -> None:
+def test_frames_lie_where_their_table_says(archive: Path, tables_folder: Path) -> None:
     opened = dicomstudy.open_archive(archive)
-    with dicomstudy.open_tables(made) as tables:
+    with dicomstudy.open_tables(tables_folder) as tables:
         rows = tables["frames"].to_table().to_pylist()
     told = [row for row in rows if row["fragment_offsets"] is not None]
     assert len(told) > 5
@@ -221,8 +198,8 @@ def test_functional_groups_are_flattened(shared: Path, tmp_path: Path) -> None:
     assert checked > 10
 
 
-def test_files_are_made_to_be_read_fast(made: Path) -> None:
-    with dicomstudy.open_tables(made) as tables:
+def test_files_are_made_to_be_read_fast(tables_folder: Path) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
         (path,) = tables["instances"].files
         names = tables["instances"].schema.names
     group = pq.ParquetFile(path).metadata.row_group(0)
@@ -239,9 +216,9 @@ def test_files_are_made_to_be_read_fast(made: Path) -> None:
 
 
 @pytest.mark.skipif(not parquet._HAS_BLOOM_FILTERS, reason="this pyarrow writes no bloom filters")
-def test_uids_have_bloom_filters(made: Path) -> None:
+def test_uids_have_bloom_filters(tables_folder: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
-    with dicomstudy.open_tables(made) as tables:
+    with dicomstudy.open_tables(tables_folder) as tables:
         (path,) = tables["instances"].files
     rows = duckdb.sql(f"SELECT path_in_schema, bloom_filter_length FROM parquet_metadata('{path}')")
     filtered = {name for name, length in rows.fetchall() if length}
@@ -445,8 +422,8 @@ def test_the_archive_gives_tables_that_go_when_they_are_closed(archive: Path) ->
     assert not tables.path.exists()
 
 
-def test_a_table_gives_columns_and_rows(made: Path) -> None:
-    with dicomstudy.open_tables(made) as tables:
+def test_a_table_gives_columns_and_rows(tables_folder: Path) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
         women = tables["patient"].to_table(
             columns=["PatientID", "PatientSex"], filter=pc.field("PatientSex") == "F"
         )
@@ -456,8 +433,8 @@ def test_a_table_gives_columns_and_rows(made: Path) -> None:
     assert 0 < len(women) < len(everyone) == len(tables["patient"])
 
 
-def test_a_wrong_column_gets_the_nearest(made: Path) -> None:
-    with dicomstudy.open_tables(made) as tables:
+def test_a_wrong_column_gets_the_nearest(tables_folder: Path) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
         with pytest.raises(TableError, match="is it PatientName") as caught:
             tables["patient"].to_table(columns=["PatientNam"])
         assert caught.value.code == "tables/no-column"
@@ -466,8 +443,8 @@ def test_a_wrong_column_gets_the_nearest(made: Path) -> None:
         assert caught.value.code == "tables/query"
 
 
-def test_columns_say_what_they_are(made: Path) -> None:
-    with dicomstudy.open_tables(made) as tables:
+def test_columns_say_what_they_are(tables_folder: Path) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
         facts = {(each.table, each.column): each[2:] for each in tables.columns()}
     assert facts["patient", "PatientName"] == (
         "struct", "00100010", "PN", "Patient's Name", "patient",
@@ -479,291 +456,3 @@ def test_columns_say_what_they_are(made: Path) -> None:
         "int64", "00200013", "IS", "Instance Number", "",
     )  # fmt: skip
     assert facts["instances", "patient_digest"] == ("string", "", "", "", "")
-
-
-def damaged(folder: Path, table: str, change: Callable[[Path], object]) -> Path:
-    """A file of a table after a change."""
-    (path,) = (folder / table).glob("*.parquet")
-    change(path)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        (lambda path: path.write_bytes(b"nothing"), "tables/damaged"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "tables/damaged"),
-        (lambda path: path.unlink(), "tables/damaged"),
-        (lambda path: pq.write_table(pa.table({"x": [1]}), path), "tables/schema"),
-    ],
-)
-def test_a_damaged_or_foreign_file_is_named(
-    change: Callable[[Path], object], code: str, copied: Path, archive: Path, tmp_path: Path
-) -> None:
-    path = damaged(copied, "patient", change)
-    asked: list[Callable[[dicomstudy.Tables], object]] = [
-        lambda tables: tables["patient"].to_table(),
-        lambda tables: tables["patient"].check(),
-        lambda tables: tables.to_archive(tmp_path / "again"),
-    ]
-    for ask in asked:
-        with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
-            ask(tables)
-        assert caught.value.code == code
-        assert caught.value.location.source == str(path)
-    document = dicomstudy.open_archive(archive).documents()
-    assert next(iter(document)).exists()
-
-
-def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-    """Replace the rows of a file."""
-    table = pq.read_table(path)
-    pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), schema=table.schema), path)
-
-
-def test_a_missing_group_is_named_with_file_and_row(copied: Path, tmp_path: Path) -> None:
-    damaged(copied, "patient", lambda path: rewritten(path, lambda rows: rows[1:]))
-    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
-        tables.to_archive(tmp_path / "again")
-    assert caught.value.code == "tables/missing-group"
-    source = caught.value.location.source
-    assert source is not None
-    path, _, row = source.partition(", row ")
-    digest = pq.read_table(path)["patient_digest"][int(row)].as_py()
-    assert digest in caught.value.message
-    assert "the table patient" in caught.value.message
-
-
-def test_a_group_that_was_changed_is_named_with_file_and_row(copied: Path, tmp_path: Path) -> None:
-    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [*rows[:2], {**rows[2], "PatientID": "another"}, *rows[3:]]
-
-    path = damaged(copied, "patient", lambda path: rewritten(path, change))
-    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
-        tables.to_archive(tmp_path / "again")
-    assert caught.value.code == "tables/group-digest"
-    assert caught.value.location.source == f"{path}, row 2"
-
-
-@pytest.mark.parametrize("column", ["exact", "empty"])
-def test_a_row_that_contradicts_itself_is_named(column: str, copied: Path, tmp_path: Path) -> None:
-    wrong = {"exact": ion.dumps({"A[3].B": 1}), "empty": ["A[3].B"]}[column]
-
-    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**rows[0], column: wrong}, *rows[1:]]
-
-    path = damaged(copied, "instances", lambda path: rewritten(path, change))
-    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
-        tables.to_archive(tmp_path / "again")
-    assert caught.value.code == "tables/damaged"
-    assert caught.value.location.source == f"{path}, row 0"
-
-
-@pytest.mark.parametrize(("table", "key"), [("patient", "digest"), ("series", "StudyInstanceUID")])
-def test_a_row_without_its_key_is_an_error(
-    table: str, key: str, copied: Path, archive: Path, tmp_path: Path
-) -> None:
-    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**rows[0], key: None}, *rows[1:]]
-
-    path = damaged(copied, table, lambda path: rewritten(path, change))
-    changed = shutil.copytree(archive, tmp_path / "changed")
-    next(changed.glob("studies/*/*.zst")).unlink()
-    with pytest.raises(TableError) as caught:
-        dicomstudy.export_tables(changed, copied)
-    assert caught.value.code == "tables/damaged"
-    assert caught.value.location.source == str(path)
-
-
-def test_bulk_is_taken_from_where_the_user_says(
-    archive: Path, copied: Path, tmp_path: Path
-) -> None:
-    found = json.loads((copied / "catalog.json").read_text())
-    found["archive"] = str(tmp_path / "moved")
-    (copied / "catalog.json").write_text(json.dumps(found))
-    with dicomstudy.open_tables(copied) as tables:
-        with pytest.raises(BulkError) as caught:
-            tables.to_archive(tmp_path / "without")
-        assert caught.value.code == "bulk/missing"
-        tables.to_archive(tmp_path / "again", bulk=archive)
-    assert dicomstudy.verify(tmp_path / "again").problems == []
-
-
-def test_a_bulk_file_that_was_cut_off_is_an_error(
-    archive: Path, made: Path, tmp_path: Path
-) -> None:
-    moved = shutil.copytree(archive, tmp_path / "moved")
-    for path in moved.glob("studies/*/*.bulk"):
-        path.write_bytes(path.read_bytes()[:-1])
-    with dicomstudy.open_tables(made) as tables, pytest.raises(BulkError) as caught:
-        tables.to_archive(tmp_path / "again", bulk=moved)
-    assert caught.value.code == "bulk/truncated"
-
-
-def test_an_archive_with_studies_is_not_written_over(archive: Path, made: Path) -> None:
-    before = studies.state_of(archive)
-    with dicomstudy.open_tables(made) as tables, pytest.raises(ArchiveError) as caught:
-        tables.to_archive(archive)
-    assert caught.value.code == "archive/not-empty"
-    assert studies.state_of(archive) == before
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        (lambda value: {**value, "format": "another"}, "tables/not-tables"),
-        (lambda value: {**value, "version": 2}, "tables/unknown-version"),
-        (lambda value: {**value, "definitions": {"version": "1", "sha256": ""}},
-         "tables/definitions"),
-        (lambda value: {**value, "definitions": None}, "tables/damaged"),
-        (lambda value: {**value, "tables": {}}, "tables/damaged"),
-        (lambda value: {**value, "next": 0}, "tables/damaged"),
-        (lambda value: {**value, "parts": [{}]}, "tables/damaged"),
-        (lambda value: {**value, "archive": None}, "tables/damaged"),
-        (lambda value: {**value, "tables": {"../x": value["tables"]["patient"]}},
-         "tables/damaged"),
-        (lambda value: {**value, "tables": {"x": {"schema": "?", "files": []}}},
-         "tables/damaged"),
-        (lambda value: [value], "tables/not-tables"),
-    ],
-)  # fmt: skip
-def test_a_wrong_catalog_is_refused(
-    change: Callable[[Any], Any], code: str, copied: Path, archive: Path
-) -> None:
-    path = copied / "catalog.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
-    for use in (dicomstudy.open_tables, lambda path: dicomstudy.export_tables(archive, path)):
-        with pytest.raises(TableError) as caught:
-            use(copied)
-        assert caught.value.code == code
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
-def test_a_catalog_that_is_no_json_is_damaged(content: bytes, copied: Path) -> None:
-    (copied / "catalog.json").write_bytes(content)
-    with pytest.raises(TableError) as caught:
-        dicomstudy.open_tables(copied)
-    assert caught.value.code == "tables/damaged"
-
-
-def test_a_schema_that_is_none_is_damaged(copied: Path) -> None:
-    value = json.loads((copied / "catalog.json").read_text())
-    value["tables"]["patient"]["schema"] = "AAAA"
-    (copied / "catalog.json").write_text(json.dumps(value))
-    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
-        _ = tables["patient"].schema
-    assert caught.value.code == "tables/damaged"
-
-
-def test_columns_that_are_not_of_their_attribute_are_refused(copied: Path, archive: Path) -> None:
-    value = json.loads((copied / "catalog.json").read_text())
-    field = pa.field("Rows", pa.string(), metadata={"key": "Rows", "vr": "US", "form": "typed"})
-    message = catalog.Table.of(pa.schema([field])).message
-    value["tables"]["patient"]["schema"] = base64.b64encode(message).decode()
-    (copied / "catalog.json").write_text(json.dumps(value))
-    with pytest.raises(TableError) as caught:
-        dicomstudy.export_tables(archive, copied)
-    assert caught.value.code == "tables/schema"
-
-
-def test_a_folder_of_something_else_is_left_alone(archive: Path, tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(TableError) as caught:
-        dicomstudy.export_tables(archive, tmp_path)
-    assert caught.value.code == "tables/not-empty"
-    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
-    with pytest.raises(TableError) as caught:
-        dicomstudy.open_tables(tmp_path)
-    assert caught.value.code == "tables/not-tables"
-
-
-def test_two_runs_never_write_at_once(archive: Path, copied: Path) -> None:
-    with locked(copied), pytest.raises(ArchiveError) as caught:
-        dicomstudy.export_tables(archive, copied)
-    assert caught.value.code == "archive/locked"
-
-
-def test_a_destination_that_cannot_be_made_is_an_error(archive: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ArchiveError) as caught:
-        dicomstudy.export_tables(archive, tmp_path / "file" / "tables")
-    assert caught.value.code == "archive/unwritable"
-
-
-@pytest.mark.parametrize("field", [{"uri": 1}, {"size": "7"}, {"size": 1 << 70}, {"modified": 0.5}])
-def test_a_source_of_wrong_kinds_is_a_problem(field: dict[str, Any], tmp_path: Path) -> None:
-    archive = create(tmp_path / "archive")
-    path = archive.document_path("1.2")
-    path.parent.mkdir()
-    instance = {"SOPInstanceUID": "1.2.3", "_groups": [], "_source": field}
-    whole = {"groups": {}, "series": {"1.1": {"_groups": [], "instances": {"1.2.3": instance}}}}
-    path.write_bytes(ion.dumps({"1.2": whole}))
-    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
-    assert [problem.code for problem in exported.problems] == ["study/damaged"]
-
-
-@pytest.mark.parametrize("name", ["../../x", "instances", "nonsense"])
-def test_a_group_of_another_name_is_a_problem(name: str, tmp_path: Path) -> None:
-    archive = create(tmp_path / "archive")
-    path = archive.document_path("1.2")
-    path.parent.mkdir()
-    instance = {"SOPInstanceUID": "1.2.3", "_groups": ["a" * 64]}
-    groups = {name: {"a" * 64: {"PatientID": "1"}}}
-    whole = {"groups": groups, "series": {"1.1": {"instances": {"1.2.3": instance}}}}
-    path.write_bytes(ion.dumps({"1.2": whole}))
-    before = sorted(tmp_path.iterdir())
-    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
-    assert [problem.code for problem in exported.problems] == ["study/damaged"]
-    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "tables"])
-    assert {each.name for each in (tmp_path / "tables").iterdir()} <= {"catalog.json", "lock"}
-
-
-@pytest.mark.parametrize("key", ["StudyInstanceUID", "SeriesInstanceUID"])
-def test_an_instance_of_another_study_is_a_problem(key: str, tmp_path: Path) -> None:
-    archive = create(tmp_path / "archive")
-    path = archive.document_path("1.2")
-    path.parent.mkdir()
-    whole = {"groups": {}, "series": {"1.1": {"instances": {"1": {key: "9.9"}}}}}
-    path.write_bytes(ion.dumps({"1.2": whole}))
-    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
-    assert [problem.code for problem in exported.problems] == ["study/damaged"]
-
-
-def test_an_instance_with_two_groups_of_one_name_is_a_problem(tmp_path: Path) -> None:
-    archive = create(tmp_path / "archive")
-    path = archive.document_path("1.2")
-    path.parent.mkdir()
-    groups = {"patient": {"a" * 64: {"PatientID": "1"}, "b" * 64: {"PatientName": "2"}}}
-    instance = {"SOPInstanceUID": "1.2.3", "_groups": ["a" * 64, "b" * 64]}
-    whole = {"groups": groups, "series": {"1.1": {"instances": {"1.2.3": instance}}}}
-    path.write_bytes(ion.dumps({"1.2": whole}))
-    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
-    assert [problem.code for problem in exported.problems] == ["tables/ambiguous"]
-
-
-@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=4))
-def test_mutated_files_give_rows_or_errors(at: int, change: bytes) -> None:
-    table = pa.table({"digest": ["a", "b"] * 50, "Rows": list(range(100))})
-    with TemporaryDirectory() as name:
-        path = Path(name) / "1.parquet"
-        parquet.write(path, table.schema, [table])
-        data = bytearray(path.read_bytes())
-        at %= len(data)
-        data[at : at + len(change)] = change
-        path.write_bytes(data)
-        with contextlib.suppress(TableError):
-            for rows in parquet.read(path, "patient", table.schema):
-                assert rows.schema.names == ["digest", "Rows"]
-
-
-def test_study_errors_name_the_document(tmp_path: Path) -> None:
-    archive = create(tmp_path / "archive")
-    path = archive.document_path("1.2")
-    path.parent.mkdir()
-    instance = {"SOPInstanceUID": "1.2.3", "_groups": ["a" * 64]}
-    path.write_bytes(
-        ion.dumps({"1.2": {"groups": {}, "series": {"1.1": {"instances": {"1": instance}}}}})
-    )
-    (problem,) = dicomstudy.export_tables(archive.path, tmp_path / "tables").problems
-    assert (problem.code, problem.source) == ("study/missing-group", "1.2")
-    assert issubclass(StudyError, DicomStudyError)

@@ -33,28 +33,13 @@ from tests import studies
 DEEP = "ContentSequence"
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fixtures as an archive."""
-    folder = tmp_path_factory.mktemp("sql")
-    dicomstudy.convert([studies.write_fixtures(folder / "files")], folder / "archive")
-    return folder / "archive"
-
-
-@pytest.fixture(scope="module")
-def folder(archive: Path) -> Path:
-    """Its tables, which no test changes."""
-    dicomstudy.export_tables(archive, archive.parent / "tables")
-    return archive.parent / "tables"
-
-
 @pytest.fixture
-def tables(folder: Path) -> dicomstudy.Tables:
-    return dicomstudy.open_tables(folder)
+def tables(tables_folder: Path) -> dicomstudy.Tables:
+    return dicomstudy.open_tables(tables_folder)
 
 
-def by_duckdb(folder: Path, name: str) -> tuple[int, Sequence[str]]:
-    found = asked(f"SELECT * FROM '{folder}/{name}/*.parquet'")
+def by_duckdb(tables_folder: Path, name: str) -> tuple[int, Sequence[str]]:
+    found = asked(f"SELECT * FROM '{tables_folder}/{name}/*.parquet'")
     return len(found.fetchall()), found.columns
 
 
@@ -65,48 +50,48 @@ def asked(query: str) -> duckdb.DuckDBPyRelation:
     return found
 
 
-def by_pandas(folder: Path, name: str) -> tuple[int, Sequence[str]]:
-    frame = pd.read_parquet(folder / name)
+def by_pandas(tables_folder: Path, name: str) -> tuple[int, Sequence[str]]:
+    frame = pd.read_parquet(tables_folder / name)
     return len(frame), list(frame.columns)
 
 
-def by_polars(folder: Path, name: str) -> tuple[int, Sequence[str]]:
-    frame = pl.read_parquet(folder / name / "*.parquet")
+def by_polars(tables_folder: Path, name: str) -> tuple[int, Sequence[str]]:
+    frame = pl.read_parquet(tables_folder / name / "*.parquet")
     return len(frame), frame.columns
 
 
-def by_pyarrow(folder: Path, name: str) -> tuple[int, Sequence[str]]:
-    table = ds.dataset(folder / name).to_table()
+def by_pyarrow(tables_folder: Path, name: str) -> tuple[int, Sequence[str]]:
+    table = ds.dataset(tables_folder / name).to_table()
     return len(table), table.column_names
 
 
 @pytest.mark.parametrize("read", [by_duckdb, by_pandas, by_polars, by_pyarrow])
 def test_readers_that_are_not_ours_read_every_table(
     read: Callable[[Path, str], tuple[int, Sequence[str]]],
-    folder: Path,
+    tables_folder: Path,
     tables: dicomstudy.Tables,
 ) -> None:
     assert len(tables) > 20
     for name, table in tables.items():
-        rows, columns = read(folder, name)
+        rows, columns = read(tables_folder, name)
         assert rows == len(table), name
         assert list(columns) == table.schema.names, name
 
 
 def test_readers_that_are_not_ours_see_nested_values(
-    folder: Path, tables: dicomstudy.Tables
+    tables_folder: Path, tables: dicomstudy.Tables
 ) -> None:
     """The text of a report, four items deep, by each of them."""
     (tree,) = tables["instances"].to_table(columns=[DEEP])[DEEP].drop_null().to_pylist()
     assert tree is not None
     assert any(item[DEEP] for item in tree)
-    glob = f"{folder}/instances/*.parquet"
+    glob = f"{tables_folder}/instances/*.parquet"
     query = f"SELECT {DEEP} FROM '{glob}' WHERE {DEEP} IS NOT NULL"
     ((found,),) = asked(query).fetchall()
     assert found == tree
     frame = pl.read_parquet(glob).filter(pl.col(DEEP).is_not_null())
     assert frame[DEEP].to_list() == [tree]
-    (seen,) = pd.read_parquet(folder / "instances")[DEEP].dropna()
+    (seen,) = pd.read_parquet(tables_folder / "instances")[DEEP].dropna()
     assert [item["ValueType"] for item in seen] == [item["ValueType"] for item in tree]
 
 
@@ -132,10 +117,10 @@ def test_items_nest_as_deep_as_readers_go(tmp_path: Path) -> None:
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(archive.path)
 
 
-def test_a_group_joins_its_instances_by_one_column(folder: Path, archive: Path) -> None:
+def test_a_group_joins_its_instances_by_one_column(tables_folder: Path, archive: Path) -> None:
     query = f"""
-        SELECT count(*) FROM '{folder}/instances/*.parquet' i
-        JOIN '{folder}/patient/*.parquet' p ON i.patient_digest = p.digest
+        SELECT count(*) FROM '{tables_folder}/instances/*.parquet' i
+        JOIN '{tables_folder}/patient/*.parquet' p ON i.patient_digest = p.digest
     """
     expected = sum(
         any(name == "patient" for _, name, _ in instance.groups)
@@ -256,19 +241,19 @@ def test_a_wrong_question_says_what_is_wrong(
     ],
 )
 def test_nothing_but_the_tables_can_be_read(
-    source: str, folder: Path, tables: dicomstudy.Tables, tmp_path: Path
+    source: str, tables_folder: Path, tables: dicomstudy.Tables, tmp_path: Path
 ) -> None:
     variable = pa.table({"secret": [1]})
     other = tmp_path / "secret.parquet"
     pq.write_table(variable, other)
-    source = source.format(other=other, catalog=folder / "catalog.json")
+    source = source.format(other=other, catalog=tables_folder / "catalog.json")
     tables.sql("SELECT 1")
     with pytest.raises(TableError):
         tables.sql(f"SELECT * FROM {source}")
 
 
-def test_a_damaged_file_is_named(folder: Path, tmp_path: Path) -> None:
-    copied = shutil.copytree(folder, tmp_path / "copied")
+def test_a_damaged_file_is_named(tables_folder: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(tables_folder, tmp_path / "copied")
     (path,) = copied.glob("patient/*.parquet")
     path.write_bytes(b"nothing")
     with dicomstudy.open_tables(copied) as opened, pytest.raises(TableError) as caught:
@@ -344,10 +329,10 @@ def test_pandas_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_opening_and_reading_tables_does_without_duckdb(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    tables_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with dicomstudy.open_tables(folder) as opened:
+    with dicomstudy.open_tables(tables_folder) as opened:
         assert len(opened["patient"].to_table()) == len(opened["patient"])
 
 
@@ -472,11 +457,11 @@ def test_wrong_usage(
     status: int,
     says: str,
     archive: Path,
-    folder: Path,
+    tables_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"tables": folder, "archive": archive, "empty": tmp_path}
+    places = {"tables": tables_folder, "archive": archive, "empty": tmp_path}
     assert run(*(argument.format(**places) for argument in arguments)) == status
     assert says in capsys.readouterr().err
 
@@ -497,6 +482,8 @@ def test_a_damaged_document_is_told_with_the_answer(
     assert "study/not-a-study" in captured.err
 
 
-def test_what_is_shown_moves_no_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("query", folder, "SELECT chr(27) || '[2J' AS evil") == 0
+def test_what_is_shown_moves_no_cursor(
+    tables_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("query", tables_folder, "SELECT chr(27) || '[2J' AS evil") == 0
     assert "\x1b" not in capsys.readouterr().out
