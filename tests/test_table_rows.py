@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 from datetime import date, datetime, time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy.elements import NUMBER_FORMATS
-from dicomstudy.errors import TableError
+from dicomstudy.errors import ArchiveError, TableError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.tables.cells import Cells, Kind, kind_of
 from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Context
+from dicomstudy.tables.counts import Counts
 from dicomstudy.tables.rows import NO_CONTEXT, Row, decode, encode
 from tests.real_files import own_files
 from tests.strategies import DEFINITIONS
@@ -318,3 +321,21 @@ def test_rows_give_the_attributes_of_files_back() -> None:
 def test_every_vr_has_a_kind() -> None:
     assert {kind_of(vr).value for vr in NUMBER_FORMATS} == NUMBER_FORMATS.keys()
     assert kind_of("US or SS") is kind_of("UN") is kind_of("OB") is Kind.BINARY
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(-3, 3)), max_size=5))
+def test_counts_are_sums(added: list[dict[str, int]]) -> None:
+    with TemporaryDirectory() as folder, Counts(Path(folder) / "counts") as counts:
+        for each in added:
+            counts.add(each)
+        sums = [sum(each.get(digest, 0) for each in added) for digest in "abc"]
+        assert counts.of("abc") == sums
+        assert [digest in counts for digest in "abc"] == [
+            any(digest in each for each in added) for digest in "abc"
+        ]
+
+
+def test_counts_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        Counts(tmp_path / "nothing" / "counts")
+    assert caught.value.code == "archive/unwritable"

@@ -294,6 +294,7 @@ def test_a_run_without_change_writes_nothing(archive: Path, copied: Path) -> Non
     exported = dicomstudy.export_tables(archive, copied)
     assert (exported.added, exported.replaced, exported.removed) == (0, 0, 0)
     assert exported.bytes_out == 0
+    assert not (copied / "incoming").exists()
     after = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copied.rglob("*.*")}
     assert after == before
 

@@ -24,6 +24,7 @@ from dicomstudy.folder import Folder, Progress, locked, sync_folder, writing
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
 from dicomstudy.tables.columns import Columns
+from dicomstudy.tables.counts import Counts
 from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, conform, read, runs, texts, write
 from dicomstudy.tables.star import (
     COUNT,
@@ -107,7 +108,8 @@ def export_tables(
             )
         with locked(folder):
             run = _Run(source, folder, has_catalog=has_catalog, progress=progress or _silent)
-            return run.export()
+            with contextlib.closing(run):
+                return run.export()
 
 
 def _silent(step: str, done: int, total: int | None) -> None:
@@ -132,16 +134,21 @@ class _Run:
         for name, table in self._old.tables.items():
             self._columns.load(name, table.schema)
         self._writer = _Writer(folder, self._columns, self._new)
-        self._problems: list[Problem] = []
+        self._writer.clear(self._old)
         #: How many more, or fewer, instances refer to each group than before. It has all groups.
-        self._change: Counter[str] = Counter()
+        self._change = Counts(folder / "incoming" / "counts")
+        self._problems: list[Problem] = []
         self._groups: dict[str, Spool] = {}
         self._rows: list[tuple[str, Mapping[str, Any], int]] = []
         self._done = 0
 
+    def close(self) -> None:
+        """Remove what is not needed any more."""
+        self._change.close()
+        shutil.rmtree(self._folder / "incoming", ignore_errors=True)
+
     def export(self) -> Exported:
         """Bring the tables in step, and say what that took."""
-        self._writer.clear(self._old)
         if not self._has_catalog:
             catalog_.write(self._new, self._folder, self._definitions)
         before, after = self._studies(), self._documents()
@@ -207,7 +214,7 @@ class _Run:
     ) -> None:
         for name in self._old.tables.keys() - set(PART_TABLES):
             for known in self._read(name, columns=[DIGEST]):
-                self._change.update(dict.fromkeys(texts(known, DIGEST), 0))
+                self._change.add(dict.fromkeys(texts(known, DIGEST), 0))
         tabulator = Tabulator(self._columns, self._change, self._collect)
         sizes = {uid: after[uid].known[0] if uid in after else 0 for uid in {*before, *after}}
         total = len(touched)
@@ -251,7 +258,7 @@ class _Run:
         except DicomStudyError as error:
             self._problems.append(error.problem(str(found.path))._replace(source=uid))
             return
-        self._change.update(digests)
+        self._change.add(digests)
         for table, row, cells in self._rows:
             spool = spools.get(table) or self._groups.get(table)
             if spool is None:
@@ -264,7 +271,8 @@ class _Run:
         """Count that these instances no longer refer to their groups."""
         for rows in instances:
             for name in digest_columns(rows.column_names):
-                self._change.subtract(texts(rows, name))
+                counted = Counter(texts(rows, name))
+                self._change.add({digest: -count for digest, count in counted.items()})
 
     def _finish(self, name: str) -> None:
         """Write the files of a group in which something has changed."""
@@ -274,7 +282,7 @@ class _Run:
             digests = chain.from_iterable(
                 texts(rows, DIGEST) for rows in self._read(name, number, columns=[DIGEST])
             )
-            (stale if any(self._change[digest] for digest in digests) else kept).append(number)
+            (stale if any(self._change.of(digests)) else kept).append(number)
         for number in kept:
             self._writer.keep_file(name, self._old.tables[name].files[number])
         old = chain.from_iterable(self._read(name, number) for number in stale)
@@ -288,8 +296,9 @@ class _Run:
 
     def _counted(self, rows: pa.Table) -> pa.Table:
         """Rows of a group with the number of instances that refer to them now, if there are any."""
-        pairs = zip(texts(rows, DIGEST), rows[COUNT].to_pylist(), strict=True)
-        counts = [self._change[digest] + (count or 0) for digest, count in pairs]
+        changes = self._change.of(texts(rows, DIGEST))
+        pairs = zip(changes, rows[COUNT].to_pylist(), strict=True)
+        counts = [change + (count or 0) for change, count in pairs]
         place = rows.column_names.index(COUNT)
         counted = rows.set_column(place, rows.field(place), pa.array(counts, pa.int64()))
         return counted.filter(pa.array([count > 0 for count in counts], pa.bool_()))
@@ -474,4 +483,3 @@ class _Writer:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
-        shutil.rmtree(self._incoming, ignore_errors=True)

@@ -254,7 +254,7 @@ class Tabulator:
     def __init__(self, columns: Columns, known: Container[str], emit: Emit) -> None:
         self._columns = columns
         self._known = known
-        self._fresh: set[str] = set()
+        self._met: set[str] = set()
         self._emit = emit
         self._definitions = columns.definitions
         self._vrs: dict[str, dict[str, str]] = {}
@@ -278,7 +278,7 @@ class Tabulator:
             DicomStudyError: the study is damaged.
         """
         content = _Content(study.document, self._names)
-        self._fresh.clear()
+        self._met.clear()
         every: dict[str, _Summary] = {}
         for number, frame in content.chunks():
             summary = every.setdefault(frame["seriesInstanceUID"], _Summary())
@@ -318,8 +318,10 @@ class Tabulator:
                 raise content.damaged(f"the instance {key} has a study or series of its own")
             context = self._context(row, own, content)
             for digest in (*frame["_groups"], *digests):
-                if digest not in self._known and digest not in self._fresh:
-                    self._add_group(digest, content, context)
+                if digest not in self._met:
+                    self._met.add(digest)
+                    if digest not in self._known:
+                        self._add_group(digest, content, context)
             cells, weight = encode(own, self._columns.level, context)
             row |= cells
             if own.get(_INSTANCE_UID) != key:
@@ -361,7 +363,6 @@ class Tabulator:
         row, weight = encode(attributes, self._columns.level, context)
         row[DIGEST] = digest
         self._emit(name, row, weight)
-        self._fresh.add(digest)
 
     def _summary(self, content: _Content, summary: _Summary, keys: Iterable[str]) -> dict[str, Any]:
         """The attributes of a series or study, and its first and last date."""
