@@ -9,7 +9,7 @@ import contextlib
 import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,22 +174,19 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> tuple[int, int]:
     """Write rows to a file, and return their number and its size in bytes."""
+    groups = _in_groups(tables, schema)
+    first = next(groups, schema.empty_table())
     repeating = [name for name in _leaves(schema) if name not in _UNIQUE]
     options: dict[str, Any] = {"use_dictionary": repeating}
     if _HAS_BLOOM_FILTERS:
-        filters = {name: {"ndv": GROUP_ROWS, "fpp": 0.01} for name in _LOOKED_UP}
-        options["bloom_filter_options"] = {
-            name: filter_ for name, filter_ in filters.items() if name in schema.names
-        }
+        filters = {"ndv": max(len(first), 1), "fpp": 0.01}
+        looked_up = [name for name in _LOOKED_UP if name in schema.names]
+        options["bloom_filter_options"] = dict.fromkeys(looked_up, filters)
     rows = 0
     with pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        compression_level=_LEVEL,
-        **options,
+        path, schema, compression="zstd", compression_level=_LEVEL, **options
     ) as writer:
-        for table in _in_groups(tables, schema):
+        for table in chain((first,), groups):
             rows += len(table)
             writer.write_table(table, row_group_size=GROUP_ROWS)
     return rows, path.stat().st_size
