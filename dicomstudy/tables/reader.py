@@ -209,8 +209,10 @@ class Tables(Mapping[str, Table]):
     def select(self, columns: Sequence[str], *, where: str | None = None) -> pa.Table:
         """Attributes of instances, in whatever groups they are: a row for each instance.
 
+        It asks the view `metadata`, and needs DuckDB as `sql` does.
+
         Args:
-            columns: names of columns of the view `metadata`.
+            columns: names of columns of that view.
             where: a condition in SQL on columns of that view.
 
         Raises:
