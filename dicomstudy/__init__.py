@@ -22,10 +22,12 @@ if TYPE_CHECKING:
         Problem,
         RecordError,
         StudyError,
+        TableError,
     )
     from dicomstudy.records import Recorded, write_records
     from dicomstudy.restoration import Restored, Verified, restore, verify
     from dicomstudy.study import Instance, Study
+    from dicomstudy.tables import Exported, Result, Table, Tables, export_tables, open_tables
 
 __all__ = [
     "Archive",
@@ -33,6 +35,7 @@ __all__ = [
     "BulkError",
     "DefinitionsError",
     "DicomStudyError",
+    "Exported",
     "Instance",
     "IonError",
     "Location",
@@ -42,11 +45,17 @@ __all__ = [
     "Recorded",
     "Report",
     "Restored",
+    "Result",
     "Study",
     "StudyError",
+    "Table",
+    "TableError",
+    "Tables",
     "Verified",
     "convert",
+    "export_tables",
     "open_archive",
+    "open_tables",
     "restore",
     "verify",
     "write_records",
@@ -58,6 +67,7 @@ _MODULES = {
     "records": ("Recorded", "write_records"),
     "restoration": ("Restored", "Verified", "restore", "verify"),
     "study": ("Instance", "Study"),
+    "tables": ("Exported", "Result", "Table", "Tables", "export_tables", "open_tables"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -414,6 +414,10 @@ class Document:
             raise self._error("study/damaged", "a frame lacks fields")
         return value
 
+    def missing_group(self, digest: str) -> StudyError:
+        """The error that a group is nowhere in the document."""
+        return self._error("study/missing-group", f"the group {digest} is missing")
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -564,11 +568,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
             digests = (*frame["_groups"], *instance.get("_groups", ()))
             missing = next((digest for digest in digests if digest not in contents), None)
             if missing is not None:
-                raise StudyError(
-                    "study/missing-group",
-                    f"the group {missing} is missing",
-                    source=str(document.path),
-                )
+                raise document.missing_group(missing)
             reading.add(key, frame["seriesInstanceUID"], instance, digests)
     return reading.batch
 

@@ -34,6 +34,7 @@ __all__ = [
     "cluster",
     "freeze",
     "ordered",
+    "rank",
     "ungroup",
 ]
 

@@ -45,6 +45,9 @@ class Study(Mapping[str, "Instance"]):
         definitions: those of the format.
         sources: finds the P10 files of an archive by reference.
 
+    Attributes:
+        document: its frames.
+
     Raises:
         StudyError: the document is damaged, or none.
     """
@@ -60,26 +63,26 @@ class Study(Mapping[str, "Instance"]):
         self.path = path
         self.definitions = definitions
         self.encoder = Encoder(definitions)
-        self._document = Document(path)
+        self.document = Document(path)
         self._bulk_path = bulk
         self._sources = SourceFiles() if sources is None else sources
 
     @property
     def uid(self) -> str:
         """The Study Instance UID."""
-        return self._document.study
+        return self.document.study
 
     def __len__(self) -> int:
-        return sum(chunk["instances"] for chunk in self._document.chunks)
+        return sum(chunk["instances"] for chunk in self.document.chunks)
 
     def __iter__(self) -> Iterator[str]:
-        for number in range(len(self._document.chunks)):
-            yield from self._document.chunk(number)["instances"]
+        for number in range(len(self.document.chunks)):
+            yield from self.document.chunk(number)["instances"]
 
     def values(self) -> Iterator[Instance]:  # type: ignore[override]
         """All instances, series by series."""
-        for number in range(len(self._document.chunks)):
-            for key in self._document.chunk(number)["instances"]:
+        for number in range(len(self.document.chunks)):
+            for key in self.document.chunk(number)["instances"]:
                 yield Instance(self, number, key)
 
     def items(self) -> Iterator[tuple[str, Instance]]:  # type: ignore[override]
@@ -90,10 +93,10 @@ class Study(Mapping[str, "Instance"]):
     def __getitem__(self, key: str) -> Instance:
         if not isinstance(key, str):
             raise KeyError(key)
-        for number, chunk in enumerate(self._document.chunks):
+        for number, chunk in enumerate(self.document.chunks):
             if (
                 chunk["first"] <= key <= chunk["last"]
-                and key in self._document.chunk(number)["instances"]
+                and key in self.document.chunk(number)["instances"]
             ):
                 return Instance(self, number, key)
         raise KeyError(key)
@@ -103,9 +106,9 @@ class Study(Mapping[str, "Instance"]):
 
     def chunks(self) -> Iterator[list[Instance] | DicomStudyError]:
         """All instances, chunk by chunk, or what is wrong with a chunk."""
-        for number, said in enumerate(self._document.chunks):
+        for number, said in enumerate(self.document.chunks):
             try:
-                frame = self._document.chunk(number)
+                frame = self.document.chunk(number)
                 keys = list(frame["instances"])
                 if (len(keys), min(keys), max(keys), frame["seriesInstanceUID"]) != (
                     said["instances"],
@@ -125,18 +128,18 @@ class Study(Mapping[str, "Instance"]):
     def keys_of(self, uid: str) -> list[str]:
         """The keys of the instances that are, or whose series is, of this UID."""
         keys: list[str] = []
-        for number, chunk in enumerate(self._document.chunks):
+        for number, chunk in enumerate(self.document.chunks):
             if chunk["seriesInstanceUID"] == uid:
-                keys += self._document.chunk(number)["instances"]
+                keys += self.document.chunk(number)["instances"]
         return keys or ([uid] if uid in self else [])
 
     @cached_property
     def series(self) -> dict[str, list[str]]:
         """The keys of the instances of each series, by Series Instance UID."""
         series: dict[str, list[str]] = {}
-        for number, chunk in enumerate(self._document.chunks):
+        for number, chunk in enumerate(self.document.chunks):
             keys = series.setdefault(chunk["seriesInstanceUID"], [])
-            keys += self._document.chunk(number)["instances"]
+            keys += self.document.chunk(number)["instances"]
         return series
 
     @cached_property
@@ -149,9 +152,9 @@ class Study(Mapping[str, "Instance"]):
         return groups
 
     def _all_frames(self) -> Iterator[dict[str, Any]]:
-        yield from self._document.shared()
-        for number in range(len(self._document.chunks)):
-            yield self._document.chunk(number)
+        yield from self.document.shared()
+        for number in range(len(self.document.chunks)):
+            yield self.document.chunk(number)
 
     @cached_property
     def digest(self) -> str:
@@ -178,7 +181,7 @@ class Study(Mapping[str, "Instance"]):
         """The groups of the shared frames by digest, and their places."""
         contents: dict[str, tuple[str, dict[str, Any]]] = {}
         places: dict[str, Any] = {}
-        for frame in self._document.shared():
+        for frame in self.document.shared():
             contents.update(_by_digest(frame))
             places.update(frame.get("bulk", {}))
         return contents, places
@@ -211,7 +214,7 @@ class Study(Mapping[str, "Instance"]):
 
     def close(self) -> None:
         """Close the files that are open."""
-        self._document.close()
+        self.document.close()
         if "bulk" in self.__dict__:
             self.bulk.close()
 
@@ -236,7 +239,7 @@ class Instance:
     def __init__(self, study: Study, chunk: int, key: str) -> None:
         self.study = study
         self.key = key
-        self._frame = study._document.chunk(chunk)  # noqa: SLF001 (the two are one unit)
+        self._frame = study.document.chunk(chunk)
         self._struct: dict[str, Any] = self._frame["instances"][key]
 
     def __repr__(self) -> str:
@@ -277,11 +280,7 @@ class Instance:
         for digest in dict.fromkeys((*self._frame["_groups"], *self._struct.get("_groups", ()))):
             found = mine.get(digest) or shared.get(digest)
             if found is None:
-                raise StudyError(
-                    "study/missing-group",
-                    f"the group {digest} is missing",
-                    source=str(self.study.path),
-                )
+                raise self.study.document.missing_group(digest)
             groups.append((digest, *found))
         return groups
 

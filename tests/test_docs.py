@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
-COMMANDS = ["convert", "records", "restore", "show", "verify"]
+COMMANDS = ["convert", "query", "records", "restore", "schema", "show", "tables", "verify"]
 # Compressors of other versions give other sizes.
 SIZE = re.compile(r"\b\d[\d.]* (?:bytes?|[kMGT]B)\b")
 
