@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         Problem,
         RecordError,
         StudyError,
+        TableError,
     )
     from dicomstudy.lineage import Version
     from dicomstudy.quality import Conflict, Side, conflicts, resolve
     from dicomstudy.records import Recorded, write_records
     from dicomstudy.restoration import Restored, Verified, restore, verify
     from dicomstudy.study import Instance, Study
+    from dicomstudy.tables import Exported, Result, Table, Tables, export_tables, open_tables
     from dicomstudy.updating import update
     from dicomstudy.versioning import delete, history, revert
 
@@ -40,6 +42,7 @@ __all__ = [
     "Conflict",
     "DefinitionsError",
     "DicomStudyError",
+    "Exported",
     "Instance",
     "IonError",
     "Location",
@@ -49,17 +52,23 @@ __all__ = [
     "Recorded",
     "Report",
     "Restored",
+    "Result",
     "Side",
     "Study",
     "StudyError",
+    "Table",
+    "TableError",
+    "Tables",
     "Verified",
     "Version",
     "collect",
     "conflicts",
     "convert",
     "delete",
+    "export_tables",
     "history",
     "open_archive",
+    "open_tables",
     "resolve",
     "restore",
     "revert",
@@ -79,6 +88,7 @@ _MODULES = {
     "study": ("Instance", "Study"),
     "updating": ("update",),
     "versioning": ("delete", "history", "revert"),
+    "tables": ("Exported", "Result", "Table", "Tables", "export_tables", "open_tables"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -18,23 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.document import Document
-from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import (
-    DOCUMENT,
-    FORMAT,
-    MARKER,
-    VERSION,
-    Folder,
-    name_of,
-    write_atomically,
-    writing,
-)
+from dicomstudy.errors import DicomStudyError
+from dicomstudy.folder import DOCUMENT, Folder, make, name_of
 
 if TYPE_CHECKING:
     from dicomstudy.study import Study
+    from dicomstudy.tables import Tables
 
 __all__ = ["Archive", "Quarantined", "create", "open_archive"]
 
@@ -118,6 +109,16 @@ class Archive(Folder, Mapping[str, "Study"]):
                 study.close()
         return found
 
+    def tables(self) -> Tables:
+        """Tables of the documents as they are now, for questions (spec/tables.md).
+
+        They are made in a temporary folder, which goes when they are closed. Ask often, or of
+        many studies, and `export_tables` into a folder of your own is the better way.
+        """
+        from dicomstudy.tables import tables_of  # noqa: PLC0415 (pyarrow takes long to import)
+
+        return tables_of(self.path)
+
     def quarantined(self) -> Iterator[Quarantined]:
         """The files in quarantine; the name of each is its SHA-256.
 
@@ -158,38 +159,11 @@ def open_archive(
     return Archive(Path(path), sources=sources)
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a run that was killed while it made an archive may have left `name`."""
-    unfinished = name.startswith(MARKER) and name.endswith(".part")
-    return unfinished or name in {"studies", "quarantine", "incoming", "lock"}
-
-
 def create(path: Path) -> Archive:
     """The archive in a folder, made if the folder is empty or not there.
 
     Raises:
         ArchiveError: the folder has something else in it, or cannot be written.
     """
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-        if not (path / MARKER).exists():
-            foreign = [entry.name for entry in path.iterdir() if not _is_ours(entry.name)]
-            if foreign:
-                raise ArchiveError(
-                    "archive/not-empty",
-                    f"the folder has {foreign[0]!r} in it and is no archive: name an empty or "
-                    "new one",
-                    source=str(path),
-                )
-            definitions = definitions_.load()
-            header = {
-                "format": FORMAT,
-                "version": VERSION,
-                "definitions": {"version": definitions.version, "sha256": definitions.digest},
-            }
-            (path / "incoming").mkdir(exist_ok=True)
-            marker = [ion.dumps(header, text=True)]
-            write_atomically(path / MARKER, marker, within=path / "incoming")
-        for folder in ("studies", "quarantine", "incoming"):
-            (path / folder).mkdir(exist_ok=True)
+    make(path)
     return Archive(path)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
 from dicomstudy.change import AnyArchive, Change, changing, opened
-from dicomstudy.document import BatchReader, Document, encode_version, read_batch
+from dicomstudy.current import as_it_is
+from dicomstudy.document import Document, encode_version, read_batch
 from dicomstudy.errors import ArchiveError
 from dicomstudy.folder import DOCUMENT, at_work, bulk_beside, locked, sync_folder, writing
 from dicomstudy.grouping import Batch
-from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import History
-from dicomstudy.study import Instance
 
 __all__ = ["Collected", "collect"]
 
@@ -96,7 +94,8 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
     count, versions = len(batch.entries), 0
     if older_versions and len(history.versions) > 1:
         versions = len(history.versions) - 1
-        batch = _as_it_is(change)
+        with change.archive.open(change.path) as opened_study:
+            batch = as_it_is(opened_study)
         history = History(history.then("collect").versions[-1:])
     number = document.header.get("bulkFile", 0)
     bulk = change.archive.bulk_path(study, number)
@@ -127,46 +126,6 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
             sync_folder(change.path.parent)
         if compact:
             bulk.unlink()
-
-
-def _as_it_is(change: Change) -> Batch:
-    """The instances of a study as they are now: what was changed of them is all that they are."""
-    reading = BatchReader(change.archive.definitions)
-    for frame in change.document.frames():
-        reading.collect(frame)
-    with change.archive.open(change.path) as study:
-        for instance in study.values():
-            reading.add(instance.key, instance.series, _struct(instance), instance.groups)
-    return reading.batch
-
-
-def _struct(instance: Instance) -> dict[str, Any]:
-    """An instance as a document has it that never had another; its source is its file."""
-    source = instance.source
-    fields: dict[str, Any] = {"uri": source.uri}
-    own = instance.own
-    if not instance.changed:
-        if source.sha256 is None:
-            fields["record"] = instance.identity
-        else:
-            fields |= {"size": source.size, "sha256": source.sha256, "proved": source.proved}
-        if source.modified is not None:
-            fields["modified"] = source.modified
-        return {**own, "_source": fields}
-    if instance.encoding is None:
-        return {**own, "_source": {**fields, "record": ion_hash_hex(instance.attributes())}}
-    digest, size = hashlib.sha256(), 0
-    for piece in instance.pieces():
-        digest.update(piece)
-        size += len(piece)
-    file = {"uri": source.uri, "size": source.size, "source": source.sha256}
-    file |= {} if source.modified is None else {"modified": source.modified}
-    left = {  # in the file that it came in
-        key: {**file, **value}
-        for key, value in own.items()
-        if isinstance(value, dict) and "dataOffset" in value
-    }
-    return {**own, **left, "_source": {**fields, "size": size, "sha256": digest.hexdigest()}}
 
 
 def _moves(batch: Batch) -> tuple[dict[str, _Move], int]:

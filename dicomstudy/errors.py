@@ -7,6 +7,7 @@
     ├── RecordError         an instance record that is not one, or cannot be encoded
     ├── BulkError           a large value that is missing, changed or damaged
     ├── StudyError          a study document that is not one, or is damaged
+    ├── TableError          a table that is not one, is damaged, or does not fit the others
     └── ArchiveError        a folder that is not an archive, or cannot be written
 
 Every error has a stable `code` (listed in spec/errors.md), a message that a person can act
@@ -28,6 +29,7 @@ __all__ = [
     "Problem",
     "RecordError",
     "StudyError",
+    "TableError",
 ]
 
 
@@ -124,6 +126,10 @@ class BulkError(DicomStudyError):
 
 class StudyError(DicomStudyError):
     """A study document that is not one, or is damaged (spec/study.md)."""
+
+
+class TableError(DicomStudyError):
+    """A table that is not one, is damaged, or does not fit the others (spec/tables.md)."""
 
 
 class ArchiveError(DicomStudyError):

@@ -35,6 +35,7 @@ __all__ = [
     "at_work",
     "bulk_beside",
     "locked",
+    "make",
     "name_of",
     "sync_folder",
     "write_atomically",
@@ -138,6 +139,42 @@ def bulk_beside(document: Path, number: int = 0) -> Path:
     """The bulk file with this number of the study that has its document at `document`."""
     name = document.name.removesuffix(DOCUMENT)
     return numbered(document.with_name(name + ".bulk"), number)
+
+
+def make(path: Path) -> None:
+    """Make an archive in a folder that is empty or not there; do nothing if there is one.
+
+    Raises:
+        ArchiveError: the folder has something else in it, or cannot be written.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / MARKER).exists():
+            foreign = [entry.name for entry in path.iterdir() if not _is_ours(entry.name)]
+            if foreign:
+                raise ArchiveError(
+                    "archive/not-empty",
+                    f"the folder has {foreign[0]!r} in it and is no archive: name an empty or "
+                    "new one",
+                    source=str(path),
+                )
+            definitions = definitions_.load()
+            header = {
+                "format": FORMAT,
+                "version": VERSION,
+                "definitions": {"version": definitions.version, "sha256": definitions.digest},
+            }
+            (path / "incoming").mkdir(exist_ok=True)
+            marker = [ion.dumps(header, text=True)]
+            write_atomically(path / MARKER, marker, within=path / "incoming")
+        for folder in ("studies", "quarantine", "incoming"):
+            (path / folder).mkdir(exist_ok=True)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a run that was killed while it made an archive may have left `name`."""
+    unfinished = name.startswith(MARKER) and name.endswith(".part")
+    return unfinished or name in {"studies", "quarantine", "incoming", "lock"}
 
 
 def name_of(uid: str) -> str:

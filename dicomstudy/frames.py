@@ -165,7 +165,10 @@ def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int
 def _fragments(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:
     """The lengths of all items, the Basic Offset Table first; None if the value is native."""
     if not isinstance(value.stored, bytes) and "fragments" in value.stored:
-        return list(value.stored["fragments"])
+        stored = value.stored["fragments"]
+        if not all(type(length) is int for length in stored):
+            raise value.error("the lengths of its fragments are not numbers")
+        return list(stored)
     if attributes.get("TransferSyntaxUID") in _NATIVE:
         return None
     tag = _ITEM_TAGS[big]

@@ -37,6 +37,7 @@ __all__ = [
     "cluster",
     "freeze",
     "ordered",
+    "rank",
     "ungroup",
 ]
 

@@ -48,6 +48,9 @@ class Study(Mapping[str, "Instance"]):
         definitions: those of the format.
         sources: finds the P10 files of an archive by reference.
 
+    Attributes:
+        document: its frames.
+
     Raises:
         StudyError: the document is damaged, or none.
     """
@@ -64,19 +67,19 @@ class Study(Mapping[str, "Instance"]):
         self.definitions = definitions
         self.encoder = Encoder(definitions)
         self._amender = Amender(definitions)
-        self._document = Document(path)
+        self.document = Document(path)
         self._bulk_path = bulk
         self._sources = SourceFiles() if sources is None else sources
 
     @property
     def uid(self) -> str:
         """The Study Instance UID."""
-        return self._document.study
+        return self.document.study
 
     @property
     def version(self) -> int:
         """The number of its version, which every change counts up."""
-        return int(self._document.header.get("studyVersion", 1))
+        return int(self.document.header.get("studyVersion", 1))
 
     @property
     def history(self) -> History:
@@ -85,19 +88,30 @@ class Study(Mapping[str, "Instance"]):
         Raises:
             StudyError: the history is damaged.
         """
-        return self._document.history
+        return self.document.history
+
+    @property
+    def has_past(self) -> bool:
+        """Whether its document says more than how the study is now."""
+        return self.history.has_edits or bool(self.document.retired)
+
+    def beside(self, document: Path) -> Study:
+        """The study of another document, with the large values of this one."""
+        return Study(
+            document, definitions=self.definitions, bulk=self._bulk_path, sources=self._sources
+        )
 
     def __len__(self) -> int:
-        return sum(chunk["instances"] for chunk in self._document.chunks)
+        return sum(chunk["instances"] for chunk in self.document.chunks)
 
     def __iter__(self) -> Iterator[str]:
-        for number in range(len(self._document.chunks)):
-            yield from self._document.chunk(number)["instances"]
+        for number in range(len(self.document.chunks)):
+            yield from self.document.chunk(number)["instances"]
 
     def values(self) -> Iterator[Instance]:  # type: ignore[override]
         """All instances, series by series."""
-        for number in range(len(self._document.chunks)):
-            for key in self._document.chunk(number)["instances"]:
+        for number in range(len(self.document.chunks)):
+            for key in self.document.chunk(number)["instances"]:
                 yield Instance(self, number, key)
 
     def items(self) -> Iterator[tuple[str, Instance]]:  # type: ignore[override]
@@ -108,10 +122,10 @@ class Study(Mapping[str, "Instance"]):
     def __getitem__(self, key: str) -> Instance:
         if not isinstance(key, str):
             raise KeyError(key)
-        for number, chunk in enumerate(self._document.chunks):
+        for number, chunk in enumerate(self.document.chunks):
             if (
                 chunk["first"] <= key <= chunk["last"]
-                and key in self._document.chunk(number)["instances"]
+                and key in self.document.chunk(number)["instances"]
             ):
                 return Instance(self, number, key)
         raise KeyError(key)
@@ -124,10 +138,10 @@ class Study(Mapping[str, "Instance"]):
 
         Those that only older versions have come last if `retired` is true.
         """
-        described = self._document.chunks + (self._document.retired if retired else [])
+        described = self.document.chunks + (self.document.retired if retired else [])
         for number, said in enumerate(described):
             try:
-                frame = self._document.chunk(number)
+                frame = self.document.chunk(number)
                 keys = list(frame["instances"])
                 if (len(keys), min(keys), max(keys), frame["seriesInstanceUID"]) != (
                     said["instances"],
@@ -147,24 +161,24 @@ class Study(Mapping[str, "Instance"]):
     def keys_of(self, uid: str) -> list[str]:
         """The keys of the instances that are, or whose series is, of this UID."""
         keys: list[str] = []
-        for number, chunk in enumerate(self._document.chunks):
+        for number, chunk in enumerate(self.document.chunks):
             if chunk["seriesInstanceUID"] == uid:
-                keys += self._document.chunk(number)["instances"]
+                keys += self.document.chunk(number)["instances"]
         return keys or ([uid] if uid in self else [])
 
     @cached_property
     def series(self) -> dict[str, list[str]]:
         """The keys of the instances of each series, by Series Instance UID."""
         series: dict[str, list[str]] = {}
-        for number, chunk in enumerate(self._document.chunks):
+        for number, chunk in enumerate(self.document.chunks):
             keys = series.setdefault(chunk["seriesInstanceUID"], [])
-            keys += self._document.chunk(number)["instances"]
+            keys += self.document.chunk(number)["instances"]
         return series
 
     @cached_property
     def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The content of every attribute group by its digest, by the name of the group."""
-        if not self.history.has_edits and not self._document.retired:
+        if not self.has_past:
             return self.stored_groups()
         groups: dict[str, dict[str, dict[str, Any]]] = {}
         for instance in self.values():
@@ -175,7 +189,7 @@ class Study(Mapping[str, "Instance"]):
     def stored_groups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The same of the groups that the document has: without edits, and for all versions."""
         groups: dict[str, dict[str, dict[str, Any]]] = {}
-        for frame in self._document.frames():
+        for frame in self.document.frames():
             for name, contents in frame["groups"].items():
                 groups.setdefault(name, {}).update(contents)
         return groups
@@ -205,7 +219,7 @@ class Study(Mapping[str, "Instance"]):
         """The groups of the shared frames by digest, and their places."""
         contents: dict[str, tuple[str, dict[str, Any]]] = {}
         places: dict[str, Any] = {}
-        for frame in self._document.shared():
+        for frame in self.document.shared():
             contents.update(_by_digest(frame))
             places.update(frame.get("bulk", {}))
         return contents, places
@@ -224,7 +238,7 @@ class Study(Mapping[str, "Instance"]):
     @property
     def bulk_path(self) -> Path | None:
         """Where its bulk file is, None if it has none."""
-        header = self._document.header
+        header = self.document.header
         if self._bulk_path is None or not header.get("bulkLength"):
             return None
         return numbered(self._bulk_path, header.get("bulkFile", 0))
@@ -233,7 +247,7 @@ class Study(Mapping[str, "Instance"]):
         """SHA-256, length and place of every large value that lies in the bulk file."""
         lengths: dict[str, int] = {}
         tables: dict[str, Mapping[str, Any]] = {}
-        for frame in self._document.frames():
+        for frame in self.document.frames():
             for reference in _references([frame["groups"], frame.get("instances", {})]):
                 if "sha256" in reference:
                     lengths[reference["sha256"]] = reference["length"]
@@ -246,7 +260,7 @@ class Study(Mapping[str, "Instance"]):
 
     def close(self) -> None:
         """Close the files that are open."""
-        self._document.close()
+        self.document.close()
         if "bulk" in self.__dict__:
             self.bulk.close()
 
@@ -273,7 +287,7 @@ class Instance:
         self.key = key
         self._chunk = chunk
         self._is_original = original
-        self._frame = study._document.chunk(chunk)  # noqa: SLF001 (the two are one unit)
+        self._frame = study.document.chunk(chunk)
         self._struct: dict[str, Any] = self._frame["instances"][key]
 
     def __repr__(self) -> str:
@@ -360,11 +374,7 @@ class Instance:
         for digest in dict.fromkeys((*self._frame["_groups"], *self._struct.get("_groups", ()))):
             found = mine.get(digest) or shared.get(digest)
             if found is None:
-                raise StudyError(
-                    "study/missing-group",
-                    f"the group {digest} is missing",
-                    source=str(self.study.path),
-                )
+                raise self.study.document.missing_group(digest)
             groups.append((digest, *found))
         return groups
 

@@ -22,3 +22,23 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real files: {folder} is not there (DICOMSTUDY_SHARED names the folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fixtures as an archive, which no test changes."""
+    import dicomstudy  # noqa: PLC0415 (tests of what an import loads come first)
+    from tests import studies  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("archive")
+    dicomstudy.convert([studies.write_fixtures(folder / "files")], folder / "archive")
+    return folder / "archive"
+
+
+@pytest.fixture(scope="session")
+def tables_folder(archive: Path) -> Path:
+    """The tables of that archive, which no test changes."""
+    import dicomstudy  # noqa: PLC0415
+
+    dicomstudy.export_tables(archive, archive.parent / "tables")
+    return archive.parent / "tables"

@@ -11,17 +11,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The end of a Python script that was run with these arguments."""
+def run(script: str, *arguments: object, limit: float = 100) -> subprocess.CompletedProcess[str]:
+    """The end of a Python script that was run with these arguments, for so many seconds."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(  # noqa: S603 (the scripts are those of the tests)
-        command, capture_output=True, text=True, check=False, timeout=100, cwd=ROOT
+        command, capture_output=True, text=True, check=False, timeout=limit, cwd=ROOT
     )
 
 
-def output(script: str, *arguments: object) -> str:
-    """What a Python script prints, if it ends well."""
-    done = run(script, *arguments)
+def output(script: str, *arguments: object, limit: float = 100) -> str:
+    """What a Python script prints, if it ends well within so many seconds."""
+    done = run(script, *arguments, limit=limit)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -23,6 +23,7 @@ CODE = re.compile(r"[a-z][a-z0-9]*/[a-z0-9]+(-[a-z0-9]+)*")
 TREE = [
     *("ArchiveError", "BulkError", "DefinitionsError", "IonError", "P10Error", "RecordError"),
     "StudyError",
+    "TableError",
 ]
 #: What the codes of each layer are raised as; the others are raised as the base.
 KINDS = {
@@ -33,6 +34,7 @@ KINDS = {
     "P10Error": {"p10"},
     "RecordError": {"record"},
     "StudyError": {"study"},
+    "TableError": {"tables"},
 }
 
 

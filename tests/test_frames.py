@@ -354,3 +354,12 @@ def test_encapsulated_frames_are_those_of_pydicom(
     assert found(value, fragments=lengths, number=str(number)) == expected
     if with_table:
         assert expected == [b"".join(frame) for frame in frames_of]
+
+
+def test_fragments_of_another_format_are_an_error() -> None:
+    """Documents of dicom-study-builder-js have structs there."""
+    stored: dict[str, Any] = {"length": 20, "fragments": [{"offset": 0, "length": 12}]}
+    attributes = {"TransferSyntaxUID": JPEG, "PixelData": stored, "NumberOfFrames": "1"}
+    with pytest.raises(StudyError) as caught:
+        find(attributes, lambda *_: b"", big=False, uid="1.2")
+    assert caught.value.code == "study/frames"

@@ -84,3 +84,29 @@ def test_a_large_file_is_not_read_whole(tmp_path: Path) -> None:
     assert instances == 1
     assert peak < 300
     assert dicomstudy.verify(tmp_path / "archive").problems == []
+
+
+EXPORT = """
+import sys
+import dicomstudy
+from tests.processes import peak_memory
+exported = dicomstudy.export_tables(*sys.argv[1:])
+assert exported.problems == [], exported.problems
+print(exported.instances, peak_memory())
+"""
+
+
+def test_memory_of_tables_does_not_grow_with_the_archive(
+    small_files: list[Path], tmp_path: Path
+) -> None:
+    peaks = []
+    for count in (len(small_files) // 4, len(small_files)):
+        archive = tmp_path / f"{count}"
+        dicomstudy.convert(small_files[:count], archive)
+        output = processes.output(EXPORT, archive, tmp_path / f"tables of {count}")
+        instances, peak = output.split()
+        assert int(instances) == count
+        peaks.append(float(peak))
+    few, many = peaks
+    assert few < many + 1 < few + 150
+    assert many < 500

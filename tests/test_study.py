@@ -180,25 +180,23 @@ def test_one_frame_reads_no_other_bytes(archives: dict[str, Path]) -> None:
 
 def test_one_instance_costs_one_chunk(study: Study) -> None:
     reads: list[int] = []
-    value = study._document._value
+    value = study.document._value
 
     def counting(at: int) -> object:
         reads.append(at)
         return value(at)
 
-    with mock.patch.object(study._document, "_value", counting):
+    with mock.patch.object(study.document, "_value", counting):
         study[make.uid("ct/2/7")].metadata()
-    candidates = [
-        c for c in study._document.chunks if c["first"] <= make.uid("ct/2/7") <= c["last"]
-    ]
-    assert len(reads) <= len(candidates) + study._document.header["sharedFrames"]
-    assert len(candidates) < len(study._document.chunks)
+    candidates = [c for c in study.document.chunks if c["first"] <= make.uid("ct/2/7") <= c["last"]]
+    assert len(reads) <= len(candidates) + study.document.header["sharedFrames"]
+    assert len(candidates) < len(study.document.chunks)
 
 
 def test_a_study_is_closed_behind_a_with_statement(archives: dict[str, Path]) -> None:
     with dicomstudy.open_archive(archives["copy"])[CT] as study:
         next(study.values()).to_p10()
-        descriptors = [study._document._file.fileno(), study.bulk._file.fileno()]
+        descriptors = [study.document._file.fileno(), study.bulk._file.fileno()]
     assert min(descriptors) >= 0
     assert study.bulk._file.fileno() == -1
 

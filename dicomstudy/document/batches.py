@@ -8,7 +8,6 @@ from typing import Any
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import NOT_ATTRIBUTES, Group, references, source_of, uid_of
 from dicomstudy.document.reader import Document
-from dicomstudy.errors import StudyError
 from dicomstudy.grouping import (
     ENCODING,
     Batch,
@@ -39,11 +38,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
             digests = (*frame["_groups"], *instance.get("_groups", ()))
             missing = next((digest for digest in digests if digest not in reading.contents), None)
             if missing is not None:
-                raise StudyError(
-                    "study/missing-group",
-                    f"the group {missing} is missing",
-                    source=str(document.path),
-                )
+                raise document.missing_group(missing)
             groups = ((digest, *reading.contents[digest]) for digest in digests)
             reading.add(key, frame["seriesInstanceUID"], instance, groups)
     return reading.batch

@@ -210,6 +210,10 @@ class Document:
             raise self._error("study/damaged", "a frame lacks fields")
         return value
 
+    def missing_group(self, digest: str) -> StudyError:
+        """The error that a group is nowhere in the document."""
+        return self._error("study/missing-group", f"the group {digest} is missing")
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

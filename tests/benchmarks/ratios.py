@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import pyarrow as pa
 import pydicom
 import zstandard
 
@@ -28,6 +29,7 @@ from fixtures import make
 from tests import studies
 
 CT_STUDY = "corpus/dagcom/ClearCanvas/CTStudy"
+MR_STUDY = "corpus/qa_nih/In/20180918GE"
 _SIGNS = MappingProxyType({"<=": operator.le, ">=": operator.ge, "": lambda *_: True})
 
 
@@ -75,16 +77,25 @@ class Bench:
     @cached_property
     def files(self) -> list[Path]:
         """The P10 files that are converted."""
+        return self._files_of(CT_STUDY, 250)
+
+    def _files_of(self, name: str, made: int) -> list[Path]:
+        """The files of a real study if it is there, otherwise of one that is made."""
         beside = Path(__file__).parents[3] / "shared"
-        study = Path(os.environ.get("DICOMSTUDY_SHARED", beside)) / CT_STUDY
+        study = Path(os.environ.get("DICOMSTUDY_SHARED", beside)) / name
         if not study.is_dir():
             study = self.new()
-            studies.write_files(study, make.study(250, series=2, rows=256, columns=256))
+            studies.write_files(study, make.study(made, series=2, rows=256, columns=256))
         return [
             path
             for path in sorted(study.rglob("*"))
             if path.is_file() and path.read_bytes()[128:132] == b"DICM"
         ]
+
+    @cached_property
+    def many_files(self) -> list[Path]:
+        """More P10 files of one study."""
+        return self._files_of(MR_STUDY, 600)
 
     @property
     def what(self) -> str:
@@ -332,6 +343,24 @@ def late(bench: Bench) -> Iterable[Ratio]:
     yield Ratio(f"one late instance of {count:,} / one of a new archive", ratio)
 
 
+def tables(bench: Bench) -> Iterable[Ratio]:
+    """From P10 files to tables of their metadata, against pydicom; the bar is for many files."""
+    for files, bar in ((bench.files, ("", 0.0)), (bench.many_files, (">=", 10.0))):
+
+        def ours(files: list[Path] = files) -> None:
+            archive, target = bench.converted(files, bulk="reference"), bench.new()
+            dicomstudy.export_tables(archive, target)
+            shutil.rmtree(archive)
+            shutil.rmtree(target)
+
+        def by_pydicom(files: list[Path] = files) -> None:
+            datasets = (pydicom.dcmread(path, stop_before_pixels=True) for path in files)
+            pa.Table.from_pylist([dataset.to_json_dict() for dataset in datasets])
+
+        name = f"to_json_dict of {len(files)} files / convert and tables"
+        yield Ratio(name, bench.ratio(by_pydicom, ours), *bar)
+
+
 BENCHMARKS: Mapping[str, Callable[[Bench], Iterable[Ratio]]] = MappingProxyType(
     {
         "convert": convert,
@@ -342,5 +371,6 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterable[Ratio]]] = MappingProxyType(
         "thousands": thousands,
         "correction": correction,
         "late": late,
+        "tables": tables,
     }
 )

@@ -17,7 +17,7 @@ from dicomstudy.p10 import Reader
 from dicomstudy.record import Decoder
 from fixtures import make
 from tests import studies
-from tests.benchmarks import ratios
+from tests.benchmarks import ratios, tables
 from tests.strategies import DEFINITIONS
 
 
@@ -43,17 +43,30 @@ def test_each_ratio_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for path in studies.write_files(tmp_path / "in", make.study(6)).rglob("*")
         if path.is_file()
     ]
+    bench.many_files = bench.files
     found = [
         ratio
         for name, benchmark in ratios.BENCHMARKS.items()
         if name not in {"thousands", "jobs"}
         for ratio in benchmark(bench)
     ]
-    assert len(found) == 10
+    assert len(found) == 12
     assert all(ratio.found > 0 for ratio in found)
     assert ratios.Ratio("", 2.0, "<=", 3.0).reached
     assert not ratios.Ratio("", 2.0, ">=", 3.0).reached
     assert ratios.Ratio("", 2.0).reached
+
+
+def test_each_figure_of_tables_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a few hundred instances, so that nothing is said of the bars."""
+    monkeypatch.setenv("DICOMSTUDY_SHARED", str(tmp_path / "nothing"))
+    found = list(tables.figures(tmp_path, 1_000))
+    assert [figure.limit for figure in found if figure.limit] == [
+        *(1000, 1000), *(130, 125), *(200, 50, 500, 500), 150,
+    ]  # fmt: skip
+    assert all(figure.found > 0 for figure in found)
+    assert "MISSED" in str(tables.Figure("", 2, "", 1))
+    assert "MISSED" not in str(tables.Figure("", 1, "", 1))
 
 
 def test_read(benchmark: BenchmarkFixture, files: list[bytes]) -> None:

@@ -1,0 +1,197 @@
+"""The catalog: which files are the tables, and of which schema (spec/tables.md).
+
+The law: ``read(write(catalog)) == catalog``. To read it costs the same whatever the rows are.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dicomstudy.definitions import Definitions
+from dicomstudy.errors import TableError
+from dicomstudy.folder import write_atomically
+from dicomstudy.tables.parquet import File
+
+__all__ = ["NAME", "Catalog", "Part", "Table", "read", "write"]
+
+NAME = "catalog.json"
+FORMAT = "dicomstudy tables"
+VERSION = 1
+_TABLE = re.compile(r"[A-Za-z]+")
+
+
+@dataclass(slots=True)
+class Part:
+    """A range of studies: its first and last one, its instances, its file of each table."""
+
+    first: str
+    last: str
+    instances: int
+    files: dict[str, int]
+
+
+@dataclass(slots=True)
+class Table:
+    """A table: its files by number, and its schema as an Arrow IPC message."""
+
+    message: bytes
+    files: dict[int, File] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> Table:
+        """A table without files."""
+        return cls(schema.serialize().to_pybytes())
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema; decoded each time it is asked for.
+
+        Raises:
+            TableError: it is no schema (``tables/damaged``).
+        """
+        try:
+            return pa.ipc.read_schema(pa.py_buffer(self.message))
+        except (pa.ArrowException, OSError) as error:
+            raise TableError("tables/damaged", f"a schema cannot be read: {error}") from error
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(file.rows for file in self.files.values())
+
+
+@dataclass(slots=True)
+class Catalog:
+    """All tables of a folder.
+
+    Attributes:
+        archive: the folder of the archive that they were made of.
+        next: the number of the next file.
+    """
+
+    archive: str
+    next: int = 0
+    parts: list[Part] = field(default_factory=list)
+    tables: dict[str, Table] = field(default_factory=dict)
+
+    def paths(self, folder: Path) -> Iterator[Path]:
+        """The paths of all files."""
+        for name, table in self.tables.items():
+            for number in table.files:
+                yield path_of(folder, name, number)
+
+
+def path_of(folder: Path, table: str, number: int) -> Path:
+    """Where a file of a table is."""
+    return folder / table / f"{number:06}.parquet"
+
+
+def write(catalog: Catalog, folder: Path, definitions: Definitions) -> None:
+    """Replace the catalog of a folder, at once. Mirror of `read`."""
+    value = {
+        "format": FORMAT,
+        "version": VERSION,
+        "definitions": {"version": definitions.version, "sha256": definitions.digest},
+        "archive": catalog.archive,
+        "next": catalog.next,
+        "parts": [
+            {"first": p.first, "last": p.last, "instances": p.instances, "files": p.files}
+            for p in catalog.parts
+        ],
+        "tables": {
+            name: {
+                "schema": base64.b64encode(table.message).decode("ascii"),
+                "files": [file._asdict() for file in table.files.values()],
+            }
+            for name, table in catalog.tables.items()
+        },
+    }
+    data = json.dumps(value, indent=0, ensure_ascii=False).encode()
+    write_atomically(folder / NAME, [data], within=folder / "incoming")
+
+
+def read(folder: Path, definitions: Definitions) -> Catalog:
+    """The catalog of a folder. Mirror of `write`.
+
+    Raises:
+        TableError: there is none (``tables/not-tables``), it is of an unknown version
+            (``tables/unknown-version``), of other definitions (``tables/definitions``), or damaged.
+    """
+    path = folder / NAME
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise TableError(
+            "tables/not-tables", "there are no tables in this folder", source=str(folder)
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _damaged(path, f"{error!r}") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise TableError("tables/not-tables", "this is not the catalog of tables", source=str(path))
+    if value.get("version") != VERSION:
+        raise TableError(
+            "tables/unknown-version",
+            f"version {value.get('version')} of the tables is unknown to this program",
+            source=str(path),
+        )
+    try:
+        _check_definitions(value["definitions"], definitions, path)
+        catalog = _catalog(value)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"{error!r}") from error
+    if not _is_consistent(catalog):
+        raise _damaged(path, "it contradicts itself")
+    return catalog
+
+
+def _damaged(path: Path, why: str) -> TableError:
+    return TableError("tables/damaged", f"the catalog cannot be read: {why}", source=str(path))
+
+
+def _check_definitions(found: Mapping[str, Any], known: Definitions, path: Path) -> None:
+    if (found["version"], found["sha256"]) != (known.version, known.digest):
+        raise TableError(
+            "tables/definitions",
+            f"the tables were made by definitions version {found['version']}, which are not those "
+            f"of version {known.version} here",
+            source=str(path),
+        )
+
+
+def _catalog(value: Mapping[str, Any]) -> Catalog:
+    tables = {
+        name: Table(
+            base64.b64decode(table["schema"], validate=True),
+            {file["number"]: File(**file) for file in table["files"]},
+        )
+        for name, table in value["tables"].items()
+    }
+    parts = [Part(**part) for part in value["parts"]]
+    return Catalog(value["archive"], value["next"], parts, tables)
+
+
+def _is_consistent(catalog: Catalog) -> bool:
+    """Whether all values are of their types, and all files that parts name are there."""
+    return (
+        type(catalog.archive) is str
+        and type(catalog.next) is int
+        and all(_TABLE.fullmatch(name) is not None for name in catalog.tables)
+        and all(
+            type(number) is int and 0 <= number < catalog.next
+            for table in catalog.tables.values()
+            for number in table.files
+        )
+        and all(
+            name in catalog.tables and number in catalog.tables[name].files
+            for part in catalog.parts
+            for name, number in part.files.items()
+        )
+    )

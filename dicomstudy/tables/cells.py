@@ -1,0 +1,307 @@
+"""Values of documents ↔ cells of typed columns (spec/tables.md).
+
+The law: ``back(to_cell(v)) == v``, or `Cell.exact` is False and the caller keeps `v` beside
+the cell. A value that is not of its type gives an empty cell, never an error.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Callable
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any, NamedTuple
+
+from dicomstudy.elements import NUMBER_FORMATS
+
+__all__ = ["Cell", "Cells", "Kind", "kind_of"]
+
+_DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)", re.ASCII)
+_TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
+_DATETIME = re.compile(r"(\d{4,14})(?:\.(\d{1,6}))?(?:([+-])(\d\d)(\d\d))?", re.ASCII)
+_AGE = re.compile(r"(\d{3})([DWMY])", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_DAYS_A_YEAR = 365.25
+_YEARS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
+_INT64 = range(-(1 << 63), 1 << 63)
+_MAX_OFFSET = 24 * 60
+_NAME_GROUPS = ("alphabetic", "ideographic", "phonetic")
+_NAME_PARTS = ("family", "given", "middle", "prefix", "suffix")
+
+
+class Kind(Enum):
+    """What a typed column holds, by VR; those of numbers have the name of theirs."""
+
+    TEXT = "text"
+    NAME = "person name"
+    DATE = "date"
+    TIME = "time"
+    DATETIME = "date and time"
+    AGE = "age"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    US = "US"
+    UL = "UL"
+    UV = "UV"
+    SS = "SS"
+    SL = "SL"
+    SV = "SV"
+    FL = "FL"
+    FD = "FD"
+    BINARY = "bytes"
+    ITEMS = "items"
+
+
+_KINDS = {
+    **dict.fromkeys("AE AT CS LO LT SH ST UC UI UR UT".split(), Kind.TEXT),
+    "PN": Kind.NAME,
+    "DA": Kind.DATE,
+    "TM": Kind.TIME,
+    "DT": Kind.DATETIME,
+    "AS": Kind.AGE,
+    "IS": Kind.INTEGER,
+    "DS": Kind.DECIMAL,
+    "SQ": Kind.ITEMS,
+    **{vr: Kind[vr] for vr in NUMBER_FORMATS},
+}
+
+
+_FLOATS = frozenset((Kind.FL, Kind.FD))
+
+
+def kind_of(vr: str) -> Kind:
+    """What a column of attributes of this VR holds; several VRs and unknown ones are bytes."""
+    return _KINDS.get(vr, Kind.BINARY)
+
+
+class Cell(NamedTuple):
+    """A cell of a typed column; None if the value has no such type.
+
+    `exact`: the value comes back from it. `offset` is that of a date and time, in minutes.
+    """
+
+    value: Any
+    exact: bool
+    offset: Any = None
+
+
+_NOTHING = Cell(None, exact=False)
+
+
+class Cells:
+    """Makes cells of one kind, and values of them again; several values each, if `many`.
+
+    `written`: the documents have a blob, of values of this VR.
+    """
+
+    def __init__(self, kind: Kind, *, many: bool, written: str = "") -> None:
+        self.kind = kind
+        self.many = many
+        self.written = written
+        self._read, self._write = _TEXTS.get(kind, _TEXTS[Kind.TEXT])
+        self._number = (
+            struct.Struct("<" + NUMBER_FORMATS[kind.name]) if kind.name in NUMBER_FORMATS else None
+        )
+
+    def cell(self, value: Any) -> Cell:
+        """The cell of a value that is neither null, nor items, nor a reference."""
+        if type(value) is str:
+            return self._of_text(value) if self.kind in _TEXTS else _NOTHING
+        if self.kind is Kind.BINARY:
+            return Cell(value, exact=True) if type(value) is bytes and not self.many else _NOTHING
+        return _NOTHING if self._number is None else self._of_number(value, self._number)
+
+    def text_of(self, value: Any) -> str | None:
+        """The text that a value is, or that its blob has; None if that would not come back."""
+        if not self.written:
+            return value if type(value) is str else None
+        if self._number is not None or type(value) is not bytes or not value.isascii():
+            return None
+        text = value.decode("ascii").rstrip(" \0")
+        return text if self.of_text(text) == value else None
+
+    def of_text(self, text: str) -> str | bytes:
+        """The value that has a text. Mirror of `text_of`."""
+        if not self.written:
+            return text
+        padding = "\0" if self.written == "UI" else " "
+        return (text + padding * (len(text) % 2)).encode("ascii", "replace")
+
+    def _of_text(self, value: str) -> Cell:
+        if self.kind is Kind.TEXT:
+            return Cell(value.split("\\") if self.many else value, exact=True)
+        parts = value.split("\\") if self.many else [value]
+        found = [self._read(part) for part in parts]
+        if found.count(None) == len(found) and any(parts):
+            return _NOTHING
+        if self.kind is Kind.DATETIME:
+            moments = [None if each is None else each[0] for each in found]
+            offsets = [None if each is None else each[1] for each in found]
+            cell: Any = moments if self.many else moments[0]
+            offset: Any = offsets if self.many else offsets[0]
+            if offsets.count(None) == len(offsets):
+                offset = None
+        else:
+            cell, offset = found if self.many else found[0], None
+        return Cell(cell, cell is not None and self.value(cell, offset) == value, offset)
+
+    def _of_number(self, value: Any, number: struct.Struct) -> Cell:
+        if type(value) is bytes:
+            least = 0 if self.written else number.size
+            if not self.many or len(value) % number.size or len(value) <= least:
+                return _NOTHING
+            numbers = list(struct.unpack(f"<{len(value) // number.size}{number.format[1:]}", value))
+            return Cell(numbers, exact=self.value(numbers) == value)  # a NaN may have other bits
+        if self.written or type(value) is not (float if self.kind in _FLOATS else int):
+            return _NOTHING
+        try:
+            (again,) = number.unpack(number.pack(value))
+        except (struct.error, OverflowError):
+            return _NOTHING
+        if again != value and not math.isnan(value):
+            return _NOTHING
+        return Cell([value] if self.many else value, exact=True)
+
+    def value(self, cell: Any, offset: Any = None) -> Any:
+        """The value of the document that gave a cell. Mirror of `cell`."""
+        if self._number is not None:
+            if not self.many:
+                return cell
+            if len(cell) == 1 and not self.written:
+                return cell[0]
+            return struct.pack(f"<{len(cell)}{self._number.format[1:]}", *cell)
+        if self.kind is Kind.BINARY:
+            return cell
+        cells = cell if self.many else [cell]
+        if self.kind is Kind.DATETIME:
+            offsets = offset if self.many and offset is not None else [offset] * len(cells)
+            cells = [
+                None if each is None else (each, minutes)
+                for each, minutes in zip(cells, offsets, strict=True)
+            ]
+        return "\\".join("" if each is None else self._write(each) for each in cells)
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _read_name(text: str) -> dict[str, str | None] | None:
+    groups = text.split("=")
+    if len(groups) > len(_NAME_GROUPS):
+        return None
+    parts = groups[0].split("^")
+    name: dict[str, str | None] = dict.fromkeys((*_NAME_GROUPS, *_NAME_PARTS))
+    name |= {field: group or None for field, group in zip(_NAME_GROUPS, groups, strict=False)}
+    name |= {field: part or None for field, part in zip(_NAME_PARTS, parts, strict=False)}
+    return name
+
+
+def _write_name(name: dict[str, str | None]) -> str:
+    return "=".join(name[field] or "" for field in _NAME_GROUPS).rstrip("=")
+
+
+def _read_date(text: str) -> date | None:
+    found = _DATE.fullmatch(text.strip(" "))
+    if found is None:
+        return None
+    try:
+        return date(int(found[1]), int(found[3]), int(found[4]))
+    except ValueError:
+        return None
+
+
+def _write_date(day: date) -> str:
+    return f"{day.year:04}{day.month:02}{day.day:02}"
+
+
+def _read_time(text: str) -> time | None:
+    found = _TIME.fullmatch(text.strip(" "))
+    if found is None:
+        return None
+    hour, minute, second, fraction = found.groups(default="")
+    try:
+        return time(
+            int(hour), int(minute or 0), int(second or 0), int((fraction or "0").ljust(6, "0"))
+        )
+    except ValueError:
+        return None
+
+
+def _write_time(moment: time | datetime) -> str:
+    text = f"{moment.hour:02}{moment.minute:02}{moment.second:02}"
+    return text + f".{moment.microsecond:06}".rstrip("0") if moment.microsecond else text
+
+
+def _read_datetime(text: str) -> tuple[datetime, int | None] | None:
+    found = _DATETIME.fullmatch(text.strip(" "))
+    if found is None or len(found[1]) % 2 or (found[2] and len(found[1]) != 14):
+        return None
+    digits, fraction, sign, hours, minutes = found.groups()
+    year, rest = digits[:4], digits[4:] + "0101000000"[len(digits) - 4 :]
+    month, day, hour, minute, second = (int(rest[at : at + 2]) for at in range(0, 10, 2))
+    micro = int((fraction or "0").ljust(6, "0"))
+    try:
+        moment = datetime(int(year), month, day, hour, minute, second, micro)  # noqa: DTZ001 (as written)
+    except ValueError:
+        return None
+    if sign is None:
+        return moment, None
+    offset = int(hours) * 60 + int(minutes)
+    if offset > _MAX_OFFSET:
+        return None
+    return moment, -offset if sign == "-" else offset
+
+
+def _write_datetime(moment_and_offset: tuple[datetime, int | None]) -> str:
+    moment, offset = moment_and_offset
+    text = _write_date(moment) + _write_time(moment)
+    if offset is None:
+        return text
+    hours, minutes = divmod(abs(offset), 60)
+    return f"{text}{'-' if offset < 0 else '+'}{hours:02}{minutes:02}"
+
+
+def _read_age(text: str) -> float | None:
+    found = _AGE.fullmatch(text.strip(" "))
+    return None if found is None else int(found[1]) * _YEARS[found[2]]
+
+
+def _write_age(years: float) -> str:
+    return f"{int(years):03}Y" if years == int(years) else ""
+
+
+def _read_integer(text: str) -> int | None:
+    stripped = text.strip(" ")
+    if _INTEGER.fullmatch(stripped) is None:
+        return None
+    number = int(stripped)
+    return number if number in _INT64 else None
+
+
+def _read_decimal(text: str) -> float | None:
+    stripped = text.strip(" ")
+    if _DECIMAL.fullmatch(stripped) is None:
+        return None
+    number = float(stripped)
+    return number if math.isfinite(number) else None
+
+
+def _write_decimal(number: float) -> str:
+    return repr(number).removesuffix(".0")
+
+
+#: How text is read into one cell, and written again.
+_TEXTS: dict[Kind, tuple[Callable[[str], Any], Callable[[Any], str]]] = {
+    Kind.TEXT: (_same, _same),
+    Kind.NAME: (_read_name, _write_name),
+    Kind.DATE: (_read_date, _write_date),
+    Kind.TIME: (_read_time, _write_time),
+    Kind.DATETIME: (_read_datetime, _write_datetime),
+    Kind.AGE: (_read_age, _write_age),
+    Kind.INTEGER: (_read_integer, str),
+    Kind.DECIMAL: (_read_decimal, _write_decimal),
+}

@@ -1,0 +1,448 @@
+"""Attributes ↔ typed columns, and the Arrow schema of tables (spec/tables.md).
+
+The type of a column depends on its attribute alone, but for the fields inside sequences:
+those grow with what is found in the data, and are the same in all tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import NUMBER_FORMATS, is_private
+from dicomstudy.errors import DefinitionsError, TableError
+from dicomstudy.tables.cells import Cells, Kind, kind_of
+
+__all__ = [
+    "LABEL",
+    "LEFTOVERS",
+    "PLACE",
+    "REFERS",
+    "Attribute",
+    "Column",
+    "Columns",
+    "Context",
+    "Form",
+    "Level",
+    "creators_of",
+]
+
+_NAME = pa.struct(
+    [
+        (name, pa.string())
+        for name in (
+            *("alphabetic", "ideographic", "phonetic"),
+            *("family", "given", "middle", "prefix", "suffix"),
+        )
+    ]
+)
+_TYPES: dict[Kind, pa.DataType] = {
+    Kind.TEXT: pa.string(),
+    Kind.NAME: _NAME,
+    Kind.DATE: pa.date32(),
+    Kind.TIME: pa.time64("us"),
+    Kind.DATETIME: pa.timestamp("us"),
+    Kind.AGE: pa.float64(),
+    Kind.INTEGER: pa.int64(),
+    Kind.DECIMAL: pa.float64(),
+    Kind.US: pa.uint16(),
+    Kind.UL: pa.uint32(),
+    Kind.UV: pa.uint64(),
+    Kind.SS: pa.int16(),
+    Kind.SL: pa.int32(),
+    Kind.SV: pa.int64(),
+    Kind.FL: pa.float32(),
+    Kind.FD: pa.float64(),
+    Kind.BINARY: pa.binary(),
+}
+
+#: A text that repeats: pandas has it as categorical.
+LABEL = pa.dictionary(pa.int32(), pa.string())
+#: What names of columns that refer to groups end with.
+REFERS = "_digest"
+_ODD_DIGITS = frozenset("13579BDF")
+_LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
+#: Items deeper than this have no columns: Arrow hands no more than 64 levels from one library to
+#: another, and a sequence has two.
+_MAX_DEPTH = 30
+#: What is remembered of values that come again and again, of each attribute.
+_MEMO_SIZE = 1 << 9
+_MEMO_LENGTH = 256
+
+#: Where a large value lies (spec/bulk.md).
+PLACE = (
+    pa.field("offset", pa.int64()),
+    pa.field("stored", pa.list_(pa.int64())),
+    pa.field("chunk", pa.int64()),
+    pa.field("word", pa.int64()),
+    pa.field("data_offset", pa.int64()),
+    pa.field("uri", pa.string()),
+    pa.field("size", pa.int64()),
+    pa.field("source", pa.string()),
+    pa.field("modified", pa.int64()),
+)
+#: A large value: where it is in the row, what it is, and where it lies.
+_LARGE = pa.struct(
+    [
+        pa.field("path", pa.string()),
+        pa.field("length", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("fragments", pa.list_(pa.int64())),
+        *PLACE,
+    ]
+)
+#: The columns of what is no typed value, which every table with attributes has.
+LEFTOVERS = (
+    pa.field("large", pa.list_(_LARGE)),
+    pa.field("empty", pa.list_(pa.string())),
+    pa.field("exact", pa.binary()),
+)
+
+
+class Form(StrEnum):
+    """What a column has of its attribute."""
+
+    TYPED = "typed"
+    TEXT = "text"
+    OFFSET = "offset"
+    ITEMS = "items"
+
+
+class _Traits(NamedTuple):
+    """What is said of an attribute: its column's name, what that holds, and more."""
+
+    name: str
+    kind: Kind
+    many: bool
+    written: str
+    metadata: dict[str, str]
+    rank: int
+
+
+@lru_cache(maxsize=1 << 16)
+def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _Traits | None:
+    """None for a key that is not that of an attribute.
+
+    `written` is the VR in the file. It counts where the dictionary has none, or several.
+    """
+    if key[:1] == "_" or "#" in key:
+        return None
+    try:
+        tag = definitions.tag(key)
+    except DefinitionsError:
+        return None
+    if definitions.keyword(tag) != key:
+        return None
+    attribute = definitions.attribute(tag)
+    name, vr, vm, title = key, definitions.vr(tag), "1", ""
+    if attribute is not None:
+        vr, vm, title = attribute.vr, attribute.vm, attribute.name
+    elif is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF:
+        title = "Private Creator"
+    elif creator and is_private(tag):
+        block = tag >> 8 & 0xFF
+        name = f"{creator}:{tag >> 16:04X}xx{tag & 0xFF:02X}"
+        if block != 0x10:  # the block that nearly all have
+            name += f"@{block:02X}"
+    kind = kind_of(vr)
+    many = vm != "1" and kind not in {Kind.BINARY, Kind.ITEMS}
+    if kind is not Kind.BINARY or kind_of(written) in {Kind.BINARY, Kind.ITEMS}:
+        written = ""
+    if written:
+        name, vr, kind = f"{name}_{written}", written, kind_of(written)
+        many = kind in {Kind.INTEGER, Kind.DECIMAL} or written in NUMBER_FORMATS
+    metadata = {"key": key, "tag": f"{tag:08X}", "vr": vr, "name": title}
+    return _Traits(name, kind, many, written, metadata, definitions.rank(key))
+
+
+class Column:
+    """One column of tables, or one field inside a sequence.
+
+    `key` is that of the attribute in documents; `level` has the fields of items.
+    """
+
+    __slots__ = ("cells", "form", "is_label", "key", "level", "metadata", "name", "order")
+
+    def __init__(
+        self, name: str, form: Form, traits: _Traits, level: Level | None, *, inside: bool
+    ) -> None:
+        self.name = name
+        self.key = traits.metadata["key"]
+        self.form = form
+        self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
+        label = form is Form.TYPED and traits.metadata["vr"] in _LABEL_VRS
+        self.is_label = label and not traits.many and not inside
+        self.metadata = {**traits.metadata, "form": str(form)}
+        self.order = (traits.rank, name)
+        self.level = level
+
+    @property
+    def type(self) -> pa.DataType:
+        """The Arrow type, with all fields that are known by now."""
+        if self.level is not None:
+            fields = [column.field for column in self.level.sorted() if not column.is_empty]
+            return pa.list_(pa.struct(fields))
+        if self.form is Form.TEXT:
+            return pa.string()
+        if self.is_label:
+            return LABEL
+        plain = pa.int16() if self.form is Form.OFFSET else _TYPES[self.cells.kind]
+        return pa.list_(plain) if self.cells.many else plain
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is of items that have no column: Parquet has no struct without fields."""
+        level = self.level
+        return level is not None and all(column.is_empty for column in level.columns.values())
+
+    @property
+    def field(self) -> pa.Field[Any]:
+        """The Arrow field; its metadata says which attribute it is of."""
+        return pa.field(self.name, self.type, metadata=self.metadata)
+
+
+class Attribute:
+    """The columns of one attribute in one level."""
+
+    __slots__ = (
+        "_columns",
+        "_level",
+        "_memo",
+        "_traits",
+        "cells",
+        "depends_on_context",
+        "is_sequence",
+    )
+
+    def __init__(self, traits: _Traits, level: Level) -> None:
+        self._traits = traits
+        self._level = level
+        self._columns: dict[Form, Column] = {}
+        self._memo: dict[str | bytes, tuple[dict[str, Any], bool]] = {}
+        self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
+        self.is_sequence = traits.kind is Kind.ITEMS
+        self.depends_on_context = (
+            bool(traits.written)
+            or traits.kind is Kind.BINARY
+            or is_private(int(traits.metadata["tag"], 16))
+        )
+
+    def cells_of(self, value: Any) -> tuple[dict[str, Any], bool]:
+        """The cells of a value by column, and whether it comes back from them."""
+        if (type(value) is not str and type(value) is not bytes) or len(value) > _MEMO_LENGTH:
+            return self._cells_of(value)
+        found = self._memo.get(value)
+        if found is None:
+            if len(self._memo) >= _MEMO_SIZE:
+                self._memo.clear()
+            found = self._memo[value] = self._cells_of(value)
+        return found
+
+    def _cells_of(self, value: Any) -> tuple[dict[str, Any], bool]:
+        text = self.cells.text_of(value)
+        if text is None and type(value) is str:
+            return {}, False
+        cell = self.cells.cell(value if text is None else text)
+        found: dict[str, Any] = {}
+        if cell.value is not None:
+            found[self.column(Form.TYPED).name] = cell.value
+            if cell.offset is not None:
+                found[self.column(Form.OFFSET).name] = cell.offset
+        if not cell.exact and text is not None:
+            found[self.column(Form.TEXT).name] = text
+        return found, cell.exact or text is not None
+
+    def column(self, form: Form) -> Column:
+        """The column of a form, which is added to the level if need be."""
+        column = self._columns.get(form)
+        if column is None:
+            name = self._traits.name
+            if form is not Form.TYPED:
+                name += f"_{form}"
+            column = self._columns[form] = self._level.add(name, form, self._traits)
+        return column
+
+
+class Context(NamedTuple):
+    """What the columns of private attributes, and of those of several VRs, depend on.
+
+    `creators`: by the first six digits of the tags that are theirs. `vrs`: those in the file, by
+    key.
+    """
+
+    creators: Mapping[str, str]
+    vrs: Mapping[str, str]
+
+    def inside(self, item: Mapping[str, Any]) -> Context:
+        """That of the attributes of an item."""
+        if not _creators_among(tuple(item)):
+            return self
+        return Context({**self.creators, **creators_of(item)}, self.vrs)
+
+
+class Level:
+    """The columns of one level: of all tables together, or of the items of a sequence.
+
+    `depth` counts the sequences around it.
+    """
+
+    __slots__ = ("_attributes", "_definitions", "_plain", "columns", "depth")
+
+    def __init__(self, definitions: Definitions, depth: int = 0) -> None:
+        self._definitions = definitions
+        self._plain: dict[str, Attribute] = {}
+        self._attributes: dict[tuple[str, str, str], Attribute | None] = {}
+        self.columns: dict[str, Column] = {}
+        self.depth = depth
+
+    def attribute(self, key: str, context: Context) -> Attribute | None:
+        """The attribute of a key; None if it can have no column."""
+        plain = self._plain.get(key)
+        if plain is not None:
+            return plain
+        name = (key, context.creators.get(key[:6], ""), context.vrs.get(key, ""))
+        try:
+            return self._attributes[name]
+        except KeyError:
+            traits = _traits(*name, self._definitions)
+            found = None if traits is None else Attribute(traits, self)
+            self._attributes[name] = found
+            if found is not None and not found.depends_on_context:
+                self._plain[key] = found
+            return found
+
+    def add(self, name: str, form: Form, traits: _Traits) -> Column:
+        """The column of this name, new or known."""
+        column = self.columns.get(name)
+        if column is None:
+            nested = form is Form.ITEMS or (form is Form.TYPED and traits.kind is Kind.ITEMS)
+            level = Level(self._definitions, self.depth + 1) if nested else None
+            column = Column(name, form, traits, level, inside=self.depth > 0)
+            self.columns[name] = column
+        return column
+
+    @property
+    def has_columns_inside(self) -> bool:
+        """Whether the items of a sequence at this level have columns."""
+        return self.depth < _MAX_DEPTH
+
+    def sorted(self) -> list[Column]:
+        """All columns, in the order of attributes in documents."""
+        return sorted(self.columns.values(), key=lambda column: column.order)
+
+    def load(self, fields: Iterable[pa.Field[Any]]) -> list[str]:
+        """Know the columns of a schema that was made of such a level; returns their names.
+
+        Raises:
+            TableError: a column is not of its attribute (``tables/schema``).
+        """
+        names = []
+        for found in fields:
+            metadata = {k.decode(): v.decode() for k, v in (found.metadata or {}).items()}
+            if "key" not in metadata:
+                continue
+            traits = _traits(metadata["key"], "", metadata.get("vr", ""), self._definitions)
+            if traits is None or metadata.get("form") not in set(Form):
+                raise TableError("tables/schema", f"the column {found.name!r} is of no attribute")
+            column = self.add(found.name, Form(metadata["form"]), traits)
+            if column.level is None:
+                fits = found.type == column.type
+            else:
+                fits = pa.types.is_list(found.type) and pa.types.is_struct(found.type.value_type)
+            if not fits:
+                raise TableError(
+                    "tables/schema",
+                    f"the column {found.name!r} is {found.type}, but {column.key} is {column.type}",
+                )
+            if column.level is not None:
+                column.level.load(found.type.value_type)
+            names.append(found.name)
+        return names
+
+
+def creators_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """The private creators among attributes, by the first six digits of their elements' tags."""
+    return {
+        key[:4] + key[6:]: attributes[key]
+        for key in _creators_among(tuple(attributes))
+        if type(attributes[key]) is str and attributes[key]
+    }
+
+
+@lru_cache(maxsize=1 << 10)
+def _creators_among(keys: tuple[str, ...]) -> list[str]:
+    """The keys of private creators: (gggg,0010) to (gggg,00FF)."""
+    return [key for key in keys if len(key) == 8 and key[4:6] == "00" and key[3] in _ODD_DIGITS]
+
+
+class Columns:
+    """The columns of all tables.
+
+    Those of attributes are some of `level`, so that an attribute has the same type in all tables.
+    A table also has columns of its own, which are known from the start or, being the digests
+    of groups, are found in the data.
+    """
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self.level = Level(definitions)
+        self._names: dict[str, set[str]] = {}
+        self._met: dict[str, set[str]] = {}
+        self._own: dict[str, dict[str, pa.Field[Any]]] = {}
+
+    def declare(self, table: str, fields: Iterable[pa.Field[Any]]) -> None:
+        """Give a table columns of its own, behind those that it has."""
+        own = self._own.setdefault(table, {})
+        for field in fields:
+            own.setdefault(field.name, field)
+
+    def meet(self, table: str, row: Mapping[str, Any]) -> None:
+        """Give a table the columns that a row has."""
+        names = self._met.setdefault(table, set())
+        if row.keys() <= names:
+            return
+        names |= row.keys()
+        own = self._own[table]
+        for name in row.keys() - own.keys():
+            if name in self.level.columns:
+                self._names.setdefault(table, set()).add(name)
+            else:
+                own[name] = pa.field(name, pa.string())
+
+    def load(self, table: str, schema: pa.Schema) -> None:
+        """Know a table by the schema that it has.
+
+        Raises:
+            TableError: a column is not of its attribute (``tables/schema``).
+        """
+        names = set(self.level.load(schema))
+        self._names.setdefault(table, set()).update(names)
+        self.declare(table, [field for field in schema if field.name not in names])
+
+    def schema(self, table: str) -> pa.Schema:
+        """The schema of a table: its own columns, then attributes as documents order them.
+
+        Those that refer to groups are in the order of groups.
+        """
+        found = [self.level.columns[name] for name in self._names.get(table, ())]
+        found = sorted((c for c in found if not c.is_empty), key=lambda column: column.order)
+        own = self._own[table]
+        leftovers = {field.name for field in LEFTOVERS} & own.keys()
+        digests = [name + REFERS for name in self.definitions.groups if name + REFERS in own]
+        return pa.schema(
+            [
+                *(field for name, field in own.items() if name not in {*leftovers, *digests}),
+                *map(own.__getitem__, digests),
+                *(column.field for column in found),
+                *(field for name, field in own.items() if name in leftovers),
+            ]
+        )
+
+    def of(self, table: str) -> dict[str, Column]:
+        """The columns of attributes of a table by name."""
+        return {name: self.level.columns[name] for name in self._names.get(table, ())}

@@ -1,0 +1,523 @@
+"""An archive → tables that are in step with it (spec/tables.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from dicomstudy import definitions as definitions_
+from dicomstudy.current import as_it_is
+from dicomstudy.definitions import Definitions
+from dicomstudy.document import Document, encode
+from dicomstudy.errors import DicomStudyError, Problem, TableError
+from dicomstudy.folder import Folder, Progress, sync_folder, writing
+from dicomstudy.grouping import cluster
+from dicomstudy.study import Study
+from dicomstudy.tables import catalog as catalog_
+from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
+from dicomstudy.tables.columns import Columns
+from dicomstudy.tables.counts import Counts
+from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, conform, read, runs, texts, write
+from dicomstudy.tables.star import (
+    COUNT,
+    DIGEST,
+    INSTANCES,
+    PART_TABLES,
+    STUDIES,
+    STUDY_UID,
+    Tabulator,
+    declare,
+    digest_columns,
+)
+
+__all__ = ["Exported", "export_tables"]
+
+#: Instances of a part, and rows of a file of groups.
+FILE_ROWS = 1 << 16
+
+
+class Exported(NamedTuple):
+    """What `export_tables` did.
+
+    Attributes:
+        studies: in the tables.
+        instances: in the tables.
+        added: studies that were not there.
+        replaced: studies whose document has changed.
+        removed: studies that are no longer in the archive, or can no longer be read.
+        tables: the number of tables.
+        bytes_out: bytes written, the catalog left out.
+        problems: documents that cannot be read; their studies are not in the tables.
+    """
+
+    studies: int
+    instances: int
+    added: int
+    replaced: int
+    removed: int
+    tables: int
+    bytes_out: int
+    problems: list[Problem]
+
+
+class _Found(NamedTuple):
+    """A document in the archive; `known`: its number of instances and its SHA-256."""
+
+    known: tuple[int, str]
+    path: Path
+
+
+def export_tables(
+    archive: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+) -> Exported:
+    """Make tables of an archive, or bring those that are there in step with it.
+
+    At every moment the folder has whole tables: those from before the run, or after it.
+
+    Args:
+        archive: the folder of an archive.
+        destination: a folder that has tables, is empty or is not there.
+        progress: is told how far the run has come.
+
+    Raises:
+        ArchiveError: there is no such archive, or `destination` cannot be written.
+        TableError: `destination` has something else in it (``tables/not-empty``), damaged
+            tables, or is in use (``tables/locked``).
+    """
+    source, folder = Folder(Path(archive)), Path(destination)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        has_catalog = (folder / catalog_.NAME).exists()
+        foreign = [e.name for e in folder.iterdir() if e.name not in {"incoming", "lock"}]
+        if foreign and not has_catalog:
+            raise TableError(
+                "tables/not-empty",
+                f"the folder has {foreign[0]!r} in it and no tables: name an empty or new one",
+                source=str(folder),
+            )
+        with _alone(folder):
+            run = _Run(source, folder, has_catalog=has_catalog, progress=progress or _silent)
+            with contextlib.closing(run):
+                return run.export()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only run that writes to a folder of tables. A process that ends lets go of it."""
+    with (folder / "lock").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TableError(
+                "tables/locked", "another run is writing to these tables", source=str(folder)
+            ) from error
+        yield
+
+
+def _silent(step: str, done: int, total: int | None) -> None:
+    """No progress is shown."""
+
+
+class _Run:
+    """One run of `export_tables`."""
+
+    def __init__(
+        self, archive: Folder, folder: Path, *, has_catalog: bool, progress: Progress
+    ) -> None:
+        self._archive = archive
+        self._folder = folder
+        self._progress = progress
+        self._definitions = definitions_.load()
+        self._has_catalog = has_catalog
+        self._old = catalog_.read(folder, self._definitions) if has_catalog else Catalog("")
+        self._new = Catalog(str(archive.path.resolve()), self._old.next)
+        self._columns = Columns(self._definitions)
+        declare(self._columns, self._definitions.groups)
+        for name, table in self._old.tables.items():
+            self._columns.load(name, table.schema)
+        self._writer = _Writer(folder, self._columns, self._new)
+        self._writer.clear(self._old)
+        #: How many more, or fewer, instances refer to each group than before. It has all groups.
+        self._change = Counts(folder / "incoming" / "counts")
+        self._problems: list[Problem] = []
+        self._groups: dict[str, Spool] = {}
+        self._rows: list[tuple[str, Mapping[str, Any], int]] = []
+        self._done = 0
+
+    def close(self) -> None:
+        """Remove what is not needed any more."""
+        self._change.close()
+        shutil.rmtree(self._folder / "incoming", ignore_errors=True)
+
+    def export(self) -> Exported:
+        """Bring the tables in step, and say what that took."""
+        if not self._has_catalog:
+            catalog_.write(self._new, self._folder, self._definitions)
+        before, after = self._studies(), self._documents()
+        changed = {uid for uid, found in after.items() if before.get(uid) != found.known}
+        removed = before.keys() - after.keys()
+        touched = changed | removed
+        if touched or self._new.archive != self._old.archive or not self._has_catalog:
+            self._bring_in_step(before, after, touched)
+            self._writer.commit(self._definitions, self._old)
+        else:
+            self._new = self._old
+        there = after.keys() - {problem.source for problem in self._problems}
+        instances = self._new.tables.get(INSTANCES)
+        return Exported(
+            studies=len(there),
+            instances=instances.rows if instances else 0,
+            added=len(changed & there - before.keys()),
+            replaced=len(changed & there & before.keys()),
+            removed=len(before.keys() - there),
+            tables=len(self._new.tables),
+            bytes_out=self._writer.bytes_out,
+            problems=self._problems,
+        )
+
+    def _documents(self) -> dict[str, _Found]:
+        """The documents of the archive by their studies."""
+        found: dict[str, _Found] = {}
+        for done, path in enumerate(self._archive.documents()):
+            self._progress("documents", done, None)
+            try:
+                document = Document(path)
+                document.close()
+                with path.open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            except DicomStudyError as error:
+                self._problems.append(error.problem(str(path)))
+                continue
+            instances = sum(chunk["instances"] for chunk in document.chunks)
+            found[document.study] = _Found((instances, sha256), path)
+        return found
+
+    def _studies(self) -> dict[str, tuple[int, str]]:
+        """Instances and SHA-256 of the document of each study in the tables."""
+        names = [STUDY_UID, "NumberOfStudyRelatedInstances", "document_sha256"]
+        return {
+            uid: (instances, sha256)
+            for rows in self._read(STUDIES, columns=names)
+            for uid, instances, sha256 in zip(*(rows[n].to_pylist() for n in names), strict=True)
+        }
+
+    def _read(
+        self, table: str, number: int | None = None, *, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of a table as it was before, or of one of its files."""
+        known = self._old.tables.get(table)
+        if known is not None:
+            schema = known.schema
+            for each in known.files if number is None else (number,):
+                yield from read(path_of(self._folder, table, each), table, schema, columns)
+
+    def _bring_in_step(
+        self, before: Mapping[str, tuple[int, str]], after: Mapping[str, _Found], touched: set[str]
+    ) -> None:
+        for name in self._old.tables.keys() - set(PART_TABLES):
+            for known in self._read(name, columns=[DIGEST]):
+                self._change.add(dict.fromkeys(texts(known, DIGEST), 0))
+        tabulator = Tabulator(self._columns, self._change, self._collect)
+        sizes = {uid: after[uid].known[0] if uid in after else 0 for uid in {*before, *after}}
+        total = len(touched)
+        for stretch in _stretches(self._old.parts, sizes, touched):
+            if not stretch.touched:
+                (part,) = stretch.parts
+                self._writer.keep(part, self._old)
+                continue
+            rows = _OldRows(self._read, stretch.parts)
+            for piece in _pieces(stretch.uids, sizes):
+                spools = {name: self._writer.spool(name) for name in PART_TABLES}
+                for uid in piece:
+                    old = rows.take(uid) if uid in before else {}
+                    if uid not in touched:
+                        for name, tables in old.items():
+                            for table in tables:
+                                spools[name].append(table)
+                        continue
+                    self._forget(old.get(INSTANCES, ()))
+                    if uid in after:
+                        self._add(uid, after[uid], tabulator, spools)
+                    self._done += 1
+                    self._progress("studies", self._done, total)
+                self._writer.write_part(piece, spools)
+        for name in sorted({*self._old.tables, *self._groups} - set(PART_TABLES)):
+            self._finish(name)
+        self._writer.conform(self._old)
+
+    def _collect(self, table: str, row: Mapping[str, Any], cells: int) -> None:
+        self._rows.append((table, row, cells))
+
+    def _add(
+        self, uid: str, found: _Found, tabulator: Tabulator, spools: Mapping[str, Spool]
+    ) -> None:
+        """Add the rows of a study; none, if its document is damaged."""
+        self._rows = []
+        try:
+            with self._archive.open(found.path) as study, self._as_it_is(study) as present:
+                size = found.path.stat().st_size
+                digests = tabulator.add(present, sha256=found.known[1], size=size)
+        except DicomStudyError as error:
+            self._problems.append(error.problem(str(found.path))._replace(source=uid))
+            return
+        self._change.add(digests)
+        for table, row, cells in self._rows:
+            spool = spools.get(table) or self._groups.get(table)
+            if spool is None:
+                spool = self._groups[table] = self._writer.spool(table)
+            spool.add(row, cells)
+        if sum(spool.cells for spool in self._groups.values()) > SPOOL_CELLS:
+            max(self._groups.values(), key=lambda spool: spool.cells).spill()
+
+    @contextlib.contextmanager
+    def _as_it_is(self, study: Study) -> Iterator[Study]:
+        """A study whose document says no more than how it is now."""
+        if not study.has_past:
+            yield study
+            return
+        header = study.document.header
+        frames = encode(
+            study.uid,
+            cluster(as_it_is(study), self._definitions),
+            self._definitions,
+            bulk_length=header.get("bulkLength", 0),
+            bulk_file=header.get("bulkFile", 0),
+        )
+        path = self._folder / "incoming" / "study.ion.zst"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.writelines(frames)
+        with study.beside(path) as present:
+            yield present
+
+    def _forget(self, instances: Iterable[pa.Table]) -> None:
+        """Count that these instances no longer refer to their groups."""
+        for rows in instances:
+            for name in digest_columns(rows.column_names):
+                counted = Counter(texts(rows, name))
+                self._change.add({digest: -count for digest, count in counted.items()})
+
+    def _finish(self, name: str) -> None:
+        """Write the files of a group in which something has changed."""
+        kept: list[int] = []
+        stale: list[int] = []
+        for number in self._old.tables[name].files if name in self._old.tables else ():
+            digests = chain.from_iterable(
+                texts(rows, DIGEST) for rows in self._read(name, number, columns=[DIGEST])
+            )
+            (stale if any(self._change.of(digests)) else kept).append(number)
+        for number in kept:
+            self._writer.keep_file(name, self._old.tables[name].files[number])
+        old = chain.from_iterable(self._read(name, number) for number in stale)
+        new = self._groups[name].tables() if name in self._groups else ()
+        schema = self._columns.schema(name)
+        whole = (conform(rows, schema) for rows in chain(old, new))
+        counted = filter(len, map(self._counted, whole))
+        for first in counted:
+            rest = _up_to(counted, FILE_ROWS - len(first))
+            self._writer.write(name, chain((first,), rest))
+
+    def _counted(self, rows: pa.Table) -> pa.Table:
+        """Rows of a group with the number of instances that refer to them now, if there are any."""
+        changes = self._change.of(texts(rows, DIGEST))
+        pairs = zip(changes, rows[COUNT].to_pylist(), strict=True)
+        counts = [change + (count or 0) for change, count in pairs]
+        place = rows.column_names.index(COUNT)
+        counted = rows.set_column(place, rows.field(place), pa.array(counts, pa.int64()))
+        return counted.filter(pa.array([count > 0 for count in counts], pa.bool_()))
+
+
+class _Stretch(NamedTuple):
+    """Parts as they were, and the studies that are, or were, in their range."""
+
+    parts: list[Part]
+    uids: list[str]
+    instances: int
+    touched: bool
+
+
+def _stretches(
+    parts: Sequence[Part], sizes: Mapping[str, int], touched: set[str]
+) -> Iterator[_Stretch]:
+    """What becomes of all studies: parts that are small are joined with what is written anew."""
+    firsts = [part.first for part in parts[1:]]
+    shares: list[list[str]] = [[] for _ in range(len(firsts) + 1)]
+    for uid in sorted(sizes):
+        shares[bisect_right(firsts, uid)].append(uid)
+    last: _Stretch | None = None
+    for at, uids in enumerate(shares):
+        here = _Stretch(
+            [*parts[at : at + 1]],
+            uids,
+            sum(sizes[uid] for uid in uids),
+            not touched.isdisjoint(uids),
+        )
+        if last is None:
+            last = here
+            continue
+        whole = last.instances + here.instances
+        is_small = any(each.touched and each.instances < FILE_ROWS // 4 for each in (last, here))
+        if is_small and whole <= FILE_ROWS:
+            last = _Stretch([*last.parts, *here.parts], [*last.uids, *uids], whole, touched=True)
+        else:
+            yield last
+            last = here
+    if last is not None and (last.uids or last.parts):
+        yield last
+
+
+def _pieces(uids: Iterable[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Studies in as many rows of neighbours as have parts of their own."""
+    piece: list[str] = []
+    instances = 0
+    for uid in uids:
+        if piece and instances + sizes[uid] > FILE_ROWS:
+            yield piece
+            piece, instances = [], 0
+        piece.append(uid)
+        instances += sizes[uid]
+    if piece:
+        yield piece
+
+
+def _up_to(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Tables until there are so many rows."""
+    while rows > 0 and (table := next(tables, None)) is not None:
+        rows -= len(table)
+        yield table
+
+
+class _OldRows:
+    """The rows of parts as they were, study by study; in each table studies are in order."""
+
+    def __init__(self, read_: Callable[..., Iterator[pa.Table]], parts: Iterable[Part]) -> None:
+        self._runs: dict[str, Iterator[tuple[str, pa.Table]]] = {}
+        self._next: dict[str, tuple[str, pa.Table] | None] = {}
+        for name in PART_TABLES:
+            numbers = [part.files[name] for part in parts if name in part.files]
+            tables = chain.from_iterable(map(partial(read_, name), numbers))
+            self._runs[name] = runs(tables, STUDY_UID)
+            self._next[name] = next(self._runs[name], None)
+
+    def take(self, uid: str) -> dict[str, list[pa.Table]]:
+        """The rows of a study by table; studies have to be asked for in order."""
+        taken: dict[str, list[pa.Table]] = {}
+        for name, others in self._runs.items():
+            while (run := self._next[name]) is not None and run[0] == uid:
+                taken.setdefault(name, []).append(run[1])
+                self._next[name] = next(others, None)
+        return taken
+
+
+class _Writer:
+    """Writes files, which appear all at once with the catalog that names them."""
+
+    def __init__(self, folder: Path, columns: Columns, catalog: Catalog) -> None:
+        self._folder = folder
+        self._incoming = folder / "incoming"
+        self._columns = columns
+        self._catalog = catalog
+        self._schemas: dict[tuple[str, int], pa.Schema] = {}
+        self._written: dict[tuple[str, int], Path] = {}
+        self.bytes_out = 0
+
+    def clear(self, old: Catalog) -> None:
+        """Remove what runs have left that were killed."""
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._incoming.mkdir()
+        known = set(old.paths(self._folder))
+        for table in {*PART_TABLES, *self._columns.definitions.groups}:
+            for path in (self._folder / table).glob("*.parquet"):
+                if path not in known and path.stem.isdecimal():
+                    path.unlink()
+
+    def spool(self, table: str) -> Spool:
+        """A new spool for the rows of a table."""
+        return Spool(table, self._columns, self._incoming)
+
+    def keep(self, part: Part, old: Catalog) -> None:
+        """Take over a part as it is."""
+        self._catalog.parts.append(part)
+        for name, number in part.files.items():
+            self.keep_file(name, old.tables[name].files[number])
+
+    def keep_file(self, table: str, file: File) -> None:
+        """Take over a file as it is."""
+        self._table(table).files[file.number] = file
+
+    def write_part(self, uids: Sequence[str], spools: Mapping[str, Spool]) -> None:
+        """Write the rows of a part, if there are any."""
+        instances = spools[INSTANCES].rows
+        files = {name: self.write(name, s.tables()).number for name, s in spools.items() if s.rows}
+        if files:
+            self._catalog.parts.append(Part(uids[0], uids[-1], instances, files))
+
+    def write(self, table: str, rows: Iterable[pa.Table]) -> File:
+        """Write a file."""
+        number = self._catalog.next
+        self._catalog.next += 1
+        path = self._incoming / f"{table}.{number}.parquet"
+        schema = self._columns.schema(table)
+        file = File(number, *write(path, schema, rows))
+        pa.default_memory_pool().release_unused()
+        self._schemas[table, number] = schema
+        self._written[table, number] = path
+        self._table(table).files[number] = file
+        self.bytes_out += file.size
+        return file
+
+    def _table(self, name: str) -> Table:
+        table = self._catalog.tables.get(name)
+        if table is None:
+            table = self._catalog.tables[name] = Table(b"")
+        return table
+
+    def conform(self, old: Catalog) -> None:
+        """Write the files anew that lack columns which their table has got since."""
+        for name, table in self._catalog.tables.items():
+            schema = self._columns.schema(name)
+            before = old.tables[name].schema if name in old.tables else schema
+            for number in list(table.files):
+                found = self._schemas.get((name, number), before)
+                if not found.equals(schema, check_metadata=True):
+                    path = self._written.pop((name, number), None)
+                    where = path or path_of(self._folder, name, number)
+                    again = self.write(name, read(where, name, found)).number
+                    del table.files[number]
+                    for part in self._catalog.parts:
+                        if part.files.get(name) == number:
+                            part.files = {**part.files, name: again}
+            table.files = dict(sorted(table.files.items()))
+            table.message = Table.of(schema).message
+
+    def commit(self, definitions: Definitions, old: Catalog) -> None:
+        """Put all files in their places, then the catalog; then remove those of the old one."""
+        folders = {self._folder / table for table, _ in self._written}
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        for (table, number), path in self._written.items():
+            sync_folder(path)
+            path.rename(path_of(self._folder, table, number))
+        for folder in folders:
+            sync_folder(folder)
+        catalog_.write(self._catalog, self._folder, definitions)
+        kept = set(self._catalog.paths(self._folder))
+        for path in set(old.paths(self._folder)) - kept:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()

@@ -1,0 +1,310 @@
+"""Rows ↔ Parquet files (spec/tables.md): sole user of `pyarrow.parquet`.
+
+The law: ``read(write(tables))`` has the same rows, with the columns of the schema.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dicomstudy.errors import TableError
+from dicomstudy.tables.columns import Columns
+
+__all__ = [
+    "File",
+    "Spool",
+    "conform",
+    "open_file",
+    "read",
+    "read_where",
+    "reading",
+    "runs",
+    "texts",
+    "write",
+]
+
+#: Rows of a row group.
+GROUP_ROWS = 1 << 14
+#: Bytes of a row group, about; it has fewer rows where these are large.
+GROUP_BYTES = 1 << 26
+#: Cells that a spool keeps as Python objects at most.
+SPOOL_CELLS = 1 << 18
+#: Columns in which hardly a value comes twice: a dictionary would be as large as they are.
+_UNIQUE = (
+    *("SOPInstanceUID", "MediaStorageSOPInstanceUID", "source_sha256", "source_uri", "digest"),
+    "large.list.element.sha256",
+)
+#: Those that rows are looked for by.
+_LOOKED_UP = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "digest")
+_HAS_BLOOM_FILTERS = "bloom_filter_options" in inspect.signature(pq.ParquetWriter).parameters
+_LEVEL = 3
+
+
+class File(NamedTuple):
+    """A Parquet file of a table: its number, rows and size in bytes."""
+
+    number: int
+    rows: int
+    size: int
+
+
+@contextlib.contextmanager
+def reading(path: Path, table: str) -> Iterator[None]:
+    """Turn what pyarrow says of a file into an error.
+
+    Raises:
+        TableError: the file is missing, or is no whole Parquet file (``tables/damaged``).
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise TableError(
+            "tables/damaged",
+            f"a file of the table {table} cannot be read: {error}",
+            source=str(path),
+        ) from error
+
+
+def open_file(path: Path, table: str, schema: pa.Schema) -> pq.ParquetFile:
+    """A file of a table.
+
+    Raises:
+        TableError: it is damaged, or of another schema (``tables/schema``).
+    """
+    with reading(path, table):
+        file = pq.ParquetFile(path)
+        found = file.schema_arrow
+    check_schema(found, path, table, schema)
+    return file
+
+
+def check_schema(found: pa.Schema, path: Path, table: str, schema: pa.Schema) -> None:
+    """Do nothing if the schema of a file is that of its table.
+
+    Raises:
+        TableError: it is another (``tables/schema``).
+    """
+    if not found.equals(schema):
+        raise TableError(
+            "tables/schema",
+            f"a file of the table {table} has other columns than the catalog says",
+            source=str(path),
+        )
+
+
+def read(
+    path: Path, table: str, schema: pa.Schema, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """The rows of a file, one row group after another.
+
+    Raises:
+        TableError: as `open_file`; or the first column, which is a key, has nulls.
+    """
+    with open_file(path, table, schema) as file:
+        for at in range(file.num_row_groups):
+            with reading(path, table):
+                rows = file.read_row_group(at, columns=None if columns is None else [*columns])
+            key = schema.names[0]
+            if key in rows.column_names and rows[key].null_count:
+                raise TableError(
+                    "tables/damaged", f"a row of the table {table} has no {key}", source=str(path)
+                )
+            yield rows
+
+
+def read_where(
+    path: Path, table: str, schema: pa.Schema, column: str, values: pa.StringArray
+) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of a file that have one of some texts in a column, each with its place there.
+
+    Raises:
+        TableError: as `open_file`.
+    """
+    start = 0
+    with open_file(path, table, schema) as file:
+        for at in range(file.num_row_groups):
+            with reading(path, table):
+                found = file.read_row_group(at, columns=[column])[column]
+                wanted = pc.indices_nonzero(pc.is_in(found, value_set=values))
+                rows = file.read_row_group(at).take(wanted) if len(wanted) else None
+            if rows is not None:
+                for place in range(len(rows)):
+                    yield start + wanted[place].as_py(), rows.slice(place, 1)
+            start += len(found)
+
+
+def runs(tables: Iterable[pa.Table], column: str) -> Iterator[tuple[str, pa.Table]]:
+    """Neighbouring rows with one text in a column, and this text."""
+    for table in tables:
+        start = 0
+        for text, same in groupby(texts(table, column)):
+            count = sum(1 for _ in same)
+            yield text, table.slice(start, count)
+            start += count
+
+
+def texts(table: pa.Table, column: str) -> list[str]:
+    """The texts of a column, without nulls."""
+    return [text for text in table[column].to_pylist() if text is not None]
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The same rows with the columns of a schema that has all of theirs, and more."""
+    present = set(table.column_names)
+    return pa.table(
+        [
+            table[field.name].cast(field.type)
+            if field.name in present
+            else pa.nulls(len(table), field.type)
+            for field in schema
+        ],
+        schema=schema,
+    )
+
+
+def write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> tuple[int, int]:
+    """Write rows to a file, and return their number and its size in bytes."""
+    groups = _in_groups(tables, schema)
+    first = next(groups, schema.empty_table())
+    repeating = [name for name in _leaves(schema) if name not in _UNIQUE]
+    options: dict[str, Any] = {"use_dictionary": repeating}
+    if _HAS_BLOOM_FILTERS:
+        filters = {"ndv": max(len(first), 1), "fpp": 0.01}
+        looked_up = [name for name in _LOOKED_UP if name in schema.names]
+        options["bloom_filter_options"] = dict.fromkeys(looked_up, filters)
+    rows = 0
+    with pq.ParquetWriter(
+        path, schema, compression="zstd", compression_level=_LEVEL, **options
+    ) as writer:
+        for table in chain((first,), groups):
+            rows += len(table)
+            writer.write_table(table, row_group_size=GROUP_ROWS)
+    return rows, path.stat().st_size
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    """The paths of the columns of a file, in which a list has two steps."""
+
+    def below(path: str, kind: pa.DataType) -> Iterator[str]:
+        if pa.types.is_list(kind):
+            yield from below(f"{path}.list.element", kind.value_type)
+        elif pa.types.is_struct(kind):
+            for field in kind:
+                yield from below(f"{path}.{field.name}", field.type)
+        else:
+            yield path
+
+    for field in schema:
+        yield from below(field.name, field.type)
+
+
+def _in_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows in tables of as many as a row group has."""
+    waiting: list[pa.Table] = []
+    count = size = 0
+    for table in tables:
+        for at in range(0, len(table), GROUP_ROWS):
+            piece = conform(table.slice(at, GROUP_ROWS), schema)
+            if waiting and (count + len(piece) > GROUP_ROWS or size + piece.nbytes > GROUP_BYTES):
+                yield pa.concat_tables(waiting)
+                waiting, count, size = [], 0, 0
+            waiting.append(piece)
+            count += len(piece)
+            size += piece.nbytes
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+class Spool:
+    """Rows of one table that wait for being written, in a few files of Arrow IPC.
+
+    Args:
+        table: the name of the table.
+        columns: knows its columns, and those that come.
+        folder: for the files; each is gone once it was read.
+    """
+
+    def __init__(self, table: str, columns: Columns, folder: Path) -> None:
+        self.table = table
+        self.rows = 0
+        self.cells = 0
+        self._columns = columns
+        self._folder = folder
+        self._waiting: list[Mapping[str, Any]] = []
+        self._tables: list[pa.Table] = []
+        self._count = 0
+        self._bytes = 0
+        self._files: list[Path] = []
+
+    def add(self, row: Mapping[str, Any], cells: int) -> None:
+        """Add a row, of about so many cells."""
+        self._columns.meet(self.table, row)
+        self._waiting.append(row)
+        self.rows += 1
+        self.cells += cells
+        if self.cells > SPOOL_CELLS or len(self._waiting) >= GROUP_ROWS:
+            self._convert()
+
+    def append(self, table: pa.Table) -> None:
+        """Add rows that are in Arrow already."""
+        self._convert()
+        self.rows += len(table)
+        self._keep(table)
+
+    def _convert(self) -> None:
+        """Turn the rows that wait into Arrow."""
+        if not self._waiting:
+            return
+        waiting, self._waiting, self.cells = self._waiting, [], 0
+        columns: dict[str, list[Any]] = defaultdict([None].__mul__(len(waiting)).copy)
+        for at, row in enumerate(waiting):
+            for name, cell in row.items():
+                columns[name][at] = cell
+        fields = [f for f in self._columns.schema(self.table) if f.name in columns]
+        arrays = [pa.array(columns[field.name], field.type) for field in fields]
+        self._keep(pa.table(arrays, schema=pa.schema(fields)))
+
+    def _keep(self, table: pa.Table) -> None:
+        self._tables.append(table)
+        self._count += len(table)
+        self._bytes += table.nbytes
+        if self._count >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+            self.spill()
+
+    def spill(self) -> None:
+        """Move all rows from memory to a file."""
+        self._convert()
+        if not self._tables:
+            return
+        schema = self._columns.schema(self.table)
+        whole = pa.concat_tables([conform(table, schema) for table in self._tables])
+        whole = whole.unify_dictionaries().combine_chunks()
+        path = self._folder / f"{self.table}.{len(self._files)}.arrow"
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with (
+            pa.OSFile(str(path), "wb") as file,
+            pa.ipc.new_file(file, schema, options=options) as writer,
+        ):
+            writer.write_table(whole)
+        self._files.append(path)
+        self._tables, self._count, self._bytes = [], 0, 0
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All rows in the order in which they came; the spool is empty then."""
+        self._convert()
+        for path in self._files:
+            with pa.memory_map(str(path)) as file:
+                yield pa.ipc.open_file(file).read_all()
+            path.unlink()
+        yield from self._tables
+        self._files, self._tables, self._count, self._bytes, self.rows = [], [], 0, 0, 0

@@ -1,0 +1,292 @@
+"""Tables, opened for questions (spec/tables.md)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import pyarrow as pa
+
+from dicomstudy import definitions as definitions_
+from dicomstudy.errors import DefinitionsError, Problem, TableError
+from dicomstudy.folder import Folder, Progress
+from dicomstudy.tables import catalog as catalog_
+from dicomstudy.tables.catalog import path_of
+from dicomstudy.tables.export import export_tables
+from dicomstudy.tables.parquet import check_schema, open_file, reading
+from dicomstudy.tables.rebuilding import Rebuilder
+from dicomstudy.tables.result import Result
+from dicomstudy.tables.sql import Database, no_column, quoted
+from dicomstudy.tables.star import PART_TABLES
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+__all__ = ["ColumnFacts", "Table", "Tables", "open_tables", "tables_of"]
+
+
+class ColumnFacts(NamedTuple):
+    """What is known of a column.
+
+    `tag`, `vr`, `name` and `group` are those of its attribute, empty for columns of this format.
+    `group` is also empty where the attribute stays with its instance.
+    """
+
+    table: str
+    column: str
+    type: str
+    tag: str
+    vr: str
+    name: str
+    group: str
+
+
+def _type(kind: pa.DataType) -> str:
+    """An Arrow type in a few words; what is in a struct is left out."""
+    if pa.types.is_list(kind):
+        return f"list<{_type(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return "struct"
+    return "categorical" if pa.types.is_dictionary(kind) else str(kind)
+
+
+class Table:
+    """One table; made by `Tables`.
+
+    Attributes:
+        name: its name.
+        files: its Parquet files.
+    """
+
+    def __init__(self, name: str, folder: Path, entry: catalog_.Table) -> None:
+        self.name = name
+        self.files = [path_of(folder, name, number) for number in entry.files]
+        self._entry = entry
+
+    def __len__(self) -> int:
+        return self._entry.rows
+
+    def __repr__(self) -> str:
+        return f"Table({self.name!r}, {len(self)} rows)"
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Its columns. The metadata of a field says which attribute it is of."""
+        return self._entry.schema
+
+    @cached_property
+    def dataset(self) -> ds.Dataset:
+        """The pyarrow data set. Reading it may raise what pyarrow raises."""
+        import pyarrow.dataset as ds  # noqa: PLC0415 (SQL does without)
+        from pyarrow.fs import LocalFileSystem  # noqa: PLC0415
+
+        return ds.FileSystemDataset.from_paths(
+            [str(path) for path in self.files],
+            schema=self.schema,
+            format=ds.ParquetFileFormat(),
+            filesystem=LocalFileSystem(),
+        )
+
+    def to_table(
+        self,
+        columns: Sequence[str] | None = None,
+        filter: pc.Expression | None = None,  # noqa: A002 (as pyarrow names it)
+    ) -> pa.Table:
+        """The rows, or some of them.
+
+        Args:
+            columns: names of columns; all if None.
+            filter: a condition, such as ``pyarrow.compute.field("Modality") == "CT"``.
+
+        Raises:
+            TableError: there is no such column (``tables/no-column``), the condition is none
+                for these columns (``tables/query``), or a file is damaged.
+        """
+        for name in columns or ():
+            if name not in self.schema.names:
+                raise no_column(name, self.schema.names, f"the table {self.name}")
+        names = None if columns is None else list(columns)
+        for path, fragment in zip(self.files, self.dataset.get_fragments(), strict=True):
+            with reading(path, self.name):
+                found = fragment.physical_schema
+            check_schema(found, path, self.name, self.schema)
+        try:
+            return self.dataset.to_table(columns=names, filter=filter)
+        except (pa.ArrowException, OSError) as error:
+            self.check()
+            raise TableError(
+                "tables/query", f"the table {self.name} cannot be asked so: {error}"
+            ) from error
+
+    def check(self, *, rows: bool = True) -> None:
+        """Open every file, and read all of it if `rows`.
+
+        Raises:
+            TableError: one is missing, damaged or of other columns.
+        """
+        for path in self.files:
+            with open_file(path, self.name, self.schema) as file, reading(path, self.name):
+                for at in range(file.num_row_groups if rows else 0):
+                    file.read_row_group(at)
+
+
+class Tables(Mapping[str, Table]):
+    """The tables of an archive by their names; `open_tables` gives them.
+
+    Attributes:
+        path: their folder.
+        problems: documents that were left out, if the tables were made only now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[Problem] = []
+        self._definitions = definitions_.load()
+        self._catalog = catalog_.read(path, self._definitions)
+        self._tables: dict[str, Table] = {}
+        self._database: Database | None = None
+        self._at_close: Callable[[], None] | None = None
+
+    def __getitem__(self, name: str) -> Table:
+        table = self._tables.get(name)
+        if table is None:
+            found = self._catalog.tables[name]
+            table = self._tables[name] = Table(name, self.path.resolve(), found)
+        return table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._catalog.tables)
+
+    def __len__(self) -> int:
+        return len(self._catalog.tables)
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def __repr__(self) -> str:
+        return f"Tables({str(self.path)!r}, {len(self)} tables)"
+
+    def columns(self) -> Iterator[ColumnFacts]:
+        """Every column of every table."""
+        for name, table in self.items():
+            for field in table.schema:
+                metadata = field.metadata or {}
+                tag, vr, title = (
+                    metadata.get(part, b"").decode() for part in (b"tag", b"vr", b"name")
+                )
+                group = name
+                if name in PART_TABLES:
+                    group = self._group(int(tag, 16)) if tag else ""
+                yield ColumnFacts(name, field.name, _type(field.type), tag, vr, title, group)
+
+    def _group(self, tag: int) -> str:
+        try:
+            return self._definitions.group(self._definitions.keyword(tag))
+        except DefinitionsError:
+            return ""
+
+    def sql(self, query: str) -> Result:
+        """What a query in DuckDB's SQL gives.
+
+        Every table is a view of its name; the view `metadata` has, for each instance, all
+        attributes in whatever group they are. Nothing can be written, and no other file read.
+
+        Raises:
+            TableError: DuckDB is not installed (``tables/no-extra``), the query is none that
+                only reads (``tables/read-only``), it is wrong (``tables/query``), names an
+                unknown column (``tables/no-column``) or table (``tables/no-table``), or a file
+                is damaged.
+        """
+        if self._database is None:
+            self._database = Database(self)
+        return self._database.execute(query)
+
+    def select(self, columns: Sequence[str], *, where: str | None = None) -> pa.Table:
+        """Attributes of instances, in whatever groups they are: a row for each instance.
+
+        It asks the view `metadata`, and needs DuckDB as `sql` does.
+
+        Args:
+            columns: names of columns of that view.
+            where: a condition in SQL on columns of that view.
+
+        Raises:
+            TableError: as `sql`.
+        """
+        names = ", ".join(quoted(name) for name in columns)
+        condition = f" WHERE ({where}\n)" if where else ""
+        return self.sql(f"SELECT {names} FROM metadata{condition}").to_arrow()  # noqa: S608 (only reads)
+
+    def to_archive(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        bulk: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write the archive again that the tables were made of; returns its number of studies.
+
+        Quarantined files are not in tables, and so not in the new archive.
+
+        Args:
+            destination: a folder that is empty or not there.
+            bulk: the archive that has the bulk files, if it is no longer where it was.
+            progress: is told how far it has come.
+
+        Raises:
+            TableError: the tables are damaged, or a group is not what its digest says.
+            BulkError: a bulk file is missing or too short.
+            ArchiveError: `destination` has something in it, or cannot be written; or `bulk` is
+                no archive.
+        """
+        source = Path(self._catalog.archive) if bulk is None else Path(bulk)
+        has_archive = bulk is not None or source.is_dir()
+        rebuilder = Rebuilder(self.path, self._catalog, self._definitions)
+        return rebuilder.write(Path(destination), Folder(source) if has_archive else None, progress)
+
+    def close(self) -> None:
+        """Let go of files."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if self._at_close is not None:
+            self._at_close()
+            self._at_close = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_tables(path: str | os.PathLike[str]) -> Tables:
+    """The tables in a folder, for reading. It costs the same for few instances and for many.
+
+    Raises:
+        TableError: there are none, or they are damaged or of an unknown version.
+    """
+    return Tables(Path(path))
+
+
+def tables_of(archive: str | os.PathLike[str], *, progress: Progress | None = None) -> Tables:
+    """Tables of an archive as it is now, in a temporary folder that goes when they are closed.
+
+    Raises:
+        ArchiveError: there is no such archive.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="dicomstudy-tables-")
+    try:
+        exported = export_tables(archive, folder.name, progress=progress)
+        tables = Tables(Path(folder.name))
+    except BaseException:
+        folder.cleanup()
+        raise
+    tables.problems = exported.problems
+    tables._at_close = folder.cleanup  # noqa: SLF001 (the two are one unit)
+    return tables

@@ -1,0 +1,211 @@
+"""Tables → the archive that they were made of (spec/tables.md, "Rebuilding")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dicomstudy.definitions import Definitions
+from dicomstudy.document import encode
+from dicomstudy.errors import ArchiveError, BulkError, TableError
+from dicomstudy.folder import Folder, Progress, at_work, locked, make, write_atomically, writing
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.tables.catalog import Catalog, Part, path_of
+from dicomstudy.tables.columns import Columns
+from dicomstudy.tables.parquet import read, read_where, runs, texts
+from dicomstudy.tables.rows import decode
+from dicomstudy.tables.star import (
+    BULK,
+    DIGEST,
+    INSTANCES,
+    PART_TABLES,
+    STUDIES,
+    STUDY_UID,
+    StudyRows,
+    declare,
+    digest_columns,
+    rebuild,
+)
+
+__all__ = ["Rebuilder"]
+
+_PIECE = 1 << 20
+
+
+class Rebuilder:
+    """Writes the documents of tables.
+
+    Args:
+        folder: that of the tables.
+        catalog: which files they are.
+        definitions: those of the format.
+    """
+
+    def __init__(self, folder: Path, catalog: Catalog, definitions: Definitions) -> None:
+        self._folder = folder
+        self._catalog = catalog
+        self._definitions = definitions
+        self._schemas = {name: table.schema for name, table in catalog.tables.items()}
+        self._columns = Columns(definitions)
+        declare(self._columns, definitions.groups)
+        for name, schema in self._schemas.items():
+            self._columns.load(name, schema)
+
+    def write(self, destination: Path, bulk: Folder | None, progress: Progress | None) -> int:
+        """Write an archive, and return the number of its studies.
+
+        Args:
+            destination: a folder that is empty or not there, or an archive without studies.
+            bulk: the archive that has the bulk files; None if no study has one.
+            progress: is told how far it has come.
+
+        Raises:
+            ArchiveError: `destination` has something in it, or cannot be written.
+            BulkError: a bulk file is missing or too short.
+            TableError: the tables are damaged.
+        """
+        make(destination)
+        archive = Folder(destination)
+        if next(archive.documents(), None) is not None:
+            raise ArchiveError(
+                "archive/not-empty",
+                "the archive has studies: name an empty or new folder",
+                source=str(destination),
+            )
+        done = 0
+        total = self._catalog.tables[STUDIES].rows if STUDIES in self._catalog.tables else 0
+        with writing(destination), at_work(destination):
+            for part in self._catalog.parts:
+                groups = self._contents(part)
+                for rows in self._studies(part):
+                    self._write_study(archive, rows, groups, bulk)
+                    done += 1
+                    if progress is not None:
+                        progress("studies", done, total)
+        return done
+
+    def _read(self, part: Part, table: str) -> Iterator[tuple[Path, pa.Table]]:
+        if table in part.files:
+            path = path_of(self._folder, table, part.files[table])
+            for rows in read(path, table, self._schemas[table]):
+                yield path, rows
+
+    def _contents(self, part: Part) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Name and content of the groups of a part, each proved by its digest."""
+        wanted: dict[str, set[str]] = {}
+        for _, rows in self._read(part, INSTANCES):
+            for column, name in digest_columns(rows.column_names).items():
+                wanted.setdefault(name, set()).update(texts(rows, column))
+        contents: dict[str, tuple[str, dict[str, Any]]] = {}
+        for name, digests in wanted.items():
+            table = self._catalog.tables.get(name)
+            values = pa.array(sorted(digests), pa.string())
+            columns = self._columns.of(name)
+            for number in table.files if table is not None else ():
+                path = path_of(self._folder, name, number)
+                for place, row in read_where(path, name, self._schemas[name], DIGEST, values):
+                    (cells,) = _rows(row)
+                    where = f"{path}, row {place}"
+                    content = decode(cells, columns, self._definitions, source=where)
+                    if ion_hash_hex(content) != cells[DIGEST]:
+                        raise TableError(
+                            "tables/group-digest",
+                            f"a group of the table {name} is not what its digest says",
+                            source=where,
+                        )
+                    contents[cells[DIGEST]] = name, content
+        return contents
+
+    def _studies(self, part: Part) -> Iterator[StudyRows]:
+        """The rows of each study of a part."""
+        tables = {name: self._by_study(part, name) for name in PART_TABLES}
+        studies = dict(tables[STUDIES])
+        bulk = tables[BULK]
+        next_bulk = next(bulk, None)
+        for uid, instances in tables[INSTANCES]:
+            if uid not in studies:
+                raise TableError(
+                    "tables/damaged",
+                    f"{STUDIES} does not have the study {uid}, of which there are instances",
+                    source=instances[0][0],
+                )
+            places: list[tuple[str, int, dict[str, Any]]] = []
+            if next_bulk is not None and next_bulk[0] == uid:
+                places, next_bulk = next_bulk[1], next(bulk, None)
+            ((_, _, study),) = studies[uid]
+            yield StudyRows(study, instances, [row for _, _, row in places])
+
+    def _by_study(
+        self, part: Part, table: str
+    ) -> Iterator[tuple[str, list[tuple[str, int, dict[str, Any]]]]]:
+        """The rows of each study in a table, with their files and numbers."""
+        numbered = self._numbered(part, table)
+        uid, waiting = "", list[tuple[str, int, dict[str, Any]]]()
+        for path, number, rows in numbered:
+            found = rows[STUDY_UID][0].as_py()
+            if found != uid and waiting:
+                yield uid, waiting
+                waiting = []
+            uid = found
+            waiting += [(path, number + at, row) for at, row in enumerate(_rows(rows))]
+        if waiting:
+            yield uid, waiting
+
+    def _numbered(self, part: Part, table: str) -> Iterator[tuple[str, int, pa.Table]]:
+        number = 0
+        for path, rows in self._read(part, table):
+            for _, run in runs([rows], STUDY_UID):
+                yield str(path), number, run
+                number += len(run)
+
+    def _write_study(
+        self,
+        archive: Folder,
+        rows: StudyRows,
+        groups: Mapping[str, tuple[str, dict[str, Any]]],
+        bulk: Folder | None,
+    ) -> None:
+        uid = rows.study[STUDY_UID]
+        length = rows.study["bulk_length"] or 0
+        content = rebuild(rows, groups, self._columns.of(INSTANCES), self._definitions)
+        path = archive.document_path(uid)
+        path.parent.mkdir(exist_ok=True)
+        incoming = archive.path / "incoming"
+        with locked(path):
+            if length:
+                pieces = _bulk(bulk, uid, length, rows.study["bulk_file"] or 0)
+                write_atomically(archive.bulk_path(uid), pieces, within=incoming)
+            pieces = encode(uid, content, self._definitions, bulk_length=length)
+            write_atomically(path, pieces, within=incoming)
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as mappings, without columns that have nothing."""
+    names = [name for name in table.column_names if table[name].null_count < len(table)]
+    return table.select(names).to_pylist()
+
+
+def _bulk(archive: Folder | None, uid: str, length: int, number: int) -> Iterator[bytes]:
+    """The bytes of a bulk file, the one with this number, that belong to its document."""
+    path = None if archive is None else archive.bulk_path(uid, number)
+    if path is None or not path.exists():
+        raise BulkError(
+            "bulk/missing",
+            f"the bulk file of study {uid} is not there: name the archive that has it",
+            source=None if path is None else str(path),
+        )
+    with path.open("rb") as file:
+        rest = length
+        while rest:
+            piece = file.read(min(rest, _PIECE))
+            if not piece:
+                raise BulkError(
+                    "bulk/truncated",
+                    "the bulk file is shorter than its document said",
+                    source=str(path),
+                )
+            rest -= len(piece)
+            yield piece

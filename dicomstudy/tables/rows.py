@@ -1,0 +1,266 @@
+"""Structs of attributes ↔ rows of cells (spec/tables.md).
+
+The law: ``decode(encode(struct)) == struct`` but for the order of fields. A row is a mapping of
+column names to Python values that `pyarrow.array` takes; what is absent is null.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from dicomstudy import ion
+from dicomstudy.definitions import Definitions
+from dicomstudy.errors import DefinitionsError, IonError, TableError
+from dicomstudy.grouping import rank
+from dicomstudy.tables.columns import Attribute, Column, Context, Form, Level
+
+__all__ = ["PLACE_COLUMNS", "Row", "decode", "encode", "fits", "reference_of"]
+
+Row = dict[str, Any]
+
+#: That of attributes none of which depends on one.
+NO_CONTEXT = Context({}, {})
+
+#: Fields of the place of a large value, with their names in tables.
+PLACE_COLUMNS = {
+    "dataOffset": "data_offset",
+    "offset": "offset",
+    "stored": "stored",
+    "chunk": "chunk",
+    "word": "word",
+    "uri": "uri",
+    "size": "size",
+    "source": "source",
+    "modified": "modified",
+}
+#: The same of a reference with its place.
+_LARGE_COLUMNS = {"length": "length", "sha256": "sha256", "fragments": "fragments"} | PLACE_COLUMNS
+_TEXTS = frozenset(("sha256", "uri", "source", "record"))
+_LISTS = frozenset(("fragments", "stored"))
+_ITEM = re.compile(r"([^.\[]+)\[(\d+)\]\.")
+#: A value of so many characters or bytes weighs as a cell more.
+_LONG = 64
+_INT64 = range(-(1 << 63), 1 << 63)
+
+
+class _Encoding:
+    """One row in the making."""
+
+    __slots__ = ("empty", "exact", "large", "weight")
+
+    def __init__(self) -> None:
+        self.large: list[Row] = []
+        self.empty: list[str] = []
+        self.exact: dict[str, Any] = {}
+        self.weight = 0
+
+    def add(
+        self, attributes: Mapping[str, Any], level: Level, row: Row, context: Context, path: str
+    ) -> None:
+        """Put attributes into the cells of a row, or of a struct in one."""
+        self.weight += len(attributes)
+        for key, value in attributes.items():
+            if value is None:
+                self.empty.append(path + key)
+                continue
+            attribute = level.attribute(key, context)
+            kind = type(value)
+            if attribute is None:
+                self.exact[path + key] = value
+            elif kind is list:
+                self._add_items(attribute, value, level, row, context, path + key)
+            elif kind is dict:
+                entry = _large(path + key, value)
+                if entry is None:
+                    self.exact[path + key] = value
+                else:
+                    self.large.append(entry)
+            else:
+                if (kind is bytes or kind is str) and len(value) > _LONG:
+                    self.weight += len(value) // _LONG
+                cells, exact = attribute.cells_of(value)
+                row |= cells
+                if not exact:
+                    self.exact[path + key] = value
+
+    def _add_items(
+        self,
+        attribute: Attribute,
+        items: list[Any],
+        level: Level,
+        row: Row,
+        context: Context,
+        path: str,
+    ) -> None:
+        if level.has_columns_inside and _are_items(items):
+            column = attribute.column(Form.TYPED if attribute.is_sequence else Form.ITEMS)
+            rows = self._items(items, column.level, context, path)
+            if rows is not None:
+                row[column.name] = rows
+                return
+        self.exact[path] = items
+
+    def _items(
+        self, items: list[Any], level: Level | None, context: Context, path: str
+    ) -> list[Row] | None:
+        """The structs of items; None, and nothing kept, if no cell is in any of them."""
+        if level is None:
+            return None
+        large, empty, exact = len(self.large), len(self.empty), dict(self.exact)
+        rows: list[Row] = []
+        for place, item in enumerate(items):
+            row: Row = {}
+            self.add(item, level, row, context.inside(item), f"{path}[{place}].")
+            rows.append(row)
+        if any(rows):
+            return rows
+        del self.large[large:], self.empty[empty:]
+        self.exact = exact
+        return None
+
+
+def _large(path: str, reference: Mapping[str, Any]) -> Row | None:
+    """The entry of a large value, if a struct is the reference of one."""
+    if "length" not in reference:
+        return None
+    entry: Row = {"path": path}
+    for name, value in reference.items():
+        if name not in _LARGE_COLUMNS or not fits(name, value):
+            return None
+        entry[_LARGE_COLUMNS[name]] = value
+    return entry
+
+
+def fits(name: str, value: object) -> bool:
+    """Whether a column can have the value of a field of a reference, place or source."""
+    if name == "proved":
+        return type(value) is bool
+    if name in _TEXTS:
+        return type(value) is str
+    if name in _LISTS:
+        return type(value) is list and all(type(n) is int and n in _INT64 for n in value)
+    return type(value) is int and value in _INT64
+
+
+def encode(
+    attributes: Mapping[str, Any], level: Level, context: Context = NO_CONTEXT
+) -> tuple[Row, int]:
+    """The row of a struct of attributes, and about how many cells it has, those in items too.
+
+    Mirror of `decode`.
+
+    Args:
+        attributes: values of a document by key.
+        level: knows the columns, and is taught those that are new.
+        context: of the attributes that the dictionary gives no VR.
+    """
+    row: Row = {}
+    encoding = _Encoding()
+    encoding.add(attributes, level, row, context, "")
+    if encoding.large:
+        row["large"] = encoding.large
+    if encoding.empty:
+        row["empty"] = encoding.empty
+    if encoding.exact:
+        row["exact"] = ion.dumps(encoding.exact)
+    return row, encoding.weight
+
+
+def decode(
+    row: Mapping[str, Any],
+    columns: Mapping[str, Column],
+    definitions: Definitions,
+    *,
+    source: str | None = None,
+) -> dict[str, Any]:
+    """The attributes of a row, in the order of documents. Mirror of `encode`.
+
+    Args:
+        row: cells by the names of their columns.
+        columns: those of attributes.
+        definitions: those of the format.
+        source: the file and the number of the row.
+
+    Raises:
+        TableError: what is no typed value cannot be put where it belongs (``tables/damaged``).
+    """
+    try:
+        attributes = _decode(row, columns)
+        for path in row.get("empty") or ():
+            _put(attributes, path, None)
+        for entry in row.get("large") or ():
+            _put(attributes, entry["path"], reference_of(entry, _LARGE_COLUMNS))
+        exact = row.get("exact")
+        if exact is not None:
+            for path, value in ion.loads(exact).items():
+                _put(attributes, path, value)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, IonError) as error:
+        raise TableError(
+            "tables/damaged", f"the values of a row contradict: {error!r}", source=source
+        ) from error
+    return _sorted(attributes, definitions)
+
+
+def reference_of(entry: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a document that stand in columns, those that are there."""
+    found = {name: entry.get(column) for name, column in columns.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _decode(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
+    for name, column in columns.items():
+        cell = row.get(name)
+        if cell is None:
+            continue
+        if column.level is not None:
+            inner = column.level.columns
+            attributes[column.key] = [_decode(item, inner) for item in cell]
+        elif column.form is Form.TEXT:
+            texts[column.key] = column.cells.of_text(cell)
+        elif column.form is Form.TYPED:
+            value = column.cells.value(cell, row.get(f"{name}_{Form.OFFSET}"))
+            attributes[column.key] = column.cells.of_text(value) if type(value) is str else value
+    return attributes | texts
+
+
+def _put(attributes: dict[str, Any], path: str, value: Any) -> None:
+    struct = attributes
+    at = 0
+    if path[:1] != "_":
+        while step := _ITEM.match(path, at):
+            struct = struct[step[1]][int(step[2])]
+            at = step.end()
+    struct[path[at:]] = value
+
+
+def _sorted(attributes: dict[str, Any], definitions: Definitions) -> dict[str, Any]:
+    """The same in the order of documents; items in that of tags, as nearly all files have them."""
+    return {
+        key: [_by_tag(item, definitions) for item in value] if _are_items(value) else value
+        for key, value in sorted(attributes.items(), key=lambda item: rank(item[0], definitions))
+    }
+
+
+def _by_tag(item: dict[str, Any], definitions: Definitions) -> dict[str, Any]:
+    return {
+        key: [_by_tag(inner, definitions) for inner in value] if _are_items(value) else value
+        for key, value in sorted(item.items(), key=lambda field: _tag(field[0], definitions))
+    }
+
+
+@lru_cache(maxsize=1 << 15)
+def _tag(key: str, definitions: Definitions) -> int:
+    """The tag of a key; what is no attribute comes last."""
+    try:
+        return definitions.tag(key)
+    except DefinitionsError:
+        return 1 << 32
+
+
+def _are_items(value: object) -> bool:
+    return type(value) is list and all(type(item) is dict for item in value)

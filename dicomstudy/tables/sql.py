@@ -1,0 +1,269 @@
+"""Questions to tables in SQL, by DuckDB (spec/tables.md): its sole user.
+
+DuckDB is an extra, and is imported when the first question is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from dicomstudy.errors import TableError
+from dicomstudy.tables.columns import LABEL
+from dicomstudy.tables.result import Result
+from dicomstudy.tables.star import COUNT, DIGEST, INSTANCES, digest_columns
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["METADATA", "Database", "Source", "no_column", "quoted"]
+
+#: The view that joins all groups to their instances.
+METADATA = "metadata"
+_WORD = re.compile(r'"((?:[^"]|"")*)"|\'(?:[^\']|\'\')*\'|--[^\n]*|/\*.*?\*/|(\w+)', re.DOTALL)
+#: What asks for all columns without naming them; ``count(*)`` does not.
+_EVERYTHING = re.compile(
+    r"\*|\b(?:columns|describe|natural|pivot\w*|show|summarize|table|unpivot)\b|(?:^|\()\s*from\b",
+    re.IGNORECASE,
+)
+_COUNT_ALL = re.compile(r"\bcount\s*\(\s*\*\s*\)", re.IGNORECASE)
+#: The view where it is read from, with its alias; and a name that stands for a whole row.
+_READ = re.compile(
+    r"\b(?:from|join)\s+metadata\b(?:\s+(?:as\s+)?(\w+))?|,\s*metadata\b", re.IGNORECASE
+)
+_ROW = r"(?<![.\w]){}\b(?!\s*\.)"
+_UNKNOWN_COLUMN = re.compile(
+    r'(?:Referenced column "|does not have a column named "|column named ")([^"]+)"'
+)
+_UNKNOWN_TABLE = re.compile(
+    r'(?:Table with name|Referenced table) "?(.+?)"? (?:does not|not found)'
+)
+_LEFT_OUT = frozenset((DIGEST, COUNT, "large", "empty", "exact"))
+
+
+class Source(Protocol):
+    """A table as a database sees it."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Its Parquet files."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Its columns."""
+
+    def check(self, *, rows: bool = True) -> None:
+        """Raise a `TableError` if a file is damaged; do not read its rows unless `rows`."""
+
+
+class Database:
+    """The tables as views in DuckDB. Nothing can be written, and no other file read.
+
+    Views are made when a query names them, so that opening does not depend on their number.
+
+    Raises:
+        TableError: DuckDB is not installed (``tables/no-extra``).
+    """
+
+    def __init__(self, tables: Mapping[str, Source]) -> None:
+        try:
+            import duckdb  # noqa: PLC0415 (an extra)
+        except ImportError as error:
+            raise TableError(
+                "tables/no-extra",
+                "SQL needs DuckDB: pip install 'dicomstudy[sql]'",
+            ) from error
+        self._duckdb = duckdb
+        self._tables = tables
+        self._by_name = {name.lower(): name for name in tables}
+        self._made: set[str] = set()
+        self._columns: dict[str, tuple[str, list[str]]] | None = None
+        self._connection = self._connect()
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "python_enable_replacements": False,  # no variable of the caller is a table
+            "autoload_known_extensions": False,
+            "autoinstall_known_extensions": False,
+        }
+        connection = self._duckdb.connect(":memory:", config=config)
+        files = [str(path) for table in self._tables.values() for path in table.files]
+        connection.execute("SET parquet_metadata_cache = true")
+        connection.execute("SET allowed_paths = ?", [files])
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        return connection
+
+    def execute(self, query: str) -> Result:
+        """What a query gives.
+
+        Raises:
+            TableError: as `Tables.sql`.
+        """
+        self._check(query)
+        words = set(_words(query))
+        named = {self._by_name[word] for word in words & self._by_name.keys()}
+        definition = ""
+        if METADATA in words and INSTANCES in self._tables:
+            definition, joined = self._metadata(None if _wants_all(query) else words)
+            named |= joined
+        try:
+            self._make_views(named, definition)
+            with self._connection.cursor() as cursor:
+                found = cursor.sql(query).to_arrow_table()
+        except self._duckdb.Error as error:
+            raise self._translated(str(error).strip(), named, METADATA in words) from error
+        except pa.ArrowException as error:
+            raise TableError("tables/query", f"Arrow cannot hold the answer: {error}") from error
+        return Result(_with_labels(found, self._labels(named)))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def _check(self, query: str) -> None:
+        try:
+            statements = self._duckdb.extract_statements(query)
+        except self._duckdb.Error as error:
+            raise TableError("tables/query", str(error)) from error
+        kinds = [statement.type for statement in statements]
+        if kinds != [self._duckdb.StatementType.SELECT]:
+            raise TableError(
+                "tables/read-only", "a query is one SELECT: tables are read here, and nothing else"
+            )
+
+    def _make_views(self, named: set[str], definition: str) -> None:
+        """Make the views of some tables, and the one of all with this definition."""
+        for name in sorted(named - self._made):
+            files = ", ".join(_text(str(path)) for path in self._tables[name].files)
+            self._connection.execute(
+                f"CREATE VIEW {quoted(name)} AS SELECT * FROM read_parquet([{files}])"  # noqa: S608 (quoted)
+            )
+            self._made.add(name)
+        if definition:
+            self._connection.execute(f"CREATE OR REPLACE VIEW {METADATA} AS {definition}")
+
+    def _metadata(self, words: set[str] | None) -> tuple[str, set[str]]:
+        """The definition of the view with the columns that are named, and its tables."""
+        columns = []
+        joined: set[str] = set()
+        for lower, (name, tables) in self._sources().items():
+            if words is None or lower in words:
+                columns.append(f"{_merged(name, tables)} AS {quoted(name)}")
+                joined.update(tables)
+        joined.add(INSTANCES)
+        joins = [
+            f" LEFT JOIN {quoted(group)} ON {quoted(INSTANCES)}.{quoted(column)} = "
+            f"{quoted(group)}.{DIGEST}"
+            for column, group in self._digests().items()
+            if group in joined
+        ]
+        chosen = ", ".join(columns) or "1 AS instance"
+        return f"SELECT {chosen} FROM {quoted(INSTANCES)}{''.join(joins)}", joined  # noqa: S608
+
+    def _digests(self) -> dict[str, str]:
+        columns = digest_columns(self._tables[INSTANCES].schema.names)
+        return {column: group for column, group in columns.items() if group in self._tables}
+
+    def _sources(self) -> dict[str, tuple[str, list[str]]]:
+        """The columns of the view by their names in lower case, with the tables that have them.
+
+        Names that differ in case only are one to DuckDB: the first counts.
+        """
+        if self._columns is None:
+            self._columns = {}
+            # Those of the format, not of an attribute, are the instance's alone.
+            schema = self._tables[INSTANCES].schema
+            own = {field.name for field in schema if b"key" not in (field.metadata or {})}
+            for table in (INSTANCES, *self._digests().values()):
+                for name in self._tables[table].schema.names:
+                    if name in _LEFT_OUT or (table != INSTANCES and name in own):
+                        continue
+                    first, tables = self._columns.setdefault(name.lower(), (name, []))
+                    if first == name:
+                        tables.append(table)
+        return self._columns
+
+    def _labels(self, named: set[str]) -> set[str]:
+        """The columns of tables that are categorical in pandas."""
+        return {
+            field.name
+            for name in named
+            for field in self._tables[name].schema
+            if field.type == LABEL
+        }
+
+    def _translated(self, message: str, named: set[str], has_metadata: bool) -> TableError:
+        """What DuckDB says, as an error of these tables."""
+        unknown = _UNKNOWN_TABLE.search(message)
+        if unknown is not None:
+            near = _nearest(unknown[1], [*self._tables, METADATA])
+            return TableError("tables/no-table", f"there is no table {unknown[1]!r}{near}")
+        unknown = _UNKNOWN_COLUMN.search(message)
+        for name in named:
+            self._tables[name].check(rows=unknown is None)
+        if unknown is None:
+            return TableError("tables/query", message)
+        names = {name for table in named for name in self._tables[table].schema.names}
+        if has_metadata and INSTANCES in self._tables:
+            names = {name for name, _ in self._sources().values()}
+        return no_column(unknown[1], names, "these tables")
+
+
+def no_column(name: str, names: Iterable[str], where: str) -> TableError:
+    """The error that there is no such column, with those that are near."""
+    return TableError(
+        "tables/no-column", f"there is no column {name!r} in {where}{_nearest(name, names)}"
+    )
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    by_lower = {each.lower(): each for each in names}
+    near = [by_lower[each] for each in get_close_matches(name.lower(), by_lower, cutoff=0.5)]
+    return f": is it {' or '.join(near)}?" if near else ""
+
+
+def quoted(name: str) -> str:
+    """An identifier in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _merged(name: str, tables: Sequence[str]) -> str:
+    """The column of whichever table has it."""
+    found = [f"{quoted(table)}.{quoted(name)}" for table in tables]
+    return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
+
+
+def _words(query: str) -> Iterator[str]:
+    """The identifiers of a query in lower case, keywords among them."""
+    for found in _WORD.finditer(query):
+        word = found[2] if found[1] is None else found[1].replace('""', '"')
+        if word is not None:
+            yield word.lower()
+
+
+def _wants_all(query: str) -> bool:
+    """Whether a query may use columns of the view that it does not name."""
+    plain = _WORD.sub(lambda found: found[1] or found[2] or " ", query)
+    if _EVERYTHING.search(_COUNT_ALL.sub("", plain)) is not None:
+        return True
+    aliases = {METADATA, *(alias for alias in _READ.findall(plain) if alias)}
+    rest = _READ.sub(" ", plain)
+    return any(re.search(_ROW.format(re.escape(alias)), rest, re.IGNORECASE) for alias in aliases)
+
+
+def _with_labels(table: pa.Table, labels: set[str]) -> pa.Table:
+    """The same with those columns dictionary-encoded that are so in their tables."""
+    for at, field in enumerate(table.schema):
+        if field.name in labels and field.type == pa.string():
+            table = table.set_column(at, pa.field(field.name, LABEL), table.column(at).cast(LABEL))
+    return table

@@ -1,0 +1,548 @@
+"""A study ↔ rows of the star: instances, groups, series, studies, frames, bulk (spec/tables.md).
+
+The law: ``rebuild(tabulate(study))`` has the digest of the study.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from dicomstudy import layout
+from dicomstudy.definitions import Definitions
+from dicomstudy.document import Document, uid_of
+from dicomstudy.elements import is_private
+from dicomstudy.errors import DefinitionsError, DicomStudyError, RecordError, StudyError, TableError
+from dicomstudy.grouping import ENCODING, Clustered, ClusteredSeries, Entry, Row, Source
+from dicomstudy.record import INSTANCE
+from dicomstudy.study import Instance, Study
+from dicomstudy.tables.cells import Cells, Kind
+from dicomstudy.tables.columns import (
+    LEFTOVERS,
+    PLACE,
+    REFERS,
+    Column,
+    Columns,
+    Context,
+    Form,
+    creators_of,
+)
+from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
+
+__all__ = [
+    "BULK",
+    "COUNT",
+    "DIGEST",
+    "FRAMES",
+    "INSTANCES",
+    "PART_TABLES",
+    "SERIES",
+    "SERIES_UID",
+    "STUDIES",
+    "STUDY_UID",
+    "Emit",
+    "Tabulator",
+    "declare",
+    "digest_columns",
+    "rebuild",
+]
+
+INSTANCES, SERIES, STUDIES, FRAMES, BULK = "instances", "series", "studies", "frames", "bulk"
+#: The tables that are no groups: their rows belong to one study.
+PART_TABLES = (INSTANCES, SERIES, STUDIES, FRAMES, BULK)
+STUDY_UID, SERIES_UID = "StudyInstanceUID", "SeriesInstanceUID"
+_INSTANCE_UID = "SOPInstanceUID"
+#: Columns of groups: their digest, and how many instances refer to them.
+DIGEST, COUNT = "digest", "instances"
+#: Takes a row of a table, and about how many cells it has.
+Emit = Callable[[str, dict[str, Any], int], None]
+
+_NOT_ATTRIBUTES = frozenset(("_groups", "_source"))
+_SOURCE = {
+    "uri": pa.string(),
+    "size": pa.int64(),
+    "sha256": pa.string(),
+    "modified": pa.int64(),
+    "proved": pa.bool_(),
+    "record": pa.string(),
+}
+_SOURCE_COLUMNS = {name: f"source_{name}" for name in _SOURCE}
+_OF_STUDY = (
+    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID"),
+    *("StudyDescription", "PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+)
+_OF_SERIES = (
+    *("Modality", "SeriesNumber", "SeriesDescription", "SeriesDate", "SeriesTime"),
+    *("BodyPartExamined", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
+    *("Manufacturer", "ManufacturerModelName", "StationName", "InstitutionName"),
+)
+_DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
+_FRAME_COUNT = "NumberOfFrames"
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+#: What `encoding` says of the last few ways to write a file.
+_MOST_ENCODINGS = 1 << 10
+
+
+def _texts(*names: str) -> list[pa.Field[Any]]:
+    return [pa.field(name, pa.string()) for name in names]
+
+
+_DATE_RANGE = (pa.field("first_date", pa.date32()), pa.field("last_date", pa.date32()))
+_FIELDS: dict[str, list[pa.Field[Any]]] = {
+    INSTANCES: [
+        *_texts(STUDY_UID, SERIES_UID, "key"),
+        *(pa.field(f"source_{name}", kind) for name, kind in _SOURCE.items()),
+        *LEFTOVERS,
+    ],
+    SERIES: [
+        *_texts(STUDY_UID, SERIES_UID),
+        pa.field("NumberOfSeriesRelatedInstances", pa.int64()),
+        *_DATE_RANGE,
+    ],
+    STUDIES: [
+        *_texts(STUDY_UID),
+        pa.field("ModalitiesInStudy", pa.list_(pa.string())),
+        pa.field("SOPClassesInStudy", pa.list_(pa.string())),
+        pa.field("NumberOfStudyRelatedSeries", pa.int64()),
+        pa.field("NumberOfStudyRelatedInstances", pa.int64()),
+        *_DATE_RANGE,
+        pa.field("bulk_length", pa.int64()),
+        pa.field("bulk_file", pa.int64()),
+        pa.field("document_sha256", pa.string()),
+        pa.field("document_size", pa.int64()),
+    ],
+    FRAMES: [
+        *_texts(STUDY_UID, SERIES_UID, _INSTANCE_UID, "key"),
+        pa.field("FrameNumber", pa.int64()),
+        pa.field("fragment_offsets", pa.list_(pa.int64())),
+        pa.field("fragment_lengths", pa.list_(pa.int64())),
+    ],
+    BULK: [*_texts(STUDY_UID, "sha256"), *PLACE],
+}
+_GROUP_FIELDS = [*_texts(DIGEST), pa.field(COUNT, pa.int64()), *LEFTOVERS]
+
+
+def declare(columns: Columns, groups: Iterable[str]) -> None:
+    """Give all tables the columns that they always have.
+
+    Args:
+        columns: those of the tables.
+        groups: the names of all groups.
+    """
+    for table, fields in _FIELDS.items():
+        columns.declare(table, [_described(field, columns.definitions) for field in fields])
+    for table in groups:
+        columns.declare(table, _GROUP_FIELDS)
+    for table, keys in ((SERIES, _OF_SERIES), (STUDIES, _OF_STUDY)):
+        for key in keys:
+            attribute = columns.level.attribute(key, NO_CONTEXT)
+            if attribute is not None:
+                columns.meet(table, {attribute.column(Form.TYPED).name: None})
+
+
+def _described(field: pa.Field[Any], definitions: Definitions) -> pa.Field[Any]:
+    """A column of the format with what the standard says of it, if it is an attribute's."""
+    try:
+        attribute = definitions.attribute(definitions.tag(field.name))
+    except DefinitionsError:
+        return field
+    if attribute is None:
+        return field
+    return field.with_metadata(
+        {"tag": f"{attribute.tag:08X}", "vr": attribute.vr, "name": attribute.name}
+    )
+
+
+def digest_columns(names: Iterable[str]) -> dict[str, str]:
+    """The columns of `instances` that refer to groups, each with the name of its group."""
+    return {name: name.removesuffix(REFERS) for name in names if name.endswith(REFERS)}
+
+
+class _Summary:
+    """What is counted of a study or series: its instances, those of each group, its dates."""
+
+    __slots__ = ("dates", "digests", "instances")
+
+    def __init__(self) -> None:
+        self.digests: Counter[str] = Counter()
+        self.instances = 0
+        self.dates: set[str] = set()
+
+    def include(self, other: _Summary) -> None:
+        """Count what another one has, too."""
+        self.digests.update(other.digests)
+        self.instances += other.instances
+        self.dates |= other.dates
+
+
+class _Content:
+    """The groups of a study by digest, with their names, and where its large values lie."""
+
+    __slots__ = ("_document", "_names", "creators", "groups", "places")
+
+    def __init__(self, document: Document, names: frozenset[str]) -> None:
+        self._document = document
+        self._names = names
+        self.groups: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.places: dict[str, Mapping[str, Any]] = {}
+        self.creators: dict[str, dict[str, str]] = {}
+        for frame in document.shared():
+            self._collect(frame)
+
+    def chunks(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Every chunk with its number, its groups being known then."""
+        for number in range(len(self._document.chunks)):
+            frame = self._document.chunk(number)
+            self._collect(frame)
+            yield number, frame
+
+    def _collect(self, frame: Mapping[str, Any]) -> None:
+        for name, contents in frame["groups"].items():
+            if name not in self._names:
+                raise self.damaged(f"there is no group of the name {name!r}")
+            for digest, content in contents.items():
+                self.groups[digest] = name, content
+        self.places.update(frame.get("bulk", {}))
+
+    def damaged(self, why: str) -> StudyError:
+        """The error that the document cannot be so."""
+        return StudyError("study/damaged", why, source=str(self._document.path))
+
+    def refer(self, digests: Iterable[str], row: dict[str, Any]) -> None:
+        """Put digests into the columns of a row."""
+        for digest in digests:
+            found = self.groups.get(digest)
+            if found is None:
+                raise self._document.missing_group(digest)
+            column = found[0] + REFERS
+            if row.setdefault(column, digest) != digest:
+                raise TableError(
+                    "tables/ambiguous",
+                    f"an instance has two groups {found[0]}",
+                    source=str(self._document.path),
+                )
+
+    def attributes(self, summary: _Summary, wanted: Iterable[str]) -> dict[str, Any]:
+        """Those of the groups that most instances refer to."""
+        found: dict[str, Any] = {}
+        keys = frozenset(wanted)
+        for digest, _ in sorted(summary.digests.items(), key=lambda item: (-item[1], item[0])):
+            content = self.groups[digest][1]
+            for key in keys & content.keys():
+                if content[key] is not None:
+                    found.setdefault(key, content[key])
+        return found
+
+    def texts(self, summary: _Summary, key: str) -> list[str]:
+        """All texts of an attribute, sorted."""
+        contents = (self.groups[digest][1] for digest in summary.digests)
+        values = (content[key] for content in contents if key in content)
+        return sorted({value for value in values if type(value) is str and value})
+
+
+class Tabulator:
+    """Makes rows of studies. Mirror of `rebuild`.
+
+    Args:
+        columns: knows the columns of all tables, and is taught those that are new.
+        known: has the digests of groups that have a row already.
+        emit: takes the rows.
+    """
+
+    def __init__(self, columns: Columns, known: Container[str], emit: Emit) -> None:
+        self._columns = columns
+        self._known = known
+        self._met: set[str] = set()
+        self._emit = emit
+        self._definitions = columns.definitions
+        self._vrs: dict[str, dict[str, str]] = {}
+        self._dates = Cells(Kind.DATE, many=False)
+        self._counts = Cells(Kind.INTEGER, many=False)
+        self._names = frozenset(columns.definitions.groups)
+        self._frame_group = self._definitions.group(_FRAME_COUNT) + REFERS
+
+    def add(self, study: Study, *, sha256: str, size: int) -> Counter[str]:
+        """Emit the rows of a study, those of each table in their order.
+
+        Args:
+            study: the study.
+            sha256: that of its document.
+            size: bytes of its document.
+
+        Returns:
+            How many of its instances refer to each group, by digest.
+
+        Raises:
+            DicomStudyError: the study is damaged.
+        """
+        content = _Content(study.document, self._names)
+        self._met.clear()
+        every: dict[str, _Summary] = {}
+        for number, frame in content.chunks():
+            summary = every.setdefault(frame["seriesInstanceUID"], _Summary())
+            self._add_chunk(study, number, frame, content, summary)
+        whole = _Summary()
+        for uid, summary in sorted(every.items()):
+            whole.include(summary)
+            row = self._summary(content, summary, _OF_SERIES)
+            row |= {STUDY_UID: study.uid, SERIES_UID: uid}
+            row["NumberOfSeriesRelatedInstances"] = summary.instances
+            self._emit(SERIES, row, len(row))
+        self._add_study(study, content, whole, len(every), sha256, size)
+        return whole.digests
+
+    def _add_chunk(
+        self,
+        study: Study,
+        number: int,
+        frame: Mapping[str, Any],
+        content: _Content,
+        summary: _Summary,
+    ) -> None:
+        common: dict[str, Any] = {STUDY_UID: study.uid, SERIES_UID: frame["seriesInstanceUID"]}
+        content.refer(frame["_groups"], common)
+        instances = frame["instances"]
+        shared = frozenset(frame["_groups"])
+        summary.instances += len(instances)
+        summary.digests.update(dict.fromkeys(shared, len(instances)))
+        for key, struct in instances.items():
+            row = dict(common)
+            digests = struct.get("_groups", ())
+            content.refer(digests, row)
+            summary.digests.update(frozenset(digests) - shared)
+            own = {name: value for name, value in struct.items() if name not in _NOT_ATTRIBUTES}
+            summary.dates.update(own[name] for name in _DATES if type(own.get(name)) is str)
+            if STUDY_UID in own or SERIES_UID in own:
+                raise content.damaged(f"the instance {key} has a study or series of its own")
+            context = self._context(row, own, content)
+            for digest in (*frame["_groups"], *digests):
+                if digest not in self._met:
+                    self._met.add(digest)
+                    if digest not in self._known:
+                        self._add_group(digest, content, context)
+            cells, weight = encode(own, self._columns.level, context)
+            row |= cells
+            if own.get(_INSTANCE_UID) != key:
+                row["key"] = key
+            row |= _columns_of(struct.get("_source", {}), _SOURCE_COLUMNS, content)
+            self._emit(INSTANCES, row, weight + len(row))
+            if _FUNCTIONAL_GROUPS[1] in own or self._frames_of(row, own, content) != 1:
+                self._add_frames(Instance(study, number, key), row)
+
+    def _context(
+        self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
+    ) -> Context:
+        encoding = row.get(ENCODING + REFERS, "")
+        vrs = self._vrs.get(encoding)
+        if vrs is None:
+            if len(self._vrs) >= _MOST_ENCODINGS:
+                self._vrs.clear()
+            vrs = self._vrs[encoding] = _vrs_of(
+                content.groups[encoding][1] if encoding else {}, self._definitions
+            )
+        private = row.get("private" + REFERS, "")
+        creators = content.creators.get(private)
+        if creators is None:
+            attributes = content.groups[private][1] if private else {}
+            creators = content.creators[private] = creators_of(attributes)
+        return Context(creators, vrs).inside(own)
+
+    def _frames_of(
+        self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
+    ) -> int | None:
+        """Number of Frames, 1 if it is absent; None if it is no number."""
+        group = row.get(self._frame_group)
+        attributes = own if group is None or _FRAME_COUNT in own else content.groups[group][1]
+        value = attributes.get(_FRAME_COUNT)
+        return 1 if value is None else self._counts.cell(value).value
+
+    def _add_group(self, digest: str, content: _Content, context: Context) -> None:
+        name, attributes = content.groups[digest]
+        row, weight = encode(attributes, self._columns.level, context)
+        row[DIGEST] = digest
+        self._emit(name, row, weight)
+
+    def _summary(self, content: _Content, summary: _Summary, keys: Iterable[str]) -> dict[str, Any]:
+        """The attributes of a series or study, and its first and last date."""
+        found = content.attributes(summary, keys)
+        row = self._typed(found, NO_CONTEXT)
+        texts = summary.dates.union(*(content.texts(summary, key) for key in _DATES))
+        days = [cell.value for cell in map(self._dates.cell, texts) if cell.value is not None]
+        if days:
+            row |= {"first_date": min(days), "last_date": max(days)}
+        return row
+
+    def _typed(self, attributes: Mapping[str, Any], context: Context) -> dict[str, Any]:
+        """The cells of attributes without what is no typed value."""
+        row, _ = encode(attributes, self._columns.level, context)
+        for field in LEFTOVERS:
+            row.pop(field.name, None)
+        return row
+
+    def _add_study(
+        self, study: Study, content: _Content, whole: _Summary, series: int, sha256: str, size: int
+    ) -> None:
+        row = self._summary(content, whole, _OF_STUDY)
+        row |= {
+            STUDY_UID: study.uid,
+            "ModalitiesInStudy": content.texts(whole, "Modality"),
+            "SOPClassesInStudy": content.texts(whole, "SOPClassUID"),
+            "NumberOfStudyRelatedSeries": series,
+            "NumberOfStudyRelatedInstances": whole.instances,
+            "bulk_length": study.document.header.get("bulkLength", 0),
+            "bulk_file": study.document.header.get("bulkFile", 0),
+            "document_sha256": sha256,
+            "document_size": size,
+        }
+        self._emit(STUDIES, row, len(row))
+        for digest, place in sorted(content.places.items()):
+            row = {STUDY_UID: study.uid, "sha256": digest}
+            row |= _columns_of(place, PLACE_COLUMNS, content)
+            self._emit(BULK, row, len(row))
+
+    def _add_frames(self, instance: Instance, row: Mapping[str, Any]) -> None:
+        attributes = instance.attributes()
+        shared, each = (_items(attributes, key) for key in _FUNCTIONAL_GROUPS)
+        try:
+            spans = [frame.spans for frame in instance.frame_spans()]
+        except DicomStudyError:
+            spans = []
+        if len(spans) <= 1 and not each:
+            return
+        context = NO_CONTEXT
+        names = (STUDY_UID, SERIES_UID, _INSTANCE_UID, "key")
+        fixed = {name: row[name] for name in names if name in row}
+        for at in range(max(len(spans), len(each))):
+            flat: dict[str, Any] = {}
+            for item in (*shared[:1], *each[at : at + 1]):
+                for _, value in sorted(item.items(), key=self._precedence):
+                    for inner in value[:1] if type(value) is list else ():
+                        flat |= inner
+            cells = self._typed(flat, context)
+            cells |= {**fixed, "FrameNumber": at + 1}
+            if at < len(spans):
+                cells["fragment_offsets"] = [span.offset for span in spans[at]]
+                cells["fragment_lengths"] = [span.length for span in spans[at]]
+            self._emit(FRAMES, cells, len(flat) + 4)
+
+    def _precedence(self, item: tuple[str, Any]) -> tuple[bool, int]:
+        """Where a functional group stands: private ones give way to those of the standard."""
+        try:
+            tag = self._definitions.tag(item[0])
+        except DicomStudyError:
+            return False, 0
+        return not is_private(tag), tag
+
+
+def _columns_of(
+    fields: Mapping[str, Any], columns: Mapping[str, str], content: _Content
+) -> dict[str, Any]:
+    """Fields of a document that have columns."""
+    for name, value in fields.items():
+        if name in columns and not fits(name, value):
+            raise content.damaged(f"{name} of a source or place is {value!r}")
+    return {columns[name]: value for name, value in fields.items() if name in columns}
+
+
+def _items(attributes: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    value = attributes.get(key)
+    return value if type(value) is list else []
+
+
+def _vrs_of(encoding: Mapping[str, Any], definitions: Definitions) -> dict[str, str]:
+    """The VRs in a file by key, as far as its layout says them."""
+    try:
+        tokens = layout.parse(encoding.get("dataSet", ""))
+    except (RecordError, TypeError):
+        return {}
+    return {definitions.keyword(token.tag): token.vr for token in layout.walk(tokens) if token.vr}
+
+
+class StudyRows(NamedTuple):
+    """The rows of a study: of `studies`, `instances` and `bulk`.
+
+    Those of `instances` come with the file and the number of the row that each is.
+    """
+
+    study: Mapping[str, Any]
+    instances: Iterable[tuple[str, int, Mapping[str, Any]]]
+    bulk: Iterable[Mapping[str, Any]]
+
+
+def rebuild(
+    rows: StudyRows,
+    groups: Mapping[str, tuple[str, dict[str, Any]]],
+    columns: Mapping[str, Column],
+    definitions: Definitions,
+) -> Clustered:
+    """What the document of a study is encoded from. Mirror of `Tabulator.add`.
+
+    Args:
+        rows: those of the study.
+        groups: name and content of its groups by digest.
+        columns: those of attributes in `instances`.
+        definitions: those of the format.
+
+    Raises:
+        TableError: a group is missing (``tables/missing-group``), or a row is damaged.
+    """
+    places = {row["sha256"]: reference_of(row, PLACE_COLUMNS) for row in rows.bulk}
+    content = Clustered({}, [], [])
+    by_series: dict[str, list[tuple[frozenset[str], Entry]]] = {}
+    for path, number, row in rows.instances:
+        where = f"{path}, row {number}"
+        digests = _digests(row, groups, where)
+        content.contents.update((digest, groups[digest]) for digest in digests)
+        own = decode(row, columns, definitions, source=where)
+        numbers = range(len(content.rows), len(content.rows) + len(own))
+        content.rows += [Row(INSTANCE, key, value) for key, value in own.items()]
+        source = reference_of(row, _SOURCE_COLUMNS)
+        entry = Entry(
+            uid_of(row.get("key") or own.get(_INSTANCE_UID, ""), own),
+            row[SERIES_UID],
+            source.get("sha256") or source.get("record", ""),
+            _source(source),
+            (),
+            0,
+            tuple(numbers),
+            {} if by_series else places,
+        )
+        by_series.setdefault(entry.series, []).append((digests, entry))
+    order = {name: at for at, name in enumerate(definitions.groups)}
+
+    def in_order(digests: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(digests, key=lambda digest: (order[groups[digest][0]], digest)))
+
+    for uid, entries in sorted(by_series.items()):
+        common = frozenset.intersection(*(digests for digests, _ in entries))
+        kept = [entry._replace(groups=in_order(mine - common)) for mine, entry in entries]
+        kept.sort(key=lambda entry: (entry.instance, entry.digest))
+        content.series.append(ClusteredSeries(uid, in_order(common), kept))
+    return content
+
+
+def _digests(row: Mapping[str, Any], groups: Mapping[str, Any], where: str) -> frozenset[str]:
+    """The digests that a row of `instances` refers to."""
+    refers = {name: row[name] for name in digest_columns(row) if row[name] is not None}
+    for column, digest in refers.items():
+        if digest not in groups:
+            raise TableError(
+                "tables/missing-group",
+                f"an instance of study {row[STUDY_UID]} refers to the group {digest}, which the "
+                f"table {column.removesuffix(REFERS)} does not have",
+                source=where,
+            )
+    return frozenset(refers.values())
+
+
+def _source(fields: Mapping[str, Any]) -> Source:
+    return Source(
+        fields.get("uri", ""),
+        fields.get("sha256"),
+        fields.get("size"),
+        fields.get("modified"),
+        fields.get("proved", True),
+    )

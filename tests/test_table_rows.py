@@ -1,0 +1,341 @@
+"""Values ↔ cells ↔ rows: spec/tables.md, "Columns of attributes"."""
+
+from __future__ import annotations
+
+import struct
+from datetime import date, datetime, time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomstudy.elements import NUMBER_FORMATS
+from dicomstudy.errors import ArchiveError, TableError
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.tables.cells import Cells, Kind, kind_of
+from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Context
+from dicomstudy.tables.counts import Counts
+from dicomstudy.tables.rows import NO_CONTEXT, Row, decode, encode
+from tests.real_files import own_files
+from tests.strategies import DEFINITIONS
+
+TABLE = "instances"
+NAME = dict.fromkeys(
+    ("alphabetic", "ideographic", "phonetic", "family", "given", "middle", "prefix", "suffix")
+)
+
+
+def through_arrow(
+    structs: list[dict[str, Any]], context: Context = NO_CONTEXT
+) -> tuple[list[dict[str, Any]], list[Row], pa.Schema]:
+    """Structs that were rows of one Arrow table; with the rows, and its schema."""
+    columns = Columns(DEFINITIONS)
+    columns.declare(TABLE, LEFTOVERS)
+    rows = []
+    for attributes in structs:
+        row, _ = encode(attributes, columns.level, context)
+        columns.meet(TABLE, row)
+        rows.append(row)
+    schema = columns.schema(TABLE)
+    assert set().union(*rows) <= set(schema.names)
+    again = Columns(DEFINITIONS)
+    again.load(TABLE, schema)
+    assert again.schema(TABLE).equals(schema, check_metadata=True)
+    found = pa.Table.from_pylist(rows, schema=schema).to_pylist()
+    return [decode(row, again.of(TABLE), DEFINITIONS) for row in found], found, schema
+
+
+def cell_of(key: str, value: object, **vrs: str) -> Row:
+    """What is in the row of one attribute, but for nulls."""
+    (again,), (row,), _ = through_arrow([{key: value}], Context({"001910": "ACME 1"}, vrs))
+    assert again == {key: value}
+    return {name: cell for name, cell in row.items() if cell is not None}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "row"),
+    [
+        ("Modality", "CT", {"Modality": "CT"}),
+        ("ImageType", r"ORIGINAL\PRIMARY", {"ImageType": ["ORIGINAL", "PRIMARY"]}),
+        ("StudyDate", "20240229", {"StudyDate": date(2024, 2, 29)}),
+        ("StudyDate", "2024.02.29",
+         {"StudyDate": date(2024, 2, 29), "StudyDate_text": "2024.02.29"}),
+        ("StudyDate", "20230229", {"StudyDate_text": "20230229"}),
+        ("StudyTime", "101112.5", {"StudyTime": time(10, 11, 12, 500000)}),
+        ("StudyTime", "1011", {"StudyTime": time(10, 11), "StudyTime_text": "1011"}),
+        (
+            "AcquisitionDateTime",
+            "20240229101112.000001-0130",
+            {
+                "AcquisitionDateTime": datetime(2024, 2, 29, 10, 11, 12, 1)  # noqa: DTZ001 (as written)
+,
+                "AcquisitionDateTime_offset": -90,
+            },
+        ),
+        (
+            "AcquisitionDateTime",
+            "2024",
+            {"AcquisitionDateTime": datetime(2024, 1, 1),  # noqa: DTZ001
+             "AcquisitionDateTime_text": "2024"},
+        ),
+        ("PatientAge", "042Y", {"PatientAge": 42.0}),
+        ("PatientAge", "006M", {"PatientAge": 0.5, "PatientAge_text": "006M"}),
+        ("InstanceNumber", "7", {"InstanceNumber": 7}),
+        ("InstanceNumber", "007", {"InstanceNumber": 7, "InstanceNumber_text": "007"}),
+        ("InstanceNumber", "seven", {"InstanceNumber_text": "seven"}),
+        ("SliceThickness", "2.5", {"SliceThickness": 2.5}),
+        ("SliceThickness", "1.0000", {"SliceThickness": 1.0, "SliceThickness_text": "1.0000"}),
+        ("SliceThickness", "1e400", {"SliceThickness_text": "1e400"}),
+        (
+            "ImagePositionPatient",
+            r"1\2.5\-3",
+            {"ImagePositionPatient": [1.0, 2.5, -3.0]},
+        ),
+        (
+            "PixelSpacing",
+            r"0.50\x",
+            {"PixelSpacing": [0.5, None], "PixelSpacing_text": r"0.50\x"},
+        ),
+        ("Rows", 512, {"Rows": 512}),
+        ("Rows", -1, {"exact": b"\xe0\x01\x00\xea"}),
+        ("SimpleFrameList", struct.pack("<3I", 1, 2, 3), {"SimpleFrameList": [1, 2, 3]}),
+        ("SimpleFrameList", 5, {"SimpleFrameList": [5]}),
+        ("ReconstructionDiameter", "", {"ReconstructionDiameter_text": ""}),
+        ("ReconstructionDiameter", None, {"empty": ["ReconstructionDiameter"]}),
+        ("FrameIncrementPointer", r"00181063\00181065",
+         {"FrameIncrementPointer": ["00181063", "00181065"]}),
+        (
+            "PatientName",
+            "Yamada^Tarou=山田^太郎=やまだ^たろう",
+            {
+                "PatientName": {
+                    "alphabetic": "Yamada^Tarou",
+                    "ideographic": "山田^太郎",
+                    "phonetic": "やまだ^たろう",
+                    "family": "Yamada",
+                    "given": "Tarou",
+                    "middle": None,
+                    "prefix": None,
+                    "suffix": None,
+                }
+            },
+        ),
+        ("PatientName", "Doe^J=", {"PatientName": {**NAME, "alphabetic": "Doe^J", "family": "Doe",
+                                                   "given": "J"}, "PatientName_text": "Doe^J="}),
+        ("RedPaletteColorLookupTableDescriptor", b"\0\1\0\0\x08\0",
+         {"RedPaletteColorLookupTableDescriptor": b"\0\1\0\0\x08\0"}),
+        ("0019100C", b"\1\2", {"ACME 1:0019xx0C": b"\1\2"}),
+        ("0019110C", b"\1\2", {"0019110C": b"\1\2"}),
+        ("00190010", "ACME 1", {"00190010": "ACME 1"}),
+        ("60003000", b"\1\2", {"60003000": b"\1\2"}),
+        ("_preamble", b"\1", {"exact": b"\xe0\x01\x00\xea"}),
+        ("PatientName#1", "A", {"exact": b"\xe0\x01\x00\xea"}),
+        ("0019100c", b"\1", {"exact": b"\xe0\x01\x00\xea"}),
+    ],
+)  # fmt: skip
+def test_a_value_has_a_cell_and_comes_back(key: str, value: object, row: Row) -> None:
+    found = cell_of(key, value)
+    if "exact" in row:
+        assert found.keys() == {"exact"}
+        assert found["exact"].startswith(row["exact"])
+    else:
+        assert found == row
+
+
+@pytest.mark.parametrize(
+    ("key", "vr", "value", "row"),
+    [
+        ("0019100C", "IS", rb"1\2 ", {"ACME 1:0019xx0C_IS": [1, 2]}),
+        ("0019100C", "LO", b"abc ", {"ACME 1:0019xx0C_LO": "abc"}),
+        ("0019100C", "UI", b"1.2\0", {"ACME 1:0019xx0C_UI": "1.2"}),
+        ("0019100C", "US", b"\1\0", {"ACME 1:0019xx0C_US": [1]}),
+        ("0019100C", "FD", struct.pack("<2d", 1, 2), {"ACME 1:0019xx0C_FD": [1.0, 2.0]}),
+        ("0019100C", "OB", b"\1\0", {"ACME 1:0019xx0C": b"\1\0"}),
+        ("0019100C", "DS", b"1.0 ",
+         {"ACME 1:0019xx0C_DS": [1.0], "ACME 1:0019xx0C_DS_text": "1.0"}),
+        ("SmallestImagePixelValue", "SS", b"\xff\xff", {"SmallestImagePixelValue_SS": [-1]}),
+    ],
+)  # fmt: skip
+def test_a_blob_has_the_type_that_its_file_gives_it(
+    key: str, vr: str, value: bytes, row: Row
+) -> None:
+    assert cell_of(key, value, **{key: vr}) == row
+
+
+@pytest.mark.parametrize(
+    ("vr", "value"),
+    [("LO", b"\xe4 "), ("LO", b"a\0"), ("LO", b"a   "), ("US", b"\1"), ("UI", b"1 ")],
+)
+def test_a_blob_that_would_not_come_back_is_kept(vr: str, value: bytes) -> None:
+    assert cell_of("0019100C", value, **{"0019100C": vr}).keys() == {"exact"}
+
+
+def test_labels_are_dictionaries_at_the_top_and_single_only() -> None:
+    item = {"Modality": "CT"}
+    _, _, schema = through_arrow([{**item, "ImageType": "A", "RequestAttributesSequence": [item]}])
+    assert schema.field("Modality").type == LABEL
+    assert schema.field("ImageType").type == pa.list_(pa.string())
+    assert schema.field("RequestAttributesSequence").type.value_type.field(0).type == pa.string()
+
+
+def test_every_column_says_what_it_is() -> None:
+    _, _, schema = through_arrow([{"StudyDate": "2024.01.01", "00190010": "ACME"}])
+    meta = {field.name: field.metadata for field in schema if field.metadata}
+    assert meta == {
+        "StudyDate": {b"key": b"StudyDate", b"tag": b"00080020", b"vr": b"DA",
+                      b"name": b"Study Date", b"form": b"typed"},
+        "StudyDate_text": {b"key": b"StudyDate", b"tag": b"00080020", b"vr": b"DA",
+                           b"name": b"Study Date", b"form": b"text"},
+        "00190010": {b"key": b"00190010", b"tag": b"00190010", b"vr": b"LO",
+                     b"name": b"Private Creator", b"form": b"typed"},
+    }  # fmt: skip
+
+
+def test_items_have_the_fields_of_all_items() -> None:
+    structs: list[dict[str, Any]] = [
+        {"RequestAttributesSequence": [{"ScheduledProcedureStepID": "1"}, {}]},
+        {"RequestAttributesSequence": [{"ScheduledProtocolCodeSequence": [{"CodeValue": "x"}]}]},
+        {"RequestAttributesSequence": [{"ScheduledProtocolCodeSequence": None}]},
+        {"RequestAttributesSequence": None},
+    ]
+    again, rows, schema = through_arrow(structs)
+    assert again == structs
+    inner = schema.field("RequestAttributesSequence").type.value_type
+    assert {field.name for field in inner} == {
+        "ScheduledProcedureStepID",
+        "ScheduledProtocolCodeSequence",
+    }
+    assert rows[3]["empty"] == ["RequestAttributesSequence"]
+
+
+def test_items_nest_as_deep_as_files_do() -> None:
+    tree: dict[str, Any] = {"TextValue": "leaf"}
+    for _ in range(60):
+        tree = {"ContentSequence": [tree, {"ValueType": "TEXT"}]}
+    (again,), _, schema = through_arrow([tree])
+    assert again == tree
+    depth, kind = 0, schema.field("ContentSequence").type
+    while pa.types.is_list(kind):
+        struct_ = kind.value_type
+        found = struct_.get_field_index("ContentSequence")
+        depth, kind = depth + 1, struct_.field(found).type if found >= 0 else struct_
+    assert depth == 30
+
+
+def test_large_values_keep_their_places() -> None:
+    reference = {"length": 9, "sha256": "ab", "fragments": [1, 2], "offset": 8, "stored": [9]}
+    struct_ = {
+        "PixelData": reference,
+        "IconImageSequence": [{"PixelData": {"length": 3}, "Rows": 1}],
+    }
+    (again,), (row,), _ = through_arrow([struct_])
+    assert again == struct_
+    assert [entry["path"] for entry in row["large"]] == [
+        "PixelData",
+        "IconImageSequence[0].PixelData",
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"empty": ["A[0].B"]},
+        {"large": [{"length": 1}]},
+        {"exact": b"no ion"},
+        {"exact": b"\xe0\x01\x00\xea\x21\x07"},
+    ],
+)
+def test_what_does_not_fit_its_row_is_an_error(damage: Row) -> None:
+    with pytest.raises(TableError) as caught:
+        decode(damage, {}, DEFINITIONS)
+    assert caught.value.code == "tables/damaged"
+
+
+TEXTS = st.one_of(
+    st.text(st.characters(codec="utf-8"), max_size=12),
+    st.from_regex(r"[0-9.+\-\\^= eE:]{0,14}", fullmatch=True),
+    st.datetimes().map(lambda moment: moment.strftime("%Y%m%d%H%M%S.%f")),
+    st.floats().map(repr),
+)
+VALUES = st.one_of(TEXTS, st.binary(max_size=24), st.integers(), st.floats(allow_nan=False))
+
+
+@given(st.sampled_from(sorted(Kind, key=str)), st.booleans(), VALUES)
+def test_a_cell_that_is_exact_gives_its_value_back(kind: Kind, many: bool, value: object) -> None:
+    if kind is Kind.ITEMS:
+        return
+    cells = Cells(kind, many=many)
+    cell = cells.cell(value)
+    if cell.exact:
+        again = cells.value(cell.value, cell.offset)
+        assert (type(again), again) == (type(value), value)
+
+
+KEYS = st.sampled_from(
+    ["PatientName", "StudyDate", "AcquisitionDateTime", "Rows", "ImageType", "PixelSpacing",
+     "FrameIncrementPointer", "InstanceNumber", "SmallestImagePixelValue", "0019100C",
+     "00190010", "_raw.00100010", "PatientAge", "ReferencedFrameNumber", "PixelData",
+     "RequestAttributesSequence", "ContentSequence", "EncapsulatedDocument"]
+)  # fmt: skip
+STRUCTS = st.recursive(
+    st.dictionaries(KEYS, st.none() | VALUES, max_size=4),
+    lambda items: st.dictionaries(
+        KEYS, VALUES | st.none() | st.lists(items, min_size=1, max_size=3), max_size=4
+    ),
+    max_leaves=8,
+)
+WRITTEN = st.dictionaries(
+    st.sampled_from(["0019100C", "SmallestImagePixelValue", "PixelData"]),
+    st.sampled_from(["US", "DS", "LO", "OB", "UN", "FD", "PN", "DT", "SQ"]),
+)
+
+
+@given(st.lists(STRUCTS, min_size=1, max_size=4), WRITTEN)
+def test_rows_give_structs_back(structs: list[dict[str, Any]], vrs: dict[str, str]) -> None:
+    structs = [
+        {key: value for key, value in each.items() if not _too_long(value)} for each in structs
+    ]
+    again, _, _ = through_arrow(structs, Context({"001910": "ACME 1"}, vrs))
+    assert again == structs
+
+
+def _too_long(value: object) -> bool:
+    """Whether Ion cannot hold a value."""
+    if isinstance(value, list):
+        return any(_too_long(field) for item in value for field in item.values())
+    return isinstance(value, int) and value.bit_length() > 128
+
+
+def test_rows_give_the_attributes_of_files_back() -> None:
+    structs = [file.attributes for file in own_files()]
+    again, _, _ = through_arrow(structs)
+    assert len(structs) > 100
+    for found, expected in zip(again, structs, strict=True):
+        assert ion_hash_hex(found) == ion_hash_hex(expected)
+
+
+def test_every_vr_has_a_kind() -> None:
+    assert {kind_of(vr).value for vr in NUMBER_FORMATS} == NUMBER_FORMATS.keys()
+    assert kind_of("US or SS") is kind_of("UN") is kind_of("OB") is Kind.BINARY
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(-3, 3)), max_size=5))
+def test_counts_are_sums(added: list[dict[str, int]]) -> None:
+    with TemporaryDirectory() as folder, Counts(Path(folder) / "counts") as counts:
+        for each in added:
+            counts.add(each)
+        sums = [sum(each.get(digest, 0) for each in added) for digest in "abc"]
+        assert counts.of("abc") == sums
+        assert [digest in counts for digest in "abc"] == [
+            any(digest in each for each in added) for digest in "abc"
+        ]
+
+
+def test_counts_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        Counts(tmp_path / "nothing" / "counts")
+    assert caught.value.code == "archive/unwritable"

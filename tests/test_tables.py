@@ -1,0 +1,459 @@
+"""An archive ↔ its tables: spec/tables.md, the laws, the folder and the errors."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pydicom
+import pytest
+from hypothesis import given
+
+import dicomstudy
+from dicomstudy.archive import create
+from dicomstudy.errors import (
+    TableError,
+)
+from dicomstudy.grouping import Batch
+from dicomstudy.tables import catalog, export, parquet
+from dicomstudy.tables.star import Tabulator
+from fixtures import make
+from tests import studies
+from tests.samples import chance_of
+from tests.strategies import DEFINITIONS
+
+PART_TABLES = ["instances", "series", "studies", "frames", "bulk"]
+
+
+@pytest.fixture
+def copied(tables_folder: Path, tmp_path: Path) -> Path:
+    """Its tables, to be damaged."""
+    return shutil.copytree(tables_folder, tmp_path / "copied")
+
+
+def rows_of(folder: Path) -> dict[str, list[str]]:
+    """All rows of all tables in some order, without nulls."""
+    found = {}
+    with dicomstudy.open_tables(folder) as tables:
+        for name, table in tables.items():
+            rows = table.to_table().to_pylist()
+            found[name] = sorted(
+                repr(
+                    sorted((key, _plain(value)) for key, value in row.items() if value is not None)
+                )
+                for row in rows
+            )
+    return found
+
+
+def _plain(value: object) -> object:
+    """A value without fields that are null, which come with other studies."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in sorted(value.items()) if item is not None}
+    return value
+
+
+def documents_of(archive: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in dicomstudy.open_archive(archive).documents()}
+
+
+def test_documents_come_back_and_files_from_them(
+    archive: Path, tables_folder: Path, tmp_path: Path
+) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
+        assert tables.to_archive(tmp_path / "again") == len(dicomstudy.open_archive(archive))
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(archive)
+    verified = dicomstudy.verify(tmp_path / "again")
+    assert verified.problems == []
+    assert verified.instances > 50
+    shutil.rmtree(archive.parent / "restored", ignore_errors=True)
+    for name in (archive, tmp_path / "again"):
+        dicomstudy.restore(name, tmp_path / f"files of {name.name}")
+    shutil.rmtree(tmp_path / f"files of {archive.name}" / "quarantine")
+    restored = studies.state_of(tmp_path / "files of again")
+    assert restored == studies.state_of(tmp_path / f"files of {archive.name}")
+
+
+def test_documents_come_back_byte_for_byte(
+    archive: Path, tables_folder: Path, tmp_path: Path
+) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
+        tables.to_archive(tmp_path / "again")
+    again, before = documents_of(tmp_path / "again"), documents_of(archive)
+    different = [name for name in before if again[name] != before[name]]
+    assert len(different) <= 2  # an item whose attributes are not in the order of tags
+
+
+def test_values_that_stay_in_their_files_are_found_again(tmp_path: Path) -> None:
+    files = studies.write_fixtures(tmp_path / "files")
+    dicomstudy.convert([files], tmp_path / "archive", bulk="reference")
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as tables:
+        tables.to_archive(tmp_path / "again")
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")
+    assert dicomstudy.verify(tmp_path / "again").problems == []
+
+
+@pytest.mark.timeout(600)
+def test_real_archives_come_back(shared: Path, tmp_path: Path) -> None:
+    report = dicomstudy.convert([shared / "corpus"], tmp_path / "archive")
+    exported = dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables")
+    assert (exported.studies, exported.instances) == (report.studies, report.instances)
+    assert exported.problems == []
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        tables.to_archive(tmp_path / "again")
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")
+    assert dicomstudy.verify(tmp_path / "again").problems == []
+
+
+@given(studies.batches())
+def test_any_study_comes_back(batch: Batch) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        digest = put(create(folder / "archive"), "1.2", batch)
+        dicomstudy.export_tables(folder / "archive", folder / "tables")
+        with dicomstudy.open_tables(folder / "tables") as tables:
+            tables.to_archive(folder / "again")
+        assert studies.digests_of(folder / "again") == {"1.2": digest}
+
+
+def put(archive: dicomstudy.Archive, uid: str, batch: Batch) -> str:
+    """Put the document of a batch into an archive; its digest."""
+    path = archive.document_path(uid)
+    path.parent.mkdir(exist_ok=True)
+    studies.write_document(path, batch, study=uid)
+    return archive[uid].digest
+
+
+def test_every_instance_has_a_row_and_every_group_one(archive: Path, tables_folder: Path) -> None:
+    expected: dict[str, dict[str, int]] = {}
+    instances = 0
+    for study in dicomstudy.open_archive(archive).values():
+        for instance in study.values():
+            instances += 1
+            for digest, name, _ in instance.groups:
+                counts = expected.setdefault(name, {})
+                counts[digest] = counts.get(digest, 0) + 1
+    with dicomstudy.open_tables(tables_folder) as tables:
+        assert len(tables["instances"]) == instances
+        assert set(tables) - set(PART_TABLES) == expected.keys()
+        for name, counts in expected.items():
+            rows = tables[name].to_table(columns=["digest", "instances"]).to_pylist()
+            assert len(rows) == len(counts)
+            assert {row["digest"]: row["instances"] for row in rows} == counts
+
+
+def test_series_and_studies_count_what_is_there(archive: Path, tables_folder: Path) -> None:
+    opened = dicomstudy.open_archive(archive)
+    with dicomstudy.open_tables(tables_folder) as tables:
+        rows = tables["studies"].to_table().to_pylist()
+        assert [str(row["StudyInstanceUID"]) for row in rows] == sorted(opened)
+        for row in rows:
+            study = opened[row["StudyInstanceUID"]]
+            assert row["NumberOfStudyRelatedInstances"] == len(study)
+            assert row["NumberOfStudyRelatedSeries"] == len(study.series)
+            modalities = {i.attributes().get("Modality") for i in study.values()} - {None, ""}
+            assert row["ModalitiesInStudy"] == sorted(str(each) for each in modalities)
+            assert row["first_date"] is None or row["first_date"] <= row["last_date"]
+        for row in tables["series"].to_table().to_pylist():
+            keys = opened[row["StudyInstanceUID"]].series[row["SeriesInstanceUID"]]
+            assert row["NumberOfSeriesRelatedInstances"] == len(keys)
+
+
+def test_frames_lie_where_their_table_says(archive: Path, tables_folder: Path) -> None:
+    opened = dicomstudy.open_archive(archive)
+    with dicomstudy.open_tables(tables_folder) as tables:
+        rows = tables["frames"].to_table().to_pylist()
+    told = [row for row in rows if row["fragment_offsets"] is not None]
+    assert len(told) > 5
+    for row in told:
+        instance = opened[row["StudyInstanceUID"]][row["key"] or row["SOPInstanceUID"]]
+        spans = instance.frame_spans()[row["FrameNumber"] - 1]
+        value = b"".join(instance._read(spans.reference))
+        ranges = zip(row["fragment_offsets"], row["fragment_lengths"], strict=True)
+        frame = b"".join(value[offset : offset + length] for offset, length in ranges)
+        assert frame == instance.frame(row["FrameNumber"])
+
+
+def test_functional_groups_are_flattened(shared: Path, tmp_path: Path) -> None:
+    dicomstudy.convert([shared / "corpus" / "qa_enh"], tmp_path / "archive")
+    checked = 0
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as tables:
+        rows = tables["frames"].to_table().to_pylist()
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    for row in rows:
+        instance = archive[row["StudyInstanceUID"]][row["key"] or row["SOPInstanceUID"]]
+        frames = instance.attributes().get("PerFrameFunctionalGroupsSequence") or []
+        for group in frames[row["FrameNumber"] - 1 : row["FrameNumber"]]:
+            for item in group.get("PlanePositionSequence") or ():
+                position = [float(n) for n in item["ImagePositionPatient"].split("\\")]
+                assert row["ImagePositionPatient"] == position
+                checked += 1
+    assert checked > 10
+
+
+def test_files_are_made_to_be_read_fast(tables_folder: Path) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
+        (path,) = tables["instances"].files
+        names = tables["instances"].schema.names
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = {group.column(at).path_in_schema: group.column(at) for at in range(group.num_columns)}
+    uid = columns["SOPInstanceUID"]
+    assert uid.compression == "ZSTD"
+    assert uid.is_stats_set
+    assert "RLE_DICTIONARY" in columns["StudyInstanceUID"].encodings
+    assert "RLE_DICTIONARY" not in uid.encodings
+    assert names[:3] == ["StudyInstanceUID", "SeriesInstanceUID", "key"]
+    rows = pq.read_table(path, columns=["StudyInstanceUID", "SeriesInstanceUID"]).to_pylist()
+    keys = [tuple(row.values()) for row in rows]
+    assert keys == sorted(keys)
+
+
+@pytest.mark.skipif(not parquet._HAS_BLOOM_FILTERS, reason="this pyarrow writes no bloom filters")
+def test_uids_have_bloom_filters(tables_folder: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    with dicomstudy.open_tables(tables_folder) as tables:
+        (path,) = tables["instances"].files
+    rows = duckdb.sql(f"SELECT path_in_schema, bloom_filter_length FROM parquet_metadata('{path}')")
+    filtered = {name for name, length in rows.fetchall() if length}
+    assert filtered == {"SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"}
+
+
+def add_study(archive: Path, number: int, instances: int) -> Path:
+    """Add instances of study `number`; its document."""
+    files = archive.parent / f"files {number}"
+    shutil.rmtree(files, ignore_errors=True)
+    studies.write_files(files, make.study(instances, series=2, name=f"study {number}"))
+    dicomstudy.convert([files], archive)
+    some = next(files.rglob("*.dcm"))
+    return dicomstudy.open_archive(archive).document_path(pydicom.dcmread(some).StudyInstanceUID)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts, row groups and spools of a few rows, so that small archives have many."""
+    monkeypatch.setattr(export, "FILE_ROWS", 8)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 3)
+    monkeypatch.setattr(parquet, "SPOOL_CELLS", 200)
+    monkeypatch.setattr(export, "SPOOL_CELLS", 200)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_tables_stay_in_step(tmp_path: Path) -> None:
+    archive, tables = tmp_path / "archive", tmp_path / "tables"
+    chance = chance_of(3)
+    create(archive)
+    sizes: dict[int, int] = {}
+    documents: dict[int, Path] = {}
+    for turn in range(14):
+        number = chance.randrange(6)
+        if number in sizes and chance.random() < 0.4:
+            documents[number].unlink()
+            del sizes[number]
+        else:
+            sizes[number] = sizes.get(number, 0) + chance.randrange(1, 6)
+            documents[number] = add_study(archive, number, sizes[number])
+        exported = dicomstudy.export_tables(archive, tables)
+        assert exported.instances == sum(sizes.values()), turn
+        fresh = tmp_path / f"fresh {turn}"
+        dicomstudy.export_tables(archive, fresh)
+        assert rows_of(tables) == rows_of(fresh), turn
+        assert_consistent(tables)
+    with dicomstudy.open_tables(tables) as opened:
+        opened.to_archive(tmp_path / "again")
+    assert documents_of(tmp_path / "again") == documents_of(archive)
+
+
+def assert_consistent(folder: Path) -> None:
+    """All files that the catalog names are there, of one schema, and no others."""
+    found = catalog.read(folder, DEFINITIONS)
+    paths = set(found.paths(folder))
+    assert set(folder.glob("*/*.parquet")) == paths
+    for name, table in found.tables.items():
+        for number, file in table.files.items():
+            read = pq.ParquetFile(catalog.path_of(folder, name, number))
+            assert read.schema_arrow.equals(table.schema), name
+            assert [field.metadata for field in read.schema_arrow] == [
+                field.metadata for field in table.schema
+            ]
+            assert read.metadata.num_rows == file.rows
+    for part in found.parts:
+        assert part.first <= part.last
+    firsts = [part.first for part in found.parts]
+    assert firsts == sorted(firsts)
+
+
+def test_a_run_without_change_writes_nothing(archive: Path, copied: Path) -> None:
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copied.rglob("*.*")}
+    exported = dicomstudy.export_tables(archive, copied)
+    assert (exported.added, exported.replaced, exported.removed) == (0, 0, 0)
+    assert exported.bytes_out == 0
+    assert not (copied / "incoming").exists()
+    after = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copied.rglob("*.*")}
+    assert after == before
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_without_change_are_left_alone(tmp_path: Path) -> None:
+    archive, tables = tmp_path / "archive", tmp_path / "tables"
+    documents = [add_study(archive, number, 7) for number in range(5)]
+    dicomstudy.export_tables(archive, tables)
+    before = set(tables.glob("instances/*.parquet"))
+    assert len(before) == 5
+    add_study(archive, 2, 8)
+    exported = dicomstudy.export_tables(archive, tables)
+    assert (exported.added, exported.replaced, exported.removed) == (0, 1, 0)
+    assert len(before & set(tables.glob("instances/*.parquet"))) == 4
+    documents[0].unlink()
+    exported = dicomstudy.export_tables(archive, tables)
+    assert (exported.added, exported.replaced, exported.removed) == (0, 0, 1)
+    assert exported.studies == 4
+
+
+class Killed(BaseException):
+    """As if the process was killed."""
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_run_that_is_stopped_leaves_what_was(
+    moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, tables = tmp_path / "archive", tmp_path / "tables"
+    document = add_study(archive, 0, 4)
+    dicomstudy.export_tables(archive, tables)
+    before = rows_of(tables)
+    document.unlink()
+    add_study(archive, 1, 3)
+    with monkeypatch.context() as patch:
+        _stop_at(moment, patch, first=False)
+        with pytest.raises(Killed):
+            dicomstudy.export_tables(archive, tables)
+    assert rows_of(tables) == before
+    dicomstudy.export_tables(archive, tables)
+    dicomstudy.export_tables(archive, tmp_path / "fresh")
+    assert rows_of(tables) == rows_of(tmp_path / "fresh")
+    assert_consistent(tables)
+    assert not (tables / "incoming").exists()
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_first_run_that_is_stopped_can_be_run_again(
+    moment: int, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        _stop_at(moment, patch, first=True)
+        with pytest.raises(Killed):
+            dicomstudy.export_tables(archive, tmp_path / "tables")
+    dicomstudy.export_tables(archive, tmp_path / "tables")
+    assert_consistent(tmp_path / "tables")
+
+
+def test_files_of_others_are_left_alone(archive: Path, copied: Path) -> None:
+    mine = copied / "patient" / "mine.parquet"
+    mine.write_bytes(b"mine")
+    dicomstudy.export_tables(archive, copied)
+    assert mine.read_bytes() == b"mine"
+
+
+def _stop_at(moment: int, patch: pytest.MonkeyPatch, *, first: bool) -> None:
+    """Stop while rows are made, while files are written, named, or before the catalog is."""
+    if moment == 0:
+        patch.setattr(Tabulator, "add", _killer(0, Tabulator.add))
+    elif moment < 3:
+        patch.setattr(export, "write", _killer(3 * moment, parquet.write))
+    elif moment < 5:
+        patch.setattr(Path, "rename", _killer(4 * moment - 12, Path.rename))
+    else:
+        patch.setattr(catalog, "write", _killer(1 if first else 0, catalog.write))
+
+
+def _killer(after: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    calls = iter(range(after))
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if next(calls, None) is None:
+            raise Killed
+        return function(*arguments, **options)
+
+    return call
+
+
+def test_a_damaged_document_is_a_problem_and_no_more(tmp_path: Path) -> None:
+    archive, tables = tmp_path / "archive", tmp_path / "tables"
+    first, second, third = (add_study(archive, number, 3) for number in range(3))
+    dicomstudy.export_tables(archive, tables)
+    first.write_bytes(b"nothing")
+    data = bytearray(second.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    second.write_bytes(data)
+    exported = dicomstudy.export_tables(archive, tables)
+    assert (exported.studies, exported.removed) == (1, 2)
+    assert [problem.code for problem in exported.problems] == ["study/not-a-study", "study/damaged"]
+    with dicomstudy.open_tables(tables) as opened:
+        uids = opened["studies"].to_table()["StudyInstanceUID"].to_pylist()
+    assert [third.name] == [f"{uid}.ion.zst" for uid in uids]
+    dicomstudy.export_tables(archive, tmp_path / "fresh")
+    assert rows_of(tables) == rows_of(tmp_path / "fresh")
+
+
+def test_an_archive_without_studies_has_no_tables(tmp_path: Path) -> None:
+    create(tmp_path / "archive")
+    exported = dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables")
+    assert (exported.studies, exported.instances, exported.tables) == (0, 0, 0)
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        assert list(tables) == []
+        with pytest.raises(TableError) as caught:
+            tables.sql("SELECT PatientID FROM metadata")
+        assert caught.value.code == "tables/no-table"
+        assert tables.to_archive(tmp_path / "again") == 0
+    assert len(dicomstudy.open_archive(tmp_path / "again")) == 0
+
+
+def test_the_archive_gives_tables_that_go_when_they_are_closed(archive: Path) -> None:
+    tables = dicomstudy.open_archive(archive).tables()
+    assert len(tables["studies"]) == len(dicomstudy.open_archive(archive))
+    assert tables.path.is_dir()
+    tables.close()
+    assert not tables.path.exists()
+
+
+def test_a_table_gives_columns_and_rows(tables_folder: Path) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
+        women = tables["patient"].to_table(
+            columns=["PatientID", "PatientSex"], filter=pc.field("PatientSex") == "F"
+        )
+        everyone = tables["patient"].to_table()
+    assert women.column_names == ["PatientID", "PatientSex"]
+    assert set(women["PatientSex"].to_pylist()) == {"F"}
+    assert 0 < len(women) < len(everyone) == len(tables["patient"])
+
+
+def test_a_wrong_column_gets_the_nearest(tables_folder: Path) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
+        with pytest.raises(TableError, match="is it PatientName") as caught:
+            tables["patient"].to_table(columns=["PatientNam"])
+        assert caught.value.code == "tables/no-column"
+        with pytest.raises(TableError) as caught:
+            tables["patient"].to_table(filter=pc.field("Nothing") == 1)
+        assert caught.value.code == "tables/query"
+
+
+def test_columns_say_what_they_are(tables_folder: Path) -> None:
+    with dicomstudy.open_tables(tables_folder) as tables:
+        facts = {(each.table, each.column): each[2:] for each in tables.columns()}
+    assert facts["patient", "PatientName"] == (
+        "struct", "00100010", "PN", "Patient's Name", "patient",
+    )  # fmt: skip
+    assert facts["series", "Modality"] == (
+        "categorical", "00080060", "CS", "Modality", "generalSeries",
+    )  # fmt: skip
+    assert facts["instances", "InstanceNumber"] == (
+        "int64", "00200013", "IS", "Instance Number", "",
+    )  # fmt: skip
+    assert facts["instances", "patient_digest"] == ("string", "", "", "", "")

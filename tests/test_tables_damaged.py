@@ -1,0 +1,328 @@
+"""Wrong tables, and wrong archives to make them of: spec/tables.md, "Errors"."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dicomstudy
+from dicomstudy import ion
+from dicomstudy.archive import create
+from dicomstudy.errors import (
+    ArchiveError,
+    BulkError,
+    DicomStudyError,
+    StudyError,
+    TableError,
+)
+from dicomstudy.tables import catalog, parquet
+from tests import studies
+
+
+@pytest.fixture
+def copied(tables_folder: Path, tmp_path: Path) -> Path:
+    """Its tables, to be damaged."""
+    return shutil.copytree(tables_folder, tmp_path / "copied")
+
+
+def damaged(folder: Path, table: str, change: Callable[[Path], object]) -> Path:
+    """A file of a table after a change."""
+    (path,) = (folder / table).glob("*.parquet")
+    change(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda path: path.write_bytes(b"nothing"), "tables/damaged"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "tables/damaged"),
+        (lambda path: path.unlink(), "tables/damaged"),
+        (lambda path: pq.write_table(pa.table({"x": [1]}), path), "tables/schema"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_named(
+    change: Callable[[Path], object], code: str, copied: Path, archive: Path, tmp_path: Path
+) -> None:
+    path = damaged(copied, "patient", change)
+    asked: list[Callable[[dicomstudy.Tables], object]] = [
+        lambda tables: tables["patient"].to_table(),
+        lambda tables: tables["patient"].check(),
+        lambda tables: tables.to_archive(tmp_path / "again"),
+    ]
+    for ask in asked:
+        with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+            ask(tables)
+        assert caught.value.code == code
+        assert caught.value.location.source == str(path)
+    document = dicomstudy.open_archive(archive).documents()
+    assert next(iter(document)).exists()
+
+
+def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Replace the rows of a file."""
+    table = pq.read_table(path)
+    pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), schema=table.schema), path)
+
+
+def test_a_missing_group_is_named_with_file_and_row(copied: Path, tmp_path: Path) -> None:
+    damaged(copied, "patient", lambda path: rewritten(path, lambda rows: rows[1:]))
+    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+        tables.to_archive(tmp_path / "again")
+    assert caught.value.code == "tables/missing-group"
+    source = caught.value.location.source
+    assert source is not None
+    path, _, row = source.partition(", row ")
+    digest = pq.read_table(path)["patient_digest"][int(row)].as_py()
+    assert digest in caught.value.message
+    assert "the table patient" in caught.value.message
+
+
+def test_a_group_that_was_changed_is_named_with_file_and_row(copied: Path, tmp_path: Path) -> None:
+    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [*rows[:2], {**rows[2], "PatientID": "another"}, *rows[3:]]
+
+    path = damaged(copied, "patient", lambda path: rewritten(path, change))
+    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+        tables.to_archive(tmp_path / "again")
+    assert caught.value.code == "tables/group-digest"
+    assert caught.value.location.source == f"{path}, row 2"
+
+
+@pytest.mark.parametrize("column", ["exact", "empty"])
+def test_a_row_that_contradicts_itself_is_named(column: str, copied: Path, tmp_path: Path) -> None:
+    wrong = {"exact": ion.dumps({"A[3].B": 1}), "empty": ["A[3].B"]}[column]
+
+    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**rows[0], column: wrong}, *rows[1:]]
+
+    path = damaged(copied, "instances", lambda path: rewritten(path, change))
+    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+        tables.to_archive(tmp_path / "again")
+    assert caught.value.code == "tables/damaged"
+    assert caught.value.location.source == f"{path}, row 0"
+
+
+@pytest.mark.parametrize(("table", "key"), [("patient", "digest"), ("series", "StudyInstanceUID")])
+def test_a_row_without_its_key_is_an_error(
+    table: str, key: str, copied: Path, archive: Path, tmp_path: Path
+) -> None:
+    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**rows[0], key: None}, *rows[1:]]
+
+    path = damaged(copied, table, lambda path: rewritten(path, change))
+    changed = shutil.copytree(archive, tmp_path / "changed")
+    next(changed.glob("studies/*/*.zst")).unlink()
+    with pytest.raises(TableError) as caught:
+        dicomstudy.export_tables(changed, copied)
+    assert caught.value.code == "tables/damaged"
+    assert caught.value.location.source == str(path)
+
+
+def test_bulk_is_taken_from_where_the_user_says(
+    archive: Path, copied: Path, tmp_path: Path
+) -> None:
+    found = json.loads((copied / "catalog.json").read_text())
+    found["archive"] = str(tmp_path / "moved")
+    (copied / "catalog.json").write_text(json.dumps(found))
+    with dicomstudy.open_tables(copied) as tables:
+        with pytest.raises(BulkError) as caught:
+            tables.to_archive(tmp_path / "without")
+        assert caught.value.code == "bulk/missing"
+        tables.to_archive(tmp_path / "again", bulk=archive)
+    assert dicomstudy.verify(tmp_path / "again").problems == []
+
+
+def test_a_bulk_file_that_was_cut_off_is_an_error(
+    archive: Path, tables_folder: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(archive, tmp_path / "moved")
+    for path in moved.glob("studies/*/*.bulk"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with dicomstudy.open_tables(tables_folder) as tables, pytest.raises(BulkError) as caught:
+        tables.to_archive(tmp_path / "again", bulk=moved)
+    assert caught.value.code == "bulk/truncated"
+
+
+def test_an_archive_with_studies_is_not_written_over(archive: Path, tables_folder: Path) -> None:
+    before = studies.state_of(archive)
+    with dicomstudy.open_tables(tables_folder) as tables, pytest.raises(ArchiveError) as caught:
+        tables.to_archive(archive)
+    assert caught.value.code == "archive/not-empty"
+    assert studies.state_of(archive) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda value: {**value, "format": "another"}, "tables/not-tables"),
+        (lambda value: {**value, "version": 2}, "tables/unknown-version"),
+        (lambda value: {**value, "definitions": {"version": "1", "sha256": ""}},
+         "tables/definitions"),
+        (lambda value: {**value, "definitions": None}, "tables/damaged"),
+        (lambda value: {**value, "tables": {}}, "tables/damaged"),
+        (lambda value: {**value, "next": 0}, "tables/damaged"),
+        (lambda value: {**value, "parts": [{}]}, "tables/damaged"),
+        (lambda value: {**value, "archive": None}, "tables/damaged"),
+        (lambda value: {**value, "tables": {"../x": value["tables"]["patient"]}},
+         "tables/damaged"),
+        (lambda value: {**value, "tables": {"x": {"schema": "?", "files": []}}},
+         "tables/damaged"),
+        (lambda value: [value], "tables/not-tables"),
+    ],
+)  # fmt: skip
+def test_a_wrong_catalog_is_refused(
+    change: Callable[[Any], Any], code: str, copied: Path, archive: Path
+) -> None:
+    path = copied / "catalog.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    for use in (dicomstudy.open_tables, lambda path: dicomstudy.export_tables(archive, path)):
+        with pytest.raises(TableError) as caught:
+            use(copied)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+def test_a_catalog_that_is_no_json_is_damaged(content: bytes, copied: Path) -> None:
+    (copied / "catalog.json").write_bytes(content)
+    with pytest.raises(TableError) as caught:
+        dicomstudy.open_tables(copied)
+    assert caught.value.code == "tables/damaged"
+
+
+def test_a_schema_that_is_none_is_damaged(copied: Path) -> None:
+    value = json.loads((copied / "catalog.json").read_text())
+    value["tables"]["patient"]["schema"] = "AAAA"
+    (copied / "catalog.json").write_text(json.dumps(value))
+    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+        _ = tables["patient"].schema
+    assert caught.value.code == "tables/damaged"
+
+
+def test_columns_that_are_not_of_their_attribute_are_refused(copied: Path, archive: Path) -> None:
+    value = json.loads((copied / "catalog.json").read_text())
+    field = pa.field("Rows", pa.string(), metadata={"key": "Rows", "vr": "US", "form": "typed"})
+    message = catalog.Table.of(pa.schema([field])).message
+    value["tables"]["patient"]["schema"] = base64.b64encode(message).decode()
+    (copied / "catalog.json").write_text(json.dumps(value))
+    with pytest.raises(TableError) as caught:
+        dicomstudy.export_tables(archive, copied)
+    assert caught.value.code == "tables/schema"
+
+
+def test_a_folder_of_something_else_is_left_alone(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(TableError) as caught:
+        dicomstudy.export_tables(archive, tmp_path)
+    assert caught.value.code == "tables/not-empty"
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+    with pytest.raises(TableError) as caught:
+        dicomstudy.open_tables(tmp_path)
+    assert caught.value.code == "tables/not-tables"
+
+
+def test_two_runs_never_write_at_once(archive: Path, copied: Path) -> None:
+    with (copied / "lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(TableError) as caught:
+            dicomstudy.export_tables(archive, copied)
+    assert caught.value.code == "tables/locked"
+
+
+def test_a_destination_that_cannot_be_made_is_an_error(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ArchiveError) as caught:
+        dicomstudy.export_tables(archive, tmp_path / "file" / "tables")
+    assert caught.value.code == "archive/unwritable"
+
+
+@pytest.mark.parametrize("field", [{"uri": 1}, {"size": "7"}, {"size": 1 << 70}, {"modified": 0.5}])
+def test_a_source_of_wrong_kinds_is_a_problem(field: dict[str, Any], tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    path = archive.document_path("1.2")
+    path.parent.mkdir()
+    instance = {"SOPInstanceUID": "1.2.3", "_groups": [], "_source": field}
+    whole = {"groups": {}, "series": {"1.1": {"_groups": [], "instances": {"1.2.3": instance}}}}
+    path.write_bytes(ion.dumps({"1.2": whole}))
+    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
+    assert [problem.code for problem in exported.problems] == ["study/damaged"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "instances", "nonsense"])
+def test_a_group_of_another_name_is_a_problem(name: str, tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    path = archive.document_path("1.2")
+    path.parent.mkdir()
+    instance = {"SOPInstanceUID": "1.2.3", "_groups": ["a" * 64]}
+    groups = {name: {"a" * 64: {"PatientID": "1"}}}
+    whole = {"groups": groups, "series": {"1.1": {"instances": {"1.2.3": instance}}}}
+    path.write_bytes(ion.dumps({"1.2": whole}))
+    before = sorted(tmp_path.iterdir())
+    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
+    assert [problem.code for problem in exported.problems] == ["study/damaged"]
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "tables"])
+    assert {each.name for each in (tmp_path / "tables").iterdir()} <= {"catalog.json", "lock"}
+
+
+@pytest.mark.parametrize("key", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_an_instance_of_another_study_is_a_problem(key: str, tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    path = archive.document_path("1.2")
+    path.parent.mkdir()
+    whole = {"groups": {}, "series": {"1.1": {"instances": {"1": {key: "9.9"}}}}}
+    path.write_bytes(ion.dumps({"1.2": whole}))
+    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
+    assert [problem.code for problem in exported.problems] == ["study/damaged"]
+
+
+def test_an_instance_with_two_groups_of_one_name_is_a_problem(tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    path = archive.document_path("1.2")
+    path.parent.mkdir()
+    groups = {"patient": {"a" * 64: {"PatientID": "1"}, "b" * 64: {"PatientName": "2"}}}
+    instance = {"SOPInstanceUID": "1.2.3", "_groups": ["a" * 64, "b" * 64]}
+    whole = {"groups": groups, "series": {"1.1": {"instances": {"1.2.3": instance}}}}
+    path.write_bytes(ion.dumps({"1.2": whole}))
+    exported = dicomstudy.export_tables(archive.path, tmp_path / "tables")
+    assert [problem.code for problem in exported.problems] == ["tables/ambiguous"]
+
+
+@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=4))
+def test_mutated_files_give_rows_or_errors(at: int, change: bytes) -> None:
+    table = pa.table({"digest": ["a", "b"] * 50, "Rows": list(range(100))})
+    with TemporaryDirectory() as name:
+        path = Path(name) / "1.parquet"
+        parquet.write(path, table.schema, [table])
+        data = bytearray(path.read_bytes())
+        at %= len(data)
+        data[at : at + len(change)] = change
+        path.write_bytes(data)
+        with contextlib.suppress(TableError):
+            for rows in parquet.read(path, "patient", table.schema):
+                assert rows.schema.names == ["digest", "Rows"]
+
+
+def test_study_errors_name_the_document(tmp_path: Path) -> None:
+    archive = create(tmp_path / "archive")
+    path = archive.document_path("1.2")
+    path.parent.mkdir()
+    instance = {"SOPInstanceUID": "1.2.3", "_groups": ["a" * 64]}
+    path.write_bytes(
+        ion.dumps({"1.2": {"groups": {}, "series": {"1.1": {"instances": {"1": instance}}}}})
+    )
+    (problem,) = dicomstudy.export_tables(archive.path, tmp_path / "tables").problems
+    assert (problem.code, problem.source) == ("study/missing-group", "1.2")
+    assert issubclass(StudyError, DicomStudyError)
