@@ -96,12 +96,15 @@ _LARGE = pa.struct(
         *PLACE,
     ]
 )
-#: The columns of what is no typed value, which every table with attributes has.
+#: The columns of what is no typed value. Tables of groups have them if a row does.
 LEFTOVERS = (
     pa.field("large", pa.list_(_LARGE)),
     pa.field("empty", pa.list_(pa.string())),
     pa.field("exact", pa.binary()),
 )
+
+
+_LEFTOVERS = {field.name: field for field in LEFTOVERS}
 
 
 class Form(StrEnum):
@@ -412,7 +415,7 @@ class Columns:
             if name in self.level.columns:
                 self._names.setdefault(table, set()).add(name)
             else:
-                own[name] = pa.field(name, pa.string())
+                own[name] = _LEFTOVERS.get(name, pa.field(name, pa.string()))
 
     def load(self, table: str, schema: pa.Schema) -> None:
         """Know a table by the schema that it has.
@@ -432,14 +435,14 @@ class Columns:
         found = [self.level.columns[name] for name in self._names.get(table, ())]
         found = sorted((c for c in found if not c.is_empty), key=lambda column: column.order)
         own = self._own[table]
-        leftovers = {field.name for field in LEFTOVERS} & own.keys()
+        leftovers = [name for name in _LEFTOVERS if name in own]
         digests = [name + REFERS for name in self.definitions.groups if name + REFERS in own]
         return pa.schema(
             [
                 *(field for name, field in own.items() if name not in {*leftovers, *digests}),
                 *map(own.__getitem__, digests),
                 *(column.field for column in found),
-                *(field for name, field in own.items() if name in leftovers),
+                *map(own.__getitem__, leftovers),
             ]
         )
 

@@ -160,6 +160,8 @@ def texts(table: pa.Table, column: str) -> list[str]:
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The same rows with the columns of a schema that has all of theirs, and more."""
+    if table.schema.equals(schema, check_metadata=True):
+        return table
     present = set(table.column_names)
     return pa.table(
         [

@@ -122,7 +122,7 @@ _FIELDS: dict[str, list[pa.Field[Any]]] = {
     ],
     BULK: [*_texts(STUDY_UID, "sha256"), *PLACE],
 }
-_GROUP_FIELDS = [*_texts(DIGEST), pa.field(COUNT, pa.int64()), *LEFTOVERS]
+_GROUP_FIELDS = [*_texts(DIGEST), pa.field(COUNT, pa.int64())]
 
 
 def declare(columns: Columns, groups: Iterable[str]) -> None:
