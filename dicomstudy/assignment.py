@@ -21,7 +21,7 @@ from dicomstudy.record import group_of
 from dicomstudy.text import character_set
 from dicomstudy.values import Context, Kinds
 
-__all__ = ["level_of_group", "prepare", "split"]
+__all__ = ["PROTECTED", "level_of_group", "prepare", "split"]
 
 #: From the highest to the lowest.
 _LEVELS = ("study", "series", "instance")
@@ -39,7 +39,7 @@ _SERIES_GROUPS = frozenset(
     )
 )
 #: What other attributes and the bytes of pixel data depend on is not changed by values.
-_PROTECTED = frozenset(
+PROTECTED = frozenset(
     (
         *(CHARACTER_SET, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
         *("SOPClassUID", ORIGINALS, "SamplesPerPixel", "PhotometricInterpretation"),
@@ -203,7 +203,7 @@ class _Reader:
         return self._definitions.keyword(tag)
 
     def _check_place(self, key: str) -> None:
-        if key in _PROTECTED:
+        if key in PROTECTED:
             raise _protected(key, self._definitions)
         level = level_of_group(group_of(key, self._definitions))
         if _LEVELS.index(level) < _LEVELS.index(self._level):

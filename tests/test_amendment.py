@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy.amendment import Amender
+from dicomstudy.assignment import PROTECTED
 from dicomstudy.following import Follower, differing
 from dicomstudy.grouping import ENCODING, freeze
 from dicomstudy.ion import ion_hash_hex
@@ -76,7 +77,7 @@ def edits(draw: st.DrawFn, keys: list[str]) -> dict[str, Any]:
 @given(st.data())
 def test_what_is_written_is_read_as_the_edits_say(data: st.DataObject) -> None:
     file = data.draw(st.sampled_from(files()))
-    kept = {*UIDS, "SpecificCharacterSet"}
+    kept = {"SpecificCharacterSet", *PROTECTED}
     keys = [
         key for key in file.attributes
         if key[0] != "_" and "#" not in key and key not in kept
