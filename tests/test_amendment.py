@@ -29,9 +29,25 @@ TEXTS = ["PatientName", "PatientID", "StudyDescription", "PatientComments", "Ins
 
 @lru_cache(maxsize=1)
 def files() -> list[Decoded]:
-    """The files of the fixtures that are instances, and written without being deflated."""
-    found = (Decoded(name, data) for name, data in sorted(fixture_files().items()))
-    return list(filter(is_plain_instance, found))
+    """The files of the fixtures that are instances, and written without being deflated.
+
+    Not those with items that cannot be told apart, nor the one that nests as deep as it is
+    followed: what was before an edit stands in items, and two levels deeper.
+    """
+    found = [
+        Decoded(name, data)
+        for name, data in sorted(fixture_files().items())
+        if name != "nested-defined.dcm"
+    ]
+    return [file for file in found if is_plain_instance(file) and not has_bytes_for_items(file)]
+
+
+def has_bytes_for_items(file: Decoded) -> bool:
+    return any(
+        isinstance(value, bytes) and DEFINITIONS.vr(DEFINITIONS.tag(key)) == "SQ"
+        for key, value in file.attributes.items()
+        if key[0] != "_" and "#" not in key
+    )
 
 
 def is_plain_instance(file: Decoded) -> bool:
