@@ -1,9 +1,9 @@
 """P10 files, folders, zip and tar files and instance records → an archive (spec/archive.md).
 
-Two steps, each a function of plain values that any `concurrent.futures.Executor` can run:
-`ingest` takes files apart and leaves what it found below ``incoming/``, sorted by study;
-`finish` makes or extends the document of one study from that. Memory is bounded by the
-largest study, whatever the order of the files.
+Two steps, of plain values, that any `concurrent.futures.Executor` can run: `ingest` takes files
+apart and leaves what it found below ``incoming/``, sorted by study; `finish` makes or extends the
+document of one study from that. One process alone holds in memory what it found, while that is
+little. So memory is bounded by the largest study, whatever the order of the files.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 from dicomstudy import finishing
 from dicomstudy.archive import create
@@ -35,11 +35,14 @@ from dicomstudy.sources import find
 
 __all__ = ["Report", "convert"]
 
-#: A task has at most so many files, and ends with the file that reaches so many bytes: fewer
-#: where processes share the work.
 #: New objects after which the garbage collector looks for cycles; there are hardly any.
 _COLLECT_AFTER = 500_000
+#: A task has at most so many files, and ends with the file that reaches so many bytes: fewer
+#: where processes share the work.
 _TASK_FILES, _TASK_BYTES, _SHARED_TASK_BYTES = 256, 32 << 20, 4 << 20
+
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -129,15 +132,10 @@ def convert(
             incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
         settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)
         try:
-            with _executor(jobs) as executor:
-                _run(executor, settings, sources, report, progress or _silent, jobs)
+            with _steps(settings, jobs) as steps:
+                _run(steps, settings, sources, report, progress or _silent, jobs)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
-            ingester = _ingester(settings) if jobs == 1 else None
-            _ingester.cache_clear()
-            if ingester is not None:
-                with writing(target.path):
-                    ingester.close()
     report.problems.sort(key=lambda problem: (problem.source or "", problem.offset or 0))
     return report
 
@@ -146,8 +144,40 @@ def _silent(step: str, done: int, total: int | None) -> None:
     """Show no progress."""
 
 
+class _Steps(NamedTuple):
+    """The two steps, and what runs them: None for this process itself."""
+
+    executor: Executor | None
+    ingest: Callable[[list[tuple[str, int]]], Ingested]
+    finish: Callable[[str], Finished]
+
+
+@contextlib.contextmanager
+def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
+    """The steps of one run; what waits is cancelled on an error."""
+    if jobs == 1:
+        ingester = Ingester(settings)
+
+        def finish_held(study: str) -> Finished:
+            return finishing.finish(settings, study, ingester.held(study))
+
+        try:
+            yield _Steps(None, ingester.ingest, finish_held)
+        finally:
+            with writing(settings.archive):
+                ingester.close()
+        return
+    fork = sys.platform == "linux" and threading.active_count() == 1
+    context = multiprocessing.get_context("fork" if fork else "spawn")
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin_worker)
+    try:
+        yield _Steps(pool, partial(ingest, settings), partial(finish, settings))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 def _run(
-    executor: Executor | None,
+    steps: _Steps,
     settings: Settings,
     sources: Iterable[str | os.PathLike[str]],
     report: Report,
@@ -155,8 +185,7 @@ def _run(
     jobs: int,
 ) -> None:
     studies: set[str] = set()
-    tasks = ((ingest, settings, task) for task in _tasks(sources, report, settings))
-    for done in _map(executor, tasks, jobs):
+    for done in _map(steps.executor, steps.ingest, _tasks(sources, report, settings), jobs):
         report.files += done.files
         report.skipped += done.skipped
         report.quarantined += done.quarantined
@@ -166,8 +195,8 @@ def _run(
         report.problems += done.problems
         studies |= done.studies
         progress("files", report.files, None)
-    work = ((finish, settings, uid) for uid in sorted(studies))
-    for count, finished in enumerate(_map(executor, work, jobs), 1):
+    work = _map(steps.executor, steps.finish, sorted(studies), jobs)
+    for count, finished in enumerate(work, 1):
         report.instances += finished.added
         report.unchanged += finished.unchanged
         report.bytes_out += finished.bytes_out
@@ -209,15 +238,19 @@ def _tasks(
         yield task
 
 
-def _map(executor: Executor | None, tasks: Iterable[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
+def _map(
+    executor: Executor | None,
+    function: Callable[[_Given], _Result],
+    values: Iterable[_Given],
+    jobs: int,
+) -> Iterator[_Result]:
     """The results of calls, in the order in which they are ready; few are under way at a time."""
     if executor is None:
-        for function, *arguments in tasks:
-            yield function(*arguments)
+        yield from map(function, values)
         return
-    running: set[Future[Any]] = set()
-    for function, *arguments in tasks:
-        running.add(executor.submit(function, *arguments))
+    running: set[Future[_Result]] = set()
+    for value in values:
+        running.add(executor.submit(function, value))
         if len(running) >= 2 * jobs + 1:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -226,24 +259,6 @@ def _map(executor: Executor | None, tasks: Iterable[tuple[Any, ...]], jobs: int)
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             yield future.result()
-
-
-class _executor:  # noqa: N801 (reads as the function that it is)
-    """A pool of processes, or None for one job; what waits is cancelled on an error."""
-
-    def __init__(self, jobs: int) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-        if jobs > 1:
-            fork = sys.platform == "linux" and threading.active_count() == 1
-            context = multiprocessing.get_context("fork" if fork else "spawn")
-            self._pool = ProcessPoolExecutor(jobs, context, initializer=_begin_worker)
-
-    def __enter__(self) -> ProcessPoolExecutor | None:
-        return self._pool
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin_worker() -> None:
@@ -255,7 +270,8 @@ def _begin_worker() -> None:
 def _seldom_collected() -> Iterator[None]:
     """Let the garbage collector look less often: what is remembered would all be walked."""
     before = gc.get_threshold()
-    gc.set_threshold(max(before[0], _COLLECT_AFTER), *before[1:])
+    if before[0]:  # otherwise it does not look at all
+        gc.set_threshold(max(before[0], _COLLECT_AFTER), *before[1:])
     try:
         yield
     finally:
@@ -263,16 +279,16 @@ def _seldom_collected() -> Iterator[None]:
 
 
 def ingest(settings: Settings, task: list[tuple[str, int]]) -> Ingested:
-    """Take files apart and leave their instances, sorted by study, below ``incoming/``."""
+    """Take files apart, in a worker, and leave their instances by study below ``incoming/``."""
     return _ingester(settings).ingest(task)
 
 
 def finish(settings: Settings, study: str) -> Finished:
     """Make or extend the document of a study from what `ingest` left of it."""
-    held = _ingester(settings).held(study) if settings.alone else None
-    return finishing.finish(settings, study, held)
+    return finishing.finish(settings, study)
 
 
 @lru_cache(maxsize=1)
 def _ingester(settings: Settings) -> Ingester:
+    """That of a worker, which has one run only."""
     return Ingester(settings)

@@ -54,8 +54,8 @@ _SLOW = 8
 #: Slow attributes are grouped if they show at most one combination for so many instances.
 _COMBINATIONS = 4
 _MEMO_SIZE = 1 << 10
-#: What an entry and a row weigh.
-_ENTRY_WEIGHT, _ROW_WEIGHT = 1 << 10, 1 << 9
+#: What an entry, a row and the number of a row weigh.
+_ENTRY_WEIGHT, _ROW_WEIGHT, _NUMBER_WEIGHT = 1 << 10, 1 << 9, 1 << 3
 #: Rank of what is no attribute of the dictionary.
 _LAST = 1 << 40
 
@@ -234,6 +234,7 @@ class Pending:
         if base is None:
             base = self._bases[outline.template] = len(self.batch.bases)
             self.batch.bases.append(tuple([self.number(a) for a in outline.base]))
+            self.weight += _ROW_WEIGHT * len(outline.template.pieces)
         return base
 
     def settle(self) -> None:
@@ -325,7 +326,7 @@ class Grouper:
             places,
         )
         entries.append(entry)
-        pending.weight += _ENTRY_WEIGHT
+        pending.weight += _ENTRY_WEIGHT + _NUMBER_WEIGHT * len(own)
 
     def _hashed(self, seed: _SeedGroup, variable: Sequence[Attribute]) -> _Content:
         attributes = tuple([variable[i] if isinstance(i, int) else i for i in seed.items])

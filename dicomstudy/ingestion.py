@@ -1,7 +1,8 @@
-"""Files → what they hold, sorted by study below ``incoming/`` (spec/archive.md)."""
+"""Files → what they hold, sorted by study: in memory, or below ``incoming/`` (spec/archive.md)."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -63,7 +64,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Ingested:
-    """What `ingest` did with its files; `studies` are the UIDs of those it left something for."""
+    """What `ingest` did with its files; `studies` are the UIDs of those it found something of."""
 
     files: int = 0
     skipped: int = 0
@@ -164,10 +165,11 @@ class Ingester:
 
     def close(self) -> None:
         """Close the bulk files, and end the thread if there is one."""
-        for writer in self._bulk.values():
-            writer.close()
         if self._digester is not None:
             self._digester.close()
+        with contextlib.ExitStack() as stack:
+            for writer in self._bulk.values():
+                stack.callback(writer.close)
 
     def held(self, study: str) -> Batch | None:
         """What is held of a study that was not left on disk; it is held no longer."""
@@ -190,11 +192,11 @@ class Ingester:
         for study, pending in self._pending.items():
             pending.settle()
             result.studies.add(study)
-        if not self._settings.alone or self._weight() > _MAX_HELD:
-            with writing(self._settings.archive):
+        with writing(self._settings.archive):
+            if not self._settings.alone or self._weight() > _MAX_HELD:
                 self._flush()
-        for writer in self._bulk.values():
-            writer.flush()
+            for writer in self._bulk.values():
+                writer.flush()
         return result
 
     def _weight(self) -> int:
@@ -207,8 +209,7 @@ class Ingester:
     def _file(self, name: str, size: int) -> None:
         if size > MAX_WHOLE:
             with Window(Path(name)) as window:
-                modified = os.stat(name).st_mtime_ns  # noqa: PTH116 (as in `find`)
-                self._contents(window, name, modified)
+                self._contents(window, name, window.modified)
             return
         data, modified = read_whole(name)
         self._contents(data, name, modified)

@@ -61,7 +61,7 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     Symbolic links to files are followed, those to folders are not (they may form a ring).
     """
     for source in sources:
-        path = os.fspath(source)
+        path = str(Path(source))
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path costs more than the question)
             if stat.S_ISDIR(status.st_mode):
@@ -71,7 +71,7 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
             else:
                 message = "is neither a file nor a folder"
                 yield Found(path, 0, Problem(path, "source/unreadable", message))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a NUL is in no path
             yield _unreadable(path, error)
 
 
@@ -99,8 +99,8 @@ def _entries(folder: str | os.DirEntry[str]) -> list[os.DirEntry[str]]:
         return sorted(scan, key=lambda entry: entry.name, reverse=True)
 
 
-def _unreadable(path: str, error: OSError) -> Found:
-    message = f"cannot be read: {error.strerror or error}"
+def _unreadable(path: str, error: OSError | ValueError) -> Found:
+    message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
     return Found(path, 0, Problem(path, "source/unreadable", message))
 
 
@@ -125,7 +125,10 @@ class Window:
 
     def __init__(self, path: Path | IO[bytes]) -> None:
         self._file = path.open("rb", buffering=0) if isinstance(path, Path) else path
-        self._size = os.fstat(self._file.fileno()).st_size
+        status = os.fstat(self._file.fileno())
+        self._size = status.st_size
+        #: Its time of modification in nanoseconds.
+        self.modified = status.st_mtime_ns
         self._start, self._data = 0, b""
 
     def __len__(self) -> int:
@@ -308,7 +311,7 @@ def uri_of(path: str | os.PathLike[str], member: str = "") -> str:
 
 @lru_cache(maxsize=64)
 def _folder_uri(folder: str) -> str:
-    return Path(folder).as_uri().rstrip("/") + "/"
+    return Path(folder).as_uri().removesuffix("/") + "/"
 
 
 def path_of(uri: str) -> Path | None:

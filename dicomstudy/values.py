@@ -7,6 +7,7 @@ Unicode, one number is a number, several are one little-endian blob, an empty va
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from struct import Struct
 from struct import error as struct_error
@@ -204,6 +205,8 @@ def encode(value: Scalar, rule: Rule, context: Context, *, space: bool = False) 
     number = rule.big if context.big else rule.little
     if number is None:
         return None
+    if value != value:  # noqa: PLR0124 (of all that are not a number, a document has one)
+        value = math.nan
     try:
         return number.pack(value)
     except (struct_error, OverflowError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,9 +15,10 @@ from unittest import mock
 import pytest
 
 import dicomstudy
+from dicomstudy import conversion, ingestion
 from dicomstudy.bulk import BulkReader, BulkWriter
 from dicomstudy.conversion import Report
-from dicomstudy.errors import DicomStudyError, Problem
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.sources import find
 from fixtures import make
 from fixtures.make import element
@@ -271,6 +273,44 @@ def test_each_unreadable_source_is_a_line_in_the_report(tmp_path: Path) -> None:
         ("broken.ion", "record/not-a-record"),
         ("nothing", "source/unreadable"),
     }
+
+
+def test_runs_inside_a_run_are_runs_of_their_own(tmp_path: Path) -> None:
+    """What one process holds in memory belongs to its run, not to the process."""
+    studies.write_files(tmp_path / "in", make.study(6))
+    inside = []
+
+    def convert_again(step: str, done: int, total: int | None) -> None:
+        archive = tmp_path / f"{step} {done} {total}"
+        inside.append(dicomstudy.convert([tmp_path / "in"], archive).instances)
+
+    report = dicomstudy.convert([tmp_path / "in"], tmp_path / "archive", progress=convert_again)
+    assert report.instances == 6
+    assert set(inside) == {6}
+
+
+def test_large_values_that_cannot_be_written_are_an_error_of_the_archive(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(3))
+    full = OSError(errno.ENOSPC, "no space left")
+    with (
+        mock.patch("dicomstudy.bulk.BulkWriter.flush", side_effect=full),
+        pytest.raises(ArchiveError) as caught,
+    ):
+        dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    assert caught.value.code == "archive/unwritable"
+
+
+def test_what_is_held_and_what_is_left_on_disk_come_to_the_same(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(12, series=2))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "held")
+    with (
+        mock.patch.object(conversion, "_TASK_FILES", 2),
+        mock.patch.object(ingestion, "_MAX_HELD", 1),
+    ):
+        dicomstudy.convert([tmp_path / "in"], tmp_path / "left")
+    assert studies.state_of(tmp_path / "held" / "studies") == studies.state_of(
+        tmp_path / "left" / "studies"
+    )
 
 
 def test_a_file_that_vanishes_is_a_problem(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from hashlib import sha256
-from itertools import permutations
+from itertools import permutations, takewhile
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,7 +22,16 @@ from dicomstudy.record import Checker, Decoder, Encoder, Record, group_of
 from fixtures import make
 from fixtures.make import element, item
 from tests import strategies
-from tests.samples import LONG, Taken, files_below, fixture_files, mutant, own_files, recorded
+from tests.samples import (
+    LONG,
+    Taken,
+    files_below,
+    fixture_files,
+    mutant,
+    own_files,
+    recorded,
+    taken_apart,
+)
 from tests.strategies import DEFINITIONS
 from tests.test_p10 import file_of, often_learning
 
@@ -122,6 +131,47 @@ def test_mutated_neighbours_are_decoded_as_if_alone(chance: random.Random, max_i
     for _ in range(12):
         data = mutant(original, chance) if chance.random() < 0.4 else original
         assert repr(recorded(data, reader, decoder, ENCODER)) == repr(fresh(data, max_inline))
+
+
+def row_of(elements: list[tuple[int, int, bytes]]) -> bytes:
+    """A file of elements by group and number; the number 0 is a group length, right or wrong."""
+    encoded = [element(group << 16 | number, "LO", value) for group, number, value in elements]
+    for at, (group, number, value) in enumerate(elements):
+        if number == 0:
+            behind = zip(elements[at + 1 :], encoded[at + 1 :], strict=True)
+            mine = takewhile(lambda other: other[0][0] == group, behind)  # noqa: B023 (used at once)
+            length = sum(12 if other[1] == 0 else len(part) for other, part in mine) + len(value)
+            encoded[at] = element(group << 16, "UL", length.to_bytes(4, "little"))
+    return file_of(*encoded)
+
+
+@often_learning
+@mock.patch("dicomstudy.p10.reader.MAX_ELEMENTS", 12)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.sampled_from([0x8, 0x10, 0x12]),
+                st.sampled_from([0, 0x20, 0x22]),
+                st.sampled_from([b"", b"a ", b"\xff "]),
+            ),
+            max_size=8,
+        ),
+        min_size=2,
+        max_size=8,
+    )
+)
+def test_rows_are_read_as_if_alone(rows: list[list[tuple[int, int, bytes]]]) -> None:
+    """Group lengths, repeated and unordered elements, flaws, too many: problems and all."""
+    reader, decoder, checker = Reader(), Decoder(DEFINITIONS), Checker(ENCODER)
+    for data in map(row_of, rows):
+        file, alone = reader.read(data), read(data)
+        assert taken_apart(file) == taken_apart(alone)
+        record, expected = decoder.decode(file, data), Decoder(DEFINITIONS).decode(alone, data)
+        assert record.attributes() == expected.attributes()
+        assert record.encoding == expected.encoding
+        assert sorted(map(repr, record.problems)) == sorted(map(repr, expected.problems))
+        assert checker.is_exact(record, data)
 
 
 @given(strategies.wild_files())

@@ -294,6 +294,16 @@ def test_a_relative_path_has_an_absolute_uri(
     assert path_of(uri_of(Path("a/../b"))) == tmp_path / "b"
 
 
+def test_the_root_has_a_uri_like_any_folder() -> None:
+    assert uri_of("/a") == "file:///a"
+
+
+def test_a_path_that_cannot_be_is_a_problem() -> None:
+    (found,) = find(["a\0b"])
+    assert found.problem is not None
+    assert found.problem.code == "source/unreadable"
+
+
 def test_members_have_no_path(tmp_path: Path) -> None:
     uri = uri_of(tmp_path / "a.zip", "b/c.dcm")
     assert uri.endswith("a.zip#b/c.dcm")

@@ -112,6 +112,16 @@ def test_a_number_that_is_out_of_range_has_no_bytes(vr: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("vr", "bits"), [("FL", "7fc00001"), ("FD", "7ff8000000000005")])
+def test_of_all_that_is_not_a_number_one_comes_back(vr: str, bits: str) -> None:
+    """Documents have one NaN: the bytes of others stand beside it."""
+    raw = bytes.fromhex(bits)[::-1]
+    canonical = encode(decode(raw, rule_of(vr), LITTLE), rule_of(vr), LITTLE)
+    assert canonical == struct.pack("<" + NUMBER_FORMATS[vr], math.nan)
+    assert recognise(raw, rule_of(vr), LITTLE) is None
+    assert repr(recognise(canonical, rule_of(vr), LITTLE)) == "(nan, False)"
+
+
 def test_tags_are_hexadecimal() -> None:
     assert decode(b"\x18\0\x63\x10", rule_of("AT"), LITTLE) == "00181063"
     assert decode(b"\0\x18\x10\x63\0\x18\x10\x65", rule_of("AT"), BIG) == "00181063\\00181065"

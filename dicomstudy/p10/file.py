@@ -23,9 +23,9 @@ class Run:
     """Consecutive elements of a data set with the bytes that encode them.
 
     Compared by identity, so that work on a run that came again is not done again. A run of
-    several elements is made of `singles`, runs of one element each; a group length inside it
-    has its whole group in the run. `encoded` is empty if the bytes are not remembered. `low`
-    and `high` are the least and the greatest tag.
+    several elements is made of `singles`, runs of one element each, none a group length.
+    `encoded` is empty if the bytes are not remembered. `low` and `high` are the least and the
+    greatest tag.
 
     Args:
         head: the header of a run of one ordinary element.
@@ -55,10 +55,11 @@ class Run:
         return cls(None, encoded, (element,), size)
 
     @classmethod
-    def join(cls, singles: Iterable[Run], elements: Iterable[Element]) -> Run:
-        """The run of several, with the elements that they are when they stand together."""
+    def join(cls, singles: Iterable[Run]) -> Run:
+        """The run of several."""
         parts = tuple(singles)
-        run = cls(None, b"".join([single.encoded for single in parts]), tuple(elements))
+        elements = tuple([element for single in parts for element in single.elements])
+        run = cls(None, b"".join([single.encoded for single in parts]), elements)
         run.singles = parts
         tags = [element.tag for element in run.elements]
         run.low, run.high = min(tags), max(tags)
@@ -72,6 +73,15 @@ class Run:
         if head is not None and not self._elements:
             self._elements = (Element(head.tag, head.vr, self.encoded[head.size :]),)
         return self._elements
+
+    def size_of_first(self, group: int) -> int:
+        """The bytes of its first elements that are of a group."""
+        size = 0
+        for single in self.singles or (self,):
+            if single.low >> 16 != group:
+                break
+            size += single.size
+        return size
 
     @property
     def tag(self) -> int:

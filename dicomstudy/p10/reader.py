@@ -18,7 +18,7 @@ from dicomstudy.p10.headers import (
     header,
     looks_explicit,
 )
-from dicomstudy.p10.parser import Parser, is_group_length, settle_group_length
+from dicomstudy.p10.parser import Parser, is_group_length
 
 #: A deflated data set that grows beyond this is refused.
 MAX_INFLATED = 1 << 28
@@ -44,6 +44,8 @@ _MAX_WEIGHT = 4 << 20
 _RUN_WEIGHT = 256
 #: The longest encoded element that a `Reader` remembers from one file to the next.
 _LONGEST_KNOWN = 1 << 16
+#: Runs that are still expected though files do not have them.
+_MOST_SKIPPED = 1 << 10
 _size_of, _has_bytes = attrgetter("size"), attrgetter("encoded")
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
@@ -53,7 +55,7 @@ class _Known:
 
     Attributes:
         runs: those it expects, in their order.
-        stable: those of them that came again in each file since it last looked.
+        stable: those that came when it last looked which it may join.
         files: how many it has read.
     """
 
@@ -85,7 +87,8 @@ class Reader:
     The runs of the last file are kept: where the bytes of one stand again, its elements are
     known and are not taken apart a second time. A run that no longer fits is split around
     the elements that differ; runs that go on fitting are joined again. Elements with the same
-    bytes are the same run. What is read never depends on what was read before.
+    bytes are the same run, while it is remembered. What is read never depends on what was read
+    before.
     """
 
     def __init__(self, *, max_inline: int = 256) -> None:
@@ -147,10 +150,11 @@ class Reader:
             if index < len(known):
                 run = known[index]
                 after = pos + run.size
-                if data[pos:after] == run.encoded:
+                size = len(run.singles) or 1
+                if data[pos:after] == run.encoded and count + size <= MAX_ELEMENTS:
                     runs.append(run)
                     pos = after
-                    count += len(run.singles) or 1
+                    count += size
                     index += 1
                     continue
                 if run.singles:
@@ -185,9 +189,10 @@ class Reader:
             pos += read.size
             count += 1
         if opened:
-            runs = _join(runs, opened.intersection(runs), big=parser.big)
+            runs = _join(runs, opened.intersection(runs))
+        if opened or len(known) > 2 * len(runs) + _MOST_SKIPPED:
             known[:] = filter(_has_bytes, runs)
-        self._learn(state, runs, big=parser.big)
+        self._learn(state, runs)
         starts = list(accumulate(map(_size_of, runs), initial=start))
         self._settle_group_lengths(runs, starts, big=parser.big)
         return runs, starts, problems
@@ -249,15 +254,15 @@ class Reader:
             return Run.single(element, encoded, size)
         return Run.single(element, b"", size)
 
-    def _learn(self, state: _Known, runs: list[Run], *, big: bool) -> None:
-        """Every now and then, join what came in this file as it came some files ago."""
+    def _learn(self, state: _Known, runs: list[Run]) -> None:
+        """After the first file, and every now and then, join what came as it did some files ago."""
         files = state.files
         state.files += 1
         if files == 0:
             state.stable.update(filter(_has_bytes, runs))
         elif files % _FILES_TO_LEARN and files not in _FIRST_TO_LEARN:
             return
-        state.runs[:] = filter(_has_bytes, _join(runs, state.stable, big=big))
+        state.runs[:] = filter(_has_bytes, _join(runs, state.stable))
         state.stable.clear()
         state.stable.update(state.runs)
 
@@ -285,13 +290,8 @@ def _end_of_group(runs: list[Run], starts: list[int], index: int, group: int) ->
     """Where the elements of a group end that stand from a run on."""
     while index < len(runs) and runs[index].low >> 16 == group == runs[index].high >> 16:
         index += 1
-    end = starts[index]
-    if index < len(runs):
-        for single in runs[index].singles:
-            if single.low >> 16 != group:
-                break
-            end += single.size
-    return end
+    rest = runs[index].size_of_first(group) if index < len(runs) else 0
+    return starts[index] + rest
 
 
 def _is_ordinary(element: Element, *, explicit: bool) -> bool:
@@ -304,40 +304,20 @@ def _is_ordinary(element: Element, *, explicit: bool) -> bool:
     )
 
 
-def _join(runs: list[Run], stable: set[Run], *, big: bool) -> list[Run]:
-    """As few runs as may be: neighbours that are both `stable` become one."""
+def _join(runs: list[Run], stable: set[Run]) -> list[Run]:
+    """As few runs as may be: neighbours that are both `stable` become one.
+
+    Not group lengths: whether one is right depends on what comes behind it.
+    """
     joined: list[Run] = []
-    for is_stable, neighbours in groupby(runs, stable.__contains__):
+    for is_stable, neighbours in groupby(
+        runs, lambda run: run in stable and (run.low & 0xFFFF != 0 or bool(run.singles))
+    ):
         kept = list(neighbours)
         if is_stable and len(kept) > 1:
-            singles = [single for run in kept for single in run.singles or (run,)]
-            kept = _group_lengths_apart(singles, big=big)
+            kept = [Run.join([single for run in kept for single in run.singles or (run,)])]
         joined += kept
     return joined
-
-
-def _group_lengths_apart(singles: list[Run], *, big: bool) -> list[Run]:
-    """Runs of `singles`, in which a group length either has its whole group or stands alone."""
-    last = singles[-1].tag >> 16 if singles else 0
-    runs: list[Run] = []
-    start = 0
-    elements = [element for single in singles for element in single.elements]
-    sizes = list(accumulate(map(_size_of, singles), initial=0))
-    for place, element in enumerate(elements):
-        if element.tag & 0xFFFF:
-            continue
-        if place and element.tag >> 16 != last:  # what is before the first is not known here
-            settle_group_length(elements, sizes, place, big=big)
-            if elements[place].form is Form.GROUP_LENGTH:  # noqa: PLR1736 (it was replaced)
-                continue
-        runs += _run(singles[start:place], elements[start:place])
-        runs.append(singles[place])
-        start = place + 1
-    return [*runs, *_run(singles[start:], elements[start:])]
-
-
-def _run(singles: list[Run], elements: list[Element]) -> list[Run]:
-    return [Run.join(singles, elements)] if len(singles) > 1 else singles
 
 
 def _truncated(element: Element, remaining: int, pos: int) -> Problem:

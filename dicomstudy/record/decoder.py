@@ -61,6 +61,7 @@ class _Part(NamedTuple):
     encoded: bytes
     raw: tuple[Attribute, ...]
     large: tuple[Large, ...]
+    flaws: tuple[tuple[Attribute, int], ...]
 
 
 class _Memo(NamedTuple):
@@ -103,7 +104,8 @@ class Template:
         encoding: the content of the `encoding` group.
         raw: attributes with bytes that do not come out of values.
         large: large values of the longer runs, by the place of their run.
-        flaws: attributes of the longer runs that have one, by the place of their run.
+        flaws: attributes of the longer runs that have one, with the place of their run and their
+            offset in it.
         repeated: numbers of attributes that a later one of their tag replaces, each with its
             occurrence.
         open: the places of the runs that are left open, and `keys` their keys.
@@ -135,7 +137,7 @@ class Template:
         self.pieces = [b"" if isinstance(item, int) else item.encoded for item in row]
         self.raw: list[Attribute] = []
         self.large: list[tuple[int, Large]] = []
-        self.flaws: list[tuple[int, Attribute]] = []
+        self.flaws: list[tuple[int, Attribute, int]] = []
         self.group_lengths: list[_GroupLength] = []
         renamed = {number for number, _ in repeated}
         groups: dict[str, list[Attribute | int]] = {}
@@ -151,7 +153,7 @@ class Template:
                 continue
             self.raw += item.raw
             self.large += [(place, large) for large in item.large]
-            self.flaws += [(place, found) for found in item.attributes if found.flaw]
+            self.flaws += [(place, *flaw) for flaw in item.flaws]
             for attribute in item.attributes:
                 if attribute.group is not None:
                     groups.setdefault(attribute.group, []).append(attribute)
@@ -191,10 +193,7 @@ class _GroupLength(NamedTuple):
         while end < stop and runs[end].low >> 16 == group == runs[end].high >> 16:
             end += 1
         if end < stop:
-            for single in runs[end].singles:
-                if single.low >> 16 != group:
-                    break
-                rest += single.size
+            rest = runs[end].size_of_first(group)
         head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
         return cls(place, end, rest, head, big)
 
@@ -361,12 +360,14 @@ class Decoder:
                 self._weight += size
         for place, item in template.large:
             large += _placed((item,), starts[place])
+        if template.large:
+            large.sort(key=lambda item: item.span.offset)
         if template.repeated:
             for place, occurrence in template.repeated:
                 variable[place] = _repeated(variable[place], occurrence)
             extra = [raw for attribute in variable for raw in attribute.raw]
         extra += self._around(file, data, large)
-        flaws += [(attribute, starts[place]) for place, attribute in template.flaws]
+        flaws += [(found, starts[place] + offset) for place, found, offset in template.flaws]
         if flaws or context.charset.problems:
             found = (_problem(*flaw) for flaw in flaws)
             file = file._replace(problems=(*file.problems, *context.charset.problems, *found))
@@ -433,12 +434,9 @@ class Decoder:
         part = memo.parts.get(run)
         if part is None:
             attributes = [
-                self._attribute(memo, element, single.encoded, file)
-                if element.form is Form.GROUP_LENGTH
-                else memo.runs.get(single) or self._single(memo, single, file)
-                for element, single in zip(run.elements, run.singles, strict=True)
+                memo.runs.get(single) or self._single(memo, single, file) for single in run.singles
             ]
-            part = memo.parts[run] = _join(attributes, run, big=memo.context.big)
+            part = memo.parts[run] = _join(attributes)
             self._weight += run.size
         return part
 
@@ -710,31 +708,22 @@ def _placed(large: Iterable[Large], start: int) -> list[Large]:
     return [_moved(item, start)._replace(inside=False) if item.inside else item for item in large]
 
 
-def _join(attributes: list[Attribute], run: Run, *, big: bool) -> _Part:
-    pieces = [attribute.encoded for attribute in attributes]
+def _join(attributes: list[Attribute]) -> _Part:
     large: list[Large] = []
+    flaws: list[tuple[Attribute, int]] = []
     offset = 0
     for attribute in attributes:
         large += [item if not item.inside else _moved(item, offset) for item in attribute.large]
+        if attribute.flaw:
+            flaws.append((attribute, offset))
         offset += len(attribute.encoded)
-    for place, element in enumerate(run.elements):
-        if element.form is Form.GROUP_LENGTH:
-            length = 0
-            for following, piece in zip(
-                run.elements[place + 1 :], pieces[place + 1 :], strict=True
-            ):
-                if following.tag >> 16 != element.tag >> 16:
-                    break
-                length += len(piece)
-            pieces[place] = p10.encode_element(
-                element.tag, element.vr, p10.group_length(length, big=big), big=big
-            )
     return _Part(
         tuple(attributes),
         " ".join(attribute.token for attribute in attributes),
-        b"".join(pieces),
+        b"".join([attribute.encoded for attribute in attributes]),
         tuple(raw for attribute in attributes for raw in attribute.raw),
         tuple(large),
+        tuple(flaws),
     )
 
 
@@ -824,4 +813,5 @@ def _repeated(attribute: Attribute, occurrence: int) -> Attribute:
         ),
         large=attribute.large,
         copied=attribute.copied,
+        flaw=attribute.flaw,
     )
