@@ -86,7 +86,12 @@ class Run:
     @property
     def tag(self) -> int:
         """That of its first element."""
-        return self.elements[0].tag
+        return self.singles[0].low if self.singles else self.low
+
+    @property
+    def last(self) -> int:
+        """The tag of its last element."""
+        return self.singles[-1].low if self.singles else self.low
 
 
 class P10File(NamedTuple):

@@ -15,6 +15,7 @@ from dicomstudy.p10.headers import (
     SEQUENCE_DELIMITATION,
     VRS,
     Header,
+    group_length,
     header,
     looks_explicit,
 )
@@ -270,20 +271,26 @@ class Reader:
         """Replace each group length that stands alone in its run, and is right."""
         alone = [at for at, run in enumerate(runs) if not (run.low & 0xFFFF or run.singles)]
         for index in alone:
-            (element,) = runs[index].elements
-            group = element.tag >> 16
-            if index and runs[index - 1].elements[-1].tag >> 16 == group:
+            run = runs[index]
+            group, head = run.low >> 16, run.head
+            if index and runs[index - 1].last >> 16 == group:
                 continue  # it is not the first of its group
             length = _end_of_group(runs, starts, index + 1, group) - starts[index + 1]
-            if is_group_length(element, length, big=big):
-                runs[index] = self._right_group_length(element, runs[index].size)
+            if head is None:
+                is_right = is_group_length(run.elements[0], length, big=big)
+            else:
+                is_right = run.encoded[head.size :] == group_length(length, big=big)
+            if is_right:
+                runs[index] = self._right_group_length(run)
 
-    def _right_group_length(self, element: Element, size: int) -> Run:
-        name = element[:2]
-        if name not in self._group_lengths:
-            right = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
-            self._group_lengths[name] = Run.single(right, b"", size)
-        return self._group_lengths[name]
+    def _right_group_length(self, run: Run) -> Run:
+        """The run without its value: one for all of the same tag and VR."""
+        vr = run.elements[0].vr if run.head is None else run.head.vr
+        right = self._group_lengths.get((run.low, vr))
+        if right is None:
+            element = Element(run.low, vr, b"", Form.GROUP_LENGTH)
+            right = self._group_lengths[run.low, vr] = Run.single(element, b"", run.size)
+        return right
 
 
 def _end_of_group(runs: list[Run], starts: list[int], index: int, group: int) -> int:

@@ -109,14 +109,15 @@ class Template:
         repeated: numbers of attributes that a later one of their tag replaces, each with its
             occurrence.
         open: the places of the runs that are left open, and `keys` their keys.
+        group_lengths: those to be filled in, and `fixed` the bytes of the others by their place.
         pieces: the bytes of the runs; empty where one is left open.
         meta: how many of the runs are file meta information.
         outline: what a `Grouper` has worked out for it.
     """
 
     __slots__ = (
-        *("encoding", "flaws", "group_lengths", "groups", "keys", "large", "meta", "open"),
-        *("outline", "pieces", "raw", "repeated"),
+        *("encoding", "fixed", "flaws", "group_lengths", "groups", "keys", "large", "meta"),
+        *("open", "outline", "pieces", "raw", "repeated"),
     )
 
     def __init__(
@@ -139,6 +140,7 @@ class Template:
         self.large: list[tuple[int, Large]] = []
         self.flaws: list[tuple[int, Attribute, int]] = []
         self.group_lengths: list[_GroupLength] = []
+        self.fixed: list[tuple[int, bytes]] = []
         renamed = {number for number, _ in repeated}
         groups: dict[str, list[Attribute | int]] = {}
         for place, item in enumerate(row):
@@ -147,7 +149,11 @@ class Template:
                 if group is None:
                     stop = meta if place < meta else len(runs)
                     big = place >= meta and encoding["byteOrder"] == "big"
-                    self.group_lengths.append(_GroupLength.find(runs, place, stop, big=big))
+                    found = _GroupLength.find(runs, place, stop, big=big)
+                    if any(isinstance(inside, int) for inside in row[place + 1 : found.end]):
+                        self.group_lengths.append(found)
+                    else:
+                        self.fixed.append((place, found.fill(self.pieces)))
                 else:
                     groups.setdefault(group, []).append(item)
                 continue
@@ -196,6 +202,11 @@ class _GroupLength(NamedTuple):
             rest = runs[end].size_of_first(group)
         head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
         return cls(place, end, rest, head, big)
+
+    def fill(self, pieces: list[bytes], more: int = 0) -> bytes:
+        """The element, of the bytes of all runs, and those that are not among them."""
+        length = self.rest + sum(map(len, pieces[self.place + 1 : self.end])) + more
+        return self.header + p10.group_length(length, big=self.big)
 
 
 class Record:
@@ -271,12 +282,11 @@ class Record:
             pieces[place] = attribute.encoded
             if attribute.copied:
                 copies[place] = attribute.value
-        lengths = {place: reference["length"] for place, reference in copies.items()}
-        for place, end, rest, head, big in template.group_lengths:
-            length = rest + sum(map(len, pieces[place + 1 : end]))
-            if lengths:
-                length += sum(lengths.get(at, 0) for at in range(place + 1, end))
-            pieces[place] = head + p10.group_length(length, big=big)
+        for place, piece in template.fixed:
+            pieces[place] = piece
+        for found in template.group_lengths:
+            inside = (at for at in copies if found.place < at < found.end)
+            pieces[found.place] = found.fill(pieces, sum(copies[at]["length"] for at in inside))
         around = {}
         for attribute in self.extra:
             if attribute.key in _AROUND:
