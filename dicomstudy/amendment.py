@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
+from dicomstudy.document import without_places
 from dicomstudy.elements import format_tag
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.following import Follower, differing, inner_set
@@ -152,9 +153,10 @@ class Amender:
                     attributes[f"{RAW}{inside}{path}"] = raw
         for key in [key for key in attributes if "#" in key and key.partition("#")[0] in previous]:
             del attributes[key]
+        before = [(key, without_places(value)) for key, value in previous.items()]
         items.append(
             {
-                _MODIFIED: [ordered(previous.items(), self._definitions)],
+                _MODIFIED: [ordered(before, self._definitions)],
                 "AttributeModificationDateTime": re.sub(r"[-:T]|Z$", "", version.when) + "+0000",
                 "ModifyingSystem": self._system,
                 "SourceOfPreviousValues": None,

@@ -65,11 +65,11 @@ def changing(
     """
     archive = opened(archive)
     path = archive.document_path(study) if isinstance(study, str) else study
-    if not path.exists():
-        raise ArchiveError(
-            "archive/not-found", f"the archive has no study {study}", source=str(archive.path)
-        )
+    if not path.exists():  # there may be no folder for a lock either
+        raise _not_found(archive, study)
     with at_work(archive.path), writing(archive.path), locked(path):
+        if not path.exists():
+            raise _not_found(archive, study)
         document = Document(path)
         with contextlib.closing(document):
             current = document.history.current
@@ -81,3 +81,9 @@ def changing(
                     source=str(path),
                 )
             yield Change(archive, path, document)
+
+
+def _not_found(archive: Archive, study: str | Path) -> ArchiveError:
+    return ArchiveError(
+        "archive/not-found", f"the archive has no study {study}", source=str(archive.path)
+    )

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
 from dicomstudy.change import AnyArchive, Change, changing, opened
@@ -68,23 +68,26 @@ def collect(
         raise ArchiveError("archive/not-found", f"the archive has no study {study}")
     collected = Collected()
     for path in archive.documents() if study is None else [archive.document_path(study)]:
-        with changing(archive, path) as change:
-            _collect(change, collected, older_versions=older_versions, remove=remove)
-    with at_work(archive.path), writing(archive.path):
+        try:
+            with changing(archive, path) as change:
+                _collect(change, collected, older_versions=older_versions, remove=remove)
+        except ArchiveError as error:
+            if study is not None or error.code != "archive/not-found":
+                raise  # otherwise another run has collected all of it
+    with at_work(archive.path):
         for path in sorted((archive.path / "studies").glob("*/*.bulk")):
             document = path.with_name(path.stem.partition("-")[0] + DOCUMENT)
             if study is None or document == archive.document_path(study):
-                with locked(document):
+                with writing(archive.path), locked(document):
                     _collect_file(path, document, collected, remove=remove)
     return collected
 
 
 class _Move(NamedTuple):
-    """From where to where in a bulk file a large value goes, and the sizes of its chunks."""
+    """From where in a bulk file a large value goes, and its place then."""
 
     start: int
-    to: int
-    stored: tuple[int, ...]
+    place: dict[str, Any]
 
 
 def _collect(change: Change, collected: Collected, *, older_versions: bool, remove: bool) -> None:
@@ -135,7 +138,7 @@ def _moves(batch: Batch) -> tuple[dict[str, _Move], int]:
     for entry in batch.entries:
         for sha256, place in entry.places.items():
             if "stored" in place and sha256 not in moves:
-                moves[sha256] = _Move(place["offset"], end, tuple(place["stored"]))
+                moves[sha256] = _Move(place["offset"], {**place, "offset": end})
                 end += sum(place["stored"])
     return moves, end if moves else 0
 
@@ -145,7 +148,7 @@ def _move(batch: Batch, moves: Mapping[str, _Move]) -> None:
     batch.entries = [
         entry._replace(
             places={
-                sha256: {**place, "offset": moves[sha256].to} if "stored" in place else place
+                sha256: moves[sha256].place if "stored" in place else place
                 for sha256, place in entry.places.items()
             }
         )
@@ -159,7 +162,7 @@ def _copy(old: Path, new: Path, moves: Iterable[_Move]) -> None:
     reader = BulkReader(old)
     with contextlib.closing(reader), BulkWriter(new) as writer:
         for move in moves:
-            writer.copy(reader, Place(move.start, 0, 0, 1, move.stored))
+            writer.copy(reader, Place(move.start, 0, 0, 1, tuple(move.place["stored"])))
         writer.sync()
     sync_folder(new.parent)
 
@@ -171,6 +174,8 @@ def _collect_file(path: Path, document: Path, collected: Collected, *, remove: b
             number = found.header.get("bulkFile", 0)
             if found.header["bulkLength"] and path == bulk_beside(document, number):
                 return
+    if not path.exists():  # another run has collected it
+        return
     collected.files += 1
     collected.bytes += path.stat().st_size
     if remove:

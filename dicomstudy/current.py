@@ -8,6 +8,7 @@ from typing import Any
 from dicomstudy.document import BatchReader
 from dicomstudy.grouping import Batch
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.record import DEFLATED
 from dicomstudy.study import Instance, Study
 
 __all__ = ["as_it_is"]
@@ -22,8 +23,16 @@ def as_it_is(study: Study) -> Batch:
     reading = BatchReader(study.definitions)
     for frame in study.document.frames():
         reading.collect(frame)
+    seen: set[tuple[str, str, str]] = set()
     for instance in study.values():
-        reading.add(instance.key, instance.series, _struct(instance), instance.groups)
+        struct = _struct(instance)
+        source = struct["_source"]
+        name = instance.uid, instance.series, str(source.get("sha256") or source.get("record"))
+        if name in seen:  # edits made it equal to another one
+            continue
+        seen.add(name)
+        reading.collect({"groups": {}, "bulk": instance.own_places})
+        reading.add(instance.key, instance.series, struct, instance.groups)
     return reading.batch
 
 
@@ -48,9 +57,11 @@ def _struct(instance: Instance) -> dict[str, Any]:
         size += len(piece)
     file = {"uri": source.uri, "size": source.size, "source": source.sha256}
     file |= {} if source.modified is None else {"modified": source.modified}
-    left = {  # in the file that it came in
+    left: dict[str, Any] = {  # in the file that it came in
         key: {**file, **value}
         for key, value in own.items()
         if isinstance(value, dict) and "dataOffset" in value
     }
+    if (stream := instance.deflated()) is not None:
+        left[DEFLATED] = stream
     return {**own, **left, "_source": {**fields, "size": size, "sha256": digest.hexdigest()}}

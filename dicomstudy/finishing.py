@@ -72,15 +72,19 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
         name for name, entry in known.items() if history and history.since(entry.events) is not None
     }
     fresh: dict[tuple[str, str, str], Entry] = {}
+    back: set[tuple[str, str, str]] = set()
     for entry in sorted(new.entries, key=_name):
         name = _name(entry)
         before = fresh.get(name) or known.get(name)
-        if before is None or name not in present | fresh.keys() or _is_better(entry, before):
+        if before is None or _is_better(entry, before):
             fresh[name] = entry
-    unchanged = len(new.entries) - len(fresh)
-    if not fresh:
+        elif name not in present:
+            back.add(name)
+    back -= fresh.keys()  # they come in again as they are kept
+    unchanged = len(new.entries) - len(fresh) - len(back)
+    if not fresh and not back:
         return Finished(0, unchanged, 0)
-    coming = len(fresh.keys() - present)
+    coming = len((fresh.keys() | back) - present)
     if history is not None and coming:
         history = history.then("convert", added=coming)
     for name, entry in fresh.items():
@@ -88,8 +92,19 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
         if name not in present and history is not None:
             events = (*events, history.current)
         fresh[name] = entry._replace(events=events)
-    places = {sha256: place for entry in old.entries for sha256, place in entry.places.items()}
-    old.entries = [entry for entry in old.entries if _name(entry) not in fresh]
+    places = {
+        sha256: place
+        for entry in old.entries
+        for sha256, place in entry.places.items()
+        if "stored" in place
+    }
+    old.entries = [
+        entry._replace(events=(*entry.events, history.current))
+        if history is not None and _name(entry) in back
+        else entry
+        for entry in old.entries
+        if _name(entry) not in fresh
+    ]
     bulk_path = archive.bulk_path(study, bulk_file)
     bulk_end, added = _store(folder, bulk_path, list(fresh.values()), places, bulk_length)
     batch = Batch(new.contents, new.rows, new.bases, added)
@@ -100,7 +115,7 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
     )
     written = write_atomically(path, frames, within=settings.incoming)
     shutil.rmtree(folder, ignore_errors=True)
-    return Finished(len(added), unchanged, written + bulk_end - bulk_length)
+    return Finished(len(added) + len(back), unchanged, written + bulk_end - bulk_length)
 
 
 def _name(entry: Entry) -> tuple[str, str, str]:
@@ -146,7 +161,7 @@ def _store(
 
     Returns where the bulk file ends, and the entries with their places in it. All is on disk.
     """
-    moved = {sha256: place for sha256, place in known.items() if "stored" in place}
+    moved = dict(known)
     wanted: dict[str, dict[str, Any]] = {}
     for entry in fresh:
         for sha256, place in entry.places.items():

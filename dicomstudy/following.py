@@ -27,6 +27,7 @@ _UNICODE = "ISO_IR 192"
 _TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
+_CHARACTER_SET_TAG = 0x00080005
 _UNICODE_SET = character_set_of(_UNICODE)
 
 
@@ -211,7 +212,8 @@ class Follower:
         result = self._turned(attributes, tokens, charset, resolve)
         for key in [key for key in result if key.startswith(RAW)]:
             leaf = int(key[len(RAW) :].rsplit(".", 1)[-1][:8], 16)
-            if self._kinds.rule(leaf, "").kind in _TEXT_KINDS and not _is_plain(result[key]):
+            is_text = self._kinds.rule(leaf, "").kind in _TEXT_KINDS
+            if leaf == _CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
                 del result[key]
         return {**result, CHARACTER_SET: _UNICODE}
 

@@ -18,7 +18,15 @@ from dicomstudy import json_model
 from dicomstudy.amendment import Amended, Amender, Edit
 from dicomstudy.bulk import BulkReader, numbered
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import NOT_ATTRIBUTES, Document, is_named, place_of, source_of, uid_of
+from dicomstudy.document import (
+    NOT_ATTRIBUTES,
+    Document,
+    is_named,
+    place_fields,
+    place_of,
+    source_of,
+    uid_of,
+)
 from dicomstudy.errors import BulkError, DicomStudyError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.ion import ion_hash_hex
@@ -364,6 +372,35 @@ class Instance:
     def _stored_own(self) -> dict[str, Any]:
         return {key: value for key, value in self._struct.items() if key not in NOT_ATTRIBUTES}
 
+    @property
+    def own_places(self) -> dict[str, dict[str, Any]]:
+        """Where the large values lie that it came with and that are in no group, by SHA-256."""
+        places = {}
+        for value in self._stored_own.values():
+            if is_reference(value) and "sha256" in value and (place := place_fields(value)):
+                places[value["sha256"]] = self._located(place)
+        return places
+
+    def _located(self, place: dict[str, Any]) -> dict[str, Any]:
+        """A place that stands by itself: one in the file names it."""
+        if "dataOffset" not in place or "uri" in place:
+            return place
+        uri, sha256, size, modified, _ = self.source
+        file = {"uri": uri, "size": size, "source": sha256, "modified": modified}
+        return {**place, **{name: value for name, value in file.items() if value is not None}}
+
+    def deflated(self) -> bytes | None:
+        """The deflate stream of its data set, None if it has none or is not `changed`."""
+        if not self.changed or not self._was_deflated:
+            return None
+        stream = self._segments()[1]
+        return stream if isinstance(stream, bytes) else None
+
+    @property
+    def _was_deflated(self) -> bool:
+        parts = [self._stored_own, *(content for _, _, content in self._stored_groups)]
+        return any(DEFLATED in part for part in parts)
+
     @cached_property
     def _stored_groups(self) -> list[tuple[str, str, dict[str, Any]]]:
         shared, _ = self.study._shared  # noqa: SLF001
@@ -485,8 +522,7 @@ class Instance:
             )
         groups = [(digest, content) for digest, name, content in self.groups if name != ENCODING]
         segments = study.encoder.rebuild(groups, self.own, encoding, self._resolve)
-        parts = [self._stored_own, *(content for _, _, content in self._stored_groups)]
-        if self.changed and any(DEFLATED in part for part in parts):
+        if self.changed and self._was_deflated:
             return self._deflated(segments, groups, encoding)
         return segments
 
@@ -526,9 +562,10 @@ class Instance:
         length = int(reference["length"])
         stop = length if stop is None else min(stop, length)
         _, shared = self.study._shared  # noqa: SLF001
+        sha256 = reference.get("sha256")
         table = self._frame.get("bulk", {})
-        if reference.get("sha256") not in table:
-            table = shared
+        if sha256 not in table:
+            table = shared if sha256 in shared else self.own_places
         place = place_of(reference, table)
         if place is not None:
             yield from self.study.bulk.pieces(place, start, stop)

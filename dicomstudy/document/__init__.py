@@ -11,10 +11,12 @@ from dicomstudy.document.fields import (
     FORMAT,
     NOT_ATTRIBUTES,
     is_named,
+    place_fields,
     place_of,
     references,
     source_of,
     uid_of,
+    without_places,
 )
 from dicomstudy.document.reader import Document, whole
 from dicomstudy.document.writer import CHUNK_INSTANCES, encode, encode_version, with_history
@@ -28,6 +30,7 @@ __all__ = [
     "encode",
     "encode_version",
     "is_named",
+    "place_fields",
     "place_of",
     "read_batch",
     "references",
@@ -35,4 +38,5 @@ __all__ = [
     "uid_of",
     "whole",
     "with_history",
+    "without_places",
 ]

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.document.fields import NOT_ATTRIBUTES, Group, references, source_of, uid_of
+from dicomstudy.document.fields import (
+    NOT_ATTRIBUTES,
+    Group,
+    place_fields,
+    references,
+    source_of,
+    uid_of,
+    without_places,
+)
 from dicomstudy.document.reader import Document
 from dicomstudy.grouping import (
     ENCODING,
@@ -16,11 +24,6 @@ from dicomstudy.grouping import (
     freeze,
 )
 from dicomstudy.record import group_of
-
-#: Fields of a reference that say where its value lies, not what it is.
-_PLACE_FIELDS = frozenset(
-    ("offset", "stored", "chunk", "word", "uri", "size", "source", "modified")
-)
 
 
 def read_batch(document: Document, definitions: Definitions) -> Batch:
@@ -127,8 +130,7 @@ def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:
     """A value without the place of a large one, which goes to `places`."""
     if not isinstance(value, dict) or "length" not in value or "sha256" not in value:
         return value
-    fields = _PLACE_FIELDS | {"dataOffset"}
-    place = {name: item for name, item in value.items() if name in fields}
+    place = place_fields(value)
     if place:
         places[value["sha256"]] = place
-    return {name: item for name, item in value.items() if name not in fields}
+    return without_places(value)

@@ -21,6 +21,10 @@ TABLE_ENTRY = struct.Struct("<II")
 
 #: Fields of an instance that are no attributes of it.
 NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_versions"))
+#: Fields of a reference that say where its value lies, not what it is.
+_PLACE_FIELDS = frozenset(
+    ("offset", "stored", "chunk", "word", "dataOffset", "uri", "size", "source", "modified")
+)
 #: Name and content.
 Group: TypeAlias = tuple[str, dict[str, Any]]
 
@@ -36,6 +40,20 @@ def references(value: Any) -> Iterator[str]:
         for item in value.values():
             if type(item) is list or type(item) is dict:
                 yield from references(item)
+
+
+def place_fields(reference: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a reference that say where its value lies, not what it is."""
+    return {name: value for name, value in reference.items() if name in _PLACE_FIELDS}
+
+
+def without_places(value: Any) -> Any:
+    """A value whose references say only what is meant, at any depth."""
+    if type(value) is list:
+        return [{key: without_places(item) for key, item in struct.items()} for struct in value]
+    if isinstance(value, dict) and "length" in value and "sha256" in value:
+        return {name: item for name, item in value.items() if name not in _PLACE_FIELDS}
+    return value
 
 
 def uid_of(key: str, instance: Mapping[str, Any]) -> str:

@@ -167,7 +167,7 @@ class Document:
             when = moment(os.fstat(self._file.fileno()).st_mtime)
             return History((Version(1, when, "convert", added=count),))
         history = History.from_struct(self._struct(1, ()))
-        if history.current != self.header["studyVersion"]:
+        if history.current != self.header.get("studyVersion", 1):
             raise self._error("study/damaged", "the history is not that of the header")
         return history
 

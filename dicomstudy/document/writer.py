@@ -116,12 +116,12 @@ def encode(
     for at, chunk in enumerate(chunks):
         for digest in _digests(chunk):
             owners[digest] = at if owners.get(digest, at) == at else None
-    places = {
-        sha256: _located(place, entry.source)
-        for chunk in chunks
-        for _, entry in chunk.entries
-        for sha256, place in entry.places.items()
-    }
+    places: dict[str, dict[str, Any]] = {}
+    for chunk in chunks:
+        for _, entry in chunk.entries:
+            for sha256, place in entry.places.items():
+                if "stored" not in places.get(sha256, ()):  # what is in the archive stays
+                    places[sha256] = _located(place, entry.source)
     shared = [digest for digest, owner in owners.items() if owner is None]
     frames = _Frames(_LEVEL_OF_COPIES if bulk_length else _LEVEL)
     values = [ion.quick(value) for _, _, value in content.rows]
