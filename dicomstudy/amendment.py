@@ -112,7 +112,8 @@ class Amender:
                 if vr:
                     vrs[steps[-1][0]] = vr
                 if vr and type(value) is str:
-                    value = self._bytes(value, vr, charset)  # noqa: PLW2901
+                    inner = _set_at(attributes, steps, charset)
+                    value = self._bytes(value, vr, inner)  # noqa: PLW2901
                 new = _placed(attributes.get(key, ...), steps, value)
                 if not self._holds(key, new, charset):
                     raise _NotHeldError
@@ -262,6 +263,20 @@ def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
         attributes.pop(key, None)
     else:
         attributes[key] = value
+
+
+def _set_at(
+    attributes: Mapping[str, Any], steps: Sequence[Step], charset: CharacterSet
+) -> CharacterSet:
+    """The character set at the end of `steps`, of attributes with the set `charset`."""
+    struct = attributes
+    for key, item in steps[:-1]:
+        items = struct.get(key)
+        if item is None or type(items) is not list or item >= len(items):
+            break
+        struct = items[item]
+        charset = inner_set(struct, charset)
+    return charset
 
 
 def _placed(before: Any, steps: Sequence[Step], value: Any) -> Any:

@@ -7,6 +7,7 @@ says why.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -51,7 +52,9 @@ PROTECTED = frozenset(
 )
 _FIELDS = frozenset(("series", "instance", "set", "remove"))
 
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 _DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[Ee][+-]?[0-9]+)?"
+_FLOAT = re.compile(_DECIMAL)
 _TIME = r"(?:[01][0-9]|2[0-3])(?:[0-5][0-9](?:(?:[0-5][0-9]|60)(?:\.[0-9]{1,6})?)?)?"
 _ZONE = r"(?:[+-](?:0[0-9]|1[0-4])[0-5][0-9])?"
 _MONTH_AND_DAY = r"(?:0[1-9]|1[0-2])(?:(?:0[1-9]|[12][0-9]|3[01])"
@@ -142,9 +145,13 @@ def prepare(given: object, definitions: Definitions) -> dict[str, Any]:
     edit["set"], vrs = {}, {}
     for written, value in to_set.items():
         path, vr, typed = reader.path(written)
-        edit["set"][path] = reader.value(path, vr, value, typed=typed)
-        if typed:
+        edit["set"][path] = given_ = reader.value(path, vr, value, typed=typed)
+        if typed and ":" in written:
             vrs[path] = vr
+        elif typed and vr == "US" and any(byte >= 0x80 for byte in (given_ or b"")[1::2]):
+            raise DicomStudyError(
+                "change/value", f"{value!r:.80} needs its VR, as in {path}:US: it may be SS, too"
+            )
     edit["remove"] = [reader.path(written)[0] for written in to_remove]
     if vrs:
         edit["vrs"] = vrs
@@ -241,6 +248,8 @@ class _Reader:
         if vr in NUMBER_FORMATS:
             return self._numbers(vr, parts, wrong, typed=typed)
         if vr == "AT":
+            if 4 * len(parts) > _LONGEST:
+                raise wrong("it is too long")
             return "\\".join(
                 format_tag(self._definitions.tag(self._key(str(part)))) for part in parts
             )
@@ -283,19 +292,21 @@ class _Reader:
     def _numbers(
         self, vr: str, parts: list[str], wrong: _Wrong, *, typed: bool
     ) -> int | float | bytes:
-        convert = float if vr in {"FL", "FD"} else int
+        is_float = vr in {"FL", "FD"}
+        form = _FLOAT if is_float else _INTEGER
         rule = self._kinds.of_vr(vr)
         encoded = []
         number: int | float = 0
         for part in parts:
-            try:
-                number = convert(part)
-            except ValueError:
-                raise wrong("that is no number") from None
-            raw = values.encode(number, rule, _PLAIN)
+            if form.fullmatch(part) is None:
+                raise wrong("that is no number")
+            number = float(part) if is_float else int(part)
+            raw = values.encode(number, rule, _PLAIN) if math.isfinite(number) else None
             if raw is None:
                 raise wrong(f"it is out of the range of {vr}")
             encoded.append(raw)
+        if vr in SHORT_VRS and sum(map(len, encoded)) > _LONGEST:
+            raise wrong("it is too long")
         if len(encoded) > 1 or typed:
             return b"".join(encoded)
         decoded = values.decode(encoded[0], rule, _PLAIN)  # as a document has it

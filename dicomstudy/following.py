@@ -153,7 +153,9 @@ class Follower:
         """The layout of an element whose value became another."""
         vr = token.vr
         if type(after) is not list:
-            return Token(token.tag, vr, reserved=token.reserved)
+            if vr and type(after) is bytes:  # of the VR that the edit gives, or as it was
+                vr = scope.vrs.get(self._key(token), vr)
+            return Token(token.tag, vr, reserved=token.reserved if vr == token.vr else 0)
         if token.items is None and vr:
             vr = "SQ"
         old = list(zip(token.items or (), before if type(before) is list else (), strict=False))

@@ -527,3 +527,26 @@ def test_a_file_of_changes(tmp_path: Path) -> None:
         with pytest.raises(DicomStudyError) as raised:
             edits_file(tmp_path, bad)()
         assert raised.value.code == "change/file"
+
+
+def refused_value(archive: Path, edit: dict[str, Any]) -> None:
+    with pytest.raises(DicomStudyError) as caught:
+        dicomstudy.update(archive, next(iter(dicomstudy.open_archive(archive))), [{"set": edit}])
+    assert caught.value.code == "change/value"
+
+
+def test_numbers_mean_one_thing_only(tmp_path: Path) -> None:
+    """What may be signed or not needs its VR where that matters, and keeps it in the file."""
+    studies.write_files(tmp_path / "in", [("a", make.ct_slice("ct", 1, 1))])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    archive = tmp_path / "archive"
+    for wrong in ("40000", "1_0", "٣", "nan", "1e400"):
+        refused_value(archive, {"SmallestImagePixelValue": wrong})
+    refused_value(archive, {"SmallestImagePixelValue:US": [1] * 40_000})
+    (uid,) = dicomstudy.open_archive(archive)
+    for vr, value in (("US", 40000), ("SS", -5), ("US", 7)):
+        dicomstudy.update(archive, uid, [{"set": {f"SmallestImagePixelValue:{vr}": value}}])
+        with dicomstudy.open_archive(archive)[uid] as study:
+            (instance,) = study.values()
+            assert vr == instance.to_dataset()["SmallestImagePixelValue"].VR
+            assert instance.to_dataset().SmallestImagePixelValue == value
