@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 import dicomstudy
+from dicomstudy import ion
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
+from fixtures.make import element
 from tests import studies
+from tests.test_p10 import file_of
 
 CT = make.uid("ct")
 FILES = [(f"{n}.dcm", make.ct_slice("ct", 1, n)) for n in range(6)]
@@ -299,3 +302,54 @@ def test_a_collection_that_was_killed_is_done_again(add: Callable[..., Path]) ->
     dicomstudy.collect(archive, remove=True)
     assert dicomstudy.verify(archive).problems == []
     assert dicomstudy.collect(archive) == dicomstudy.Collected()
+
+
+def file_with(number: int, vr: str, value: bytes) -> bytes:
+    """A file of one study with a large private value."""
+    return file_of(
+        element(0x00080016, "UI", b"1.2.840.10008.5.1.4.1.1.7\0"),
+        element(0x00080018, "UI", b"1.2.3.4.%d\0" % number),
+        element(0x00090010, "LO", b"ME"),
+        element(0x00091001, vr, value),
+        element(0x0020000D, "UI", b"1.2.3\0"),
+        element(0x0020000E, "UI", b"1.2.3.4\0"),
+    )
+
+
+def test_a_value_may_lie_in_several_places(tmp_path: Path) -> None:
+    """Copied, referred to, and copied with other words: collecting mixes none of them up."""
+    value = b"".join((number // 7).to_bytes(2, "little") for number in range(30_000))
+    files = {number: file_with(number, "OW" if number == 3 else "OB", value) for number in range(4)}
+    files |= {number: file_with(number, "OB", bytes([number]) * 5000) for number in (4, 5)}
+    archive = tmp_path / "archive"
+    for numbers, bulk in (((1, 4, 5), "copy"), ((2,), "reference"), ((3,), "copy")):
+        folder = tmp_path / f"in {numbers}"
+        studies.write_files(folder, [(f"{number}.dcm", files[number]) for number in numbers])
+        dicomstudy.convert([folder], archive, bulk=bulk)
+    for _ in range(2):
+        with dicomstudy.open_archive(archive)["1.2.3"] as study:
+            for number in range(1, 6):
+                assert study[f"1.2.3.4.{number}"].to_p10() == files[number]
+        dicomstudy.collect(archive, remove=True)
+    assert not dicomstudy.verify(archive).problems
+
+
+def test_a_record_never_takes_the_place_of_what_was_proved(tmp_path: Path) -> None:
+    archive, records = tmp_path / "archive", tmp_path / "records"
+    studies.write_files(tmp_path / "in", [("a.dcm", file_with(1, "OB", b"ab"))])
+    dicomstudy.convert([tmp_path / "in"], archive)
+    dicomstudy.write_records([tmp_path / "in"], records)
+    (path,) = records.rglob("*.ion")
+    record = ion.loads(path.read_bytes())
+    record["dataSet"]["StudyDescription"] = "another"
+    path.write_bytes(ion.dumps(record))
+    dicomstudy.delete(archive, "1.2.3")
+    assert dicomstudy.convert([records], archive).instances == 1
+    with dicomstudy.open_archive(archive)["1.2.3"] as study:
+        (instance,) = study.values()
+        assert instance.to_p10() == file_with(1, "OB", b"ab")
+    assert [version.command for version in dicomstudy.history(archive, "1.2.3")] == [
+        "convert",
+        "delete",
+        "convert",
+    ]
