@@ -158,7 +158,7 @@ class Reader:
                     count += size
                     index += 1
                     continue
-                if run.singles:
+                if run.singles and run.tag <= parser.tag(pos):  # no other element stands before it
                     known[index : index + 1] = run.singles
                     opened.update(run.singles)
                     continue
