@@ -56,7 +56,7 @@ class _Known:
 
     Attributes:
         runs: those it expects, in their order.
-        stable: those that came when it last looked which it may join.
+        stable: those that it may join if they come again: they came when it last looked.
         files: how many it has read.
     """
 
