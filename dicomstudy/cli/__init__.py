@@ -1,0 +1,98 @@
+"""The command line: arguments, progress and exit codes; all else is the library's.
+
+Exit status: 0 all went in or came out, 1 something did not, 2 wrong usage, 130 Ctrl-C.
+What was asked for goes to standard output; progress, problems and errors to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+import click
+
+from dicomstudy.cli import archives, changes, tables
+from dicomstudy.cli.group import InterruptedRun, commands
+from dicomstudy.cli.output import INCOMPLETE
+from dicomstudy.errors import DicomStudyError
+
+__all__ = ["INCOMPLETE", "INTERRUPTED", "USAGE", "archives", "changes", "main", "tables"]
+
+USAGE, INTERRUPTED = 2, 130
+
+#: Errors that lie in what was asked for, not in what was found there.
+_USAGE_CODES = frozenset(
+    (
+        "archive/not-an-archive",
+        "archive/not-empty",
+        "archive/no-version",
+        "archive/not-found",
+        "archive/unknown-version",
+        "archive/unwritable",
+        "change/fields",
+        "change/file",
+        "change/group",
+        "change/level",
+        "change/no-creator",
+        "change/no-item",
+        "change/nothing",
+        "change/protected",
+        "change/unknown-keyword",
+        "change/value",
+        "convert/bulk",
+        "convert/options",
+        "records/options",
+        "records/unwritable",
+        "tables/no-column",
+        "tables/no-extra",
+        "tables/no-table",
+        "tables/not-empty",
+        "tables/not-tables",
+        "tables/query",
+        "tables/read-only",
+        "tables/unknown-version",
+        "tables/unwritable",
+    )
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return its exit status.
+
+    Args:
+        arguments: those behind the program's name; those of this process if None.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = commands.main(arguments, "dicomstudy", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt, InterruptedRun):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _close_quietly()
+    except (DicomStudyError, OSError) as error:
+        return _failed(error)
+    return int(status or 0)
+
+
+def _close_quietly() -> int:
+    """Leave without a word if whoever read the output has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return INCOMPLETE
+
+
+def _failed(error: DicomStudyError | OSError) -> int:
+    """Show an error in one line, and return the exit status for it."""
+    from dicomstudy.show import escape  # noqa: PLC0415 (see below)
+
+    click.echo(f"error: {escape(str(error))}", err=True)
+    wrong = isinstance(error, DicomStudyError) and error.code in _USAGE_CODES
+    return USAGE if wrong else INCOMPLETE

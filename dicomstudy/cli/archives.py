@@ -1,0 +1,204 @@
+"""Commands that bring files into an archive, back out of it, and show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from dicomstudy.cli.group import ARCHIVE, FOLDERS, MAX_INLINE, SOURCES, commands
+from dicomstudy.cli.output import (
+    INCOMPLETE,
+    Progress,
+    count,
+    show_problems,
+    size_text,
+    summarize,
+)
+
+
+@commands.command()
+@SOURCES
+@ARCHIVE
+@click.option(
+    "--bulk",
+    type=click.Choice(["copy", "reference"]),
+    default="copy",
+    show_default=True,
+    help="Copy large values into the archive, or leave them in the P10 files and refer to them.",
+)
+@MAX_INLINE
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Processes to use.",
+)
+@click.option(
+    "--report",
+    "report_path",
+    metavar="FILE.json",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the report as JSON.",
+)
+def convert(
+    sources: Sequence[str],
+    archive: Path,
+    *,
+    bulk: str,
+    max_inline: int,
+    jobs: int,
+    report_path: Path | None,
+) -> int:
+    """Take P10 files into an archive.
+
+    ARCHIVE is a folder, made if it is not there. A SOURCE is a P10 file, a zip or tar file of
+    them, an instance record (.ion), or a folder of all these. Running again adds what is new.
+    What belongs to no study is kept in quarantine.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    if report_path is not None and not report_path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {report_path.parent}", param_hint="--report")
+    with Progress() as progress:
+        report = dicomstudy.convert(
+            sources, archive, bulk=bulk, max_inline=max_inline, jobs=jobs, progress=progress
+        )
+    if report_path is not None:
+        report_path.write_text(report.to_json(), encoding="utf-8")
+    show_problems(report.problems, more="--report FILE.json lists all of them")
+    unchanged = f", {report.unchanged} unchanged" if report.unchanged else ""
+    summarize(
+        count(report.files, "file") + f", {report.skipped} skipped",
+        count(report.studies, "study", "studies"),
+        count(report.instances, "instance") + " added" + unchanged,
+        f"{report.quarantined} quarantined",
+        f"{size_text(report.bytes_in)} in, {size_text(report.bytes_out)} out",
+        count(len(report.problems), "problem"),
+    )
+    return 0 if report.complete else INCOMPLETE
+
+
+@commands.command()
+@ARCHIVE
+@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--study", metavar="UID", help="Only this study.")
+@click.option("--series", metavar="UID", help="Only this series.")
+@click.option("--instance", metavar="UID", help="Only this instance.")
+@click.option("--original", is_flag=True, help="As they came in, without what was changed since.")
+@FOLDERS
+def restore(
+    archive: Path,
+    destination: Path,
+    *,
+    study: str | None,
+    series: str | None,
+    instance: str | None,
+    original: bool,
+    folders: Sequence[str],
+) -> int:
+    """Write the P10 files.
+
+    Each is the original, proved by its SHA-256, unless it was changed since it came. They are
+    named DEST/<study>/<series>/<instance>.dcm. What is in quarantine goes to DEST/quarantine,
+    unless only a study, series or instance is asked for.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    with Progress() as progress:
+        restored = dicomstudy.restore(
+            archive,
+            destination,
+            study=study,
+            series=series,
+            instance=instance,
+            original=original,
+            sources=folders,
+            progress=progress,
+        )
+    show_problems(restored.problems)
+    summarize(
+        count(restored.files, "file"),
+        f"{size_text(restored.bytes_out)} out",
+        count(len(restored.problems), "problem"),
+    )
+    return INCOMPLETE if restored.problems else 0
+
+
+@commands.command()
+@ARCHIVE
+@FOLDERS
+def verify(archive: Path, *, folders: Sequence[str]) -> int:
+    """Prove every digest and every file, and write none.
+
+    That is the digests of all groups and large values in ARCHIVE, and of each P10 file that
+    restore would write.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    with Progress() as progress:
+        verified = dicomstudy.verify(archive, sources=folders, progress=progress)
+    show_problems(verified.problems)
+    summarize(
+        count(verified.studies, "study", "studies"),
+        count(verified.instances, "instance"),
+        count(verified.groups, "group"),
+        count(verified.values, "large value"),
+        f"{verified.quarantined} quarantined",
+        count(len(verified.problems), "problem"),
+    )
+    return INCOMPLETE if verified.problems else 0
+
+
+@commands.command()
+@ARCHIVE
+@click.argument("uid", required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "ion", "json"]),
+    default="text",
+    show_default=True,
+    help="A tree to read, text Ion, or the DICOM JSON model (PS3.18 Annex F).",
+)
+@FOLDERS
+def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -> None:
+    """Show an archive, study, series or instance.
+
+    UID is that of a study, series or instance in ARCHIVE.
+    """
+    from dicomstudy.archive import open_archive  # noqa: PLC0415
+    from dicomstudy.show import render  # noqa: PLC0415
+
+    for piece in render(open_archive(archive, sources=folders), uid, form=form):
+        click.echo(piece, nl=False)
+
+
+@commands.command()
+@SOURCES
+@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--text", is_flag=True, help="Write text Ion instead of binary.")
+@MAX_INLINE
+def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline: int) -> int:
+    """Write one instance record (.ion) per P10 file.
+
+    Records are as dicom2ion makes them: they have the metadata, and refer to the P10 file for
+    large values. Each gets the place below DEST that its file has below SOURCE.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    with Progress() as progress:
+        recorded = dicomstudy.write_records(
+            sources, destination, text=text, max_inline=max_inline, progress=progress
+        )
+    show_problems(recorded.problems)
+    summarize(
+        count(recorded.files, "file") + f", {recorded.skipped} skipped",
+        count(recorded.records, "record"),
+        f"{size_text(recorded.bytes_in)} in, {size_text(recorded.bytes_out)} out",
+        count(len(recorded.problems), "problem"),
+    )
+    return 0 if recorded.complete else INCOMPLETE

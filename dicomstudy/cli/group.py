@@ -1,0 +1,73 @@
+"""The group of all commands, and the arguments that several have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = [
+    "ARCHIVE",
+    "EXPECT",
+    "FOLDERS",
+    "MAX_INLINE",
+    "SOURCES",
+    "STUDY",
+    "InterruptedRun",
+    "commands",
+]
+
+
+class InterruptedRun(Exception):  # noqa: N818 (as KeyboardInterrupt, which is no error either)
+    """Ctrl-C; click itself would write an empty line."""
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise InterruptedRun from interrupt
+
+
+# Imports stand inside the commands, so that --help is there at once.
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.version_option(package_name="dicomstudy", message="%(prog)s %(version)s")
+def commands() -> None:
+    """One Amazon Ion document per DICOM study, and every file back bit for bit.
+
+    Exit status: 0 if all went in or came out, 1 if something did not, 2 for wrong usage.
+    """
+
+
+ARCHIVE = click.argument("archive", type=click.Path(path_type=Path))
+SOURCES = click.argument(
+    "sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(exists=True)
+)
+FOLDERS = click.option(
+    "--sources",
+    "folders",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Where to look for P10 files that the archive refers to and that moved; repeatable.",
+)
+MAX_INLINE = click.option(
+    "--max-inline",
+    default=256,
+    show_default=True,
+    metavar="BYTES",
+    type=click.IntRange(min=0),
+    help="Values of more bytes than this are kept apart from the metadata.",
+)
+STUDY = click.option("--study", metavar="UID", required=True, help="The study.")
+EXPECT = click.option(
+    "--expect",
+    metavar="VERSION",
+    type=click.IntRange(min=1),
+    help="Refuse if the study is of another version by now.",
+)

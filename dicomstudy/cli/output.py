@@ -1,0 +1,96 @@
+"""What commands say: progress, problems and a summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Self, TextIO
+
+import click
+
+from dicomstudy.errors import Problem
+
+__all__ = ["INCOMPLETE", "Progress", "count", "show_problems", "size_text", "summarize"]
+
+#: Exit status where something did not go in or come out.
+INCOMPLETE = 1
+_MOST_PROBLEMS = 50
+_BAR = 24
+
+
+class Progress:
+    """How far a run has come: one line that changes on a terminal, else a line now and then."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._pause = 0.1 if self._terminal else 5.0
+        self._shown = time.monotonic()
+        self._step = ""
+        self._line = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+        if self._terminal:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        """Show that `done` parts of a step are done, of `total` if that is known."""
+        if step != self._step:
+            self._write()  # how the step before ended, even if it was short
+            self._step = step
+        self._line = self._describe(step, done, total)
+        now = time.monotonic()
+        if now - self._shown >= self._pause:
+            self._shown = now
+            self._write()
+
+    def _describe(self, step: str, done: int, total: int | None) -> str:
+        if total is None:
+            return f"{step}: {done:,}"
+        if not self._terminal:
+            return f"{step}: {done:,} of {total:,}"
+        filled = _BAR * done // max(total, 1)
+        return f"{step}: [{'#' * filled}{'-' * (_BAR - filled)}] {done:,} of {total:,}"
+
+    def _write(self) -> None:
+        if self._line:
+            end = "" if self._terminal else "\n"
+            start = "\r\x1b[K" if self._terminal else ""
+            self._stream.write(start + self._line + end)
+            self._stream.flush()
+            self._line = ""
+
+
+def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:
+    """Write the first problems, one a line; `more` says where the others are."""
+    from dicomstudy.show import escape  # noqa: PLC0415
+
+    for problem in problems[:_MOST_PROBLEMS]:
+        line = "  ".join((problem.code, problem.source or "-", problem.message))
+        click.echo(escape(line), err=True)
+    if len(problems) > _MOST_PROBLEMS:
+        rest = f"... and {len(problems) - _MOST_PROBLEMS:,} problems more"
+        click.echo(f"{rest}; {more}" if more else rest, err=True)
+
+
+def summarize(*parts: str) -> None:
+    """Write what came of it, in one line."""
+    click.echo("; ".join(parts))
+
+
+def count(number: int, one: str, several: str = "") -> str:
+    """A number of things, with their name in the right number."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def size_text(number: int) -> str:
+    """A number of bytes, to be read."""
+    from dicomstudy.show import size  # noqa: PLC0415
+
+    return size(number)
