@@ -21,6 +21,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import (
     NOT_ATTRIBUTES,
     Document,
+    digest_of,
     is_named,
     place_fields,
     place_of,
@@ -197,10 +198,17 @@ class Study(Mapping[str, "Instance"]):
     def stored_groups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The same of the groups that the document has: without edits, and for all versions."""
         groups: dict[str, dict[str, dict[str, Any]]] = {}
+        referred: set[str] = set()
         for frame in self.document.frames():
             for name, contents in frame["groups"].items():
                 groups.setdefault(name, {}).update(contents)
-        return groups
+            referred.update(frame.get("_groups", ()))
+            for instance in frame.get("instances", {}).values():
+                referred.update(instance.get("_groups", ()))
+        return {
+            name: {digest: content for digest, content in contents.items() if digest in referred}
+            for name, contents in groups.items()
+        }
 
     @cached_property
     def digest(self) -> str:
@@ -319,7 +327,7 @@ class Instance:
     @property
     def identity(self) -> str:
         """What tells it from others of its UID: the SHA-256 of its file, or that of its record."""
-        return self.source.sha256 or str(self._struct.get("_source", {}).get("record", ""))
+        return digest_of(self._struct)
 
     @property
     def changed(self) -> bool:
