@@ -273,6 +273,14 @@ class Document:
         """The error that a group is nowhere in the document."""
         return self._error("study/missing-group", f"the group {digest} is missing")
 
+    def is_current(self) -> bool:
+        """Whether it is still the document at its path."""
+        try:
+            there = self.path.stat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._file.fileno()))
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
