@@ -51,7 +51,12 @@ class Counts(NamedTuple):
 
     def to_struct(self) -> dict[str, Any]:
         """The fields of a document; mirror of `from_struct`."""
-        return {**self._asdict(), "missing": sorted(self.missing)}
+        values, missing, combinations = self
+        return {
+            "values": dict(sorted(values.items())),
+            "missing": sorted(missing),
+            "combinations": dict(sorted(combinations.items())),
+        }
 
     @classmethod
     def from_struct(cls, struct: Mapping[str, Any]) -> Counts | None:

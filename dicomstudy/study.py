@@ -21,6 +21,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import (
     NOT_ATTRIBUTES,
     Document,
+    add_places,
     digest_of,
     is_named,
     place_fields,
@@ -206,8 +207,9 @@ class Study(Mapping[str, "Instance"]):
             for instance in frame.get("instances", {}).values():
                 referred.update(instance.get("_groups", ()))
         return {
-            name: {digest: content for digest, content in contents.items() if digest in referred}
+            name: {digest: contents[digest] for digest in contents if digest in referred}
             for name, contents in groups.items()
+            if not referred.isdisjoint(contents)
         }
 
     @cached_property
@@ -237,7 +239,7 @@ class Study(Mapping[str, "Instance"]):
         places: dict[str, Any] = {}
         for frame in self.document.shared():
             contents.update(_by_digest(frame))
-            places.update(frame.get("bulk", {}))
+            add_places(places, frame.get("bulk", {}))
         return contents, places
 
     @property
@@ -261,14 +263,14 @@ class Study(Mapping[str, "Instance"]):
     def places(self) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
         """SHA-256, length and place of every large value that lies in the bulk file."""
         lengths: dict[str, int] = {}
-        tables: dict[str, Mapping[str, Any]] = {}
+        tables: dict[str, dict[str, Any]] = {}
         for frame in self.document.frames():
             for reference in _references([frame["groups"], frame.get("instances", {})]):
                 if "sha256" in reference:
                     lengths[reference["sha256"]] = reference["length"]
                     if "stored" in reference:
-                        tables[reference["sha256"]] = reference
-            tables.update(frame.get("bulk", {}))
+                        tables[reference["sha256"]] = dict(reference)
+            add_places(tables, frame.get("bulk", {}))
         for sha256, place in tables.items():
             if "stored" in place and sha256 in lengths:
                 yield sha256, lengths[sha256], place

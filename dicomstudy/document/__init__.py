@@ -11,6 +11,7 @@ from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.document.fields import (
     FORMAT,
     NOT_ATTRIBUTES,
+    add_places,
     digest_of,
     is_named,
     place_fields,
@@ -29,6 +30,7 @@ __all__ = [
     "NOT_ATTRIBUTES",
     "BatchReader",
     "Document",
+    "add_places",
     "digest_of",
     "encode",
     "encode_version",

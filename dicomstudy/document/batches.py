@@ -9,6 +9,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     NOT_ATTRIBUTES,
     Group,
+    add_places,
     digest_of,
     place_fields,
     references,
@@ -68,7 +69,7 @@ class BatchReader:
         for name, contents in frame["groups"].items():
             for digest, content in contents.items():
                 self.contents[digest] = name, content
-        self._places.update(frame.get("bulk", {}))
+        add_places(self._places, frame.get("bulk", {}))
 
     def add(
         self,

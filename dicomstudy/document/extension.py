@@ -11,7 +11,7 @@ from typing import Any
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.batches import BatchReader
-from dicomstudy.document.fields import Group, digest_of, place_fields, uid_of
+from dicomstudy.document.fields import Group, add_places, digest_of, place_fields, uid_of
 from dicomstudy.document.reader import Document
 from dicomstudy.document.writer import (
     CHUNK_BYTES,
@@ -22,7 +22,7 @@ from dicomstudy.document.writer import (
     described,
     head,
     instance_struct,
-    located,
+    places_of,
 )
 from dicomstudy.grouping import ENCODING, Batch, Entry, cluster, rank
 from dicomstudy.growth import grown
@@ -57,7 +57,7 @@ def stored_places(document: Document, batch: Batch) -> dict[str, dict[str, Any]]
         for instance in instances.values():
             for value in instance.values():
                 if is_reference(value) and "sha256" in value:
-                    found[value["sha256"]] = place_fields(value)
+                    add_places(found, {value["sha256"]: place_fields(value)})
         places |= {sha256: p for sha256, p in found.items() if sha256 in wanted and "stored" in p}
         wanted.difference_update(places)
     return places
@@ -86,7 +86,11 @@ def extended(
     by_series: dict[str, list[Entry]] = {}
     for entry in batch.entries:
         by_series.setdefault(entry.series, []).append(entry)
-    if not document.has_table or not all(extension.add(*each) for each in by_series.items()):
+    if (
+        not document.has_table
+        or extension.brings_values()
+        or not all(extension.add(*each) for each in by_series.items())
+    ):
         return None
     return extension.frames(history, bulk_length)
 
@@ -115,9 +119,19 @@ class _Extension:
         self._own_by_group = {*definitions.seed_groups, ENCODING}
         self._counts = dict(document.counts)
         self._shared: dict[str, Group] = {}
+        self._places: dict[str, dict[str, Any]] = {}
         for frame in document.shared():
             self._shared |= _contents(frame)
+            add_places(self._places, frame["bulk"])
         self._chunks = [_Chunk(said, number) for number, said in enumerate(document.chunks)]
+
+    def brings_values(self) -> bool:
+        """Whether a value is in the bulk file that shared groups have in a P10 file till now."""
+        return any(
+            "stored" in place and "stored" not in self._places.get(sha256, place)
+            for entry in self._batch.entries
+            for sha256, place in entry.places.items()
+        )
 
     def add(self, series: str, entries: list[Entry]) -> bool:
         """Add the instances of a series; False if that cannot be done without the others."""
@@ -138,23 +152,22 @@ class _Extension:
         """Cluster the only chunk of a series with more instances."""
         batch = Batch(self._batch.contents, self._batch.rows, self._batch.bases, entries)
         keys = {(entry.instance, entry.digest): entry.instance for entry in entries}
-        places: dict[str, dict[str, Any]] = {}
         if chunk.number is not None:
             frame = self._document.chunk(chunk.number)
             reading = BatchReader(self._definitions)
-            for each in (*self._document.shared(), frame):
-                reading.collect(each)
-                places |= each["bulk"]
+            reading.collect({"groups": {}, "bulk": self._places})
+            reading.collect(frame)
+            contents = self._shared | reading.contents
             for key, instance in frame["instances"].items():
                 referred = (*frame["_groups"], *instance.get("_groups", ()))
-                groups = [(digest, *self._group(digest, reading.contents)) for digest in referred]
+                groups = [(digest, *self._group(digest, contents)) for digest in referred]
                 reading.add(key, series, instance, groups)
                 entry = reading.batch.entries[-1]
                 keys[entry.instance, entry.digest] = key
             batch = Batch.join([reading.batch, batch])
         content = cluster(batch, self._definitions)
         ((_, common, clustered),) = content.series
-        places |= _places(entries)
+        places = add_places(places_of(clustered), self._places)
         digests = dict.fromkeys((*common, *(d for entry in clustered for d in entry.groups)))
         mine = by_name([each for each in digests if each not in self._shared], content.contents)
         values = [row.value for row in content.rows]
@@ -204,11 +217,12 @@ class _Extension:
         one = instance_struct(
             entry._replace(groups=tuple(groups), own=tuple(own)), batch.rows, self._values
         )
-        new = by_name([d for d in groups if d not in known and d not in self._shared], contents)
-        alone = chunk_struct(entry.series, (), new, {entry.instance: one}, _places([entry]))
-        for name, several in new.items():
+        mine = by_name([d for d in (*common, *groups) if d not in self._shared], contents)
+        places = add_places(places_of([entry]), self._places)
+        alone = chunk_struct(entry.series, (), mine, {entry.instance: one}, places)
+        for name, several in mine.items():
             struct["groups"].setdefault(name, {}).update(several)
-        struct["bulk"] |= alone["bulk"]
+        add_places(struct["bulk"], alone["bulk"])
         instances[entry.instance] = one
         struct["instances"] = dict(sorted(instances.items(), key=_place))
         self._put(chunk, struct)
@@ -286,15 +300,6 @@ def _place(item: tuple[str, dict[str, Any]]) -> tuple[str, str]:
     """Where an instance stands among others: by its UID, then by its digest."""
     key, instance = item
     return uid_of(key, instance), digest_of(instance)
-
-
-def _places(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
-    """Where the large values of entries lie, by SHA-256."""
-    return {
-        sha256: located(place, entry.source)
-        for entry in entries
-        for sha256, place in entry.places.items()
-    }
 
 
 def _copied(frame: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,16 @@ def place_fields(reference: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in reference.items() if name in _PLACE_FIELDS}
 
 
+def add_places(
+    places: dict[str, dict[str, Any]], more: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Places by SHA-256 with others; a value that lies in the bulk file is said to lie there."""
+    for sha256, place in more.items():
+        if "stored" not in places.get(sha256, ()):
+            places[sha256] = place
+    return places
+
+
 def without_places(value: Any) -> Any:
     """A value whose references say only what is meant, at any depth."""
     if type(value) is list:

@@ -15,7 +15,15 @@ import zstandard
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import ReadOnly
-from dicomstudy.document.fields import FOOTER, FORMAT, SEEKABLE, TABLE_ENTRY, VERSION, ZSTD_MAGIC
+from dicomstudy.document.fields import (
+    FOOTER,
+    FORMAT,
+    SEEKABLE,
+    TABLE_ENTRY,
+    VERSION,
+    ZSTD_MAGIC,
+    add_places,
+)
 from dicomstudy.document.readable import read_whole
 from dicomstudy.errors import IonError, StudyError
 from dicomstudy.growth import Counts
@@ -387,4 +395,4 @@ def whole(document: Document) -> dict[str, Any]:
 def _merge(frame: dict[str, Any], groups: dict[str, Any], bulk: dict[str, Any]) -> None:
     for name, contents in frame["groups"].items():
         groups.setdefault(name, {}).update(contents)
-    bulk.update(frame.get("bulk", {}))
+    add_places(bulk, frame.get("bulk", {}))

@@ -19,6 +19,7 @@ from dicomstudy.document.fields import (
     TABLE_ENTRY,
     VERSION,
     Group,
+    add_places,
     references,
 )
 from dicomstudy.document.reader import Document
@@ -123,12 +124,7 @@ def encode(
     for at, chunk in enumerate(chunks):
         for digest in _digests(chunk):
             owners[digest] = at if owners.get(digest, at) == at else None
-    places: dict[str, dict[str, Any]] = {}
-    for chunk in chunks:
-        for _, entry in chunk.entries:
-            for sha256, place in entry.places.items():
-                if "stored" not in places.get(sha256, ()):  # what is in the archive stays
-                    places[sha256] = located(place, entry.source)
+    places = places_of(entry for chunk in chunks for _, entry in chunk.entries)
     shared = [digest for digest, owner in owners.items() if owner is None]
     descriptions = [described(chunk.series, [key for key, _ in chunk.entries]) for chunk in chunks]
     frames = Frames(bulk_length)
@@ -361,7 +357,17 @@ def instance_struct(entry: Entry, rows: Sequence[Row], values: Sequence[Any]) ->
     return instance
 
 
-def located(place: dict[str, Any], source: Source) -> dict[str, Any]:
+def places_of(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
+    """Where the large values of instances lie, by SHA-256; each place stands by itself."""
+    places: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        add_places(
+            places, {sha256: _located(p, entry.source) for sha256, p in entry.places.items()}
+        )
+    return places
+
+
+def _located(place: dict[str, Any], source: Source) -> dict[str, Any]:
     """A place that stands by itself: one in a P10 file names the file."""
     if "dataOffset" not in place or "uri" in place:
         return place

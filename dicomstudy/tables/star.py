@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dicomstudy import layout
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import Document, uid_of
+from dicomstudy.document import Document, add_places, uid_of
 from dicomstudy.elements import is_private
 from dicomstudy.errors import DefinitionsError, DicomStudyError, RecordError, StudyError, TableError
 from dicomstudy.grouping import ENCODING, Clustered, ClusteredSeries, Entry, Row, Source
@@ -187,7 +187,7 @@ class _Content:
         self._document = document
         self._names = names
         self.groups: dict[str, tuple[str, dict[str, Any]]] = {}
-        self.places: dict[str, Mapping[str, Any]] = {}
+        self.places: dict[str, dict[str, Any]] = {}
         self.creators: dict[str, dict[str, str]] = {}
         for frame in document.shared():
             self._collect(frame)
@@ -205,7 +205,7 @@ class _Content:
                 raise self.damaged(f"there is no group of the name {name!r}")
             for digest, content in contents.items():
                 self.groups[digest] = name, content
-        self.places.update(frame.get("bulk", {}))
+        add_places(self.places, frame.get("bulk", {}))
 
     def damaged(self, why: str) -> StudyError:
         """The error that the document cannot be so."""
