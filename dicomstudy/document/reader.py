@@ -101,6 +101,13 @@ class Document:
             if at >= len(self._values):
                 raise self._error("study/damaged", "the document ends early")
             return self._values[at]
+        try:
+            return ion.loads(self._decompressed(at))
+        except IonError as error:
+            raise self._error("study/damaged", f"a frame is not Ion: {error.message}") from error
+
+    def _decompressed(self, at: int) -> bytes:
+        """The bytes of a frame."""
         if at >= len(self._frames):
             raise self._error("study/damaged", "the document has fewer frames than its header says")
         offset, size, plain_size = self._frames[at]
@@ -111,13 +118,11 @@ class Document:
             parameters = zstandard.get_frame_parameters(data)
             if parameters.content_size != plain_size:
                 raise self._error("study/damaged", "a frame has another size than the table says")
-            return ion.loads(zstandard.ZstdDecompressor().decompress(data))
+            return zstandard.ZstdDecompressor().decompress(data)
         except zstandard.ZstdError as error:
             raise self._error(
                 "study/damaged", f"a frame cannot be decompressed: {error}"
             ) from error
-        except IonError as error:
-            raise self._error("study/damaged", f"a frame is not Ion: {error.message}") from error
 
     def _checked(self, header: Any) -> dict[str, Any]:
         if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -186,6 +191,19 @@ class Document:
     def _first(self) -> int:
         """The number of the first frame behind header and history."""
         return 1 + int(self.header.get("historyFrames", 0))
+
+    def mentions(self, texts: Iterable[str]) -> bool:
+        """Whether one of some texts stands anywhere behind the header; quicker than to read it.
+
+        Raises:
+            StudyError: a frame is damaged.
+        """
+        wanted = [text.encode() for text in texts]
+        for at in range(1, len(self._values or self._frames)):
+            plain = ion.dumps(self._value(at)) if self._values else self._decompressed(at)
+            if any(text in plain for text in wanted):
+                return True
+        return False
 
     def shared(self) -> Iterator[dict[str, Any]]:
         """The frames of groups that several chunks refer to."""

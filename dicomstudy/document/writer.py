@@ -196,7 +196,7 @@ def encode_version(
 
 def _head(frames: _Frames, header: dict[str, Any], history: History | None) -> Iterator[bytes]:
     """The header, and the history if there is more to it than that the study was converted."""
-    if history is None or history.current == 1:
+    if history is None or history.is_plain:
         yield frames.add({**header, "studyVersion": 1, "historyFrames": 0})
     else:
         yield frames.add({**header, "studyVersion": history.current, "historyFrames": 1})
