@@ -79,9 +79,7 @@ class Brought(NamedTuple):
 
     def is_for(self, series: str, name: str) -> bool:
         """Whether it is for an instance of this series and name."""
-        return self.series in {None, series} and (
-            self.instances is None or name in self.instances
-        )
+        return self.series in {None, series} and (self.instances is None or name in self.instances)
 
 
 class Version(NamedTuple):

@@ -65,9 +65,7 @@ def edit_study(change: Change, command: str, edits: list[dict[str, Any]]) -> tup
     return after.versions
 
 
-def changed_groups(
-    edits: Iterable[Mapping[str, Any]], definitions: Definitions
-) -> tuple[str, ...]:
+def changed_groups(edits: Iterable[Mapping[str, Any]], definitions: Definitions) -> tuple[str, ...]:
     """The names of the attribute groups that edits change something in."""
     keys = [
         parse_path(path)[0][0]
