@@ -191,6 +191,9 @@ def _carried_out(
     if source == target and expect is None:
         expect = expect_target
     expected = {target: expect_target, source: expect}
+    if order.new:  # before there is a folder for it
+        with _side(archive, source, expect, whole=True) as side:
+            _going(order, side, Side(order.target, target))
     others = list(_others(archive, order, expected))
     with contextlib.ExitStack() as stack:
         sides: dict[Path, Side] = {}
@@ -199,17 +202,21 @@ def _carried_out(
                 stack.enter_context(_unmade(archive, path))
                 sides[path] = Side(order.target, path)
                 continue
-            change = stack.enter_context(changing(archive, path, expect=expected.get(path)))
-            study = stack.enter_context(archive.open(path))
-            batch = Batch()
-            if path in expected:
-                batch = read_batch(change.document, archive.definitions)
-            sides[path] = Side(study.uid, path, batch, study, change)
+            side = _side(archive, path, expected.get(path), whole=path in expected)
+            sides[path] = stack.enter_context(side)
         going = _going(order, sides[source], sides[target])
         relocation = _relocation(order, sides[source], going)
         carrier = Carrier(archive, order.command, relocation, sides[source], sides[target])
         left, came = carrier.carry(going, [sides[path] for path in others], keep=order.keep)
         return Moved(order.target, tuple(sorted(set(going.values()))), len(going), left, came)
+
+
+@contextlib.contextmanager
+def _side(archive: Archive, path: Path, expect: int | None, *, whole: bool) -> Iterator[Side]:
+    """Hold the lock of a study; its instances are read if it is needed `whole`."""
+    with changing(archive, path, expect=expect) as change, archive.open(path) as study:
+        batch = read_batch(change.document, archive.definitions) if whole else Batch()
+        yield Side(study.uid, path, batch, study, change)
 
 
 @contextlib.contextmanager

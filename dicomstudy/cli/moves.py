@@ -51,9 +51,9 @@ def move(
 ) -> None:
     """Move a series or instance to another study or series.
 
-    It gets the patient and study attributes of the other study. A whole series keeps its UID,
-    single instances get a series of their own, unless --to-series names one. References to them
-    follow, in all studies of the archive. Their originals stay what they were.
+    It gets the patient and study attributes of the other study. A whole series keeps its UID, a
+    part of one gets a UID of its own. References follow, in all studies of the archive. Originals
+    stay what they were.
     """
     import dicomstudy  # noqa: PLC0415
 
