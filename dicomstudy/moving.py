@@ -202,8 +202,9 @@ def _carried_out(
                 stack.enter_context(_unmade(archive, path))
                 sides[path] = Side(order.target, path)
                 continue
-            side = _side(archive, path, expected.get(path), whole=path in expected)
-            sides[path] = stack.enter_context(side)
+            sides[path] = stack.enter_context(
+                _side(archive, path, expected.get(path), whole=path in expected)
+            )
         going = _going(order, sides[source], sides[target])
         relocation = _relocation(order, sides[source], going)
         carrier = Carrier(archive, order.command, relocation, sides[source], sides[target])

@@ -565,7 +565,7 @@ Places = set[tuple[str, str, str]]
 def places(evidence: Iterable[Dataset], into: str = "ReferencedSOPSequence") -> Places:
     """What an evidence sequence refers to; each once."""
     found = [
-        tuple(map(str, (study.StudyInstanceUID, series.SeriesInstanceUID, image[REFERENCED].value)))
+        (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), str(image[REFERENCED].value))
         for study in evidence
         for series in study.ReferencedSeriesSequence
         for image in series[into]
