@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from dicomstudy.adapting import Side
 from dicomstudy.archive import Archive
 from dicomstudy.assignment import is_uid
-from dicomstudy.carrying import Carrier, Side
+from dicomstudy.carrying import Carrier
 from dicomstudy.change import AnyArchive, changing, opened
 from dicomstudy.document import Document, is_named, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
