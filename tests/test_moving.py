@@ -258,9 +258,24 @@ def test_a_part_becomes_a_study(archive: Path) -> None:
     assert content(archive, moved.study) == state
     dicomstudy.revert(archive, S, to=1)
     assert content(archive, S) == before
+    dicomstudy.collect(archive, study=moved.study, older_versions=True, remove=True)
+    assert {key: row[3] for key, row in content(archive, moved.study)["instances"].items()} == {
+        key: row[3] for key, row in state["instances"].items()
+    }
+    assert dicomstudy.collect(archive, study=moved.study, older_versions=True).studies == 0
     dicomstudy.delete(archive, moved.study)
     dicomstudy.collect(archive, older_versions=True, remove=True)
     assert set(dicomstudy.open_archive(archive)) == {S, T}
+
+
+def test_what_a_new_study_was_is_collected_too(archive: Path) -> None:
+    new = dicomstudy.split(archive, S, series=[S2]).study
+    files = {row[3] for row in content(archive, new)["instances"].values()}
+    dicomstudy.collect(archive, study=new, older_versions=True, remove=True)
+    (version,) = dicomstudy.history(archive, new)
+    assert (version.number, version.command, version.brought) == (2, "collect", ())
+    assert {row[3] for row in content(archive, new)["instances"].values()} == files
+    all_is_well(archive)
 
 
 def test_a_study_is_split_and_merged_again(archive: Path) -> None:
