@@ -698,6 +698,24 @@ def test_series_of_the_own_study_and_of_others(archive: Path) -> None:
     all_is_well(archive)
 
 
+def test_what_was_elsewhere_for_a_while_leaves_no_trace(archive: Path) -> None:
+    into = "ReferencedInstanceSequence"
+    here = [series_of("s/1", 1, into=into), series_of("s/2", 1, 2, into=into)]
+    added(archive, file_of(S, "seg", ReferencedSeriesSequence=here))
+    for series, left in ((S2, 1), (S1, 0)):
+        dicomstudy.move(archive, S, series=series, to_study=T)
+        all_is_well(archive)
+        there = one(archive, S, "seg")
+        assert len(there.get("ReferencedSeriesSequence", [])) == left
+    for series in (S2, S1):
+        dicomstudy.move(archive, T, series=series, to_study=S)
+        all_is_well(archive)
+    again = one(archive, S, "seg")
+    assert "StudiesContainingOtherReferencedInstancesSequence" not in again
+    found = {each.SeriesInstanceUID: each for each in again.ReferencedSeriesSequence}
+    assert [found[each] for each in (S1, S2)] == here
+
+
 def test_presentation_states_refer_by_series(archive: Path) -> None:
     into = "ReferencedImageSequence"
     shown = [series_of("s/1", 1, 2, into=into), series_of("s/2", 1, into=into)]
