@@ -95,22 +95,24 @@ class Carrier:
         names = {(*_identity(entries[place]), to): place for place, to in going.items()}
         if len(names) < len(going):
             raise _conflict("two of the instances are equal")
-        present = {place: target.batch.entries[place] for place in target.present}
+        present = {
+            (*_identity(entry), entry.series): place
+            for place, entry in enumerate(target.batch.entries[: len(target.present)])
+        }
         if self._source is target:
-            found = names.keys() & {(*_identity(e), e.series) for e in present.values()}
-            if found:
-                raise _conflict(f"the series has {next(iter(found))[0]} already")
+            if found := names.keys() & present.keys():
+                raise _conflict(f"the series has {min(found)[0]} already")
             return set()
-        wanted = {_identity(entries[place]): place for place in going}
-        same = {place: e for place, e in present.items() if _identity(e) in wanted}
-        theirs = {_identity(same[place]): each for place, each in target.instances(same)}
-        ours = {wanted[_identity(entry)] for entry in same.values()}
-        for place, instance in self._source.instances(ours):
-            other = theirs[_identity(entries[place])]
+        elsewhere = {name[:2] for name in present} & {name[:2] for name in names}
+        same = {place: present[name] for name, place in names.items() if name in present}
+        if len(elsewhere - {_identity(entries[place]) for place in same}):
+            raise _conflict(f"the target has {min(elsewhere)[0]} in another series")
+        theirs = dict(target.instances(set(same.values())))
+        for place, instance in self._source.instances(same):
             made = modifications(instance)
-            if other.series != going[place] or modifications(other)[: len(made)] != made:
+            if modifications(theirs[same[place]])[: len(made)] != made:
                 raise _conflict(f"the target has {instance.key} with other edits")
-        return ours
+        return set(same)
 
     def _write_target(self, coming: Mapping[int, str], fields: Mapping[str, Any]) -> Version:
         """Write the target, its large values first, and return its new version."""
