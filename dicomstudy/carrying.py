@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dicomstudy import lineage
 from dicomstudy.adapting import Adapter, Side, brought, modifications
 from dicomstudy.archive import Archive
 from dicomstudy.bulk import append
@@ -17,7 +18,7 @@ from dicomstudy.document import encode_version
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.folder import sync_folder, write_atomically
 from dicomstudy.grouping import Batch, Entry
-from dicomstudy.lineage import History, Version, moment
+from dicomstudy.lineage import History, Version
 from dicomstudy.referring import Relocation
 from dicomstudy.updating import changed_groups, edit_study
 from dicomstudy.versioning import write_version
@@ -45,7 +46,7 @@ class Carrier:
         self._command = command
         self._source = source
         self._target = target
-        self._when = moment()
+        self._when = lineage.moment()
 
     def carry(
         self, going: Mapping[int, str], others: Iterable[Side], *, keep: bool

@@ -16,8 +16,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 import dicomstudy
 from dicomstudy import ion
 from dicomstudy.cli import main
-from dicomstudy.document import Document, whole
+from dicomstudy.document import Document, whole, with_history
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.lineage import History
 from dicomstudy.study import Study
 from fixtures import make
 from fixtures.make import element, uid
@@ -366,6 +367,18 @@ def test_a_history_in_readable_form_has_what_was_brought(archive: Path, tmp_path
     ):
         assert again.digest == study.digest
         assert again.history == study.history
+
+
+def test_moved_instances_without_their_edits_are_damage(archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    path = dicomstudy.open_archive(archive).document_path(T)
+    document = Document(path)
+    first, second = document.history.versions
+    history = History((first, second._replace(brought=())))
+    path.write_bytes(b"".join(with_history(document, history)))
+    problems = dicomstudy.verify(archive).problems
+    assert [problem.code for problem in problems] == ["study/damaged"] * 2
+    assert {problem.source for problem in problems} == {str(path)}
 
 
 # -- large values ------------------------------------------------------------------------------

@@ -85,14 +85,16 @@ def now(relocation: Relocation, place: Place) -> Place:
 
 def followed(items: Items, relocation: Relocation, *, within: bool = False) -> Items:
     """The items then; `within` an item that refers to nothing itself."""
-    value = [{"ContentSequence": [{EVIDENCE: items, "ValueType": "TEXT"}]}] if within else items
-    own = {"ContentSequence" if within else EVIDENCE: value}
+    value: Items = (
+        [{"ContentSequence": [{EVIDENCE: items, "ValueType": "TEXT"}]}] if within else items
+    )
+    own: dict[str, Items] = {"ContentSequence" if within else EVIDENCE: value}
     before = copy.deepcopy(own)
     changes = Referrer(relocation).followed((), own, "1.9")
     assert own == before
+    after: Items
     (after,) = (changes or own).values()
-    found: Items = after[0]["ContentSequence"][0][EVIDENCE] if within else after
-    return found
+    return after[0]["ContentSequence"][0][EVIDENCE] if within else after
 
 
 @given(evidences(), relocations(), st.booleans())
@@ -146,7 +148,7 @@ def test_padding_and_other_values_are_no_matter() -> None:
         "SeriesInstanceUID": "2.1 ",
         "ReferencedSOPSequence": [leaf("3.1\0"), {}, leaf("3.2")],
     }
-    odd = [{"StudyInstanceUID": 5}, {"SeriesInstanceUID": None, "ReferencedSOPSequence": []}]
+    odd: Items = [{"StudyInstanceUID": 5}, {"SeriesInstanceUID": None, "ReferencedSOPSequence": []}]
     items = [{"StudyInstanceUID": "1.1\0", "ReferencedSeriesSequence": [series]}, *odd]
     relocation = Relocation("1.1", "1.2", {("2.1", "3.1"): "2.2"}, {}, whole=False)
     assert followed(items, relocation) == [
