@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import without_places
-from dicomstudy.elements import format_tag
+from dicomstudy.elements import creator_of, format_tag
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.following import Follower, differing, inner_set
 from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
@@ -34,6 +34,7 @@ _Group: TypeAlias = tuple[str, str, dict[str, Any]]
 
 _MODIFIED = "ModifiedAttributesSequence"
 _MEMO_SIZE = 1 << 12
+_RAW_STEP = re.compile(r"([0-9A-F]{8})((?:#[0-9]+)?)(?:\[([0-9]+)\])?")
 
 
 class Amended(NamedTuple):
@@ -111,11 +112,13 @@ class Amender:
                 vr = edit.get("vrs", {}).get(path, "")
                 if vr:
                     vrs[steps[-1][0]] = vr
+                inner = _set_at(attributes, steps, charset)
                 if vr and type(value) is str:
-                    inner = _set_at(attributes, steps, charset)
                     value = self._bytes(value, vr, inner)  # noqa: PLW2901
                 new = _placed(attributes.get(key, ...), steps, value)
-                if not self._holds(key, new, charset):
+                if freeze(new) == freeze(attributes.get(key, ...)):
+                    continue  # whatever it is written in
+                if not self._holds(steps[-1][0], value, inner):
                     raise _NotHeldError
                 touched.add(key)
                 _put(attributes, key, new)
@@ -149,12 +152,16 @@ class Amender:
             path = key[len(RAW) :]
             top = re.split(r"[\[#]", path)[0]
             if top in tops:
-                raw = attributes.pop(key)
                 if "#" not in path.partition("[")[0]:
-                    attributes[f"{RAW}{inside}{path}"] = raw
+                    attributes[f"{RAW}{inside}{path}"] = attributes[key]
+                now, then = (self._value_at(path, struct) for struct in (attributes, previous))
+                if freeze(now) != freeze(then):
+                    del attributes[key]
         for key in [key for key in attributes if "#" in key and key.partition("#")[0] in previous]:
             del attributes[key]
-        before = [(key, without_places(value)) for key, value in previous.items()]
+        creators = {creator for key in previous if (creator := self._creator(key)) in attributes}
+        there = {key: attributes[key] for key in creators - previous.keys()} | dict(previous)
+        before = [(key, without_places(value)) for key, value in there.items()]
         items.append(
             {
                 _MODIFIED: [ordered(before, self._definitions)],
@@ -165,6 +172,26 @@ class Amender:
             }
         )
         attributes[ORIGINALS] = items
+
+    def _value_at(self, path: str, struct: Mapping[str, Any]) -> Any:
+        """The value at the path of raw bytes (spec/record.md), ... if there is none."""
+        value: Any = ...
+        for step in path.split("."):
+            found = _RAW_STEP.fullmatch(step)
+            if found is None:
+                return ...
+            tag, occurrence, item = found.groups()
+            value = struct.get(self._definitions.keyword(int(tag, 16)) + occurrence, ...)
+            if item is not None:
+                if type(value) is not list or int(item) >= len(value):
+                    return ...
+                struct = value[int(item)]
+        return value
+
+    def _creator(self, key: str) -> str:
+        """The key of the private creator of an attribute; empty if it has none."""
+        tag = creator_of(self._definitions.tag(key))
+        return "" if tag is None else self._definitions.keyword(tag)
 
     def _hex(self, key: str) -> str:
         return format_tag(self._definitions.tag(key))

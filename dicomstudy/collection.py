@@ -49,7 +49,7 @@ def collect(
     """What nothing in an archive refers to; it is removed if `remove` is true.
 
     Each study is written anew at once, its large values before its document. Who opened it
-    before, and has not read any of them yet, has to open it again.
+    before reads what was there then.
 
     Args:
         archive: the archive, or its folder.

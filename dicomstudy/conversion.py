@@ -132,8 +132,7 @@ def convert(
             incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
         settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)
         try:
-            with _steps(settings, jobs) as steps:
-                _run(steps, settings, sources, report, progress or _silent, jobs)
+            _run(settings, sources, report, progress or _silent, jobs)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
     report.problems.sort(key=lambda problem: (problem.source or "", problem.offset or 0))
@@ -177,34 +176,35 @@ def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
 
 
 def _run(
-    steps: _Steps,
     settings: Settings,
     sources: Iterable[str | os.PathLike[str]],
     report: Report,
     progress: Progress,
     jobs: int,
 ) -> None:
-    studies: set[str] = set()
-    for done in _map(steps.executor, steps.ingest, _tasks(sources, report, settings), jobs):
-        report.files += done.files
-        report.skipped += done.skipped
-        report.quarantined += done.quarantined
-        report.refused += done.refused
-        report.bytes_in += done.bytes_in
-        report.bytes_out += done.bytes_out
-        report.problems += done.problems
-        studies |= done.studies
-        progress("files", report.files, None)
-    work = _map(steps.executor, steps.finish, sorted(studies), jobs)
-    for count, finished in enumerate(work, 1):
-        report.instances += finished.added
-        report.unchanged += finished.unchanged
-        report.bytes_out += finished.bytes_out
-        if finished.problem is not None:
-            report.problems.append(finished.problem)
-            report.refused += 1
-        progress("studies", count, len(studies))
-    report.studies = len(studies)
+    """Do both steps; what they remember is gone when this returns."""
+    with _steps(settings, jobs) as steps:
+        studies: set[str] = set()
+        for done in _map(steps.executor, steps.ingest, _tasks(sources, report, settings), jobs):
+            report.files += done.files
+            report.skipped += done.skipped
+            report.quarantined += done.quarantined
+            report.refused += done.refused
+            report.bytes_in += done.bytes_in
+            report.bytes_out += done.bytes_out
+            report.problems += done.problems
+            studies |= done.studies
+            progress("files", report.files, None)
+        work = _map(steps.executor, steps.finish, sorted(studies), jobs)
+        for count, finished in enumerate(work, 1):
+            report.instances += finished.added
+            report.unchanged += finished.unchanged
+            report.bytes_out += finished.bytes_out
+            if finished.problem is not None:
+                report.problems.append(finished.problem)
+                report.refused += 1
+            progress("studies", count, len(studies))
+        report.studies = len(studies)
 
 
 def _tasks(

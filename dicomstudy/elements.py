@@ -29,7 +29,9 @@ __all__ = [
     "Span",
     "Value",
     "chunks",
+    "creator_of",
     "format_tag",
+    "is_creator",
     "is_private",
     "may_be_large",
     "sha256_of",
@@ -175,6 +177,17 @@ def format_tag(tag: int) -> str:
 def is_private(tag: int) -> bool:
     """True for an odd group number (PS3.5 section 7.8)."""
     return bool(tag & 0x10000)
+
+
+def creator_of(tag: int) -> int | None:
+    """The tag of the private creator of a private element (PS3.5 section 7.8.1); None without."""
+    element = tag & 0xFFFF
+    return (tag & 0xFFFF0000) | element >> 8 if is_private(tag) and element > 0xFFF else None
+
+
+def is_creator(tag: int) -> bool:
+    """Whether an element is a private creator (PS3.5 section 7.8.1)."""
+    return is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF
 
 
 def chunks(buffer: Buffer, span: Span, size: int = 1 << 20) -> Iterator[bytes | memoryview]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -12,13 +13,24 @@ from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.bulk import MAGIC, BulkReader, append
-from dicomstudy.document import Document, encode_version, read_batch
+from dicomstudy.definitions import Definitions
+from dicomstudy.document import (
+    Document,
+    encode_version,
+    extended,
+    read_batch,
+    stored_places,
+)
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry, Source
 from dicomstudy.ingestion import Settings, study_folder
+from dicomstudy.lineage import History
 
 __all__ = ["Finished", "finish"]
+
+#: Instances are late if there are so many times as many in the study.
+_LITTLE = 8
 
 
 class Finished(NamedTuple):
@@ -55,18 +67,72 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
     if stored := list(_batches(folder)):
         new = Batch.join([*stored, new])
     path = archive.document_path(study)
-    old, history, bulk_length, bulk_file = Batch(), None, 0, 0
-    if path.exists():
-        document = Document(path)
-        if document.study != study:
-            document.close()
-            raise StudyError(
-                "study/damaged", f"it is the document of study {document.study}", source=str(path)
-            )
+    with contextlib.ExitStack() as stack:
+        document = None
+        if path.exists():
+            document = stack.enter_context(contextlib.closing(Document(path)))
+            if document.study != study:
+                raise StudyError(
+                    "study/damaged",
+                    f"it is the document of study {document.study}",
+                    source=str(path),
+                )
+        coming = _late(new, document) or _coming(new, document, definitions)
+        if not coming.fresh and not coming.back:
+            return Finished(0, coming.unchanged, 0)
+        header = {} if document is None else document.header
+        bulk_length, bulk_file = (header.get(name, 0) for name in ("bulkLength", "bulkFile"))
+        bulk_path = archive.bulk_path(study, bulk_file)
+        bulk_end, added = _store(folder, bulk_path, coming.fresh, coming.places, bulk_length)
+        frames = _frames(
+            study,
+            document,
+            coming,
+            Batch(new.contents, new.rows, new.bases, added),
+            definitions,
+            bulk_length=bulk_end,
+        )
+        written = write_atomically(path, frames, within=settings.incoming)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Finished(len(added) + coming.back, coming.unchanged, written + bulk_end - bulk_length)
+
+
+class _Coming(NamedTuple):
+    """What comes to a study.
+
+    `fresh` are written, `old` are those that stay, with `back` of them that come in again; of a
+    study whose instances need not be looked at, `old` is None. `places` are those of the large
+    values that the archive has, by SHA-256.
+    """
+
+    fresh: list[Entry]
+    places: dict[str, dict[str, Any]]
+    history: History | None = None
+    old: Batch | None = None
+    back: int = 0
+    unchanged: int = 0
+
+
+def _late(new: Batch, document: Document | None) -> _Coming | None:
+    """What comes, if all of it is new and little beside what is there; None if not."""
+    if document is None or not document.has_table:
+        return None
+    count = sum(chunk["instances"] for chunk in document.chunks)
+    if len(new.entries) * _LITTLE > count:
+        return None
+    places = stored_places(document, new)
+    if places is None:
+        return None
+    history = document.history.then("convert", added=len(new.entries))
+    fresh = [entry._replace(events=(history.current,)) for entry in sorted(new.entries, key=_name)]
+    return _Coming(fresh, places, history)
+
+
+def _coming(new: Batch, document: Document | None, definitions: Definitions) -> _Coming:
+    """What comes, compared with each instance that is there."""
+    old, history = Batch(), None
+    if document is not None:
         old, history = read_batch(document, definitions), document.history
-        bulk_length = int(document.header.get("bulkLength", 0))
-        bulk_file = int(document.header.get("bulkFile", 0))
-        document.close()
     known = {_name(entry): entry for entry in old.entries}
     present = {
         name for name, entry in known.items() if history and history.since(entry.events) is not None
@@ -82,8 +148,6 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
             back.add(name)
     back -= fresh.keys()  # they come in again as they are kept
     unchanged = len(new.entries) - len(fresh) - len(back)
-    if not fresh and not back:
-        return Finished(0, unchanged, 0)
     coming = len((fresh.keys() | back) - present)
     if history is not None and coming:
         history = history.then("convert", added=coming)
@@ -105,17 +169,35 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
         for entry in old.entries
         if _name(entry) not in fresh
     ]
-    bulk_path = archive.bulk_path(study, bulk_file)
-    bulk_end, added = _store(folder, bulk_path, list(fresh.values()), places, bulk_length)
-    batch = Batch(new.contents, new.rows, new.bases, added)
-    if old.entries:
+    return _Coming(list(fresh.values()), places, history, old, len(back), unchanged)
+
+
+def _frames(
+    study: str,
+    document: Document | None,
+    coming: _Coming,
+    batch: Batch,
+    definitions: Definitions,
+    *,
+    bulk_length: int,
+) -> Iterator[bytes]:
+    """The document with what comes, frame by frame; `batch` has what is fresh, as stored."""
+    history, old = coming.history, coming.old
+    if document is not None and history is not None and old is None:
+        frames = extended(document, batch, definitions, history=history, bulk_length=bulk_length)
+        if frames is not None:
+            return frames
+        old = read_batch(document, definitions)
+    if old is not None and old.entries:
         batch = Batch.join([old, batch])
-    frames = encode_version(
-        study, batch, definitions, history=history, bulk_length=bulk_end, bulk_file=bulk_file
+    return encode_version(
+        study,
+        batch,
+        definitions,
+        history=history,
+        bulk_length=bulk_length,
+        bulk_file=0 if document is None else document.header.get("bulkFile", 0),
     )
-    written = write_atomically(path, frames, within=settings.incoming)
-    shutil.rmtree(folder, ignore_errors=True)
-    return Finished(len(added) + len(back), unchanged, written + bulk_end - bulk_length)
 
 
 def _name(entry: Entry) -> tuple[str, str, str]:

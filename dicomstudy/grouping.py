@@ -36,6 +36,8 @@ __all__ = [
     "Source",
     "cluster",
     "freeze",
+    "most_combinations",
+    "most_values",
     "ordered",
     "rank",
     "ungroup",
@@ -466,7 +468,7 @@ def _regroup(
     grouped = {number for numbers in constant.values() for number in numbers}
     for group in constant.keys() | cases.keys():
         of_group = cases.get(group, {})
-        if not of_group or len(of_group) > max(1, len(entries) // _COMBINATIONS):
+        if not of_group or len(of_group) > most_combinations(len(entries)):
             of_group = {(): list(range(len(entries)))}
         for combination, places in of_group.items():
             grouped.update(combination)
@@ -509,7 +511,7 @@ def _repeating(batch: Batch, entries: list[Entry]) -> tuple[dict[str, list[int]]
         present = sum(seen[number] for number in numbers)
         if len(numbers) == 1 and present == count:
             constant.setdefault(group, []).append(numbers[0])
-        elif len(numbers) + (present < count) <= max(1, count // _SLOW):
+        elif len(numbers) + (present < count) <= most_values(count):
             slow |= dict.fromkeys(numbers, group)
     return constant, slow
 
@@ -532,6 +534,16 @@ def _combinations(
         for group, numbers in mine.items():
             cases[group].setdefault(tuple(sorted(numbers)), []).append(place)
     return cases
+
+
+def most_values(instances: int) -> int:
+    """How many values a slow attribute has at most in a series; to be absent counts as one."""
+    return max(1, instances // _SLOW)
+
+
+def most_combinations(instances: int) -> int:
+    """How many combinations slow attributes have at most in a series, to be grouped."""
+    return max(1, instances // _COMBINATIONS)
 
 
 def _order(rows: Sequence[Row], definitions: Definitions) -> list[int]:

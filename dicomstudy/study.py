@@ -21,6 +21,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import (
     NOT_ATTRIBUTES,
     Document,
+    digest_of,
     is_named,
     place_fields,
     place_of,
@@ -75,7 +76,7 @@ class Study(Mapping[str, "Instance"]):
         self.definitions = definitions
         self.encoder = Encoder(definitions)
         self._amender = Amender(definitions)
-        self.document = Document(path)
+        self.document, self._bulk = _opened(path, bulk)
         self._bulk_path = bulk
         self._sources = SourceFiles() if sources is None else sources
 
@@ -197,10 +198,17 @@ class Study(Mapping[str, "Instance"]):
     def stored_groups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The same of the groups that the document has: without edits, and for all versions."""
         groups: dict[str, dict[str, dict[str, Any]]] = {}
+        referred: set[str] = set()
         for frame in self.document.frames():
             for name, contents in frame["groups"].items():
                 groups.setdefault(name, {}).update(contents)
-        return groups
+            referred.update(frame.get("_groups", ()))
+            for instance in frame.get("instances", {}).values():
+                referred.update(instance.get("_groups", ()))
+        return {
+            name: {digest: content for digest, content in contents.items() if digest in referred}
+            for name, contents in groups.items()
+        }
 
     @cached_property
     def digest(self) -> str:
@@ -232,24 +240,23 @@ class Study(Mapping[str, "Instance"]):
             places.update(frame.get("bulk", {}))
         return contents, places
 
-    @cached_property
+    @property
     def bulk(self) -> BulkReader:
         """The bulk file.
 
         Raises:
             BulkError: there is none, or it cannot be read.
         """
-        if self.bulk_path is None:
+        if self._bulk is None:
             raise BulkError("bulk/missing", "the study has no bulk file", source=str(self.path))
-        return BulkReader(self.bulk_path)
+        if isinstance(self._bulk, BulkError):
+            raise self._bulk.with_traceback(None)
+        return self._bulk
 
     @property
     def bulk_path(self) -> Path | None:
         """Where its bulk file is, None if it has none."""
-        header = self.document.header
-        if self._bulk_path is None or not header.get("bulkLength"):
-            return None
-        return numbered(self._bulk_path, header.get("bulkFile", 0))
+        return _bulk_path(self.document, self._bulk_path)
 
     def places(self) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
         """SHA-256, length and place of every large value that lies in the bulk file."""
@@ -269,8 +276,8 @@ class Study(Mapping[str, "Instance"]):
     def close(self) -> None:
         """Close the files that are open."""
         self.document.close()
-        if "bulk" in self.__dict__:
-            self.bulk.close()
+        if isinstance(self._bulk, BulkReader):
+            self._bulk.close()
 
     def __enter__(self) -> Self:
         return self
@@ -319,7 +326,7 @@ class Instance:
     @property
     def identity(self) -> str:
         """What tells it from others of its UID: the SHA-256 of its file, or that of its record."""
-        return self.source.sha256 or str(self._struct.get("_source", {}).get("record", ""))
+        return digest_of(self._struct)
 
     @property
     def changed(self) -> bool:
@@ -647,6 +654,30 @@ class Instance:
         return frame_index.find(
             self.attributes(), read, big=encoding.get("byteOrder") == "big", uid=self.uid
         )
+
+
+def _opened(path: Path, bulk: Path | None) -> tuple[Document, BulkReader | BulkError | None]:
+    """A document and its bulk file, or why that cannot be read; they belong together."""
+    while True:
+        document = Document(path)
+        file: BulkReader | BulkError | None = None
+        if (bulk_path := _bulk_path(document, bulk)) is not None:
+            try:
+                file = BulkReader(bulk_path)
+            except BulkError as error:
+                file = error
+        if file is None or document.is_current():
+            return document, file
+        document.close()  # it was replaced meanwhile, and the bulk file may be that of another
+        if isinstance(file, BulkReader):
+            file.close()
+
+
+def _bulk_path(document: Document, bulk: Path | None) -> Path | None:
+    """Where the bulk file of a document is, None if it has none."""
+    if bulk is None or not document.header.get("bulkLength"):
+        return None
+    return numbered(bulk, document.header.get("bulkFile", 0))
 
 
 def _joined(

@@ -11,7 +11,7 @@ from dicomstudy.assignment import prepare
 from dicomstudy.change import AnyArchive, Change, changing, opened
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import with_history
-from dicomstudy.elements import is_private
+from dicomstudy.elements import creator_of, is_creator
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.lineage import Version
 from dicomstudy.paths import ORIGINALS, parse_path
@@ -94,54 +94,81 @@ def read_edits(path: Path) -> list[Any]:
 
 
 def _check(change: Change, edits: list[dict[str, Any]]) -> None:
-    """Refuse edits of what is not there."""
+    """Refuse edits of what is not there, and private attributes without their creator."""
+    definitions = change.archive.definitions
     described = change.document.chunks
     for edit in edits:
         if "series" in edit and edit["series"] not in {c["seriesInstanceUID"] for c in described}:
             raise ArchiveError("archive/not-found", f"the study has no series {edit['series']}")
         paths = [path for path in (*edit["set"], *edit["remove"]) if "[" in path]
-        creators = {path: _creator(path, change.archive.definitions) for path in edit["set"]}
-        creators = {path: creator for path, creator in creators.items() if creator}
-        if not (paths or creators or "instance" in edit):
+        private = [path for path in (*edit["set"], *edit["remove"]) if _is_private(path)]
+        if not (paths or private or "instance" in edit):
             continue
         with change.archive.open(change.path) as study:
             found = [instance for instance in study.values() if instance.is_meant(edit)]
             if not found:
                 raise ArchiveError("archive/not-found", "the study has no such instance")
             for path in paths:
-                if not any(_has_item(instance.attributes(), path) for instance in found):
+                if not any(_struct_at(instance, path) for instance in found):
                     raise DicomStudyError(
                         "change/no-item", f"no instance has the item that {path} is in"
                     )
-            for path, creator in creators.items():
-                if creator not in edit["set"]:
-                    _check_creator(path, creator, found)
+            for path in private:
+                structs = (_struct_at(instance, path) for instance in found)
+                _check_creator(path, edit, filter(None, structs), definitions)
 
 
-def _has_item(attributes: Mapping[str, Any], path: str) -> bool:
-    struct = attributes
+def _is_private(path: str) -> bool:
+    """Whether a path leads to a private attribute: its key is of hexadecimal digits."""
+    key = parse_path(path)[-1][0]
+    return len(key) == 8 and key[3] in "13579BDF" and set(key) <= set("0123456789ABCDEF")
+
+
+def _struct_at(instance: Instance, path: str) -> Mapping[str, Any] | None:
+    """The attributes of the data set, or of the item, that a path leads into; None without."""
+    struct: Mapping[str, Any] = instance.attributes()
     for key, item in parse_path(path)[:-1]:
         items = struct.get(key)
         if item is None or type(items) is not list or item >= len(items):
-            return False
+            return None
         struct = items[item]
-    return True
+    return struct
 
 
-def _creator(path: str, definitions: Definitions) -> str:
-    """The key of the private creator that has to be there for an attribute; empty if none."""
-    ((key, item), *_) = parse_path(path)
+def _check_creator(
+    path: str,
+    edit: Mapping[str, Any],
+    structs: Iterable[Mapping[str, Any]],
+    definitions: Definitions,
+) -> None:
+    """Refuse a private attribute without its creator, and a creator to go before what it is of."""
+    prefix, dot, key = path.rpartition(".")
     tag = definitions.tag(key)
-    element = tag & 0xFFFF
-    if item is not None or not is_private(tag) or element <= 0xFF:
-        return ""
-    return definitions.keyword((tag & 0xFFFF0000) | element >> 8)
-
-
-def _check_creator(path: str, creator: str, instances: Iterable[Instance]) -> None:
-    if not all(instance.attributes().get(creator) for instance in instances):
-        raise DicomStudyError(
-            "change/no-creator",
-            f"{path} needs the private creator ({creator[:4]},{creator[4:]}), which not every "
-            "instance has: set it too (PS3.5 section 7.8.1)",
+    creator = creator_of(tag)
+    if path in edit["remove"] and is_creator(tag):
+        left = (
+            other
+            for struct in structs
+            for other in struct
+            if prefix + dot + other not in edit["remove"] and _creator_of_key(other) == tag
         )
+        if (other := next(left, None)) is not None:
+            raise DicomStudyError(
+                "change/no-creator",
+                f"{path} is the private creator of {other}, which is not removed with it "
+                "(PS3.5 section 7.8.1)",
+                tag=tag,
+            )
+    if path in edit["set"] and creator is not None:
+        name = definitions.keyword(creator)
+        if prefix + dot + name not in edit["set"] and not all(s.get(name) for s in structs):
+            raise DicomStudyError(
+                "change/no-creator",
+                f"{path} needs the private creator ({name[:4]},{name[4:]}), which not every "
+                "instance has: set it too (PS3.5 section 7.8.1)",
+                tag=tag,
+            )
+
+
+def _creator_of_key(key: str) -> int | None:
+    return creator_of(int(key, 16)) if _is_private(key) else None

@@ -25,7 +25,7 @@ from dicomstudy.grouping import (
 )
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.p10 import Reader
-from dicomstudy.record import Decoder
+from dicomstudy.record import Decoder, group_of
 from dicomstudy.study import Study
 from fixtures import make
 from tests.samples import fixture_files
@@ -124,9 +124,11 @@ _VALUES = st.one_of(
     st.binary(max_size=3),
     st.lists(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 1)), max_size=2),
 )
-_KEYS = [("ctImage", "KVP"), ("ctImage", "ExposureTime"), ("ctImage", "GantryDetectorTilt"),
-         ("private", "00091001"), ("private", "00091002"), ("raw", "_preamble"),
-         ("raw", "_raw.00100010"), ("", "InstanceNumber"), ("", "PatientName#1")]  # fmt: skip
+_KEYS = [
+    (group_of(key, DEFINITIONS), key)
+    for key in ("KVP", "DataCollectionDiameter", "GantryDetectorTilt", "00091001", "00091002",
+                "_preamble", "_raw.00100010", "InstanceNumber", "PatientName#1")
+]  # fmt: skip
 
 
 @st.composite

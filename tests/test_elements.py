@@ -17,7 +17,9 @@ from dicomstudy.elements import (
     Buffer,
     Span,
     chunks,
+    creator_of,
     format_tag,
+    is_creator,
     is_private,
 )
 from dicomstudy.sources import Window
@@ -39,6 +41,16 @@ def test_tags_are_written_as_in_json() -> None:
 @pytest.mark.parametrize(("tag", "private"), [(0x00090010, True), (0x00080009, False)])
 def test_an_odd_group_is_private(tag: int, *, private: bool) -> None:
     assert is_private(tag) is private
+
+
+@pytest.mark.parametrize(
+    ("tag", "creator"),
+    [(0x00091001, 0x00090010), (0x0009FF01, 0x000900FF), (0x00090010, None), (0x00081001, None)],
+)
+def test_the_creator_of_a_private_element(tag: int, creator: int | None) -> None:
+    assert creator_of(tag) == creator
+    assert not is_creator(tag) or creator is None
+    assert creator is None or is_creator(creator)
 
 
 @given(st.binary(max_size=100), st.integers(0, 100), st.integers(0, 100), st.integers(1, 30))

@@ -21,7 +21,18 @@ from hypothesis import strategies as st
 
 from dicomstudy import ion
 from dicomstudy.errors import IonError
-from dicomstudy.ion import Symbol, Value, dumps, ion_hash, ion_hash_hex, load_all, loads, quick
+from dicomstudy.ion import (
+    Symbol,
+    Value,
+    checks,
+    dumps,
+    hashing,
+    ion_hash,
+    ion_hash_hex,
+    load_all,
+    loads,
+    quick,
+)
 
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors" / "ion-hash"
 MARK = b"\xe0\x01\x00\xea"
@@ -381,8 +392,13 @@ def test_a_value_that_contains_itself_is_refused() -> None:
     assert error_code(lambda: ion_hash(value)) == "ion/too-deep"
 
 
+def limit_size(patch: pytest.MonkeyPatch, size: int) -> None:
+    for module in (ion, checks):
+        patch.setattr(module, "MAX_BYTES", size)
+
+
 def test_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ion, "MAX_BYTES", 10_000)
+    limit_size(monkeypatch, 10_000)
     for value in (b"x" * 10_000, ["é" * 6_000], [0] * 10_000, {"a" * 9_990: 1}):
         assert error_code(partial(dumps, value)) == "ion/too-large"
     assert error_code(partial(dumps, b"x" * 9_000, text=True)) == "ion/too-large"
@@ -393,7 +409,7 @@ def test_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_size_that_is_checked_is_an_upper_bound(value: Value) -> None:
     size = len(dumps(value))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ion, "MAX_BYTES", size - len(MARK) - 20)  # 20: the table's own frame
+        limit_size(patch, size - len(MARK) - 20)  # 20: the table's own frame
         assert error_code(lambda: dumps(value)) == "ion/too-large"
 
 
@@ -490,12 +506,12 @@ def test_equal_in_python_is_not_equal_in_ion() -> None:
 @given(value=values)
 def test_the_memo_changes_no_hash(value: Value) -> None:
     struct = {"a": value, "b": value, "c": [{"a": value}]}
-    fresh = ion._Hasher(ion._sha256)
+    fresh = hashing._Hasher(hashing._sha256)
     assert fresh.digest(struct) == ion_hash(struct) == ion_hash(struct)
 
 
 def test_long_values_are_not_kept_in_memory() -> None:
-    hasher = ion._Hasher(ion._sha256)
+    hasher = hashing._Hasher(hashing._sha256)
     hasher.digest({"a": "x" * 300, "b": b"x" * 300, "c": 1.5, "d": [1], "e": "short"})
     assert hasher._field.cache_info().currsize == 1
 
@@ -615,7 +631,7 @@ def test_official_vectors(shared: Path) -> None:
         for name, expectations in test["expect"].items():
             *_, last = expectations
             assert last.ion_annotations[0].text in {"digest", "final_digest"}
-            hasher = ion._Hasher(hashers[name])
+            hasher = hashing._Hasher(hashers[name])
             assert hasher.digest(native) == octets(last), (name, native)
             run[name] += 1
     assert run == {"identity": 117, "md5": 4}

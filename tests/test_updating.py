@@ -260,6 +260,38 @@ def test_private_attributes_are_changed(archive: Path) -> None:
         assert (block[1].value, list(block[2].value), block[3].value) == ("Grüße", [1, 2], 1.5)
 
 
+def test_what_a_private_attribute_was_is_said_with_its_creator(archive: Path) -> None:
+    update(archive, CT, set={"00790010": "EXAMPLE", "00791001:LO": "a"})
+    update(archive, CT, set={"00791001:LO": "b"})
+    for _, after in datasets(archive, CT):
+        (modified,) = after.OriginalAttributesSequence[-1].ModifiedAttributesSequence
+        assert modified.private_block(0x0079, "EXAMPLE")[1].value == "a"
+        assert len(modified) == 2
+
+
+def test_a_private_creator_goes_only_with_what_it_is_of(archive: Path) -> None:
+    update(archive, CT, set={"00790010": "EXAMPLE", "00791001:LO": "a"})
+    before = studies.state_of(archive)
+    with pytest.raises(DicomStudyError, match="00791001") as raised:
+        update(archive, CT, remove=["00790010"])
+    assert raised.value.code == "change/no-creator"
+    assert studies.state_of(archive) == before
+    update(archive, CT, remove=["00790010", "00791001"])
+    assert all(0x00790010 not in after for _, after in datasets(archive, CT))
+
+
+def test_a_private_attribute_of_an_item_needs_its_creator_there(archive: Path) -> None:
+    update(archive, CT, set={"DerivationCodeSequence": [{"CodeValue": "1"}], "00790010": "EXAMPLE"})
+    inside = "DerivationCodeSequence[0]."
+    with pytest.raises(DicomStudyError) as raised:
+        update(archive, CT, set={f"{inside}00791001:LO": "a"})
+    assert raised.value.code == "change/no-creator"
+    update(archive, CT, set={f"{inside}00790010": "EXAMPLE", f"{inside}00791001:LO": "a"})
+    for _, after in datasets(archive, CT):
+        item = after.DerivationCodeSequence[0]
+        assert item.private_block(0x0079, "EXAMPLE")[1].value == "a"
+
+
 # -- any file ----------------------------------------------------------------------------------
 
 
@@ -356,6 +388,43 @@ def test_text_is_turned_to_unicode_right_through(archive: Path, tmp_path: Path) 
     assert (after.PatientName, after.PatientID, after.PatientComments) == ("Grün^Ä", "山", long)
     assert after.private_block(9, "EXAMPLE")[1].value == "Käse"
     assert before[0x00091001].value == "Käse"
+
+
+def invalid_text(tmp_path: Path) -> Path:
+    """An archive of a file whose text is not all of its character set, in an item too."""
+    item = make.item(
+        make.element(0x00080100, "SH", b"1 ") + make.element(0x00080104, "LO", b"K\xe4se")
+    )
+    elements = [
+        make.element(0x00080018, "UI", b"1.2.7.3\0"),
+        make.element(0x00081032, "SQ", item),
+        make.element(0x00100010, "PN", b"Gr\xfcn"),
+        make.element(0x0020000D, "UI", b"1.2.7\0"),
+        make.element(0x0020000E, "UI", b"1.2.7.2\0"),
+    ]
+    meta = make.element(0x00020010, "UI", b"1.2.840.10008.1.2.1\0")
+    file = make.part10(meta, b"".join(elements))
+    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a", file)])], tmp_path / "invalid")
+    return tmp_path / "invalid"
+
+
+def test_to_set_what_invalid_text_is_shown_as_changes_nothing(tmp_path: Path) -> None:
+    archive = invalid_text(tmp_path)
+    with dicomstudy.open_archive(archive)["1.2.7"] as study:
+        shown = next(study.values()).attributes()["PatientName"]
+    update(archive, "1.2.7", set={"PatientName": shown})
+    with dicomstudy.open_archive(archive)["1.2.7"] as study:
+        assert not next(study.values()).changed
+
+
+def test_invalid_text_beside_what_is_changed_stays(tmp_path: Path) -> None:
+    archive = invalid_text(tmp_path)
+    update(archive, "1.2.7", set={"ProcedureCodeSequence[0].CodeValue": "2"})
+    ((_, after),) = datasets(archive, "1.2.7")
+    assert "SpecificCharacterSet" not in after
+    assert after.ProcedureCodeSequence[0].CodeValue == "2"
+    with dicomstudy.open_archive(archive)["1.2.7"] as study:
+        assert b"K\xe4se" in next(study.values()).to_p10()
 
 
 # -- what is refused ---------------------------------------------------------------------------

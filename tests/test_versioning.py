@@ -10,6 +10,7 @@ import pytest
 
 import dicomstudy
 from dicomstudy import ion
+from dicomstudy.bulk import BulkReader
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
 from fixtures.make import element
@@ -289,6 +290,39 @@ def test_older_versions_are_collected_if_they_are_to_be(
     dicomstudy.revert(archive, CT, to=4)
     assert content(archive) == now
     assert dicomstudy.verify(archive).problems == []
+
+
+def test_a_reader_keeps_what_it_opened(add: Callable[..., Path]) -> None:
+    """Even if another study of the same name takes the place of that which it reads."""
+    archive = add(0)
+    before = content(archive)["instances"]
+    with dicomstudy.open_archive(archive)[CT] as study:
+        dicomstudy.delete(archive, CT)
+        dicomstudy.collect(archive, older_versions=True, remove=True)
+        add(1)
+        assert {key: instance.to_p10() for key, instance in study.items()} == {
+            key: file for key, (*_, file) in before.items()
+        }
+    assert content(archive)["instances"].keys() != before.keys()
+
+
+def test_a_document_is_opened_with_the_bulk_file_that_is_its_own(
+    add: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is replaced after it was opened, and before its bulk file is."""
+    archive = add(0)
+    first = dicomstudy.open_archive(archive)
+
+    def replaced_first(path: Path) -> BulkReader:
+        monkeypatch.undo()
+        dicomstudy.delete(archive, CT)
+        dicomstudy.collect(archive, older_versions=True, remove=True)
+        add(1)
+        return BulkReader(path)
+
+    monkeypatch.setattr("dicomstudy.study.BulkReader", replaced_first)
+    with first[CT] as study:
+        assert [instance.to_p10() for instance in study.values()] == [FILES[1][1]]
 
 
 def test_a_collection_that_was_killed_is_done_again(add: Callable[..., Path]) -> None:

@@ -7,9 +7,11 @@ of Ion values. One instance costs the header, the history, the shared groups and
 """
 
 from dicomstudy.document.batches import BatchReader, read_batch
+from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.document.fields import (
     FORMAT,
     NOT_ATTRIBUTES,
+    digest_of,
     is_named,
     place_fields,
     place_of,
@@ -27,14 +29,17 @@ __all__ = [
     "NOT_ATTRIBUTES",
     "BatchReader",
     "Document",
+    "digest_of",
     "encode",
     "encode_version",
+    "extended",
     "is_named",
     "place_fields",
     "place_of",
     "read_batch",
     "references",
     "source_of",
+    "stored_places",
     "uid_of",
     "whole",
     "with_history",

@@ -9,6 +9,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     NOT_ATTRIBUTES,
     Group,
+    digest_of,
     place_fields,
     references,
     source_of,
@@ -107,7 +108,7 @@ class BatchReader:
             Entry(
                 uid_of(key, instance),
                 series,
-                source.sha256 or str(instance.get("_source", {}).get("record", "")),
+                digest_of(instance),
                 source,
                 tuple([digest for _, digest in sorted(kept)]),
                 0,

@@ -76,6 +76,12 @@ def is_named(name: str, uid: str, digest: str) -> bool:
     return bool(mark and start) and meant == uid and digest.startswith(start)
 
 
+def digest_of(instance: Mapping[str, Any]) -> str:
+    """What tells an instance from others of its UID: the SHA-256 of its file or of its record."""
+    source = instance.get("_source", {})
+    return source_of(instance).sha256 or str(source.get("record", ""))
+
+
 def source_of(instance: Mapping[str, Any]) -> Source:
     """The file that an instance of a document came from."""
     fields = instance.get("_source", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -17,11 +18,13 @@ from dicomstudy.bulk import ReadOnly
 from dicomstudy.document.fields import FOOTER, FORMAT, SEEKABLE, TABLE_ENTRY, VERSION, ZSTD_MAGIC
 from dicomstudy.document.readable import read_whole
 from dicomstudy.errors import IonError, StudyError
+from dicomstudy.growth import Counts
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History, Version, moment
 
 #: A frame that decompresses to more is refused.
 MAX_FRAME = 1 << 30
+_CHUNK_FIELDS = ("seriesInstanceUID", "_groups", "groups", "instances", "bulk")
 
 
 class Document:
@@ -110,10 +113,9 @@ class Document:
         """The bytes of a frame."""
         if at >= len(self._frames):
             raise self._error("study/damaged", "the document has fewer frames than its header says")
-        offset, size, plain_size = self._frames[at]
-        if plain_size > MAX_FRAME:
+        if self._frames[at][2] > MAX_FRAME:
             raise self._error("study/damaged", "a frame is larger than any document writes")
-        data = os.pread(self._file.fileno(), size, offset)
+        data, plain_size = self._stored(at)
         try:
             parameters = zstandard.get_frame_parameters(data)
             if parameters.content_size != plain_size:
@@ -177,20 +179,74 @@ class Document:
         return history
 
     def stored_frames(self) -> Iterator[tuple[bytes, int]]:
-        """The frames behind the history as they are stored, each with its plain size.
+        """The frames of groups and instances as they are stored, each with its plain size.
 
         Those of a document without a table are made.
         """
         for value in (self._values or [])[self._first :]:
             plain = ion.dumps(value)
             yield zstandard.ZstdCompressor(write_checksum=True).compress(plain), len(plain)
-        for offset, size, plain_size in self._frames[self._first :]:
-            yield os.pread(self._file.fileno(), size, offset), plain_size
+        for at in range(self._first, len(self._frames)):
+            yield self._stored(at)
+
+    def stored_shared(self) -> Iterator[tuple[bytes, int]]:
+        """The shared frames as they are stored, each with its plain size."""
+        return map(self._stored, range(self._first, self._first_chunk))
+
+    def stored_chunk(self, number: int) -> tuple[bytes, int]:
+        """A chunk as it is stored, and its plain size."""
+        return self._stored(self._first_chunk + number)
+
+    @property
+    def has_table(self) -> bool:
+        """Whether its frames can be read one by one."""
+        return self._values is None
+
+    def _stored(self, at: int) -> tuple[bytes, int]:
+        offset, size, plain_size = self._frames[at]
+        return os.pread(self._file.fileno(), size, offset), plain_size
+
+    @cached_property
+    def counts(self) -> dict[str, Counts]:
+        """What tells how a late instance is grouped, by Series Instance UID, where it is known.
+
+        Raises:
+            StudyError: the counts are damaged.
+        """
+        if not self.header.get("countFrames"):
+            return {}
+        structs = self._struct(self._first - 1, ("series",))["series"]
+        counts = {uid: Counts.from_struct(struct) for uid, struct in structs.items()}
+        if None in counts.values():
+            raise self._error("study/damaged", "the counts of a series lack fields")
+        return {uid: each for uid, each in counts.items() if each is not None}
 
     @property
     def _first(self) -> int:
-        """The number of the first frame behind header and history."""
-        return 1 + int(self.header.get("historyFrames", 0))
+        """The number of the first frame of groups or instances."""
+        header = self.header
+        return 1 + int(header.get("historyFrames", 0)) + int(header.get("countFrames", 0))
+
+    @property
+    def _first_chunk(self) -> int:
+        """The number of the first frame of instances."""
+        return self._first + int(self.header.get("sharedFrames", 0))
+
+    def holding(self, keys: Iterable[str], texts: AbstractSet[str]) -> Iterator[dict[str, Any]]:
+        """The frames that may have an instance of one of these keys, or one of these texts.
+
+        Frames are taken apart only where the bytes are found, so that few of them are. A text
+        that is taken out of `texts` meanwhile is not looked for any more.
+        """
+        keys = list(keys)
+        shared = [None] * (self._first_chunk - self._first)
+        for at, said in enumerate([*shared, *self.chunks, *self.retired], self._first):
+            here = [] if said is None else [k for k in keys if said["first"] <= k <= said["last"]]
+            if not here and not texts:
+                continue
+            plain = self._decompressed(at)
+            if any(text.encode() in plain for text in chain(here, texts)):
+                yield self._struct(at, ("groups", "bulk") if said is None else _CHUNK_FIELDS)
 
     def mentions(self, texts: Iterable[str]) -> bool:
         """Whether one of some texts stands anywhere behind the header; quicker than to read it.
@@ -207,7 +263,7 @@ class Document:
 
     def shared(self) -> Iterator[dict[str, Any]]:
         """The frames of groups that several chunks refer to."""
-        for at in range(self._first, self._first + int(self.header.get("sharedFrames", 0))):
+        for at in range(self._first, self._first_chunk):
             yield self._struct(at, ("groups", "bulk"))
 
     def frames(self) -> Iterator[dict[str, Any]]:
@@ -217,8 +273,7 @@ class Document:
             yield self.chunk(number)
 
     def _chunk(self, number: int) -> dict[str, Any]:
-        at = self._first + int(self.header.get("sharedFrames", 0)) + number
-        return self._struct(at, ("seriesInstanceUID", "_groups", "groups", "instances", "bulk"))
+        return self._struct(self._first_chunk + number, _CHUNK_FIELDS)
 
     def _struct(self, at: int, fields: Iterable[str]) -> dict[str, Any]:
         value = self._value(at)
@@ -231,6 +286,14 @@ class Document:
     def missing_group(self, digest: str) -> StudyError:
         """The error that a group is nowhere in the document."""
         return self._error("study/missing-group", f"the group {digest} is missing")
+
+    def is_current(self) -> bool:
+        """Whether it is still the document at its path."""
+        try:
+            there = self.path.stat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._file.fileno()))
 
     def close(self) -> None:
         """Close the file."""
@@ -248,6 +311,8 @@ def _is_header(header: Mapping[str, Any]) -> bool:
         and _is_count(header.get("studyVersion", 1))
         and _is_count(header.get("historyFrames", 0))
         and header.get("historyFrames", 0) <= 1
+        and _is_count(header.get("countFrames", 0))
+        and header.get("countFrames", 0) <= 1
         and isinstance(chunks, list)
         and isinstance(retired, list)
         and all(
@@ -291,6 +356,7 @@ _FRAME_FIELDS: dict[str, Callable[[object], bool]] = {
     ),
     "instances": _are_instances,
     "bulk": _is_struct_of_structs,
+    "series": _is_struct_of_structs,
 }
 
 
@@ -306,12 +372,17 @@ def whole(document: Document) -> dict[str, Any]:
         frame = document.chunk(number)
         _merge(frame, groups, bulk)
         known = (series if number < len(document.chunks) else retired).setdefault(
-            frame["seriesInstanceUID"],
-            {"_groups": [Symbol(digest) for digest in frame["_groups"]], "instances": {}},
+            frame["seriesInstanceUID"], {"_groups": frame["_groups"], "instances": {}}
         )
+        known["_groups"] = [each for each in known["_groups"] if each in frame["_groups"]]
         for key, instance in frame["instances"].items():
-            symbols = [Symbol(digest) for digest in instance.get("_groups", ())]
-            known["instances"][key] = {**instance, "_groups": symbols}
+            digests = (*frame["_groups"], *instance.get("_groups", ()))
+            known["instances"][key] = {**instance, "_groups": digests}
+    for each in chain(series.values(), retired.values()):
+        common = frozenset(each["_groups"])
+        each["_groups"] = [Symbol(digest) for digest in each["_groups"]]
+        for instance in each["instances"].values():
+            instance["_groups"] = [Symbol(d) for d in instance["_groups"] if d not in common]
     header = document.header
     content: dict[str, Any] = {
         name: header.get(name) for name in ("format", "version", "definitions")

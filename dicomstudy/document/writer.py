@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import zstandard
@@ -30,6 +30,7 @@ from dicomstudy.grouping import (
     Source,
     cluster,
 )
+from dicomstudy.growth import Counts, count
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History
 from dicomstudy.record import is_reference
@@ -42,6 +43,16 @@ CHUNK_BYTES = 16 << 20
 _LEVEL, _LEVEL_OF_COPIES = 3, 15
 
 
+def described(series: str, keys: Collection[str]) -> dict[str, Any]:
+    """What the header says of a chunk with these keys."""
+    return {
+        "seriesInstanceUID": series,
+        "first": min(keys),
+        "last": max(keys),
+        "instances": len(keys),
+    }
+
+
 class _Chunk(NamedTuple):
     """What becomes one frame."""
 
@@ -49,27 +60,23 @@ class _Chunk(NamedTuple):
     common: tuple[str, ...]
     entries: list[tuple[str, Entry]]
 
-    def described(self) -> dict[str, Any]:
-        """What the header says of it."""
-        return {
-            "seriesInstanceUID": self.series,
-            "first": min(key for key, _ in self.entries),
-            "last": max(key for key, _ in self.entries),
-            "instances": len(self.entries),
-        }
 
-
-class _Frames:
+class Frames:
     """Frames as they are written one after another, and the table of them."""
 
-    def __init__(self, level: int = _LEVEL) -> None:
+    def __init__(self, bulk_length: int = 0) -> None:
+        level = _LEVEL_OF_COPIES if bulk_length else _LEVEL
         self._compress = zstandard.ZstdCompressor(level=level, write_checksum=True).compress
         self._table: list[tuple[int, int]] = []
 
     def add(self, value: dict[str, Any]) -> bytes:
         """The next frame."""
+        return self.copy(*self.made(value))
+
+    def made(self, value: dict[str, Any]) -> tuple[bytes, int]:
+        """A frame that comes later, and its plain size."""
         plain = ion.dumps(value)
-        return self.copy(self._compress(plain), len(plain))
+        return self._compress(plain), len(plain)
 
     def copy(self, compressed: bytes, plain_size: int) -> bytes:
         """The next frame, which was made before."""
@@ -121,9 +128,10 @@ def encode(
         for _, entry in chunk.entries:
             for sha256, place in entry.places.items():
                 if "stored" not in places.get(sha256, ()):  # what is in the archive stays
-                    places[sha256] = _located(place, entry.source)
+                    places[sha256] = located(place, entry.source)
     shared = [digest for digest, owner in owners.items() if owner is None]
-    frames = _Frames(_LEVEL_OF_COPIES if bulk_length else _LEVEL)
+    descriptions = [described(chunk.series, [key for key, _ in chunk.entries]) for chunk in chunks]
+    frames = Frames(bulk_length)
     values = [ion.quick(value) for _, _, value in content.rows]
     packs = list(_packs(shared, contents))
     header = {
@@ -133,30 +141,28 @@ def encode(
         "studyInstanceUID": study,
         "bulkLength": bulk_length,
         "sharedFrames": len(packs),
-        "chunks": [chunk.described() for chunk in chunks[:present]],
+        "chunks": descriptions[:present],
     }
-    if chunks[present:]:
-        header["retired"] = [chunk.described() for chunk in chunks[present:]]
+    if descriptions[present:]:
+        header["retired"] = descriptions[present:]
     if bulk_file:
         header["bulkFile"] = bulk_file
-    yield from _head(frames, header, history)
+    counts = {
+        series.uid: count(series, content.contents, content.rows, definitions)
+        for series in content.series
+        if len(series.entries) > CHUNK_INSTANCES
+    }
+    yield from head(frames, header, history, counts)
     for digests in packs:
-        groups = _groups(digests, contents)
+        groups = by_name(digests, contents)
         yield frames.add({"groups": groups, "bulk": _bulk(groups, places)})
     for at, chunk in enumerate(chunks):
         mine = [digest for digest in dict.fromkeys(_digests(chunk)) if owners[digest] == at]
-        groups = _groups(mine, contents)
-        instances = {key: _instance(entry, content.rows, values) for key, entry in chunk.entries}
-        nested = [value for i in instances.values() for value in i.values() if type(value) is list]
-        yield frames.add(
-            {
-                "seriesInstanceUID": chunk.series,
-                "_groups": [Symbol(digest) for digest in chunk.common],
-                "groups": groups,
-                "instances": instances,
-                "bulk": _bulk([groups, nested], places),
-            }
-        )
+        groups = by_name(mine, contents)
+        instances = {
+            key: instance_struct(entry, content.rows, values) for key, entry in chunk.entries
+        }
+        yield frames.add(chunk_struct(chunk.series, chunk.common, groups, instances, places))
     yield frames.table()
 
 
@@ -194,19 +200,30 @@ def encode_version(
     )
 
 
-def _head(frames: _Frames, header: dict[str, Any], history: History | None) -> Iterator[bytes]:
-    """The header, and the history if there is more to it than that the study was converted."""
-    if history is None or history.is_plain:
-        yield frames.add({**header, "studyVersion": 1, "historyFrames": 0})
-    else:
-        yield frames.add({**header, "studyVersion": history.current, "historyFrames": 1})
+def head(
+    frames: Frames,
+    header: dict[str, Any],
+    history: History | None,
+    counts: Mapping[str, Counts],
+) -> Iterator[bytes]:
+    """The header, the history if it says more than that the study was converted, the counts."""
+    has_history = history is not None and not history.is_plain
+    fields = {
+        **header,
+        "studyVersion": history.current if history is not None else 1,
+        "historyFrames": int(has_history),
+    }
+    yield frames.add(fields | {"countFrames": 1} if counts else fields)
+    if history is not None and has_history:
         yield frames.add(history.to_struct())
+    if counts:
+        yield frames.add({"series": {uid: each.to_struct() for uid, each in counts.items()}})
 
 
 def with_history(document: Document, history: History) -> Iterator[bytes]:
     """The document with another history, frame by frame; those of its instances are copied."""
-    frames = _Frames()
-    yield from _head(frames, document.header, history)
+    frames = Frames()
+    yield from head(frames, document.header, history, document.counts)
     for compressed, plain_size in document.stored_frames():
         yield frames.copy(compressed, plain_size)
     yield frames.table()
@@ -286,7 +303,8 @@ def _packs(digests: Iterable[str], contents: Mapping[str, Group]) -> Iterator[li
         yield pack
 
 
-def _groups(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, dict[str, Any]]:
+def by_name(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, dict[str, Any]]:
+    """Groups by name and digest."""
     groups: dict[str, dict[str, Any]] = {}
     for digest in digests:
         name, attributes = contents[digest]
@@ -294,7 +312,33 @@ def _groups(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, 
     return groups
 
 
-def _instance(entry: Entry, rows: list[Row], values: list[Any]) -> dict[str, Any]:
+def chunk_struct(
+    series: str,
+    common: Iterable[str],
+    groups: dict[str, dict[str, Any]],
+    instances: dict[str, dict[str, Any]],
+    places: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """What a chunk is written from.
+
+    Args:
+        series: the Series Instance UID.
+        common: digests that all its instances refer to.
+        groups: those of its groups that no shared frame has.
+        instances: their structs by key.
+        places: of large values, by SHA-256.
+    """
+    nested = [value for i in instances.values() for value in i.values() if type(value) is list]
+    return {
+        "seriesInstanceUID": series,
+        "_groups": [Symbol(digest) for digest in common],
+        "groups": groups,
+        "instances": instances,
+        "bulk": _bulk([groups, nested], places),
+    }
+
+
+def instance_struct(entry: Entry, rows: Sequence[Row], values: Sequence[Any]) -> dict[str, Any]:
     """The struct of an instance; `values` are those of `rows`, ready to be written."""
     instance: dict[str, Any] = {"_groups": [Symbol(digest) for digest in entry.groups]}
     for number in entry.own:
@@ -317,7 +361,7 @@ def _instance(entry: Entry, rows: list[Row], values: list[Any]) -> dict[str, Any
     return instance
 
 
-def _located(place: dict[str, Any], source: Source) -> dict[str, Any]:
+def located(place: dict[str, Any], source: Source) -> dict[str, Any]:
     """A place that stands by itself: one in a P10 file names the file."""
     if "dataOffset" not in place or "uri" in place:
         return place

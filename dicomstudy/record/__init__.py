@@ -29,8 +29,9 @@ from dicomstudy.record.attributes import (
 
 if TYPE_CHECKING:
     from dicomstudy.record.check import Checker
-    from dicomstudy.record.decoder import Decoder, Record, Template
+    from dicomstudy.record.decoder import Decoder
     from dicomstudy.record.encoder import Encoded, Encoder, Plan
+    from dicomstudy.record.template import Record, Template
 
 __all__ = [
     "DEFLATED",
@@ -58,8 +59,9 @@ __all__ = [
 # What takes long to import is imported when it is asked for: who changes a study needs none of it.
 _HOMES = {
     **dict.fromkeys(("Checker",), "check"),
-    **dict.fromkeys(("Decoder", "Record", "Template"), "decoder"),
+    **dict.fromkeys(("Decoder",), "decoder"),
     **dict.fromkeys(("Encoded", "Encoder", "Plan"), "encoder"),
+    **dict.fromkeys(("Record", "Template"), "template"),
 }
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from dicomstudy.elements import Buffer
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.record.attributes import Segment
-from dicomstudy.record.decoder import Record
 from dicomstudy.record.encoder import Encoder
+from dicomstudy.record.template import Record
 
 _MEMO_SIZE = 1 << 12
 

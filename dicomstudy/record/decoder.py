@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -34,14 +34,13 @@ from dicomstudy.record.attributes import (
     RAW,
     RAW_GROUP,
     TRAILING,
-    ZEROS,
     Attribute,
     Large,
-    Segment,
     character_set_of,
     group_of,
 )
 from dicomstudy.record.encoder import ENCODING_FIELDS, Encoder
+from dicomstudy.record.template import Part, Record, Template
 from dicomstudy.values import Context, Kind, Kinds, swap
 
 #: What is remembered is weighed in bytes of files; all of it goes when it is too much.
@@ -49,19 +48,7 @@ _MAX_WEIGHT = 4 << 20
 _ELEMENT_WEIGHT = 64
 #: Files with a longer layout are hardly ever written alike.
 _LONGEST_LAYOUT = 1 << 14
-_AROUND = frozenset((PREAMBLE, TRAILING, DEFLATED))
 _ITEM_TAGS = frozenset((b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
-
-
-class _Part(NamedTuple):
-    """The attributes of a run of several elements, ready to be joined with others."""
-
-    attributes: tuple[Attribute, ...]
-    layout: str
-    encoded: bytes
-    raw: tuple[Attribute, ...]
-    large: tuple[Large, ...]
-    flaws: tuple[tuple[Attribute, int], ...]
 
 
 class _Memo(NamedTuple):
@@ -70,7 +57,7 @@ class _Memo(NamedTuple):
     context: Context
     deflated: bool
     runs: dict[Run, Attribute]
-    parts: dict[Run, _Part]
+    parts: dict[Run, Part]
     leaves: dict[tuple[int, str, bytes], tuple[Any, bool, bool]]
 
 
@@ -90,220 +77,6 @@ class _Found(NamedTuple):
     raw: dict[str, bytes]
     large: dict[str, bytes]
     flaws: list[str]
-
-
-class Template:
-    """What the records of files of one shape have in common.
-
-    A shape is the row of runs of a file, in which a run of one element counts by its layout
-    alone. So a template has all attributes of the longer runs, and leaves the others open:
-    where one of those stands, it has its number in `Record.variable`. Compared by identity.
-
-    Attributes:
-        groups: attributes by the name of their group, in the order of the file.
-        encoding: the content of the `encoding` group.
-        raw: attributes with bytes that do not come out of values.
-        large: large values of the longer runs, by the place of their run.
-        flaws: attributes of the longer runs that have one, with the place of their run and their
-            offset in it.
-        repeated: numbers of attributes that a later one of their tag replaces, each with its
-            occurrence.
-        open: the places of the runs that are left open, and `keys` their keys.
-        group_lengths: those to be filled in, and `fixed` the bytes of the others by their place.
-        pieces: the bytes of the runs; empty where one is left open.
-        meta: how many of the runs are file meta information.
-        outline: what a `Grouper` has worked out for it.
-    """
-
-    __slots__ = (
-        *("encoding", "fixed", "flaws", "group_lengths", "groups", "keys", "large", "meta"),
-        *("open", "outline", "pieces", "raw", "repeated"),
-    )
-
-    def __init__(
-        self,
-        runs: list[Run],
-        row: list[_Part | int],
-        variable: list[Attribute],
-        encoding: dict[str, Any],
-        repeated: list[tuple[int, int]],
-        meta: int,
-    ) -> None:
-        self.outline: object = None
-        self.encoding = encoding
-        self.repeated = repeated
-        self.meta = meta
-        self.keys = [attribute.key for attribute in variable]
-        self.open = [place for place, item in enumerate(row) if isinstance(item, int)]
-        self.pieces = [b"" if isinstance(item, int) else item.encoded for item in row]
-        self.raw: list[Attribute] = []
-        self.large: list[tuple[int, Large]] = []
-        self.flaws: list[tuple[int, Attribute, int]] = []
-        self.group_lengths: list[_GroupLength] = []
-        self.fixed: list[tuple[int, bytes]] = []
-        renamed = {number for number, _ in repeated}
-        groups: dict[str, list[Attribute | int]] = {}
-        for place, item in enumerate(row):
-            if isinstance(item, int):
-                group = INSTANCE if item in renamed else variable[item].group
-                if group is None:
-                    stop = meta if place < meta else len(runs)
-                    big = place >= meta and encoding["byteOrder"] == "big"
-                    found = _GroupLength.find(runs, place, stop, big=big)
-                    if any(isinstance(inside, int) for inside in row[place + 1 : found.end]):
-                        self.group_lengths.append(found)
-                    else:
-                        self.fixed.append((place, found.fill(self.pieces)))
-                else:
-                    groups.setdefault(group, []).append(item)
-                continue
-            self.raw += item.raw
-            self.large += [(place, large) for large in item.large]
-            self.flaws += [(place, *flaw) for flaw in item.flaws]
-            for attribute in item.attributes:
-                if attribute.group is not None:
-                    groups.setdefault(attribute.group, []).append(attribute)
-        self.groups = {name: tuple(some) for name, some in groups.items()}
-
-    @classmethod
-    def closed(
-        cls, groups: Mapping[str, Iterable[Attribute]], encoding: dict[str, Any]
-    ) -> Template:
-        """A template that leaves nothing open: of a record that was not read from a file."""
-        template = cls([], [], [], encoding, [], 0)
-        template.groups = {name: tuple(attributes) for name, attributes in groups.items()}
-        return template
-
-    def find(self, group: str, key: str) -> int | Attribute | None:
-        """The attribute `key`, or its number where it is left open."""
-        for item in self.groups.get(group, ()):
-            if (self.keys[item] if isinstance(item, int) else item.key) == key:
-                return item
-        return None
-
-
-class _GroupLength(NamedTuple):
-    """A group length to be filled in: the runs of its group, and `rest` bytes of one more."""
-
-    place: int
-    end: int
-    rest: int
-    header: bytes
-    big: bool
-
-    @classmethod
-    def find(cls, runs: list[Run], place: int, stop: int, *, big: bool) -> _GroupLength:
-        (element,) = runs[place].elements
-        group = element.tag >> 16
-        end, rest = place + 1, 0
-        while end < stop and runs[end].low >> 16 == group == runs[end].high >> 16:
-            end += 1
-        if end < stop:
-            rest = runs[end].size_of_first(group)
-        head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
-        return cls(place, end, rest, head, big)
-
-    def fill(self, pieces: list[bytes], more: int = 0) -> bytes:
-        """The element, of the bytes of all runs, and those that are not among them."""
-        length = self.rest + sum(map(len, pieces[self.place + 1 : self.end])) + more
-        return self.header + p10.group_length(length, big=self.big)
-
-
-class Record:
-    """One instance, decoded: its attributes, and how its file was written.
-
-    Attributes:
-        template: what it has in common with others.
-        variable: its attributes that the template leaves open.
-        extra: attributes with bytes of the file that are in no value.
-        large: its large values, with their places in the source.
-        problems: what was wrong with the file.
-    """
-
-    __slots__ = ("_file", "extra", "large", "problems", "template", "variable")
-
-    def __init__(
-        self,
-        template: Template,
-        variable: list[Attribute],
-        extra: list[Attribute],
-        large: list[Large],
-        file: P10File | None = None,
-    ) -> None:
-        self.template = template
-        self.variable = variable
-        self.extra = extra
-        self.large = large
-        self.problems = () if file is None else file.problems
-        self._file = file
-
-    @property
-    def encoding(self) -> dict[str, Any]:
-        """The content of its `encoding` group: the same object for files written alike."""
-        return self.template.encoding
-
-    def group(self, name: str) -> list[Attribute]:
-        """The attributes of one group; those of the instance itself by `INSTANCE`."""
-        variable = self.variable
-        found = [
-            variable[item] if isinstance(item, int) else item
-            for item in self.template.groups.get(name, ())
-        ]
-        return found + self.template.raw + self.extra if name == RAW_GROUP else found
-
-    @property
-    def groups(self) -> dict[str, list[Attribute]]:
-        """All attributes by the name of their group, in the order of the file."""
-        groups = {name: self.group(name) for name in self.template.groups}
-        if self.template.raw or self.extra:
-            groups[RAW_GROUP] = self.group(RAW_GROUP)
-        return groups
-
-    def attributes(self) -> dict[str, Any]:
-        """All values by key."""
-        return {
-            attribute.key: attribute.value
-            for attributes in self.groups.values()
-            for attribute in attributes
-        }
-
-    def segments(self) -> list[Segment]:
-        """The file as the values give it again: bytes, and references to be copied.
-
-        Raises:
-            RecordError: the record was not read from a file.
-        """
-        template, file = self.template, self._file
-        if file is None:
-            raise RecordError("record/no-encoding", "the record was not read from a file")
-        pieces = template.pieces.copy()
-        copies = {}
-        for place, attribute in zip(template.open, self.variable, strict=True):
-            pieces[place] = attribute.encoded
-            if attribute.copied:
-                copies[place] = attribute.value
-        for place, piece in template.fixed:
-            pieces[place] = piece
-        for found in template.group_lengths:
-            inside = (at for at in copies if found.place < at < found.end)
-            pieces[found.place] = found.fill(pieces, sum(copies[at]["length"] for at in inside))
-        around = {}
-        for attribute in self.extra:
-            if attribute.key in _AROUND:
-                around[attribute.key] = attribute.value
-        segments: list[Segment] = []
-        if file.preamble is not None:
-            segments.append(around.get(PREAMBLE, ZEROS) + p10.PREFIX)
-        if DEFLATED in around:
-            return [*segments, *pieces[: template.meta], around[DEFLATED]]
-        start = 0
-        for place, reference in copies.items():
-            segments += (b"".join(pieces[start : place + 1]), reference)
-            start = place + 1
-        segments.append(b"".join(pieces[start:]))
-        if TRAILING in around:
-            segments.append(around[TRAILING])
-        return segments
 
 
 class Decoder:
@@ -388,7 +161,7 @@ class Decoder:
         meta = len(file.meta)
         contexts = [META_CONTEXT] * meta + [context] * len(file.runs)
         runs = file.meta + file.runs
-        row: list[_Part | int] = []
+        row: list[Part | int] = []
         count = 0
         for run, here in zip(runs, contexts, strict=True):
             if run.singles:
@@ -440,7 +213,7 @@ class Decoder:
         self._heads.clear()
         self._weight = 0
 
-    def _part(self, memo: _Memo, run: Run, file: P10File) -> _Part:
+    def _part(self, memo: _Memo, run: Run, file: P10File) -> Part:
         part = memo.parts.get(run)
         if part is None:
             attributes = [
@@ -718,7 +491,7 @@ def _placed(large: Iterable[Large], start: int) -> list[Large]:
     return [_moved(item, start)._replace(inside=False) if item.inside else item for item in large]
 
 
-def _join(attributes: list[Attribute]) -> _Part:
+def _join(attributes: list[Attribute]) -> Part:
     large: list[Large] = []
     flaws: list[tuple[Attribute, int]] = []
     offset = 0
@@ -727,7 +500,7 @@ def _join(attributes: list[Attribute]) -> _Part:
         if attribute.flaw:
             flaws.append((attribute, offset))
         offset += len(attribute.encoded)
-    return _Part(
+    return Part(
         tuple(attributes),
         " ".join(attribute.token for attribute in attributes),
         b"".join([attribute.encoded for attribute in attributes]),
@@ -745,7 +518,7 @@ def _problem(attribute: Attribute, start: int) -> Problem:
     return Problem(None, "record/inexact", attribute.flaw, start, attribute.token[:8])
 
 
-def _layout(item: _Part | int, variable: list[Attribute], repeated: dict[int, int]) -> str:
+def _layout(item: Part | int, variable: list[Attribute], repeated: dict[int, int]) -> str:
     """The layout of a run; `variable` are not renamed yet."""
     if not isinstance(item, int):
         return item.layout
@@ -765,8 +538,8 @@ def _is_ascending(runs: list[Run]) -> bool:
 
 
 def _rename_repeated(
-    row: list[_Part | int], variable: list[Attribute]
-) -> tuple[list[_Part | int], list[tuple[int, int]]]:
+    row: list[Part | int], variable: list[Attribute]
+) -> tuple[list[Part | int], list[tuple[int, int]]]:
     """Give the name of an attribute to the last element of each tag only.
 
     Those before it are named ``<keyword>#1``, ``#2`` and so on, and stay with the instance
@@ -780,7 +553,7 @@ def _rename_repeated(
         if attribute.group is not None
     )
     occurrence: Counter[str] = Counter()
-    renamed: list[_Part | int] = []
+    renamed: list[Part | int] = []
     repeated = []
     for item in row:
         if isinstance(item, int):

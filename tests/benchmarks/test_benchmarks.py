@@ -50,8 +50,9 @@ def test_each_ratio_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         if name not in {"thousands", "jobs"}
         for ratio in benchmark(bench)
     ]
-    assert len(found) == 12
-    assert all(ratio.found > 0 for ratio in found)
+    assert len(found) == 13
+    # the difference of two times may be none where both are short
+    assert all(ratio.found > 0 for ratio in found if not ratio.what.startswith("ms "))
     assert ratios.Ratio("", 2.0, "<=", 3.0).reached
     assert not ratios.Ratio("", 2.0, ">=", 3.0).reached
     assert ratios.Ratio("", 2.0).reached

@@ -1,0 +1,128 @@
+"""Plain Python values as Ion bytes, and the Ion Hash of a value (spec/ion.md).
+
+Two arrows, and the laws that tie them:
+
+    values ──dumps──▶ bytes          loads(dumps(x)) == x, as binary and as text
+    values ◀─loads─── bytes          ion_hash(loads(dumps(x))) == ion_hash(x) without symbols
+
+A value is None, bool, int, float, Decimal, datetime, str, Symbol, bytes, a list of values, or
+a dict of str to value. Whatever Ion has beyond that (annotations, clobs, s-expressions, typed
+nulls, symbols without text) is refused by name, never passed on changed.
+
+This package is the only one that knows the Ion library. The library's C code crashes, hangs,
+or quietly leaves values out for a few inputs; `dumps` and `loads` check for those first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dicomstudy.errors import IonError
+from dicomstudy.ion.binary import BINARY_MARK, check_binary, cut_fractions
+from dicomstudy.ion.checks import adopt, check
+from dicomstudy.ion.hashing import ion_hash, ion_hash_hex
+from dicomstudy.ion.library import MULTIMAP, NATIVE, encode, load, require_c_extension
+from dicomstudy.ion.text import (
+    MIN_TEXT_BUFFER,
+    check_text,
+    cut_seconds,
+    without_repeats,
+    write_text,
+)
+from dicomstudy.ion.values import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    Symbol,
+    Text,
+    Timestamp,
+    Value,
+    quick,
+    refused,
+    too_large,
+)
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "Symbol",
+    "Text",
+    "Timestamp",
+    "Value",
+    "dumps",
+    "ion_hash",
+    "ion_hash_hex",
+    "load_all",
+    "loads",
+    "quick",
+]
+
+
+def dumps(value: Value, *, text: bool = False) -> bytes:
+    """One Ion value: binary Ion 1.0, or indented UTF-8 text that ends with a newline.
+
+    Mirror of `loads`: ``loads(dumps(x)) == x`` (symbols come back as str). Fields keep their
+    order. Results of several calls may be joined into a stream for `load_all`.
+
+    Args:
+        value: see the module's docstring; exactly these types, subclasses are refused.
+        text: write readable text, two spaces a level, quotes only where Ion needs them.
+
+    Raises:
+        IonError: ``ion/unsupported-value``, ``ion/too-deep``, ``ion/too-large``.
+    """
+    check(value)
+    if text:
+        lines: list[str] = []
+        write_text(value, "\n", lines)
+        lines.append("\n")
+        data = "".join(lines).encode()
+    else:
+        data = encode(value)
+    if len(data) > MAX_BYTES:
+        raise too_large()
+    return data
+
+
+def loads(data: bytes) -> Value:
+    """The only value in `data`, binary or text Ion.
+
+    Mirror of `dumps`.
+
+    Raises:
+        IonError: as `load_all`, and ``ion/not-one-value`` for none or several.
+    """
+    values = load_all(data)
+    if len(values) != 1:
+        raise IonError("ion/not-one-value", f"expected one Ion value, found {len(values)}")
+    return values[0]
+
+
+def load_all(data: bytes) -> list[Value]:
+    """All values of a stream, binary or text Ion, as plain Python values.
+
+    Timestamps come as `Timestamp`, symbols as str.
+
+    Raises:
+        IonError: ``ion/malformed``, ``ion/repeated-field``, ``ion/too-deep``,
+            ``ion/too-large``, and ``ion/unsupported-type`` for Ion that plain values cannot hold.
+    """
+    if len(data) > MAX_BYTES:
+        raise too_large()
+    require_c_extension()
+    values = _decode(data)
+    if not adopt(values):
+        is_binary = data.startswith(BINARY_MARK)
+        values = _decode(cut_fractions(data) if is_binary else cut_seconds(data))
+        if not adopt(values):
+            raise refused("a timestamp with an unusual fraction of a second")
+    return values
+
+
+def _decode(data: bytes) -> list[Any]:
+    if data.startswith(BINARY_MARK):
+        check_binary(data)
+        return load(data, None, NATIVE)
+    check_text(data)
+    # The limit is for the longest string or blob.
+    values = load(data, max(len(data) + 1, MIN_TEXT_BUFFER), MULTIMAP)
+    return [without_repeats(value, 1) for value in values]

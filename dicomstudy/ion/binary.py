@@ -1,0 +1,247 @@
+"""Binary Ion: by the library, which is guarded from what it does not survive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Final
+
+from dicomstudy.ion.checks import MAX_FRACTION_DIGITS
+from dicomstudy.ion.values import (
+    MAX_DEPTH,
+    damaged,
+    refused,
+    repeated,
+    too_deep,
+)
+
+__all__ = [
+    "BINARY_MARK",
+    "check_binary",
+    "cut_fractions",
+    "extent",
+]
+
+BINARY_MARK: Final = b"\xe0\x01\x00\xea"
+_MAX_VARUINT: Final = 5  # bytes, for 32 bits
+_LIST: Final = 0xB
+_STRUCT: Final = 0xD
+_TIMESTAMP: Final = 0x6
+_ANNOTATED: Final = 0xE
+_LENGTH_FOLLOWS: Final = 0xE
+_NULL: Final = 0xF
+_TABLE_IMPORTS: Final = 0x86  # $6 and $7 as field names
+_TABLE_SYMBOLS: Final = 0x87
+_STRINGS: Final = range(0x80, 0x8F)
+_PADS: Final = range(0x0F)
+_NEGATIVE: Final = 0x40  # the sign of the exponent of a fraction of a second
+_FINEST: Final = _NEGATIVE | MAX_FRACTION_DIGITS
+_LONGEST: Final = 0x80
+_LONG_SCALARS: Final = frozenset({0x2E, 0x3E, 0x5E, 0x6E, 0x7E, 0x8E, 0xAE})
+
+
+def _step(first: int) -> int:
+    """The whole length of a value that begins with this byte, if the byte alone tells."""
+    kind, length = divmod(first, 16)
+    if first in {0x0F, 0x10, 0x11, 0xB0, 0xD0}:  # null, false, true, [], {}
+        return 1
+    return 1 + length if kind in {2, 3, 4, 5, 6, 7, 8, 0xA} and length < _LENGTH_FOLLOWS else 0
+
+
+_STEPS: Final = tuple(map(_step, range(256)))
+
+
+def check_binary(data: bytes) -> None:
+    """Refuse a stream unless its every length is right and its every type ours.
+
+    The library loops without end or reads foreign memory where lengths contradict each other,
+    and keeps one of two equal field names.
+    """
+    level = _check_stream(data)
+    for _ in range(MAX_DEPTH):
+        inner: list[tuple[int, int, bool]] = []
+        for start, stop, is_struct in level:
+            if is_struct:
+                _check_fields(data, start, stop, inner)
+            else:
+                _check_values(data, start, stop, inner)
+        if not inner:
+            return
+        level = inner
+    raise too_deep()
+
+
+def _check_stream(data: bytes) -> list[tuple[int, int, bool]]:
+    """Start and stop of the top-level values that are containers, and whether each is a struct."""
+    position = 0
+    level: list[tuple[int, int, bool]] = []
+    try:
+        while position < len(data):
+            first = data[position]
+            if first == BINARY_MARK[0]:
+                if data[position : position + 4] != BINARY_MARK:
+                    raise damaged("not a version mark of Ion 1.0", position)
+                position += 4
+            elif first >> 4 == _ANNOTATED:
+                position = _check_symbol_table(data, position)
+            else:
+                position = _check_values(data, position, None, level)
+    except IndexError as error:
+        raise damaged("the last value is cut short", len(data)) from error
+    return level
+
+
+def _check_values(
+    data: bytes, position: int, stop: int | None, inner: list[tuple[int, int, bool]]
+) -> int:
+    """Where the values end; one value if there is no `stop`. Collects lists and structs."""
+    end = position + 1 if stop is None else stop
+    while position < end:
+        step = _STEPS[data[position]]
+        position = position + step if step else _check_long(data, position, inner)
+    if position > (len(data) if stop is None else stop):
+        raise damaged("a value reaches beyond its container", position)
+    return position
+
+
+def _check_fields(
+    data: bytes, position: int, stop: int, inner: list[tuple[int, int, bool]]
+) -> None:
+    names = []
+    while position < stop:
+        name = data[position]
+        position += 1
+        if name & 0x80:
+            name &= 0x7F
+        else:
+            name, position = _varuint(data, position - 1)
+        if position >= stop:
+            raise damaged("a field without a value", position)
+        first = data[position]
+        step = _STEPS[first]
+        position = position + step if step else _check_long(data, position, inner)
+        if first not in _PADS:
+            names.append(name)
+    if position > stop:
+        raise damaged("a value reaches beyond its struct", position)
+    if len(set(names)) != len(names):
+        raise repeated(position)
+
+
+def _check_long(data: bytes, position: int, inner: list[tuple[int, int, bool]]) -> int:
+    """Where a value ends whose first byte does not tell its length, or that is refused."""
+    first = data[position]
+    kind, length = divmod(first, 16)
+    if kind in (_LIST, _STRUCT) and length != _NULL:
+        start, stop = extent(data, position)
+        inner.append((start, stop, kind == _STRUCT))
+        return stop
+    if first in _LONG_SCALARS or first in _PADS:
+        return extent(data, position)[1]
+    if length == _NULL:
+        raise refused("a typed null")
+    if kind in _FOREIGN:
+        raise refused(_FOREIGN[kind])
+    raise damaged(f"no value begins with 0x{first:02X}", position)
+
+
+_FOREIGN: Final = MappingProxyType({0x9: "a clob", 0xC: "a sexp", 0xE: "an annotation"})
+
+
+def _check_symbol_table(data: bytes, position: int) -> int:
+    """Where the symbol table ends; only what a local table needs is let through."""
+    position, stop = extent(data, position)
+    if data[position : position + 2] != b"\x81\x83":  # one annotation, $ion_symbol_table
+        raise refused("an annotation")
+    position += 2
+    if data[position] >> 4 != _STRUCT:
+        raise damaged("a symbol table is not a struct", position)
+    position, end = extent(data, position)
+    if end != stop:
+        raise damaged("a symbol table differs in length from its content", position)
+    while position < stop:
+        name = data[position]
+        position += 1
+        start, end = extent(data, position)
+        if name == _TABLE_SYMBOLS and data[position] >> 4 == _LIST:
+            _check_symbols(data, start, end)
+        elif name != _TABLE_IMPORTS or data[position:end] not in {b"\x71\x03", b"\xb0"}:
+            raise refused("a symbol table with shared tables or open content")
+        position = end
+    if position != stop:
+        raise damaged("a symbol table reaches beyond its end", position)
+    return stop
+
+
+def _check_symbols(data: bytes, position: int, stop: int) -> None:
+    while position < stop:
+        if data[position] not in _STRINGS:
+            raise refused("a symbol table with something else than text")
+        start, position = extent(data, position)
+        try:
+            data[start:position].decode()
+        except UnicodeDecodeError as error:
+            raise damaged("a symbol is not UTF-8", start) from error
+    if position != stop:
+        raise damaged("a symbol reaches beyond its table", position)
+
+
+def extent(data: bytes, position: int) -> tuple[int, int]:
+    """Where the representation of the binary value at `position` starts and ends."""
+    kind, length = divmod(data[position], 16)
+    position += 1
+    if kind == 1 or length == _NULL:
+        return position, position
+    if length == _LENGTH_FOLLOWS or (kind == _STRUCT and length == 1):
+        length, position = _varuint(data, position)
+    stop = position + length
+    if stop > len(data):
+        raise damaged("a value reaches beyond the end", position)
+    return position, stop
+
+
+def _varuint(data: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for byte in data[position : position + _MAX_VARUINT]:
+        value = value << 7 | byte & 0x7F
+        position += 1
+        if byte & 0x80:
+            return value, position
+    raise damaged("a length or symbol number without an end", position)
+
+
+def cut_fractions(data: bytes) -> bytes:
+    """The same stream with seconds cut to microseconds, in values of the same length.
+
+    The library changes finer fractions, and a datetime has no room for them.
+    """
+    cut = bytearray(data)
+    for start, stop in _timestamps(data, 0, len(data), is_struct=False):
+        position = start
+        for _ in range(7):  # offset, year, month, day, hour, minute, second
+            _, position = _varuint(data, position)
+        exponent, coefficient = _varuint(data, position)
+        if position + 1 != coefficient or not _FINEST < exponent < _LONGEST:
+            continue
+        fraction = int.from_bytes(data[coefficient:stop], "big")
+        micros = fraction * 10**6 // 10 ** (exponent - _NEGATIVE)
+        cut[position:stop] = bytes([0x80 | _FINEST]) + micros.to_bytes(stop - coefficient, "big")
+    return bytes(cut)
+
+
+def _timestamps(
+    data: bytes, position: int, stop: int, *, is_struct: bool
+) -> Iterator[tuple[int, int]]:
+    """Start and stop of each timestamp in a stream that was checked."""
+    while position < stop:
+        if is_struct:
+            _, position = _varuint(data, position)
+        kind = data[position] >> 4
+        if data[position : position + 4] == BINARY_MARK:
+            position += 4
+            continue
+        start, position = extent(data, position)
+        if kind in (_LIST, _STRUCT):
+            yield from _timestamps(data, start, position, is_struct=kind == _STRUCT)
+        elif kind == _TIMESTAMP and start + 9 < position:
+            yield start, position

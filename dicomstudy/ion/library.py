@@ -1,0 +1,79 @@
+"""What is asked of the Ion library, and its errors as ours."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, Final
+
+from amazon.ion import exceptions, simpleion
+
+from dicomstudy.errors import IonError
+from dicomstudy.ion.values import Value, too_deep
+
+__all__ = [
+    "LIBRARY_ERRORS",
+    "MULTIMAP",
+    "NATIVE",
+    "encode",
+    "load",
+    "require_c_extension",
+    "translated",
+]
+
+NATIVE: Final = (
+    simpleion.IonPyValueModel.MAY_BE_BARE
+    | simpleion.IonPyValueModel.SYMBOL_AS_TEXT
+    | simpleion.IonPyValueModel.STRUCT_AS_STD_DICT
+)
+MULTIMAP: Final = simpleion.IonPyValueModel.MAY_BE_BARE | simpleion.IonPyValueModel.SYMBOL_AS_TEXT
+LIBRARY_ERRORS: Final = (
+    exceptions.IonException,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    SystemError,
+    TypeError,
+    ValueError,
+)
+
+
+def encode(value: Value) -> bytes:
+    """The bytes of a value that was checked."""
+    require_c_extension()
+    try:
+        data: bytes = simpleion.dumps(value)
+    except LIBRARY_ERRORS as error:
+        raise translated(error, "ion/unsupported-value", "not written as Ion") from error
+    return data
+
+
+def load(data: bytes, limit: int | None, model: simpleion.IonPyValueModel) -> list[Any]:
+    """The values of bytes that were checked, as the library gives them.
+
+    Args:
+        data: binary or text Ion.
+        limit: of the longest string or blob of text Ion.
+        model: what the library makes of them.
+    """
+    try:
+        values: list[Any] = simpleion.load(
+            BytesIO(data), single_value=False, text_buffer_size_limit=limit, value_model=model
+        )
+    except LIBRARY_ERRORS as error:
+        raise translated(error, "ion/malformed", "not Ion, or damaged") from error
+    return values
+
+
+def require_c_extension() -> None:
+    """Refuse to work without the C extension of the library."""
+    if not simpleion.c_ext:
+        raise IonError("ion/no-c-extension", "amazon.ion lacks its C extension, 20 times slower")
+
+
+def translated(error: BaseException, code: str, message: str) -> IonError:
+    """An error of the library as one of ours."""
+    reasons = (error, error.__cause__)
+    if any(isinstance(reason, RecursionError) for reason in reasons) or "STACK" in str(error):
+        return too_deep()
+    return IonError(code, f"{message}: {error}".strip())

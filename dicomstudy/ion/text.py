@@ -1,0 +1,153 @@
+"""Text Ion. The library's own indented text takes its slow path."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from json.encoder import encode_basestring
+from math import inf, isfinite
+from typing import Final
+
+from amazon.ion import simpleion
+
+from dicomstudy.errors import IonError
+from dicomstudy.ion.checks import BLOBS, CONTAINERS
+from dicomstudy.ion.library import LIBRARY_ERRORS, require_c_extension, translated
+from dicomstudy.ion.values import (
+    MAX_DEPTH,
+    Symbol,
+    Text,
+    Value,
+    damaged,
+    repeated,
+    too_deep,
+)
+
+__all__ = [
+    "MIN_TEXT_BUFFER",
+    "check_text",
+    "cut_seconds",
+    "without_repeats",
+    "write_text",
+]
+
+MIN_TEXT_BUFFER: Final = 4096
+# The library loops without end on a symbol such as $9999999999, unless it is quoted.
+_SYMBOL_NUMBER: Final = re.compile(rb"\$[0-9]{9}")
+_QUOTES: Final = (
+    rb"""'''(?:[^'\\]|\\.|'(?!''))*'''|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
+    rb"""|//[^\n]*|/\*.*?\*/"""
+)
+_QUOTED: Final = re.compile(_QUOTES, re.DOTALL)
+_FINE_SECONDS: Final = re.compile(
+    rb"(?P<quoted>" + _QUOTES + rb")|(?P<cut>:[0-9]{2}\.[0-9]{6})[0-9]+", re.DOTALL
+)
+
+
+def check_text(data: bytes) -> None:
+    """Refuse what the library would take for something else, crash or loop on."""
+    if b"\0" in data:  # the library takes NUL for white space
+        raise IonError("ion/malformed", "neither binary nor text Ion: NUL bytes")
+    try:
+        data.decode()  # the library crashes on other bytes in a field name
+    except UnicodeDecodeError as error:
+        raise damaged("neither binary Ion nor UTF-8 text", error.start) from error
+    if _SYMBOL_NUMBER.search(data) and _SYMBOL_NUMBER.search(_QUOTED.sub(b"", data)):
+        raise IonError("ion/malformed", "a symbol number that no table has")
+
+
+def cut_seconds(data: bytes) -> bytes:
+    """The same text with seconds cut to microseconds, as `cut_fractions` does for binary Ion."""
+    return _FINE_SECONDS.sub(lambda match: match["quoted"] or match["cut"], data)
+
+
+def without_repeats(value: Value, depth: int) -> Value:
+    """The value with dicts for the library's multimaps, if no field name occurs twice."""
+    kind = type(value)
+    if depth > MAX_DEPTH and kind in {list, simpleion.IonPyDict}:
+        raise too_deep()
+    if kind is list:
+        return [without_repeats(item, depth + 1) for item in value]
+    if kind is simpleion.IonPyDict and not value.ion_annotations:
+        fields = value.items()
+        plain = {name: without_repeats(item, depth + 1) for name, item in fields}
+        if len(plain) != len(fields):
+            raise repeated(None)
+        return plain
+    return value
+
+
+_PLAIN_SYMBOL: Final = re.compile(r"(?!(?:null|true|false|nan)\Z)[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+@lru_cache(maxsize=4096)
+def _symbol_text(name: str) -> str:
+    if _PLAIN_SYMBOL.fullmatch(name):
+        return str(name)
+    return "'" + encode_basestring(name)[1:-1].replace("'", "\\'") + "'"
+
+
+def _scalar_text(value: Value) -> str:  # noqa: PLR0911 (one for each type)
+    kind = type(value)
+    if kind is str or kind is Text:
+        return encode_basestring(value)  # JSON's escapes are Ion's
+    if value is None:
+        return "null"
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is int:
+        return str(value)
+    if kind in BLOBS:
+        return "{{" + b64encode(value).decode() + "}}"
+    if kind is Symbol:
+        return _symbol_text(value)
+    if kind is float:
+        return _float_text(value)
+    if kind is Decimal:
+        number = str(value).replace("E", "d")
+        return number if "d" in number or "." in number else number + "d0"
+    return _moment_text(value)
+
+
+def _float_text(value: float) -> str:
+    if isfinite(value):
+        number = repr(value)
+        return number if "e" in number else number + "e0"
+    return "nan" if value != value else "+inf" if value == inf else "-inf"  # noqa: PLR0124
+
+
+def _moment_text(value: datetime) -> str:
+    require_c_extension()
+    try:
+        return str(simpleion.dumps(value, binary=False, omit_version_marker=True))
+    except LIBRARY_ERRORS as error:
+        raise translated(error, "ion/unsupported-value", "not written as Ion") from error
+
+
+def write_text(value: Value, newline: str, out: list[str]) -> None:
+    """Append the text of a value; `newline` is a line break and the current indentation."""
+    kind = type(value)
+    if kind not in CONTAINERS:
+        out.append(_scalar_text(value))
+        return
+    opened, closed = "{}" if kind is dict else "[]"
+    if not value:
+        out.append(opened + closed)
+        return
+    deeper = newline + "  "
+    separator = opened + deeper
+    following = "," + deeper
+    if kind is dict:
+        for name, item in value.items():
+            out.append(f"{separator}{_symbol_text(name)}: ")
+            write_text(item, deeper, out)
+            separator = following
+    else:
+        for item in value:
+            out.append(separator)
+            write_text(item, deeper, out)
+            separator = following
+    out.append(newline + closed)

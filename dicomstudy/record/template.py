@@ -1,0 +1,250 @@
+"""What the records of files of one shape have in common, and a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from dicomstudy import p10
+from dicomstudy.errors import RecordError
+from dicomstudy.p10 import P10File, Run
+from dicomstudy.record.attributes import (
+    DEFLATED,
+    INSTANCE,
+    PREAMBLE,
+    RAW_GROUP,
+    TRAILING,
+    ZEROS,
+    Attribute,
+    Large,
+    Segment,
+)
+
+__all__ = ["Part", "Record", "Template"]
+
+_AROUND = frozenset((PREAMBLE, TRAILING, DEFLATED))
+
+
+class Part(NamedTuple):
+    """The attributes of a run of several elements, ready to be joined with others."""
+
+    attributes: tuple[Attribute, ...]
+    layout: str
+    encoded: bytes
+    raw: tuple[Attribute, ...]
+    large: tuple[Large, ...]
+    flaws: tuple[tuple[Attribute, int], ...]
+
+
+class Template:
+    """What the records of files of one shape have in common.
+
+    A shape is the row of runs of a file, in which a run of one element counts by its layout
+    alone. So a template has all attributes of the longer runs, and leaves the others open:
+    where one of those stands, it has its number in `Record.variable`. Compared by identity.
+
+    Attributes:
+        groups: attributes by the name of their group, in the order of the file.
+        encoding: the content of the `encoding` group.
+        raw: attributes with bytes that do not come out of values.
+        large: large values of the longer runs, by the place of their run.
+        flaws: attributes of the longer runs that have one, with the place of their run and their
+            offset in it.
+        repeated: numbers of attributes that a later one of their tag replaces, each with its
+            occurrence.
+        open: the places of the runs that are left open, and `keys` their keys.
+        group_lengths: those to be filled in, and `fixed` the bytes of the others by their place.
+        pieces: the bytes of the runs; empty where one is left open.
+        meta: how many of the runs are file meta information.
+        outline: what a `Grouper` has worked out for it.
+    """
+
+    __slots__ = (
+        *("encoding", "fixed", "flaws", "group_lengths", "groups", "keys", "large", "meta"),
+        *("open", "outline", "pieces", "raw", "repeated"),
+    )
+
+    def __init__(
+        self,
+        runs: list[Run],
+        row: list[Part | int],
+        variable: list[Attribute],
+        encoding: dict[str, Any],
+        repeated: list[tuple[int, int]],
+        meta: int,
+    ) -> None:
+        self.outline: object = None
+        self.encoding = encoding
+        self.repeated = repeated
+        self.meta = meta
+        self.keys = [attribute.key for attribute in variable]
+        self.open = [place for place, item in enumerate(row) if isinstance(item, int)]
+        self.pieces = [b"" if isinstance(item, int) else item.encoded for item in row]
+        self.raw: list[Attribute] = []
+        self.large: list[tuple[int, Large]] = []
+        self.flaws: list[tuple[int, Attribute, int]] = []
+        self.group_lengths: list[_GroupLength] = []
+        self.fixed: list[tuple[int, bytes]] = []
+        renamed = {number for number, _ in repeated}
+        groups: dict[str, list[Attribute | int]] = {}
+        for place, item in enumerate(row):
+            if isinstance(item, int):
+                group = INSTANCE if item in renamed else variable[item].group
+                if group is None:
+                    stop = meta if place < meta else len(runs)
+                    big = place >= meta and encoding["byteOrder"] == "big"
+                    found = _GroupLength.find(runs, place, stop, big=big)
+                    if any(isinstance(inside, int) for inside in row[place + 1 : found.end]):
+                        self.group_lengths.append(found)
+                    else:
+                        self.fixed.append((place, found.fill(self.pieces)))
+                else:
+                    groups.setdefault(group, []).append(item)
+                continue
+            self.raw += item.raw
+            self.large += [(place, large) for large in item.large]
+            self.flaws += [(place, *flaw) for flaw in item.flaws]
+            for attribute in item.attributes:
+                if attribute.group is not None:
+                    groups.setdefault(attribute.group, []).append(attribute)
+        self.groups = {name: tuple(some) for name, some in groups.items()}
+
+    @classmethod
+    def closed(
+        cls, groups: Mapping[str, Iterable[Attribute]], encoding: dict[str, Any]
+    ) -> Template:
+        """A template that leaves nothing open: of a record that was not read from a file."""
+        template = cls([], [], [], encoding, [], 0)
+        template.groups = {name: tuple(attributes) for name, attributes in groups.items()}
+        return template
+
+    def find(self, group: str, key: str) -> int | Attribute | None:
+        """The attribute `key`, or its number where it is left open."""
+        for item in self.groups.get(group, ()):
+            if (self.keys[item] if isinstance(item, int) else item.key) == key:
+                return item
+        return None
+
+
+class _GroupLength(NamedTuple):
+    """A group length to be filled in: the runs of its group, and `rest` bytes of one more."""
+
+    place: int
+    end: int
+    rest: int
+    header: bytes
+    big: bool
+
+    @classmethod
+    def find(cls, runs: list[Run], place: int, stop: int, *, big: bool) -> _GroupLength:
+        (element,) = runs[place].elements
+        group = element.tag >> 16
+        end, rest = place + 1, 0
+        while end < stop and runs[end].low >> 16 == group == runs[end].high >> 16:
+            end += 1
+        if end < stop:
+            rest = runs[end].size_of_first(group)
+        head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
+        return cls(place, end, rest, head, big)
+
+    def fill(self, pieces: list[bytes], more: int = 0) -> bytes:
+        """The element, of the bytes of all runs, and those that are not among them."""
+        length = self.rest + sum(map(len, pieces[self.place + 1 : self.end])) + more
+        return self.header + p10.group_length(length, big=self.big)
+
+
+class Record:
+    """One instance, decoded: its attributes, and how its file was written.
+
+    Attributes:
+        template: what it has in common with others.
+        variable: its attributes that the template leaves open.
+        extra: attributes with bytes of the file that are in no value.
+        large: its large values, with their places in the source.
+        problems: what was wrong with the file.
+    """
+
+    __slots__ = ("_file", "extra", "large", "problems", "template", "variable")
+
+    def __init__(
+        self,
+        template: Template,
+        variable: list[Attribute],
+        extra: list[Attribute],
+        large: list[Large],
+        file: P10File | None = None,
+    ) -> None:
+        self.template = template
+        self.variable = variable
+        self.extra = extra
+        self.large = large
+        self.problems = () if file is None else file.problems
+        self._file = file
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The content of its `encoding` group: the same object for files written alike."""
+        return self.template.encoding
+
+    def group(self, name: str) -> list[Attribute]:
+        """The attributes of one group; those of the instance itself by `INSTANCE`."""
+        variable = self.variable
+        found = [
+            variable[item] if isinstance(item, int) else item
+            for item in self.template.groups.get(name, ())
+        ]
+        return found + self.template.raw + self.extra if name == RAW_GROUP else found
+
+    @property
+    def groups(self) -> dict[str, list[Attribute]]:
+        """All attributes by the name of their group, in the order of the file."""
+        groups = {name: self.group(name) for name in self.template.groups}
+        if self.template.raw or self.extra:
+            groups[RAW_GROUP] = self.group(RAW_GROUP)
+        return groups
+
+    def attributes(self) -> dict[str, Any]:
+        """All values by key."""
+        return {
+            attribute.key: attribute.value
+            for attributes in self.groups.values()
+            for attribute in attributes
+        }
+
+    def segments(self) -> list[Segment]:
+        """The file as the values give it again: bytes, and references to be copied.
+
+        Raises:
+            RecordError: the record was not read from a file.
+        """
+        template, file = self.template, self._file
+        if file is None:
+            raise RecordError("record/no-encoding", "the record was not read from a file")
+        pieces = template.pieces.copy()
+        copies = {}
+        for place, attribute in zip(template.open, self.variable, strict=True):
+            pieces[place] = attribute.encoded
+            if attribute.copied:
+                copies[place] = attribute.value
+        for place, piece in template.fixed:
+            pieces[place] = piece
+        for found in template.group_lengths:
+            inside = (at for at in copies if found.place < at < found.end)
+            pieces[found.place] = found.fill(pieces, sum(copies[at]["length"] for at in inside))
+        around = {}
+        for attribute in self.extra:
+            if attribute.key in _AROUND:
+                around[attribute.key] = attribute.value
+        segments: list[Segment] = []
+        if file.preamble is not None:
+            segments.append(around.get(PREAMBLE, ZEROS) + p10.PREFIX)
+        if DEFLATED in around:
+            return [*segments, *pieces[: template.meta], around[DEFLATED]]
+        start = 0
+        for place, reference in copies.items():
+            segments += (b"".join(pieces[start : place + 1]), reference)
+            start = place + 1
+        segments.append(b"".join(pieces[start:]))
+        if TRAILING in around:
+            segments.append(around[TRAILING])
+        return segments
