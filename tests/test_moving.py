@@ -356,6 +356,27 @@ def test_files_that_come_again_come_to_the_study_that_they_name(archive: Path) -
     all_is_well(archive)
 
 
+def test_late_instances_stand_beside_moved_ones(archive: Path) -> None:
+    more = [make.ct_slice("t", 1, n, replace=BEN) for n in range(3, 27)]
+    added(archive, *more)
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    before = content(archive, T)["instances"]
+    series = {0x0020000E: element(0x0020000E, "UI", S2)}
+    for number, replace in ((27, BEN), (28, {**BEN, **series})):
+        late = make.ct_slice("t", 1, number, replace=replace)
+        folder = studies.write_files(archive.parent / f"late {number}", [("a", late)])
+        assert dicomstudy.convert([folder], archive).instances == 1
+        all_is_well(archive)
+    assert keys(archive, T)[S2] == of(S2, 1, 2) | of(T1, 28)
+    after = content(archive, T)["instances"]
+    assert {key: after[key][2:] for key in before} == {key: row[2:] for key, row in before.items()}
+    dicomstudy.update(archive, T, [{"set": {"SeriesDescription": "x"}, "series": S2}])
+    assert {each.SeriesDescription for each in datasets(archive, T, S2)} == {"x"}
+    dicomstudy.revert(archive, T, to=3)
+    assert content(archive, T)["instances"] == before
+    all_is_well(archive)
+
+
 def test_a_history_in_readable_form_has_what_was_brought(archive: Path, tmp_path: Path) -> None:
     dicomstudy.move(archive, S, instance=uid("s/1/1"), to_study=T)
     path = dicomstudy.open_archive(archive).document_path(T)
