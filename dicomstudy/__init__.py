@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TableError,
     )
     from dicomstudy.lineage import Version
+    from dicomstudy.moving import Moved, merge, move, split
     from dicomstudy.quality import Conflict, Side, conflicts, resolve
     from dicomstudy.records import Recorded, write_records
     from dicomstudy.restoration import Restored, Verified, restore, verify
@@ -46,6 +47,7 @@ __all__ = [
     "Instance",
     "IonError",
     "Location",
+    "Moved",
     "P10Error",
     "Problem",
     "RecordError",
@@ -67,11 +69,14 @@ __all__ = [
     "delete",
     "export_tables",
     "history",
+    "merge",
+    "move",
     "open_archive",
     "open_tables",
     "resolve",
     "restore",
     "revert",
+    "split",
     "update",
     "verify",
     "write_records",
@@ -82,6 +87,7 @@ _MODULES = {
     "collection": ("Collected", "collect"),
     "conversion": ("Report", "convert"),
     "lineage": ("Version",),
+    "moving": ("Moved", "merge", "move", "split"),
     "quality": ("Conflict", "Side", "conflicts", "resolve"),
     "records": ("Recorded", "write_records"),
     "restoration": ("Restored", "Verified", "restore", "verify"),

@@ -22,7 +22,7 @@ from dicomstudy.record import group_of
 from dicomstudy.text import character_set
 from dicomstudy.values import Context, Kinds
 
-__all__ = ["PROTECTED", "level_of_group", "prepare", "split"]
+__all__ = ["PROTECTED", "is_uid", "level_of_group", "prepare", "split"]
 
 #: From the highest to the lowest.
 _LEVELS = ("study", "series", "instance")
@@ -96,6 +96,12 @@ def split(assignment: str) -> tuple[str, str]:
     if not equals:
         raise DicomStudyError("change/value", f"{assignment!r} is not of the form KEYWORD=VALUE")
     return path.strip(), value
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID (PS3.5 section 9.1)."""
+    form, longest = _FORMS["UI"]
+    return len(text) <= longest and form.fullmatch(text) is not None
 
 
 def level_of_group(name: str) -> str:

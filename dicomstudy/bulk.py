@@ -27,6 +27,7 @@ __all__ = [
     "BulkWriter",
     "Place",
     "ReadOnly",
+    "append",
     "numbered",
     "shuffle",
     "unshuffle",
@@ -397,3 +398,33 @@ class BulkReader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def append(
+    path: Path, values: Mapping[str, tuple[BulkReader, Mapping[str, Any]]], end: int
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Copy values, as they are stored, to the end of a bulk file, which is on disk then.
+
+    Args:
+        path: the file; made if it is not there.
+        values: by SHA-256, where each value is: a bulk file, and its place there.
+        end: how much of the file belongs to its document; what lies behind is cut off.
+
+    Returns where it ends then, and the place of each value in it.
+
+    Raises:
+        BulkError: the file is shorter than `end`, or another one is damaged.
+    """
+    if end and (not path.exists() or path.stat().st_size < end):
+        raise BulkError(
+            "bulk/truncated",
+            "the bulk file is shorter than its document says: nothing is added to the study",
+            source=str(path),
+        )
+    places = {}
+    with BulkWriter(path, end=end) as writer:
+        for sha256, (reader, place) in values.items():
+            stored = Place(place["offset"], 0, 0, 1, tuple(place["stored"]))
+            places[sha256] = {**place, "offset": writer.copy(reader, stored).offset}
+        writer.sync()
+        return writer.end, places

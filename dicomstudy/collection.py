@@ -95,7 +95,8 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
     definitions, study = change.archive.definitions, document.study
     batch = read_batch(document, definitions)
     count, versions = len(batch.entries), 0
-    if older_versions and len(history.versions) > 1:
+    older = older_versions and (len(history.versions) > 1 or bool(history.versions[0].brought))
+    if older:
         versions = len(history.versions) - 1
         with change.archive.open(change.path) as opened_study:
             batch = as_it_is(opened_study)
@@ -104,7 +105,7 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
     bulk = change.archive.bulk_path(study, number)
     size = bulk.stat().st_size if bulk.exists() else 0
     moves, end = _moves(batch)
-    if not versions and end >= size:
+    if not older and end >= size:
         return
     compact = end < size
     if compact:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
-from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
+from dicomstudy.bulk import MAGIC, BulkReader, append
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import (
     Document,
@@ -21,7 +21,7 @@ from dicomstudy.document import (
     read_batch,
     stored_places,
 )
-from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem, StudyError
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry, Source
 from dicomstudy.ingestion import Settings, study_folder
@@ -294,25 +294,14 @@ def _append(
     folder: Path, bulk_path: Path, wanted: dict[str, dict[str, Any]], bulk_length: int
 ) -> tuple[int, dict[str, dict[str, Any]]]:
     """Copy values to the end of the bulk file, which is on disk then."""
-    if bulk_length and (not bulk_path.exists() or _size(bulk_path) < bulk_length):
-        raise BulkError(
-            "bulk/truncated",
-            "the bulk file is shorter than its document says: nothing is added to the study",
-            source=str(bulk_path),
-        )
     readers = {part: BulkReader(folder / part) for part in {p["part"] for p in wanted.values()}}
-    copied = {}
-    with BulkWriter(bulk_path, end=bulk_length) as writer:
-        for sha256, place in wanted.items():
-            stored = tuple(place["stored"])
-            source = Place(place["offset"], 0, 0, 1, stored)
-            offset = writer.copy(readers[place["part"]], source).offset
-            copied[sha256] = {**_without_part(place), "offset": offset}
-        writer.sync()
-        end = writer.end
+    values = {
+        sha256: (readers[place["part"]], _without_part(place)) for sha256, place in wanted.items()
+    }
+    appended = append(bulk_path, values, bulk_length)
     for reader in readers.values():
         reader.close()
-    return end, copied
+    return appended
 
 
 def _without_part(place: dict[str, Any]) -> dict[str, Any]:

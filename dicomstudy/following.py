@@ -28,6 +28,8 @@ _TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
 _CHARACTER_SET_TAG = 0x00080005
+#: Original and Modified Attributes Sequence: what stands in them stood at the top before.
+_PREVIOUS = frozenset((0x04000550, 0x04000561))
 _UNICODE_SET = character_set_of(_UNICODE)
 
 
@@ -159,11 +161,11 @@ class Follower:
         if token.items is None and vr:
             vr = "SQ"
         old = list(zip(token.items or (), before if type(before) is list else (), strict=False))
-        explicit = scope.explicit and vr != "UN"
+        known = scope.known if token.tag in _PREVIOUS else {}
+        inner = scope._replace(explicit=scope.explicit and vr != "UN", known=known)
         items = []
         for at, struct in enumerate(after):
             layout_of_item, previous = old[at] if at < len(old) else (ItemLayout((), False), {})
-            inner = scope._replace(explicit=explicit)
             tokens = self._tokens(layout_of_item.tokens, previous, struct, inner)
             self._add(tokens, struct, {self._key(each) for each in tokens}, struct, inner)
             items.append(ItemLayout(tuple(tokens), layout_of_item.undefined))
@@ -186,7 +188,7 @@ class Follower:
             tokens.insert(place, token)
 
     def _new(self, key: str, value: Any, scope: _Scope) -> Token:
-        """The layout of an element that was not there: as it stands at the top, if it does."""
+        """The layout of an element that was not there: what stood at the top has the same."""
         known = scope.known.get(key)
         if known is not None and value is not None:
             return _defined(known)

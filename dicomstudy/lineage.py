@@ -6,7 +6,7 @@ version are those whose changes it has: of one that went back, the lineage of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,7 +15,71 @@ from typing import Any, NamedTuple
 from dicomstudy.errors import StudyError
 from dicomstudy.paths import parse_path
 
-__all__ = ["History", "Version", "moment"]
+__all__ = ["Brought", "History", "Version", "moment"]
+
+
+class Brought(NamedTuple):
+    """Edits that came with instances from another study or series (spec/moving.md).
+
+    Attributes:
+        versions: the edits, each version being one modification. Their numbers are 0 and less:
+            they were made before those of the study that has them now.
+        series: for instances of this series only; None for all.
+        instances: for those with these names only, ``<uid>#<digest>``; None for all.
+    """
+
+    versions: tuple[Version, ...]
+    series: str | None = None
+    instances: frozenset[str] | None = None
+
+    def to_struct(self) -> dict[str, Any]:
+        """The fields of a document; mirror of `from_struct`."""
+        versions = [{"when": each.when, "edits": list(each.edits)} for each in self.versions]
+        struct: dict[str, Any] = {"versions": versions}
+        if self.series is not None:
+            struct["series"] = self.series
+        if self.instances is not None:
+            struct["instances"] = sorted(self.instances)
+        return struct
+
+    @classmethod
+    def from_struct(cls, struct: object) -> Brought:
+        """Mirror of `to_struct`.
+
+        Raises:
+            StudyError: fields are missing or of other types.
+        """
+        if not isinstance(struct, dict):
+            raise _damaged()
+        versions, series, names = (struct.get(n) for n in ("versions", "series", "instances"))
+        if not (
+            isinstance(versions, list)
+            and all(map(_is_modification, versions))
+            and (series is None or isinstance(series, str))
+            and (names is None or isinstance(names, list))
+            and all(isinstance(name, str) for name in names or ())
+        ):
+            raise _damaged()
+        made = [(each["when"], tuple(each["edits"])) for each in versions]
+        return cls.of(made, series, None if names is None else frozenset(names))
+
+    @classmethod
+    def of(
+        cls,
+        made: Sequence[tuple[str, tuple[dict[str, Any], ...]]],
+        series: str | None = None,
+        instances: frozenset[str] | None = None,
+    ) -> Brought:
+        """What was `made` elsewhere: time and edits of each modification, in order."""
+        versions = [
+            Version(1 + at - len(made), when, "", edits=edits)
+            for at, (when, edits) in enumerate(made)
+        ]
+        return cls(tuple(versions), series, instances)
+
+    def is_for(self, series: str, name: str) -> bool:
+        """Whether it is for an instance of this series and name."""
+        return self.series in {None, series} and (self.instances is None or name in self.instances)
 
 
 class Version(NamedTuple):
@@ -30,6 +94,9 @@ class Version(NamedTuple):
         removed: instances that went out.
         groups: names of the attribute groups that the edits changed.
         edits: what was changed in the attributes of instances (spec/edits.md).
+        from_study: the study that instances came from; empty if from none.
+        to_study: the study that instances went to; empty if to none.
+        brought: edits that came with instances from elsewhere (spec/moving.md).
     """
 
     number: int
@@ -40,17 +107,22 @@ class Version(NamedTuple):
     removed: int = 0
     groups: tuple[str, ...] = ()
     edits: tuple[dict[str, Any], ...] = ()
+    from_study: str = ""
+    to_study: str = ""
+    brought: tuple[Brought, ...] = ()
 
     def to_struct(self) -> dict[str, Any]:
         """The fields of a document; mirror of `from_struct`."""
         struct = {"version": self.number, "when": self.when, "command": self.command}
         fields = self._asdict()
-        for name in ("to", "added", "removed"):
+        for name in ("to", "added", "removed", "from_study", "to_study"):
             if fields[name]:
                 struct[name] = fields[name]
         for name in ("groups", "edits"):
             if fields[name]:
                 struct[name] = list(fields[name])
+        if self.brought:
+            struct["brought"] = [each.to_struct() for each in self.brought]
         return struct
 
     @classmethod
@@ -64,7 +136,9 @@ class Version(NamedTuple):
             raise _damaged()
         numbers = {name: struct.get(name, 0) for name in ("version", "to", "added", "removed")}
         texts = {name: struct.get(name) for name in ("when", "command")}
+        texts |= {name: struct.get(name, "") for name in ("from_study", "to_study")}
         groups, edits = struct.get("groups", []), struct.get("edits", [])
+        brought = struct.get("brought", [])
         if not (
             all(type(number) is int and number >= 0 for number in numbers.values())
             and all(isinstance(text, str) for text in texts.values())
@@ -72,6 +146,7 @@ class Version(NamedTuple):
             and all(isinstance(name, str) for name in groups)
             and isinstance(edits, list)
             and all(map(_is_edit, edits))
+            and isinstance(brought, list)
         ):
             raise _damaged()
         return cls(
@@ -83,6 +158,9 @@ class Version(NamedTuple):
             numbers["removed"],
             tuple(groups),
             tuple(edits),
+            str(texts["from_study"]),
+            str(texts["to_study"]),
+            tuple(map(Brought.from_struct, brought)),
         )
 
 
@@ -136,9 +214,10 @@ class History:
             raise KeyError(number)
         return self.versions[number - self.first]
 
-    def then(self, command: str, **fields: Any) -> History:
+    def then(self, command: str, *, when: str | None = None, **fields: Any) -> History:
         """The history with one version more, made now; `fields` are those of `Version`."""
-        return History((*self.versions, Version(self.current + 1, moment(), command, **fields)))
+        version = Version(self.current + 1, when or moment(), command, **fields)
+        return History((*self.versions, version))
 
     def lineage(self, number: int) -> frozenset[int]:
         """The numbers of the versions whose changes version `number` has, its own too."""
@@ -174,10 +253,34 @@ class History:
                 since = event if event > 0 else None
         return since
 
+    def arrival(self, events: Iterable[int]) -> int:
+        """The version in which an instance that has these `events` came for the last time."""
+        return max((event for event in events if event > 0), default=self.first)
+
+    def brought(self, since: int, series: str, name: str) -> list[tuple[Version, dict[str, Any]]]:
+        """The edits that an instance had with it when it came in version `since`, in order.
+
+        Args:
+            since: the number of the version.
+            series: the series that it came to.
+            name: its UID and digest, ``<uid>#<digest>``.
+        """
+        if not self.first <= since <= self.current:
+            return []
+        for each in self[since].brought:
+            if each.is_for(series, name):
+                return [(version, edit) for version in each.versions for edit in version.edits]
+        return []
+
     @property
+    def is_plain(self) -> bool:
+        """Whether there is no more to say than that the study was converted."""
+        return self.current == 1 and not self.versions[0].brought
+
+    @cached_property
     def has_edits(self) -> bool:
-        """Whether any edit holds now."""
-        return bool(self._edits)
+        """Whether edits hold for any instance."""
+        return bool(self._edits) or any(version.brought for version in self.versions)
 
     def edits(self, since: int) -> list[tuple[Version, dict[str, Any]]]:
         """The edits that now hold for an instance that came in version `since`, in order."""
@@ -206,6 +309,16 @@ def _is_edit(edit: object) -> bool:
         and all(map(_is_value, to_set.values()))
         and all(isinstance(vr, str) for vr in vrs.values())
         and all(isinstance(edit.get(level, ""), str) for level in ("series", "instance"))
+    )
+
+
+def _is_modification(struct: object) -> bool:
+    """Whether a version of what was brought has its fields."""
+    return (
+        isinstance(struct, dict)
+        and isinstance(struct.get("when"), str)
+        and isinstance(struct.get("edits"), list)
+        and all(map(_is_edit, struct["edits"]))
     )
 
 

@@ -18,7 +18,7 @@ from dicomstudy.record import group_of
 from dicomstudy.study import Study
 from dicomstudy.updating import edit_study
 
-__all__ = ["Conflict", "Side", "conflicts", "resolve"]
+__all__ = ["Conflict", "Side", "conflicts", "ranked", "resolve", "sides_of"]
 
 
 #: What instances stand under is the same in all.
@@ -87,9 +87,9 @@ def conflicts(archive: AnyArchive, *, study: str | None = None) -> list[Conflict
 
 
 def _conflicts(study: Study) -> Iterator[Conflict]:
-    for (series, group), sides in _sides(study).items():
+    for (series, group), sides in sides_of(study).items():
         if len(sides) > 1:
-            yield Conflict(study.uid, series, group, _ranked(sides.values()))
+            yield Conflict(study.uid, series, group, ranked(sides.values()))
     same: dict[str, list[Side]] = {}
     for instance in study.values():
         sha256 = instance.source.sha256 or ""
@@ -101,11 +101,12 @@ def _conflicts(study: Study) -> Iterator[Conflict]:
             yield Conflict(study.uid, None, "instance", tuple(several))
 
 
-def _ranked(sides: Iterable[Side]) -> tuple[Side, ...]:
+def ranked(sides: Iterable[Side]) -> tuple[Side, ...]:
+    """Sides in the order of how many instances say them."""
     return tuple(sorted(sides, key=lambda side: (-len(side.instances), side.digest)))
 
 
-def _sides(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
+def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
     """By series and name, the groups of which there should be one: what is said, by digest."""
     definitions = study.definitions
     levels = {name: level_of_group(name) for name in definitions.groups}
@@ -162,7 +163,7 @@ def resolve(
         with change.archive.open(change.path) as found:
             sides = [
                 (where, side, some)
-                for where, some in _sides(found).items()
+                for where, some in sides_of(found).items()
                 if where[1] == group and (series is None or where[0] == series)
                 for digest, side in some.items()
                 if keep and digest.startswith(keep)

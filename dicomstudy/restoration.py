@@ -348,10 +348,6 @@ def _verify_contents(study: Study, verified: Verified) -> None:
 
 def _verify_instance(instance: Instance) -> None:
     """Prove an instance's file, the original and the changed one, and that it is in its place."""
-    if instance.changed:
-        for _ in instance.pieces():
-            pass
-        instance = instance.original()
     attributes = instance.attributes()
     said = {
         "StudyInstanceUID": instance.study.uid,
@@ -368,6 +364,10 @@ def _verify_instance(instance: Instance) -> None:
             )
     if instance.encoding is None:
         return
+    if instance.changed:
+        for _ in instance.pieces():
+            pass
+        instance = instance.original()
     rebuilt = hashlib.sha256()
     size = 0
     for piece in instance.pieces():

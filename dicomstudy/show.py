@@ -83,11 +83,11 @@ def history_text(versions: Sequence[Version], *, as_json: bool = False) -> str:
     rows = [("version", "when", "command", "what")]
     for version in versions:
         to = "" if version.to is None else f" to {version.to}"
-        what = [
-            _count(number, "instance") + way
-            for number, way in ((version.added, " in"), (version.removed, " out"))
-            if number
-        ]
+        ways = (
+            (version.added, " in", version.from_study and f" from {version.from_study}"),
+            (version.removed, " out", version.to_study and f" to {version.to_study}"),
+        )
+        what = [_count(number, "instance") + way + other for number, way, other in ways if number]
         what += [", ".join(version.groups)] if version.groups else []
         command = version.command + to
         rows.append((str(version.number), version.when, escape(command), escape("; ".join(what))))

@@ -341,21 +341,28 @@ class Instance:
 
     @cached_property
     def _amended(self) -> Amended | None:
-        edits = [] if self._is_original else self._edits()
+        edits = [] if self._is_original else self.edits()
         if not edits:
             return None
         return self.study._amender.amended(  # noqa: SLF001
             self._stored_groups, self._stored_own, edits, self._resolve
         )
 
-    def _edits(self) -> list[tuple[Version, Edit]]:
-        """The edits that hold for this instance."""
+    def edits(self) -> list[tuple[Version, Edit]]:
+        """The edits that hold for it, in order, each with the version that made it.
+
+        Those that it brought from another study come first (spec/moving.md). One that only
+        older versions have is as it was when it came.
+        """
         history = self.study.history
         if not history.has_edits:
             return []
-        since = history.since(self._struct.get("_versions", ()))
-        edits = [] if since is None else history.edits(since)
-        return [(version, edit) for version, edit in edits if self.is_meant(edit)]
+        events = self._struct.get("_versions", ())
+        since = history.since(events)
+        came = history.arrival(events) if since is None else since
+        edits = history.brought(came, self.series, f"{self.uid}#{self.identity}")
+        later = [] if since is None else history.edits(since)
+        return [*edits, *((version, edit) for version, edit in later if self.is_meant(edit))]
 
     def is_meant(self, edit: Edit) -> bool:
         """Whether an edit is for the series, or the instance, that this is."""

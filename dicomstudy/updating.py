@@ -20,7 +20,7 @@ from dicomstudy.record import group_of
 if TYPE_CHECKING:
     from dicomstudy.study import Instance
 
-__all__ = ["edit_study", "read_edits", "update"]
+__all__ = ["changed_groups", "edit_study", "read_edits", "update"]
 
 
 def update(
@@ -59,12 +59,21 @@ def update(
 
 def edit_study(change: Change, command: str, edits: list[dict[str, Any]]) -> tuple[Version, ...]:
     """Write the version of a study that has these edits, and return all versions."""
-    definitions = change.archive.definitions
-    keys = [parse_path(path)[0][0] for edit in edits for path in (*edit["set"], *edit["remove"])]
-    names = {group_of(key, definitions) for key in (*keys, ORIGINALS)} - {""}
-    after = change.history.then(command, edits=tuple(edits), groups=tuple(sorted(names)))
+    groups = changed_groups(edits, change.archive.definitions)
+    after = change.history.then(command, edits=tuple(edits), groups=groups)
     change.write(with_history(change.document, after))
     return after.versions
+
+
+def changed_groups(edits: Iterable[Mapping[str, Any]], definitions: Definitions) -> tuple[str, ...]:
+    """The names of the attribute groups that edits change something in."""
+    keys = [
+        parse_path(path)[0][0]
+        for edit in edits
+        for path in (*edit.get("set", ()), *edit.get("remove", ()))
+    ]
+    names = {group_of(key, definitions) for key in (*keys, ORIGINALS)} if keys else set()
+    return tuple(sorted(names - {""}))
 
 
 def read_edits(path: Path) -> list[Any]:

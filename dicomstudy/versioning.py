@@ -8,7 +8,7 @@ from dicomstudy.errors import ArchiveError
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History, Version
 
-__all__ = ["delete", "history", "revert"]
+__all__ = ["delete", "history", "revert", "write_version"]
 
 
 def history(archive: AnyArchive, study: str) -> tuple[Version, ...]:
@@ -100,7 +100,7 @@ def delete(
             entry._replace(events=(*entry.events, -after.current)) if place in gone else entry
             for place, entry in enumerate(batch.entries)
         ]
-        _write(change, batch, after)
+        write_version(change, batch, after)
         return after.versions
 
 
@@ -111,11 +111,11 @@ def _with_other_instances(change: Change, to: int) -> tuple[Version, ...]:
     then = _present(before, [entry.events for entry in batch.entries], to)
     now = _present(before, [entry.events for entry in batch.entries], before.current)
     after = before.then("revert", to=to, added=len(then - now), removed=len(now - then))
-    _write(change, batch, after)
+    write_version(change, batch, after)
     return after.versions
 
 
-def _write(change: Change, batch: Batch, history: History) -> None:
+def write_version(change: Change, batch: Batch, history: History) -> None:
     """Write a version of a study whose large values are all there already."""
     header = change.document.header
     change.write(

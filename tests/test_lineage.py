@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy.errors import StudyError
-from dicomstudy.lineage import History, Version, moment
+from dicomstudy.lineage import Brought, History, Version, moment
 
 
 def history(*tos: int | None) -> History:
@@ -56,6 +56,13 @@ def test_a_document_gives_its_history_again(versions: History, command: str) -> 
         added=2,
         groups=("patient",),
         edits=({"set": {"A[0].B": [{"C": 1}]}, "remove": ["D"]},),
+        from_study="1.2",
+        to_study="1.3",
+        brought=(
+            Brought.of([("then", ({"set": {"A": 1}},)), ("now", ({"remove": ["A"]},))], "1.4"),
+            Brought.of([("now", ())], None, frozenset(("1.5#ab", "1.6#cd"))),
+            Brought.of([]),
+        ),
     )
     assert History.from_struct(versions.to_struct()) == versions
 
@@ -93,6 +100,51 @@ def test_edits_hold_for_what_was_there_before_them() -> None:
     assert versions.then("revert", to=1).edits(1) == []
 
 
+def test_what_was_brought_holds_for_those_that_came_with_it() -> None:
+    """The first that is meant for an instance counts."""
+    a, b, c = ({"set": {"A": value}} for value in "abc")
+    came = Version(
+        2,
+        "",
+        "move",
+        brought=(
+            Brought.of([("", (a,))], "1.2", frozenset(("x#1",))),
+            Brought.of([("", (b,)), ("", (b,))], "1.2"),
+            Brought.of([("", (c,))]),
+        ),
+    )
+    versions = History((Version(1, "", ""), came, Version(3, "", "")))
+    assert versions.has_edits
+    assert [edit for _, edit in versions.brought(2, "1.2", "x#1")] == [a]
+    assert [edit for _, edit in versions.brought(2, "1.2", "x#2")] == [b, b]
+    assert [edit for _, edit in versions.brought(2, "1.3", "x#1")] == [c]
+    assert [version.number for version, _ in versions.brought(2, "1.2", "x#2")] == [-1, 0]
+    for other in (1, 3, 4, 0):
+        assert versions.brought(other, "1.2", "x#1") == []
+    assert [versions.arrival(events) for events in ([], [-2], [2, -3], [-1, 2, 3, -3])] == [
+        *(1, 1, 2, 3)
+    ]
+    assert History((Version(1, "", ""),)).is_plain
+    assert not History((came._replace(number=1),)).is_plain
+    assert not versions.is_plain
+
+
+@pytest.mark.parametrize(
+    "brought",
+    [
+        *(5, [5], [{}], [{"versions": 5}], [{"versions": [5]}], [{"versions": [{"when": ""}]}]),
+        *([{"versions": [{"when": 1, "edits": []}]}], [{"versions": [{"when": "", "edits": [5]}]}]),
+        *([{"versions": [], "series": 5}], [{"versions": [], "instances": "x"}]),
+        [{"versions": [], "instances": [5]}],
+    ],
+)
+def test_damage_in_what_was_brought_is_refused(brought: object) -> None:
+    version = {"version": 1, "when": "", "command": "", "brought": brought}
+    with pytest.raises(StudyError) as raised:
+        History.from_struct({"versions": [version]})
+    assert raised.value.code == "study/damaged"
+
+
 @pytest.mark.parametrize(
     "struct",
     [
@@ -104,6 +156,7 @@ def test_edits_hold_for_what_was_there_before_them() -> None:
         {"versions": [{"version": 1, "when": "", "command": "", "to": 1}]},
         {"versions": [{"version": 1, "when": "", "command": "", "edits": [5]}]},
         {"versions": [{"version": 1, "when": "", "command": "", "groups": 5}]},
+        {"versions": [{"version": 1, "when": "", "command": "", "to_study": 5}]},
         {"versions": [{"version": n, "when": "", "command": ""} for n in (1, 3)]},
         {"versions": [{"version": 4, "when": "", "command": ""},
                       {"version": 5, "when": "", "command": "", "to": 3}]},

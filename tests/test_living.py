@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import resource
@@ -27,14 +28,15 @@ from hypothesis.stateful import (
 )
 
 import dicomstudy
-from dicomstudy import lineage
-from dicomstudy.errors import ArchiveError
+from dicomstudy import lineage, moving
+from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
+from fixtures.make import element, item
 from tests import processes, studies
 from tests.samples import LONG
 from tests.test_versioning import content
 
-CT = make.uid("ct")
+CT, XA = make.uid("ct"), make.uid("xa")
 FILES = [(f"{n}.dcm", make.ct_slice("ct", 1 + n % 2, n)) for n in range(8)]
 #: Random moments at which each change is killed, beside those before each call that writes.
 MOMENTS = 200 if LONG else 25
@@ -68,6 +70,27 @@ def collect(archive: Path) -> object:
 
 
 ACTIONS: list[Action] = [late, update, revert, delete, collect]
+
+
+def move(archive: Path) -> object:
+    return dicomstudy.move(archive, CT, series=make.uid("ct/2"), to_study=XA)
+
+
+def merge(archive: Path) -> object:
+    return dicomstudy.merge(archive, CT, into=XA)
+
+
+def split(archive: Path) -> object:
+    """What is left of one that was killed is completed by `move`."""
+    if "1.2.3" in dicomstudy.open_archive(archive):
+        return dicomstudy.move(
+            archive, CT, series=make.uid("ct/2"), to_study="1.2.3", keep_attributes=True
+        )
+    return dicomstudy.split(archive, CT, series=[make.uid("ct/2")], new_study="1.2.3")
+
+
+MOVES: list[Action] = [move, merge, split]
+MOMENTS_OF_MOVES = 200 if LONG else 10
 
 
 @pytest.fixture
@@ -132,6 +155,23 @@ def killed(action: Action, archive: Path, moment: int) -> int:
         action(archive)
 
     return forked(work)
+
+
+def states_of(archive: Path) -> dict[str, tuple[dict[str, Any], int]]:
+    """What each study is, and how many versions it has."""
+    return {
+        uid: (content(archive, uid), len(dicomstudy.history(archive, uid)))
+        for uid in dicomstudy.open_archive(archive)
+    }
+
+
+def originals(archive: Path) -> set[bytes]:
+    """The files that came in of all instances that are there."""
+    found: set[bytes] = set()
+    for study in dicomstudy.open_archive(archive).values():
+        with study:
+            found |= {instance.original().to_p10() for instance in study.values()}
+    return found
 
 
 def same_state(archive: Path) -> tuple[dict[str, Any], list[int]]:
@@ -204,6 +244,104 @@ def test_where_no_more_can_be_written_the_archive_stays_as_it_was(
     assert refused
 
 
+@pytest.fixture
+def two(archive: Path) -> Path:
+    """The same archive with a second study, an instance of which refers to the first."""
+    reference = element(
+        0x0040A375,
+        "SQ",
+        item(
+            element(0x00081115, "SQ", item(element(0x0020000E, "UI", make.uid("ct/2"))))
+            + element(0x0020000D, "UI", CT)
+        ),
+    )
+    files = [
+        (f"{n}.dcm", make.ct_slice("xa", 1, n, replace={0x0040A375: reference})) for n in (1, 2)
+    ]
+    dicomstudy.convert([studies.write_files(archive.parent / "xa", files)], archive)
+    return archive
+
+
+def assert_between(
+    old: dict[str, tuple[dict[str, Any], int]],
+    new: dict[str, tuple[dict[str, Any], int]],
+    archive: Path,
+    files: set[bytes],
+) -> tuple[bool, ...]:
+    """Each study is of the old or the new version, the target first, and no file is lost."""
+    state = states_of(archive)
+    assert set(state) in (set(old), set(new))
+    for uid, after in new.items():
+        assert state.get(uid) in (old.get(uid), after), uid
+    assert dicomstudy.verify(archive).problems == []
+    assert originals(archive) == files
+    done = [state.get(uid) == new[uid] for uid in sorted(new, key=lambda uid: uid == CT)]
+    assert all(done) or not done[-1]  # the source comes last
+    return tuple(done)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("action", MOVES)
+def test_killed_at_any_moment_instances_are_in_one_study_or_in_both(
+    action: Action, two: Path
+) -> None:
+    copied = two.parent / "whole"
+    old, files = states_of(two), originals(two)
+    shutil.copytree(two, copied)
+    count, writes = moments_of(action, copied)
+    new = states_of(copied)
+    chance = random.Random(7)  # noqa: S311 (moments, not secrets)
+    seen, kills = set(), 0
+    for moment in sorted({*writes, *(chance.randint(1, count) for _ in range(MOMENTS_OF_MOVES))}):
+        copy = two.parent / "copy"
+        shutil.copytree(two, copy)
+        kills += killed(action, copy, moment) != 0
+        done = assert_between(old, new, copy, files)
+        seen.add(done)
+        if not done[-1]:
+            action(copy)  # what was left stands in nobody's way
+            assert {uid: state for uid, (state, _) in states_of(copy).items()} == {
+                uid: state for uid, (state, _) in new.items()
+            }
+        assert dicomstudy.verify(copy).problems == []
+        dicomstudy.collect(copy, remove=True)
+        assert dicomstudy.collect(copy) == dicomstudy.Collected()
+        assert not list((copy / "incoming").iterdir())
+        shutil.rmtree(copy)
+    assert {any(done) for done in seen} == {False, True}
+    assert len(seen) >= 3  # between the two as well
+    assert kills > MOMENTS_OF_MOVES / 2
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("action", MOVES)
+def test_where_no_more_can_be_written_nothing_is_lost(action: Action, two: Path) -> None:
+    old, files = states_of(two), originals(two)
+    copied = two.parent / "whole"
+    shutil.copytree(two, copied)
+    action(copied)
+    new = states_of(copied)
+    largest = max(path.stat().st_size for path in copied.rglob("*") if path.is_file())
+    refused = 0
+    chance = random.Random(7)  # noqa: S311
+    for _ in range(MOMENTS_OF_MOVES):
+        copy, limit = two.parent / "copy", chance.randint(0, largest)
+        shutil.copytree(two, copy)
+
+        def work(copy: Path = copy, limit: int = limit) -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            action(copy)
+
+        status = forked(work)
+        assert status in {0, 3}
+        done = assert_between(old, new, copy, files)
+        refused += status != 0
+        assert (status == 0) == done[-1]
+        shutil.rmtree(copy)
+    assert refused
+
+
 def test_a_full_disk_is_said_in_words(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = same_state(archive)
 
@@ -270,87 +408,213 @@ def test_processes_that_change_one_study_lose_nothing(tmp_path: Path) -> None:
 # -- any sequence of changes -------------------------------------------------------------------
 
 
+def referring(name: str, number: int) -> bytes:
+    """A slice that says of what it was made: of series 1 of the one study, partly, and 2."""
+    series = [
+        item(
+            element(0x00081199, "SQ", b"".join(map(reference, numbers)))
+            + element(0x0020000E, "UI", make.uid(f"ct/{series}"))
+        )
+        for series, numbers in ((1, (1, 2, 4)), (2, (1, 3)))
+    ]
+    made_of = item(element(0x00081115, "SQ", b"".join(series)) + element(0x0020000D, "UI", CT))
+    return make.ct_slice(name, 1, number, replace={0x0040A375: element(0x0040A375, "SQ", made_of)})
+
+
+def reference(number: int) -> bytes:
+    uid = make.uid(f"ct/{1 + number % 2}/{number}")
+    return item(element(0x00081150, "UI", make.CT_IMAGE) + element(0x00081155, "UI", uid))
+
+
+#: Of two studies; of each, one instance refers to others.
+BOTH = [
+    *FILES[:6],
+    ("6.dcm", referring("ct", 6)),
+    *((f"xa{n}.dcm", make.ct_slice("xa", 1, n)) for n in range(3)),
+    ("xa3.dcm", referring("xa", 3)),
+]
+#: What may be refused, because something is not there, or there already.
+REFUSED = frozenset(
+    ("archive/not-found", "change/conflict", "change/place", "change/series", "change/study")
+)
+
+
 class Living(RuleBasedStateMachine):
-    """A study that is changed at random, and a list of what it was in each version."""
+    """Studies that are changed at random, and a list of what each was in each version."""
+
+    made = itertools.count(1)
 
     def __init__(self) -> None:
         super().__init__()
+        Living.made = itertools.count(1)
         self.folder = Path(tempfile.mkdtemp(dir=os.environ["PYTEST_LIVING"]))
         self.archive = self.folder / "archive"
-        self.states: dict[int, dict[str, Any]] = {}
+        self.states: dict[str, dict[int, dict[str, Any]]] = {}
 
     def teardown(self) -> None:
+        for study, states in self.states.items():
+            first = min(states)
+            dicomstudy.revert(self.archive, study, to=first)
+            assert content(self.archive, study) == states[first]
         if self.states:
-            first = min(self.states)
-            dicomstudy.revert(self.archive, CT, to=first)
-            assert content(self.archive) == self.states[first]
             assert dicomstudy.verify(self.archive).problems == []
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def note(self) -> None:
-        """What is there now is what the current version is from now on."""
-        self.states[dicomstudy.history(self.archive, CT)[-1].number] = content(self.archive)
+        """What is there now is what the current versions are from now on."""
+        for study in dicomstudy.open_archive(self.archive):
+            states = self.states.setdefault(study, {})
+            number = dicomstudy.history(self.archive, study)[-1].number
+            now = content(self.archive, study)
+            assert states.setdefault(number, now) == now
 
-    @initialize(number=st.sampled_from(range(8)))
+    def study(self, number: int) -> str:
+        """One of the studies that are there."""
+        found = sorted(self.states)
+        return found[number % len(found)]
+
+    def attempt(self, change: Callable[[], object]) -> None:
+        """Change something, or be told why it cannot be; then it is as it was."""
+        before = studies.state_of(self.archive)
+        refused = ""
+        try:
+            change()
+        except DicomStudyError as error:
+            refused = error.code
+        if refused:
+            assert refused in REFUSED
+            assert studies.state_of(self.archive) == before
+        self.note()
+
+    @initialize(number=st.sampled_from(range(6)))
     def begin(self, number: int) -> None:
-        self.convert([number])
+        self.convert([number, 6, 7, 10])
 
-    @rule(numbers=st.lists(st.sampled_from(range(8)), min_size=1, max_size=4))
+    @rule(numbers=st.lists(st.sampled_from(range(11)), min_size=1, max_size=4))
     def convert(self, numbers: list[int]) -> None:
         folder = self.folder / "in"
-        studies.write_files(folder, [FILES[number] for number in numbers])
+        studies.write_files(folder, [BOTH[number] for number in numbers])
         dicomstudy.convert([folder], self.archive)
         shutil.rmtree(folder)
         self.note()
 
     @rule(
+        which=st.integers(0, 9),
         keyword=st.sampled_from(["PatientName", "StudyDescription", "ImageComments"]),
         value=st.sampled_from(["a", "Grün", "山", ""]),
-        only=st.sampled_from([None, make.uid("ct/1"), make.uid("ct/2")]),
+        only=st.none() | st.integers(0, 9),
     )
-    def update(self, keyword: str, value: str, only: str | None) -> None:
+    def update(self, which: int, keyword: str, value: str, only: int | None) -> None:
         edit: dict[str, Any] = {"set": {keyword: value}}
-        with dicomstudy.open_archive(self.archive)[CT] as study:
-            if only in study.series and keyword == "ImageComments":
-                edit["series"] = only
-        dicomstudy.update(self.archive, CT, [edit])
+        study = self.study(which)
+        found = self.series(study)
+        if only is not None and found and keyword == "ImageComments":
+            edit["series"] = found[only % len(found)]
+        dicomstudy.update(self.archive, study, [edit])
         self.note()
 
-    @rule()
-    def remove(self) -> None:
-        dicomstudy.update(self.archive, CT, [{"remove": ["Manufacturer", "PatientName"]}])
+    def series(self, study: str) -> list[str]:
+        with dicomstudy.open_archive(self.archive)[study] as opened:
+            return sorted(opened.series)
+
+    @rule(which=st.integers(0, 9))
+    def remove(self, which: int) -> None:
+        edit = {"remove": ["Manufacturer", "PatientName"]}
+        dicomstudy.update(self.archive, self.study(which), [edit])
         self.note()
 
-    @rule(number=st.integers(0, 11))
-    def delete(self, number: int) -> None:
-        keys = list(content(self.archive)["instances"])
+    @rule(which=st.integers(0, 9), number=st.integers(0, 11))
+    def delete(self, which: int, number: int) -> None:
+        study = self.study(which)
+        keys = list(content(self.archive, study)["instances"])
         if keys:
-            dicomstudy.delete(self.archive, CT, instance=keys[number % len(keys)])
-            assert set(content(self.archive)["instances"]) == {*keys} - {keys[number % len(keys)]}
+            dicomstudy.delete(self.archive, study, instance=keys[number % len(keys)])
+            left = set(content(self.archive, study)["instances"])
+            assert len(left) < len(keys)  # all that have this UID, if the key is no more than it
         self.note()
 
-    @rule(number=st.integers(0, 11))
-    def revert(self, number: int) -> None:
-        to = sorted(self.states)[number % len(self.states)]
-        dicomstudy.revert(self.archive, CT, to=to)
-        assert content(self.archive) == self.states[to]
+    @rule(
+        which=st.integers(0, 9),
+        other=st.integers(0, 9),
+        number=st.integers(0, 9),
+        to=st.none() | st.integers(0, 9),
+        keep=st.booleans(),
+    )
+    def move_series(self, which: int, other: int, number: int, to: int | None, keep: bool) -> None:
+        study, target = self.study(which), self.study(other)
+        found, there = self.series(study), self.series(target)
+        self.attempt(
+            lambda: dicomstudy.move(
+                self.archive,
+                study,
+                series=found[number % len(found)] if found else "1.2",
+                to_study=target,
+                to_series=None if to is None or not there else there[to % len(there)],
+                keep_attributes=keep,
+            )
+        )
+
+    @rule(
+        which=st.integers(0, 9),
+        other=st.integers(0, 9),
+        number=st.integers(0, 11),
+        to=st.none() | st.sampled_from(["1.2.3", make.uid("ct/1"), make.uid("xa/1")]),
+    )
+    def move_instance(self, which: int, other: int, number: int, to: str | None) -> None:
+        study, target = self.study(which), self.study(other)
+        keys = list(content(self.archive, study)["instances"])
+        self.attempt(
+            lambda: dicomstudy.move(
+                self.archive,
+                study,
+                instance=keys[number % len(keys)] if keys else "1.2",
+                to_study=target,
+                to_series=to,
+            )
+        )
+
+    @rule(which=st.integers(0, 9), other=st.integers(0, 9))
+    def merge(self, which: int, other: int) -> None:
+        study, target = self.study(which), self.study(other)
+        self.attempt(lambda: dicomstudy.merge(self.archive, study, into=target))
+
+    @rule(which=st.integers(0, 9), number=st.integers(0, 9))
+    def split(self, which: int, number: int) -> None:
+        study = self.study(which)
+        found = self.series(study)
+        if found and len(self.states) < 5:
+            named = [found[number % len(found)]]
+            self.attempt(lambda: dicomstudy.split(self.archive, study, series=named))
+
+    @rule(which=st.integers(0, 9), number=st.integers(0, 11))
+    def revert(self, which: int, number: int) -> None:
+        study = self.study(which)
+        states = self.states[study]
+        to = sorted(states)[number % len(states)]
+        dicomstudy.revert(self.archive, study, to=to)
+        assert content(self.archive, study) == states[to]
         self.note()
 
     @rule(older_versions=st.booleans())
     def collect(self, older_versions: bool) -> None:
-        before = content(self.archive)
-        if older_versions and not before["instances"]:
-            return  # the study would go
+        before = {study: content(self.archive, study) for study in self.states}
+        if older_versions and not all(before[study]["instances"] for study in (CT, XA)):
+            return  # a study would go
         dicomstudy.collect(self.archive, older_versions=older_versions, remove=True)
-        after = content(self.archive)
-        files = [
-            {key: row[3] for key, row in each["instances"].items()} for each in (before, after)
-        ]
-        assert sorted(files[0].values()) == sorted(files[1].values())
-        if len(dicomstudy.history(self.archive, CT)) == 1:
-            self.states.clear()
-        else:
-            assert after == before
+        left = set(dicomstudy.open_archive(self.archive))
+        for study in set(before) - left:
+            assert older_versions
+            assert not before[study]["instances"]
+            del self.states[study]
+        for study in left:
+            files = [  # those that changes made equal become one
+                {(row[0], row[3]) for row in each["instances"].values()}
+                for each in (before[study], content(self.archive, study))
+            ]
+            assert files[0] == files[1]
+            (number, *more) = [v.number for v in dicomstudy.history(self.archive, study)]
+            if not more and number not in self.states[study]:
+                self.states[study].clear()
         self.note()
 
     @invariant()
@@ -363,6 +627,8 @@ def test_any_sequence_of_changes_verifies_and_all_goes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTEST_LIVING", str(tmp_path))
+    monkeypatch.setattr(lineage, "moment", lambda: "2026-01-31T10:11:12Z")
+    monkeypatch.setattr(moving, "_made_uid", lambda: f"2.25.{next(Living.made)}")
     run_state_machine_as_test(
         Living,
         settings=settings(

@@ -84,3 +84,25 @@ def test_the_bulk_of_a_collected_study_is_found(living: Path, tmp_path: Path) ->
     dicomstudy.delete(living, US, instance=uid)
     assert dicomstudy.collect(living, older_versions=True, remove=True).bytes > 0
     assert_mirrored(living, tmp_path)
+
+
+def test_what_is_moved_is_in_the_tables_of_its_study(living: Path, tmp_path: Path) -> None:
+    before = dicomstudy.export_tables(living, tmp_path / "tables").instances
+    with dicomstudy.open_archive(living)[US] as study:
+        keys, (series,) = list(study), study.series
+    dicomstudy.move(living, US, instance=keys[0], to_study=MR)
+    exported = dicomstudy.export_tables(living, tmp_path / "tables")
+    assert (exported.instances, exported.replaced) == (before, 2)
+    new = dicomstudy.split(living, US, instances=[keys[1]]).study
+    exported = dicomstudy.export_tables(living, tmp_path / "tables")
+    assert (exported.instances, exported.added, exported.replaced) == (before, 1, 1)
+    dicomstudy.merge(living, US, into=MR)
+    assert dicomstudy.export_tables(living, tmp_path / "tables").instances == before
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        rows = tables.select(["StudyInstanceUID", "SeriesInstanceUID", "PatientID"]).to_pylist()
+    found = [row for row in rows if row["SeriesInstanceUID"] == series]
+    assert {(row["StudyInstanceUID"], row["PatientID"]) for row in found} == {(MR, "EX-0002")}
+    assert len(found) == len(keys) - 2
+    assert [row["StudyInstanceUID"] for row in rows].count(new) == 1
+    assert US not in {row["StudyInstanceUID"] for row in rows}
+    assert_mirrored(living, tmp_path)

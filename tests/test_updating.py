@@ -124,6 +124,19 @@ def test_changes_add_up(archive: Path) -> None:
         assert (after.PatientName, after.PatientID) == ("Two", "2")
 
 
+def test_a_sequence_in_an_item_is_not_written_as_one_of_its_name_at_the_top(archive: Path) -> None:
+    """Most slices have a Referenced Image Sequence of one item."""
+    images = [{"ReferencedSOPInstanceUID": f"1.2.{number}"} for number in (3, 4)]
+    series = [{"SeriesInstanceUID": "1.2", "ReferencedImageSequence": images}]
+    update(archive, CT, set={"PerformedSeriesSequence": series})
+    assert dicomstudy.verify(archive).problems == []
+    for before, after in datasets(archive, CT):
+        (found,) = after.PerformedSeriesSequence
+        uids = [image.ReferencedSOPInstanceUID for image in found.ReferencedImageSequence]
+        assert uids == ["1.2.3", "1.2.4"]
+        assert after.get("ReferencedImageSequence") == before.get("ReferencedImageSequence")
+
+
 def test_attributes_are_added_emptied_and_removed(archive: Path) -> None:
     update(
         archive,

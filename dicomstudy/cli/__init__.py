@@ -13,12 +13,12 @@ from io import TextIOWrapper
 
 import click
 
-from dicomstudy.cli import archives, changes, tables
+from dicomstudy.cli import archives, changes, moves, tables
 from dicomstudy.cli.group import InterruptedRun, commands
 from dicomstudy.cli.output import INCOMPLETE
 from dicomstudy.errors import DicomStudyError
 
-__all__ = ["INCOMPLETE", "INTERRUPTED", "USAGE", "archives", "changes", "main", "tables"]
+__all__ = ["INCOMPLETE", "INTERRUPTED", "USAGE", "archives", "changes", "main", "moves", "tables"]
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -31,6 +31,7 @@ _USAGE_CODES = frozenset(
         "archive/not-found",
         "archive/unknown-version",
         "archive/unwritable",
+        "change/conflict",
         "change/fields",
         "change/file",
         "change/group",
@@ -38,7 +39,10 @@ _USAGE_CODES = frozenset(
         "change/no-creator",
         "change/no-item",
         "change/nothing",
+        "change/place",
         "change/protected",
+        "change/series",
+        "change/study",
         "change/unknown-keyword",
         "change/value",
         "convert/bulk",

@@ -203,7 +203,7 @@ def head(
     counts: Mapping[str, Counts],
 ) -> Iterator[bytes]:
     """The header, the history if it says more than that the study was converted, the counts."""
-    has_history = history is not None and history.current > 1
+    has_history = history is not None and not history.is_plain
     fields = {
         **header,
         "studyVersion": history.current if history is not None else 1,

@@ -1,0 +1,219 @@
+"""Instances are carried from one document to another, with their edits (spec/moving.md).
+
+They come as they are stored. What is written stands in one document at least at every moment:
+the target is written first, then the studies that refer to it, then the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dicomstudy import lineage
+from dicomstudy.adapting import Adapter, Side, brought, modifications
+from dicomstudy.archive import Archive
+from dicomstudy.bulk import append
+from dicomstudy.document import encode_version
+from dicomstudy.errors import DicomStudyError
+from dicomstudy.folder import sync_folder, write_atomically
+from dicomstudy.grouping import Batch, Entry
+from dicomstudy.lineage import History, Version
+from dicomstudy.referring import Relocation
+from dicomstudy.updating import changed_groups, edit_study
+from dicomstudy.versioning import write_version
+
+__all__ = ["Carrier"]
+
+
+class Carrier:
+    """Carries instances from one study to another.
+
+    Args:
+        archive: the archive.
+        command: what versions say that made them.
+        relocation: what goes where.
+        source: the study that they are in.
+        target: the one that they come to; the same, if they change their series.
+    """
+
+    def __init__(
+        self, archive: Archive, command: str, relocation: Relocation, source: Side, target: Side
+    ) -> None:
+        self._archive = archive
+        self._definitions = archive.definitions
+        self._adapter = Adapter(archive.definitions, relocation)
+        self._command = command
+        self._source = source
+        self._target = target
+        self._when = lineage.moment()
+
+    def carry(
+        self, going: Mapping[int, str], others: Iterable[Side], *, keep: bool
+    ) -> tuple[Version, Version]:
+        """Write all studies, and return the new version of the source, and that of the target.
+
+        Args:
+            going: the places of the instances, each with the series that it comes to.
+            others: studies that may refer to them.
+            keep: leave their attributes of the study level as they are.
+
+        Raises:
+            DicomStudyError: the target has an instance of them already, as another; or attributes
+                that cannot be given to them. Nothing is written then.
+        """
+        source, target, adapter = self._source, self._target, self._adapter
+        there = self._there(going)
+        coming = {place: to for place, to in going.items() if place not in there}
+        given = None if keep or source is target else adapter.given(target.study)
+        arrivals = adapter.arrivals(source, coming, given, self._when)
+        stay = adapter.following(source, leaving_out=going)
+        edits = adapter.following(target) if source is not target else stay
+        following = [(other, adapter.following(other)) for other in others]
+        fields: dict[str, Any] = {
+            "added": len(coming),
+            "brought": brought(arrivals),
+            "edits": tuple(edits),
+            "groups": self._groups([*edits, *(arrival.made[-1][1][0] for arrival in arrivals)]),
+        }
+        if source is target:
+            fields["removed"] = len(going)
+            return (self._write_target(coming, fields),) * 2
+        came = target.history.versions[-1] if target.history is not None else None
+        if coming or edits or came is None:
+            came = self._write_target(coming, {**fields, "from_study": source.uid})
+        for other, its_edits in following:
+            if other.change is not None and its_edits:
+                edit_study(other.change, self._command, its_edits)
+        return self._write_source(going, stay), came
+
+    def _groups(self, edits: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+        return changed_groups(edits, self._definitions)
+
+    def _there(self, going: Mapping[int, str]) -> set[int]:
+        """The places of those that the target has already, as they would come."""
+        entries, target = self._source.batch.entries, self._target
+        names = {(*_identity(entries[place]), to): place for place, to in going.items()}
+        if len(names) < len(going):
+            raise _conflict("two of the instances are equal")
+        present = {
+            (*_identity(entry), entry.series): place
+            for place, entry in enumerate(target.batch.entries[: len(target.present)])
+        }
+        if self._source is target:
+            if found := names.keys() & present.keys():
+                raise _conflict(f"the series has {min(found)[0]} already")
+            return set()
+        elsewhere = {name[:2] for name in present} & {name[:2] for name in names}
+        same = {place: present[name] for name, place in names.items() if name in present}
+        if len(elsewhere - {_identity(entries[place]) for place in same}):
+            raise _conflict(f"the target has {min(elsewhere)[0]} in another series")
+        theirs = dict(target.instances(set(same.values())))
+        for place, instance in self._source.instances(same):
+            made = modifications(instance)
+            if modifications(theirs[same[place]])[: len(made)] != made:
+                raise _conflict(f"the target has {instance.key} with other edits")
+        return set(same)
+
+    def _write_target(self, coming: Mapping[int, str], fields: Mapping[str, Any]) -> Version:
+        """Write the target, its large values first, and return its new version."""
+        side, batch = self._target, self._target.batch
+        header: Mapping[str, Any] = {} if side.change is None else side.change.document.header
+        number, length = header.get("bulkFile", 0), header.get("bulkLength", 0)
+        if side.history is None:
+            history = History((Version(1, self._when, self._command, **fields),))
+            events: tuple[int, ...] = ()
+        else:
+            history = side.history.then(self._command, when=self._when, **fields)
+            events = (history.current,)
+        if side is self._source:
+            _retire(batch, coming, history.current)
+        known = {(*_identity(entry), entry.series): at for at, entry in enumerate(batch.entries)}
+        new: list[Entry] = []
+        for place, series in coming.items():
+            entry = self._source.batch.entries[place]
+            at = known.get((*_identity(entry), series))
+            if at is None:
+                new.append(entry._replace(series=series, events=events))
+            else:
+                back = batch.entries[at]
+                batch.entries[at] = back._replace(events=(*back.events, *events))
+        if side is not self._source:
+            bulk = self._archive.bulk_path(side.uid, number)
+            length, new = self._store(new, bulk, length)
+        source = self._source.batch
+        carried = Batch(source.contents, source.rows, source.bases, new)
+        frames = encode_version(
+            side.uid,
+            Batch.join([batch, carried]),
+            self._definitions,
+            history=history,
+            bulk_length=length,
+            bulk_file=number,
+        )
+        write_atomically(side.path, frames, within=self._archive.path / "incoming")
+        return history.versions[-1]
+
+    def _store(self, new: list[Entry], bulk: Path, length: int) -> tuple[int, list[Entry]]:
+        """Copy the large values that the target has not; the new end, and entries with places."""
+        places = {
+            sha256: place
+            for entry in self._target.batch.entries
+            for sha256, place in entry.places.items()
+            if "stored" in place
+        }
+        wanted = {
+            sha256: place
+            for entry in new
+            for sha256, place in entry.places.items()
+            if "stored" in place and sha256 not in places
+        }
+        source = self._source.study
+        if wanted and source is not None:
+            values = {sha256: (source.bulk, place) for sha256, place in wanted.items()}
+            length, copied = append(bulk, values, length)
+            places |= copied
+            sync_folder(bulk.parent)
+        return length, [
+            entry._replace(
+                places={
+                    sha256: places[sha256] if "stored" in place else place
+                    for sha256, place in entry.places.items()
+                }
+            )
+            for entry in new
+        ]
+
+    def _write_source(self, going: Mapping[int, str], edits: list[dict[str, Any]]) -> Version:
+        """Write the source without what went, and return its new version."""
+        side = self._source
+        if side.change is None:  # there is nothing to go of a study that is not there
+            raise _conflict("the source is not there")
+        history = side.change.history.then(
+            self._command,
+            when=self._when,
+            removed=len(going),
+            to_study=self._target.uid,
+            edits=tuple(edits),
+            groups=self._groups(edits),
+        )
+        _retire(side.batch, going, history.current)
+        write_version(side.change, side.batch, history)
+        return history.versions[-1]
+
+
+def _identity(entry: Entry) -> tuple[str, str]:
+    """What an instance is, wherever it stands."""
+    return entry.instance, entry.digest
+
+
+def _conflict(message: str) -> DicomStudyError:
+    return DicomStudyError("change/conflict", message)
+
+
+def _retire(batch: Batch, places: Collection[int], version: int) -> None:
+    """Let instances of a batch go out in a version."""
+    batch.entries = [
+        entry._replace(events=(*entry.events, -version)) if place in places else entry
+        for place, entry in enumerate(batch.entries)
+    ]

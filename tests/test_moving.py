@@ -1,0 +1,924 @@
+"""Instances in another study or series (spec/moving.md)."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+
+import dicomstudy
+from dicomstudy import ion
+from dicomstudy.cli import main
+from dicomstudy.document import Document, whole, with_history
+from dicomstudy.errors import DicomStudyError
+from dicomstudy.lineage import History
+from dicomstudy.study import Study
+from fixtures import make
+from fixtures.make import element, uid
+from tests import processes, studies
+from tests.strategies import DEFINITIONS
+from tests.test_versioning import content
+
+#: Three studies: of `S` series 1 and 2, of `T` series 1; `U` refers to others.
+S, T, U = uid("s"), uid("t"), uid("u")
+S1, S2, T1 = uid("s/1"), uid("s/2"), uid("t/1")
+BEN = {
+    0x00080050: element(0x00080050, "SH", "B0002"),
+    0x00081030: element(0x00081030, "LO", "CT HEAD"),
+    0x00100010: element(0x00100010, "PN", "Example^Ben"),
+    0x00100020: element(0x00100020, "LO", "EX-0002"),
+    0x00101010: element(0x00101010, "AS"),
+    0x00101030: element(0x00101030, "DS"),
+    0x00102000: element(0x00102000, "LO", "none"),
+}
+SIZES = [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
+
+Refused = Callable[[str, Callable[[], object]], None]
+
+
+def slices() -> list[tuple[str, bytes]]:
+    """Five files of `S`, two of `T`."""
+    mine = [(f"s{a}{n}.dcm", make.ct_slice("s", a, n)) for a, n in SIZES]
+    return [*mine, *((f"t{n}.dcm", make.ct_slice("t", 1, n, replace=BEN)) for n in (1, 2))]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = studies.write_files(tmp_path / "in", slices())
+    dicomstudy.convert([folder], tmp_path / "archive")
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def refused(archive: Path) -> Refused:
+    """A change that is refused, which changes nothing."""
+
+    def check(code: str, change: Callable[[], object]) -> None:
+        before = studies.state_of(archive)
+        with pytest.raises(DicomStudyError) as raised:
+            change()
+        assert raised.value.code == code
+        assert studies.state_of(archive) == before
+
+    return check
+
+
+def all_is_well(archive: Path) -> None:
+    """Everything verifies, and every file says where it stands."""
+    assert dicomstudy.verify(archive).problems == []
+    for study in dicomstudy.open_archive(archive).values():
+        with study, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for instance in study.values():
+                dataset = pydicom.dcmread(io.BytesIO(instance.to_p10()))
+                assert dataset.StudyInstanceUID == study.uid
+                assert dataset.SeriesInstanceUID == instance.series
+                assert dataset.SOPInstanceUID == instance.uid
+
+
+def datasets(archive: Path, study: str, series: str | None = None) -> list[Dataset]:
+    with dicomstudy.open_archive(archive)[study] as opened:
+        found = [each for each in opened.values() if series in {None, each.series}]
+        return [instance.to_dataset() for instance in found]
+
+
+def keys(archive: Path, study: str) -> dict[str, set[str]]:
+    with dicomstudy.open_archive(archive)[study] as opened:
+        return {series: set(keys) for series, keys in opened.series.items()}
+
+
+def of(series: str, *numbers: int) -> set[str]:
+    name = {S1: "s/1", S2: "s/2", T1: "t/1"}[series]
+    return {uid(f"{name}/{number}") for number in numbers}
+
+
+def originals(archive: Path) -> set[bytes]:
+    return {
+        instance.original().to_p10()
+        for study in dicomstudy.open_archive(archive).values()
+        for instance in study.values()
+    }
+
+
+# -- move --------------------------------------------------------------------------------------
+
+
+def test_a_series_goes_to_another_study(archive: Path, tmp_path: Path) -> None:
+    moved = dicomstudy.move(archive, S, series=S2, to_study=T)
+    assert (moved.study, moved.series, moved.instances) == (T, (S2,), 2)
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3)}
+    assert keys(archive, T) == {T1: of(T1, 1, 2), S2: of(S2, 1, 2)}
+    all_is_well(archive)
+    for dataset in datasets(archive, T, S2):
+        assert (dataset.PatientName, dataset.PatientID) == ("Example^Ben", "EX-0002")
+        assert (dataset.StudyDescription, dataset.AccessionNumber) == ("CT HEAD", "B0002")
+        assert dataset.SeriesDescription == "CHEST BONE 2"
+        (item,) = dataset.OriginalAttributesSequence
+        (before,) = item.ModifiedAttributesSequence
+        assert (before.StudyInstanceUID, before.PatientName) == (S, "Example^Ann")
+        assert "SeriesInstanceUID" not in before
+    assert originals(archive) == {data for _, data in slices()}
+    dicomstudy.restore(archive, tmp_path / "out", study=T, original=True)
+    restored = {path.read_bytes() for path in (tmp_path / "out" / T / S2).iterdir()}
+    assert restored == {data for name, data in slices() if name.startswith("s2")}
+    source, target = (dicomstudy.history(archive, study)[-1] for study in (S, T))
+    assert (source.command, source.removed, source.to_study) == ("move", 2, T)
+    assert (target.command, target.added, target.from_study) == ("move", 2, S)
+    assert (moved.version, moved.target_version) == (source, target)
+    assert dicomstudy.conflicts(archive) == []
+
+
+def test_attributes_become_those_of_most_instances(archive: Path) -> None:
+    late = make.ct_slice("t", 1, 3)  # of another patient
+    dicomstudy.convert([studies.write_files(archive.parent / "late", [("a", late)])], archive)
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    assert {str(each.PatientName) for each in datasets(archive, T, S2)} == {"Example^Ben"}
+    assert all("PatientSize" not in each for each in datasets(archive, T, S2))
+
+
+def test_what_the_target_has_not_goes(archive: Path) -> None:
+    dicomstudy.update(archive, T, [{"remove": ["PatientSex", "PatientAge", "PatientWeight"]}])
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    for dataset in datasets(archive, T, S2):
+        assert "PatientSex" not in dataset
+        assert "PatientWeight" not in dataset
+        (before,) = dataset.OriginalAttributesSequence[0].ModifiedAttributesSequence
+        assert (before.PatientSex, before.PatientWeight) == ("F", 61.5)
+    all_is_well(archive)
+
+
+def test_attributes_stay_where_they_are_to_be_kept(archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T, keep_attributes=True)
+    all_is_well(archive)
+    assert {str(each.PatientName) for each in datasets(archive, T, S2)} == {"Example^Ann"}
+    assert [conflict.group for conflict in dicomstudy.conflicts(archive, study=T)][:1] != []
+
+
+def test_a_target_without_instances_gives_no_attributes(archive: Path) -> None:
+    dicomstudy.delete(archive, T)
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    all_is_well(archive)
+    assert {str(each.PatientName) for each in datasets(archive, T)} == {"Example^Ann"}
+
+
+def test_a_part_of_a_series_gets_a_series_of_its_own(archive: Path) -> None:
+    moved = dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=T)
+    (series,) = moved.series
+    assert re.fullmatch(r"2\.25\.[0-9]{30,39}", series)
+    assert keys(archive, S)[S1] == of(S1, 1, 3)
+    assert keys(archive, T)[series] == of(S1, 2)
+    all_is_well(archive)
+    (dataset,) = datasets(archive, T, series)
+    (before,) = dataset.OriginalAttributesSequence[0].ModifiedAttributesSequence
+    assert before.SeriesInstanceUID == S1
+
+
+@pytest.mark.parametrize("to", [T1, "1.2.3.4"])
+def test_a_series_may_be_named(to: str, archive: Path) -> None:
+    dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=T, to_series=to)
+    dicomstudy.move(archive, S, series=S2, to_study=T, to_series=to)
+    assert keys(archive, T)[to] >= of(S1, 2) | of(S2, 1, 2)
+    all_is_well(archive)
+
+
+def test_instances_change_their_series_within_a_study(archive: Path) -> None:
+    first = content(archive, S)
+    dicomstudy.update(archive, S, [{"set": {"ImageComments": "one"}, "series": S1}])
+    before = content(archive, S)
+    moved = dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=S, to_series=S2)
+    assert moved.version == moved.target_version
+    assert (moved.version.added, moved.version.removed) == (1, 1)
+    assert keys(archive, S) == {S1: of(S1, 1, 3), S2: of(S2, 1, 2) | of(S1, 2)}
+    all_is_well(archive)
+    dicomstudy.update(archive, S, [{"set": {"ImageComments": "two"}, "series": S2}])
+    by_uid = {each.SOPInstanceUID: each for each in datasets(archive, S)}
+    assert by_uid[uid("s/1/1")].ImageComments == "one"
+    assert by_uid[uid("s/1/2")].ImageComments == "two"
+    assert len(by_uid[uid("s/1/2")].OriginalAttributesSequence) == 3
+    all_is_well(archive)
+    dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=S, to_series=S1)
+    assert keys(archive, S)[S1] == of(S1, 1, 2, 3)
+    all_is_well(archive)
+    for to, state in ((2, before), (1, first)):
+        dicomstudy.revert(archive, S, to=to)
+        assert content(archive, S) == state
+        all_is_well(archive)
+
+
+def test_a_series_is_renamed_and_joined(archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S1, to_study=S, to_series="1.2.3.4")
+    assert keys(archive, S) == {"1.2.3.4": of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
+    dicomstudy.move(archive, S, series="1.2.3.4", to_study=S, to_series=S2)
+    assert keys(archive, S) == {S2: of(S1, 1, 2, 3) | of(S2, 1, 2)}
+    all_is_well(archive)
+
+
+# -- merge and split ---------------------------------------------------------------------------
+
+
+def test_a_study_becomes_part_of_another(archive: Path) -> None:
+    before = content(archive, S), content(archive, T)
+    moved = dicomstudy.merge(archive, S, into=T)
+    assert (moved.instances, moved.version.command) == (5, "merge")
+    assert keys(archive, S) == {}
+    assert keys(archive, T) == {T1: of(T1, 1, 2), S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
+    all_is_well(archive)
+    assert len(moved.target_version.brought) == 1
+    after = content(archive, T)
+    dicomstudy.revert(archive, S, to=1)  # now they are in both
+    assert (content(archive, S), content(archive, T)) == (before[0], after)
+    dicomstudy.revert(archive, T, to=1)
+    assert (content(archive, S), content(archive, T)) == before
+    dicomstudy.revert(archive, T, to=2)
+    assert content(archive, T) == after
+    all_is_well(archive)
+
+
+def test_a_part_becomes_a_study(archive: Path) -> None:
+    before = content(archive, S)
+    moved = dicomstudy.split(archive, S, series=[S2], instances=[uid("s/1/3")])
+    assert re.fullmatch(r"2\.25\.[0-9]{30,39}", moved.study)
+    assert len(moved.series) == 2
+    found = keys(archive, moved.study)
+    assert found.pop(S2) == of(S2, 1, 2)
+    assert list(found.values()) == [of(S1, 3)]
+    assert {str(each.PatientName) for each in datasets(archive, moved.study)} == {"Example^Ann"}
+    all_is_well(archive)
+    (version,) = dicomstudy.history(archive, moved.study)
+    assert (version.number, version.command, version.from_study) == (1, "split", S)
+    state = content(archive, moved.study)
+    dicomstudy.update(archive, moved.study, [{"set": {"PatientName": "Another"}}])
+    dicomstudy.revert(archive, moved.study, to=1)
+    assert content(archive, moved.study) == state
+    dicomstudy.revert(archive, S, to=1)
+    assert content(archive, S) == before
+    dicomstudy.collect(archive, study=moved.study, older_versions=True, remove=True)
+    assert {key: row[3] for key, row in content(archive, moved.study)["instances"].items()} == {
+        key: row[3] for key, row in state["instances"].items()
+    }
+    assert dicomstudy.collect(archive, study=moved.study, older_versions=True).studies == 0
+    dicomstudy.delete(archive, moved.study)
+    dicomstudy.collect(archive, older_versions=True, remove=True)
+    assert set(dicomstudy.open_archive(archive)) == {S, T}
+
+
+def test_what_a_new_study_was_is_collected_too(archive: Path) -> None:
+    new = dicomstudy.split(archive, S, series=[S2]).study
+    files = {row[3] for row in content(archive, new)["instances"].values()}
+    dicomstudy.collect(archive, study=new, older_versions=True, remove=True)
+    (version,) = dicomstudy.history(archive, new)
+    assert (version.number, version.command, version.brought) == (2, "collect", ())
+    assert {row[3] for row in content(archive, new)["instances"].values()} == files
+    all_is_well(archive)
+
+
+def test_a_study_is_split_and_merged_again(archive: Path) -> None:
+    dicomstudy.split(archive, S, series=[S2], new_study="1.2.3")
+    dicomstudy.merge(archive, "1.2.3", into=S)
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
+    all_is_well(archive)
+    for dataset in datasets(archive, S, S2):
+        first, second = dataset.OriginalAttributesSequence
+        assert first.ModifiedAttributesSequence[0].StudyInstanceUID == S
+        assert second.ModifiedAttributesSequence[0].StudyInstanceUID == "1.2.3"
+    assert originals(archive) == {data for _, data in slices()}
+
+
+# -- with other changes ------------------------------------------------------------------------
+
+
+def test_what_was_changed_before_goes_with_it_and_is_changed_after(archive: Path) -> None:
+    edits: list[dict[str, Any]] = [
+        {"set": {"ImageComments": "all"}},
+        {"set": {"Manufacturer": "Two"}, "series": S2},
+        {"set": {"ImageComments": "one"}, "instance": uid("s/2/1")},
+        {"set": {"ImageComments": "other"}, "instance": uid("s/1/1")},
+    ]
+    for edit in edits:
+        dicomstudy.update(archive, S, [edit])
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.update(archive, T, [{"set": {"PatientName": "Grün^山"}}])
+    all_is_well(archive)
+    one, two = sorted(datasets(archive, T, S2), key=lambda each: int(each.InstanceNumber))
+    assert (one.ImageComments, two.ImageComments) == ("one", "all")
+    for dataset, count in ((one, 5), (two, 4)):
+        assert (dataset.Manufacturer, dataset.PatientName) == ("Two", "Grün^山")
+        assert len(dataset.OriginalAttributesSequence) == count
+    assert len(dicomstudy.history(archive, T)[1].brought) == 2
+
+
+def test_there_and_back(archive: Path) -> None:
+    before = content(archive, S)
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.move(archive, T, series=S2, to_study=S)
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
+    for dataset in datasets(archive, S, S2):
+        assert (dataset.PatientName, dataset.StudyDescription) == ("Example^Ann", "CT CHEST")
+        assert len(dataset.OriginalAttributesSequence) == 2
+    all_is_well(archive)
+    size = archive_bulk(archive, S).stat().st_size
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.move(archive, T, series=S2, to_study=S)
+    assert archive_bulk(archive, S).stat().st_size == size  # its values are there
+    dicomstudy.revert(archive, S, to=1)
+    assert content(archive, S) == before
+
+
+def archive_bulk(archive: Path, study: str) -> Path:
+    with dicomstudy.open_archive(archive)[study] as opened:
+        assert opened.bulk_path is not None
+        return opened.bulk_path
+
+
+def test_older_versions_are_collected_of_both(archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.merge(archive, S, into=T)
+    files = {key: row[3] for key, row in content(archive, T)["instances"].items()}
+    collected = dicomstudy.collect(archive, older_versions=True, remove=True)
+    assert (collected.studies, collected.instances) == (2, 5)
+    assert set(dicomstudy.open_archive(archive)) == {T}
+    assert {key: row[3] for key, row in content(archive, T)["instances"].items()} == files
+    all_is_well(archive)
+
+
+def test_files_that_come_again_come_to_the_study_that_they_name(archive: Path) -> None:
+    dicomstudy.merge(archive, S, into=T)
+    assert dicomstudy.convert([archive.parent / "in"], archive).instances == 5
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
+    assert len(keys(archive, T)) == 3
+    all_is_well(archive)
+
+
+def test_late_instances_stand_beside_moved_ones(archive: Path) -> None:
+    more = [make.ct_slice("t", 1, n, replace=BEN) for n in range(3, 27)]
+    added(archive, *more)
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    before = content(archive, T)["instances"]
+    series = {0x0020000E: element(0x0020000E, "UI", S2)}
+    for number, replace in ((27, BEN), (28, {**BEN, **series})):
+        late = make.ct_slice("t", 1, number, replace=replace)
+        folder = studies.write_files(archive.parent / f"late {number}", [("a", late)])
+        assert dicomstudy.convert([folder], archive).instances == 1
+        all_is_well(archive)
+    assert keys(archive, T)[S2] == of(S2, 1, 2) | of(T1, 28)
+    after = content(archive, T)["instances"]
+    assert {key: after[key][2:] for key in before} == {key: row[2:] for key, row in before.items()}
+    dicomstudy.update(archive, T, [{"set": {"SeriesDescription": "x"}, "series": S2}])
+    assert {each.SeriesDescription for each in datasets(archive, T, S2)} == {"x"}
+    dicomstudy.revert(archive, T, to=3)
+    assert content(archive, T)["instances"] == before
+    all_is_well(archive)
+
+
+def test_a_history_in_readable_form_has_what_was_brought(archive: Path, tmp_path: Path) -> None:
+    dicomstudy.move(archive, S, instance=uid("s/1/1"), to_study=T)
+    path = dicomstudy.open_archive(archive).document_path(T)
+    readable = whole(Document(path))
+    (tmp_path / "readable.ion").write_bytes(ion.dumps(readable, text=True))
+    with (
+        Study(tmp_path / "readable.ion", definitions=DEFINITIONS) as again,
+        dicomstudy.open_archive(archive)[T] as study,
+    ):
+        assert again.digest == study.digest
+        assert again.history == study.history
+
+
+def test_moved_instances_without_their_edits_are_damage(archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    path = dicomstudy.open_archive(archive).document_path(T)
+    document = Document(path)
+    first, second = document.history.versions
+    history = History((first, second._replace(brought=())))
+    path.write_bytes(b"".join(with_history(document, history)))
+    problems = dicomstudy.verify(archive).problems
+    assert [problem.code for problem in problems] == ["study/damaged"] * 2
+    assert {problem.source for problem in problems} == {str(path)}
+
+
+# -- large values ------------------------------------------------------------------------------
+
+
+def test_large_values_are_copied_once(archive: Path) -> None:
+    with dicomstudy.open_archive(archive)[S] as study:
+        sizes = {sha256: sum(place["stored"]) for sha256, _, place in study.places()}
+    before = archive_bulk(archive, T).stat().st_size
+    dicomstudy.merge(archive, S, into=T)
+    with dicomstudy.open_archive(archive)[T] as study:
+        assert sizes.keys() <= {sha256 for sha256, _, _ in study.places()}
+    grown = archive_bulk(archive, T).stat().st_size - before
+    assert 0 < grown <= sum(sizes.values())
+    dicomstudy.collect(archive, older_versions=True, remove=True)
+    all_is_well(archive)
+
+
+def test_values_in_files_stay_there(tmp_path: Path) -> None:
+    folder, archive = studies.write_files(tmp_path / "in", slices()), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.split(archive, S, instances=[uid("s/1/1")], new_study="1.2.3")
+    all_is_well(archive)
+    assert not list(archive.rglob("*.bulk"))
+    assert originals(archive) == {data for _, data in slices()}
+
+
+def test_every_kind_of_file_is_moved(tmp_path: Path) -> None:
+    """Deflated, big-endian, compressed, of several character sets; all become one study."""
+    archive = tmp_path / "archive"
+    dicomstudy.convert([Path(make.__file__).parent / "archive"], archive)
+    before = originals(archive)
+    target, *others = sorted(dicomstudy.open_archive(archive), key=len)
+    dicomstudy.update(archive, target, [{"set": {"PatientName": "One"}}])
+    for other in others:
+        dicomstudy.merge(archive, other, into=target)
+    with dicomstudy.open_archive(archive)[target] as study:
+        assert len(study) == 37
+        for instance in study.values():
+            assert instance.attributes()["StudyInstanceUID"] == target
+    assert originals(archive) == before
+    assert dicomstudy.verify(archive).problems == []
+    assert dicomstudy.verify(archive).instances == 37 * 2 - 4 * (target == uid("mr"))
+    for conflict in dicomstudy.conflicts(archive):
+        assert conflict.group == "instance" or conflict.series is not None
+
+
+# -- what is there already ---------------------------------------------------------------------
+
+
+def test_what_is_in_the_target_already_goes_out_of_the_source(archive: Path) -> None:
+    """As after a run that was killed between the two."""
+    dicomstudy.move(archive, S, instance=uid("s/1/1"), to_study=T)
+    after = content(archive, S), content(archive, T)
+    dicomstudy.revert(archive, S, to=1)
+    moved = dicomstudy.move(archive, S, instance=uid("s/1/1"), to_study=T)
+    assert moved.target_version.number == 2
+    assert (content(archive, S), content(archive, T)) == after
+    all_is_well(archive)
+
+
+def test_what_is_in_the_target_with_other_edits_is_refused(archive: Path, refused: Refused) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.revert(archive, S, to=1)
+    dicomstudy.update(archive, S, [{"set": {"ImageComments": "x"}}])
+    refused("change/conflict", lambda: dicomstudy.move(archive, S, series=S2, to_study=T))
+    refused("change/conflict", lambda: dicomstudy.merge(archive, S, into=T))
+    dicomstudy.delete(archive, T, series=S2)
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    assert {each.ImageComments for each in datasets(archive, T, S2)} == {"x"}
+    all_is_well(archive)
+
+
+def test_other_content_of_one_uid_is_kept_beside_it(archive: Path) -> None:
+    other = make.ct_slice("t", 1, 1, replace=BEN).replace(b"CT-EX", b"CT-EY")
+    other = other.replace(T.encode(), uid("v").encode()).replace(T1.encode(), uid("v/1").encode())
+    dicomstudy.convert([studies.write_files(archive.parent / "v", [("a", other)])], archive)
+    dicomstudy.merge(archive, uid("v"), into=T)
+    found = keys(archive, T)
+    assert {key.partition("#")[0] for key in found[uid("v/1")]} == {uid("t/1/1")}
+    assert [c.group for c in dicomstudy.conflicts(archive, study=T)] == ["instance"]
+    all_is_well(archive)
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("archive/not-found", lambda a: dicomstudy.move(a, "1.2", series=S1, to_study=T)),
+        ("archive/not-found", lambda a: dicomstudy.move(a, S, series=S1, to_study="1.2")),
+        ("archive/not-found", lambda a: dicomstudy.move(a, S, series=T1, to_study=T)),
+        ("archive/not-found", lambda a: dicomstudy.merge(a, S, into="../x")),
+        ("archive/not-found", lambda a: dicomstudy.split(a, S, series=[S1, "1.2"])),
+        ("archive/not-found", lambda a: dicomstudy.split(a, S, instances=[f"{uid('s/1/1')}#"])),
+        ("archive/moved-on", lambda a: dicomstudy.move(a, S, series=S1, to_study=T, expect=2)),
+        (
+            "archive/moved-on",
+            lambda a: dicomstudy.move(a, S, series=S1, to_study=T, expect=1, expect_target=2),
+        ),
+        ("archive/moved-on", lambda a: dicomstudy.merge(a, S, into=T, expect_target=2)),
+        ("archive/moved-on", lambda a: dicomstudy.split(a, S, series=[S1], expect=2)),
+        (
+            "archive/moved-on",
+            lambda a: dicomstudy.move(a, S, series=S1, to_study=S, to_series=S2, expect_target=2),
+        ),
+        ("change/nothing", lambda a: dicomstudy.move(a, S, to_study=T)),
+        ("change/nothing", lambda a: dicomstudy.split(a, S)),
+        ("change/place", lambda a: dicomstudy.merge(a, S, into=S)),
+        ("change/place", lambda a: dicomstudy.move(a, S, series=S1, to_study=S)),
+        ("change/place", lambda a: dicomstudy.move(a, S, series=S1, to_study=S, to_series=S1)),
+        ("change/series", lambda a: dicomstudy.move(a, S, series=S1, to_study=T, to_series=S2)),
+        ("change/study", lambda a: dicomstudy.split(a, S, series=[S1], new_study=T)),
+        ("change/study", lambda a: dicomstudy.split(a, S, series=[S1], new_study=S)),
+        ("change/value", lambda a: dicomstudy.split(a, S, series=[S1], new_study="../x")),
+        ("change/value", lambda a: dicomstudy.split(a, S, series=[S1], new_study="1.02")),
+        (
+            "change/value",
+            lambda a: dicomstudy.move(a, S, series=S1, to_study=T, to_series="1." * 32 + "1"),
+        ),
+    ],
+)
+def test_what_is_wrong_is_refused(
+    code: str, change: Callable[[Path], object], archive: Path, refused: Refused
+) -> None:
+    refused(code, lambda: change(archive))
+
+
+def test_a_series_of_a_third_study_is_refused(archive: Path, refused: Refused) -> None:
+    dicomstudy.split(archive, S, series=[S2], new_study="1.2.3")
+    refused(
+        "change/series",
+        lambda: dicomstudy.move(archive, S, instance=uid("s/1/1"), to_study=T, to_series=S2),
+    )
+
+
+def test_a_large_value_of_the_study_level_is_refused(archive: Path, refused: Refused) -> None:
+    replace = {**BEN, 0x001021B0: element(0x001021B0, "LT", "history " * 50)}
+    for number in (3, 4, 5):
+        late = make.ct_slice("t", 1, number, replace=replace)
+        dicomstudy.convert([studies.write_files(archive.parent / "late", [("a", late)])], archive)
+    refused("change/group", lambda: dicomstudy.move(archive, S, series=S2, to_study=T))
+    dicomstudy.move(archive, T, series=T1, to_study=S)  # that they have one is no matter
+    all_is_well(archive)
+
+
+def test_a_missing_bulk_file_changes_nothing(archive: Path, refused: Refused) -> None:
+    archive_bulk(archive, S).unlink()
+    refused("bulk/missing", lambda: dicomstudy.move(archive, S, series=S1, to_study=T))
+    dicomstudy.move(archive, S, series=S2, to_study=T)  # which has its values
+    assert keys(archive, T)[S2] == of(S2, 1, 2)
+
+
+# -- references --------------------------------------------------------------------------------
+
+
+def item(**attributes: Any) -> Dataset:
+    dataset = Dataset()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def images(name: str, *numbers: int) -> list[Dataset]:
+    """References to instances."""
+    return [
+        item(ReferencedSOPClassUID=make.CT_IMAGE, ReferencedSOPInstanceUID=uid(f"{name}/{number}"))
+        for number in numbers
+    ]
+
+
+def series_of(name: str, *numbers: int, into: str = "ReferencedSOPSequence") -> Dataset:
+    """A reference to instances of a series."""
+    return item(SeriesInstanceUID=uid(name), **{into: images(name, *numbers)})
+
+
+def file_of(study: str, name: str, **attributes: Any) -> bytes:
+    """A file that refers to others, in a series of its own."""
+    dataset = item(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59",
+        SOPInstanceUID=uid(name),
+        StudyInstanceUID=study,
+        SeriesInstanceUID=uid(f"{name}/series"),
+        Modality="KO",
+        PatientName="Example^Ann",
+        **attributes,
+    )
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def added(archive: Path, *files: bytes) -> None:
+    named = [(f"{number}.dcm", data) for number, data in enumerate(files)]
+    dicomstudy.convert([studies.write_files(archive.parent / "more", named)], archive)
+
+
+def one(archive: Path, study: str, name: str) -> Dataset:
+    with dicomstudy.open_archive(archive)[study] as opened:
+        return opened[uid(name)].to_dataset()
+
+
+REFERENCED = "ReferencedSOPInstanceUID"
+#: A reference as a set of study, series and instance.
+Places = set[tuple[str, str, str]]
+
+
+def places(evidence: Iterable[Dataset], into: str = "ReferencedSOPSequence") -> Places:
+    """What an evidence sequence refers to; each once."""
+    found = [
+        (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), str(image[REFERENCED].value))
+        for study in evidence
+        for series in study.ReferencedSeriesSequence
+        for image in series[into]
+    ]
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+def refs(study: str, series: str, *uids: str) -> Places:
+    return {(study, series, each) for each in uids}
+
+
+def evidence() -> list[Dataset]:
+    """Series 1 and 2 of `S`, one of them partly, and an instance that is not there."""
+    series = [series_of("s/1", 1, 2), series_of("s/2", 1, 2, 99)]
+    code = [item(CodeValue="113000", CodingSchemeDesignator="DCM", CodeMeaning="Of Interest")]
+    mine = item(StudyInstanceUID=S, ReferencedSeriesSequence=series)
+    mine.PurposeOfReferenceCodeSequence = code
+    return [mine, item(StudyInstanceUID=T, ReferencedSeriesSequence=[series_of("t/1", 1)])]
+
+
+def test_an_evidence_sequence_comes_apart(archive: Path) -> None:
+    keys_ = {"CurrentRequestedProcedureEvidenceSequence": evidence()}
+    added(archive, file_of(S, "ko", **keys_), file_of(T, "pr", **keys_), file_of(U, "sr", **keys_))
+    states = {study: content(archive, study) for study in (S, T, U)}
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    for study, name in ((S, "ko"), (T, "pr"), (U, "sr")):
+        dataset = one(archive, study, name)
+        found = dataset.CurrentRequestedProcedureEvidenceSequence
+        assert places(found) == (
+            refs(S, S1, *of(S1, 1, 2)) | refs(T, S2, *of(S2, 1, 2, 99)) | refs(T, T1, *of(T1, 1))
+        )
+        assert [each.StudyInstanceUID for each in found] == [S, T, T]
+        assert found[1].PurposeOfReferenceCodeSequence[0].CodeValue == "113000"
+        (before,) = dataset.OriginalAttributesSequence[0].ModifiedAttributesSequence
+        assert before.CurrentRequestedProcedureEvidenceSequence == evidence()
+    assert {study: dicomstudy.history(archive, study)[-1].command for study in (S, T, U)} == {
+        S: "move",
+        T: "move",
+        U: "move",
+    }
+    all_is_well(archive)
+    for study, state in states.items():
+        dicomstudy.revert(archive, study, to=1)
+        assert len(state["instances"]) >= 1
+    all_is_well(archive)
+
+
+def test_references_come_back_with_what_they_refer_to(archive: Path) -> None:
+    keys_ = {"CurrentRequestedProcedureEvidenceSequence": evidence()}
+    added(archive, file_of(U, "sr", **keys_))
+    before = one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.move(archive, T, series=S2, to_study=S)
+    assert one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence == before
+
+
+def test_what_refers_goes_too(archive: Path) -> None:
+    added(archive, file_of(S, "ko", CurrentRequestedProcedureEvidenceSequence=evidence()))
+    dicomstudy.merge(archive, S, into=T)
+    found = one(archive, T, "ko").CurrentRequestedProcedureEvidenceSequence
+    assert places(found) == (
+        refs(T, S1, *of(S1, 1, 2)) | refs(T, S2, *of(S2, 1, 2, 99)) | refs(T, T1, *of(T1, 1))
+    )
+    all_is_well(archive)
+
+
+def test_a_part_of_a_series_is_referred_to_in_its_own(archive: Path) -> None:
+    added(archive, file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence()))
+    dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=T, to_series=T1)
+    found = one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence
+    assert places(found) == (
+        refs(S, S1, *of(S1, 1)) | refs(T, T1, *of(S1, 2))
+        | refs(S, S2, *of(S2, 1, 2, 99)) | refs(T, T1, *of(T1, 1))
+    )  # fmt: skip
+    dicomstudy.move(archive, T, instance=uid("s/1/2"), to_study=S, to_series=S2)
+    found = one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence
+    assert places(found) == (
+        refs(S, S1, *of(S1, 1)) | refs(S, S2, *of(S1, 2), *of(S2, 1, 2, 99))
+        | refs(T, T1, *of(T1, 1))
+    )  # fmt: skip
+    assert [each.StudyInstanceUID for each in found] == [S, T]
+    assert len(found[0].ReferencedSeriesSequence) == 2
+    all_is_well(archive)
+
+
+def test_series_of_the_own_study_and_of_others(archive: Path) -> None:
+    """The Common Instance Reference Module (PS3.3 section C.12.2)."""
+    into = "ReferencedInstanceSequence"
+    here = [series_of("s/1", 1, into=into), series_of("s/2", 1, 2, into=into)]
+    there = [
+        item(StudyInstanceUID=T, ReferencedSeriesSequence=[series_of("t/1", 1, into=into)]),
+        item(StudyInstanceUID=U, ReferencedSeriesSequence=[series_of("u/1", 1, into=into)]),
+    ]
+    elsewhere = "StudiesContainingOtherReferencedInstancesSequence"
+    added(archive, file_of(S, "seg", ReferencedSeriesSequence=here, **{elsewhere: there}))
+    every = refs(S, S1, *of(S1, 1)) | refs(T, T1, *of(T1, 1)) | refs(U, uid("u/1"), uid("u/1/1"))
+
+    def found(study: str) -> tuple[Places, set[str]]:
+        dataset = one(archive, study, "seg")
+        own = item(
+            StudyInstanceUID=study, ReferencedSeriesSequence=dataset.ReferencedSeriesSequence
+        )
+        others = dataset.get(elsewhere, [])
+        return places([own, *others], into), {str(each.StudyInstanceUID) for each in others}
+
+    assert found(S) == (every | refs(S, S2, *of(S2, 1, 2)), {T, U})
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    assert found(S) == (every | refs(T, S2, *of(S2, 1, 2)), {T, U})
+    dicomstudy.move(archive, S, instance=uid("seg"), to_study=T)
+    assert found(T) == (every | refs(T, S2, *of(S2, 1, 2)), {S, U})
+    dicomstudy.merge(archive, S, into=T)
+    whole_of_t = {(T if study == S else study, *rest) for study, *rest in every}
+    assert found(T) == (whole_of_t | refs(T, S2, *of(S2, 1, 2)), {U})
+    all_is_well(archive)
+
+
+def test_what_was_elsewhere_for_a_while_leaves_no_trace(archive: Path) -> None:
+    into = "ReferencedInstanceSequence"
+    here = [series_of("s/1", 1, into=into), series_of("s/2", 1, 2, into=into)]
+    added(archive, file_of(S, "seg", ReferencedSeriesSequence=here))
+    for series, left in ((S2, 1), (S1, 0)):
+        dicomstudy.move(archive, S, series=series, to_study=T)
+        all_is_well(archive)
+        there = one(archive, S, "seg")
+        assert len(there.get("ReferencedSeriesSequence", [])) == left
+    for series in (S2, S1):
+        dicomstudy.move(archive, T, series=series, to_study=S)
+        all_is_well(archive)
+    again = one(archive, S, "seg")
+    assert "StudiesContainingOtherReferencedInstancesSequence" not in again
+    found = {each.SeriesInstanceUID: each for each in again.ReferencedSeriesSequence}
+    assert [found[each] for each in (S1, S2)] == here
+
+
+def test_presentation_states_refer_by_series(archive: Path) -> None:
+    into = "ReferencedImageSequence"
+    shown = [series_of("s/1", 1, 2, into=into), series_of("s/2", 1, into=into)]
+    added(archive, file_of(S, "pr", ReferencedSeriesSequence=shown))
+    dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=S, to_series="1.2.3")
+    found = one(archive, S, "pr").ReferencedSeriesSequence
+    assert [each.SeriesInstanceUID for each in found] == [S1, "1.2.3", S2]
+    dicomstudy.merge(archive, S, into=T)
+    again = one(archive, T, "pr")
+    assert again.ReferencedSeriesSequence == found
+    assert "StudiesContainingOtherReferencedInstancesSequence" not in again
+
+
+def test_radiotherapy_refers_deep_inside(archive: Path) -> None:
+    contours = [
+        series_of("s/1", 1, 2, into="ContourImageSequence"),
+        series_of("s/2", 1, into="ContourImageSequence"),
+    ]
+    study = item(
+        ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",
+        ReferencedSOPInstanceUID=S,
+        RTReferencedSeriesSequence=contours,
+    )
+    frame = item(FrameOfReferenceUID="1.2.3", RTReferencedStudySequence=[study])
+    added(archive, file_of(U, "rt", ReferencedFrameOfReferenceSequence=[frame]))
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    (frame,) = one(archive, U, "rt").ReferencedFrameOfReferenceSequence
+    first, second = frame.RTReferencedStudySequence
+    assert (first.ReferencedSOPInstanceUID, second.ReferencedSOPInstanceUID) == (S, T)
+    assert first.RTReferencedSeriesSequence == contours[:1]
+    assert second.RTReferencedSeriesSequence == contours[1:]
+    all_is_well(archive)
+
+
+def test_requests_and_performed_steps(archive: Path) -> None:
+    keys_ = {
+        "RequestAttributesSequence": [item(StudyInstanceUID=S, RequestedProcedureID="7")],
+        "ReferencedStudySequence": [
+            item(ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1", ReferencedSOPInstanceUID=S)
+        ],
+        "ReferencedRequestSequence": [
+            item(
+                StudyInstanceUID=S,
+                ReferencedStudySequence=[
+                    item(ReferencedSOPClassUID="1.2", ReferencedSOPInstanceUID=S)
+                ],
+            )
+        ],
+        "PerformedSeriesSequence": [series_of("s/1", 1, 2, into="ReferencedImageSequence")],
+    }
+    added(archive, file_of(S, "a", **keys_), file_of(S, "b", **keys_), file_of(U, "c", **keys_))
+
+    def said(study: str, name: str) -> list[str]:
+        dataset = one(archive, study, name)
+        (request,) = dataset.ReferencedRequestSequence
+        return [
+            dataset.RequestAttributesSequence[0].StudyInstanceUID,
+            dataset.ReferencedStudySequence[0].ReferencedSOPInstanceUID,
+            request.StudyInstanceUID,
+            request.ReferencedStudySequence[0].ReferencedSOPInstanceUID,
+            *(each.SeriesInstanceUID for each in dataset.PerformedSeriesSequence),
+        ]
+
+    dicomstudy.move(
+        archive, S, instance=uid("a"), to_study=T, keep_attributes=True, to_series="1.2.3"
+    )
+    assert said(T, "a") == [T, T, T, T, S1]
+    assert said(S, "b") == said(U, "c") == [S, S, S, S, S1]
+    dicomstudy.move(archive, S, instance=uid("s/1/1"), to_study=T, to_series="1.2.4")
+    assert said(T, "a") == [T, T, T, T, "1.2.4", S1]
+    assert said(S, "b") == said(U, "c") == [S, S, S, S, "1.2.4", S1]
+    dicomstudy.merge(archive, S, into=T, keep_attributes=True)
+    assert said(T, "b") == said(U, "c") == [T, T, T, T, "1.2.4", S1]
+    all_is_well(archive)
+
+
+def test_content_trees_and_other_sequences_stay_whole(archive: Path) -> None:
+    """References by SOP Instance UID alone are right wherever it is."""
+    tree = [
+        item(ValueType="IMAGE", ReferencedSOPSequence=images("s/2", 1)),
+        item(ValueType="CONTAINER", ContentSequence=[
+            item(ValueType="IMAGE", ReferencedSOPSequence=images("s/1", 1)),
+            item(ValueType="TEXT", TextValue=S2),
+        ]),
+    ]  # fmt: skip
+    added(archive, file_of(S, "sr", ContentSequence=tree, SourceImageSequence=images("s/2", 1, 2)))
+    before = content(archive, S)["instances"][uid("sr")]
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    assert content(archive, S)["instances"][uid("sr")] == before
+    assert not dicomstudy.history(archive, S)[-1].edits
+
+
+def test_only_what_all_of_an_uid_went_with_is_followed(archive: Path) -> None:
+    other = make.ct_slice("s", 1, 1).replace(b"CT-EX", b"CT-EY")
+    sr = file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence())
+    added(archive, other, sr)
+    (key,) = (key for key in keys(archive, S)[S1] if "#" in key)
+    dicomstudy.move(archive, S, instance=key, to_study=T)
+    assert one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence == evidence()
+    assert len(dicomstudy.history(archive, U)) == 1
+
+
+def test_equal_edits_of_many_are_one(archive: Path) -> None:
+    reference = [item(StudyInstanceUID=S, ReferencedSeriesSequence=[series_of("s/2", 1)])]
+    files = [
+        file_of(S, f"ko{number}", CurrentRequestedProcedureEvidenceSequence=reference)
+        for number in range(4)
+    ]
+    added(archive, *files)
+    moved = dicomstudy.move(archive, S, series=S2, to_study=T)
+    scopes = [edit.get("series") for edit in moved.version.edits]
+    assert sorted(map(str, scopes)) == sorted(uid(f"ko{number}/series") for number in range(4))
+    assert all("instance" not in edit for edit in moved.version.edits)
+    all_is_well(archive)
+
+
+def test_a_damaged_study_stands_in_nobody_s_way(archive: Path) -> None:
+    added(archive, file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence()))
+    dicomstudy.open_archive(archive).document_path(U).write_bytes(b"damaged")
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    assert keys(archive, T)[S2] == of(S2, 1, 2)
+
+
+# -- several at once, and the command line -----------------------------------------------------
+
+_MOVES = """if True:
+    import sys, dicomstudy
+    archive, study, other, series = sys.argv[1:]
+    for number in range(6):
+        dicomstudy.move(archive, study, series=series, to_study=other)
+        dicomstudy.move(archive, other, series=series, to_study=study)
+"""
+
+
+def test_runs_that_move_to_and_fro_wait_for_each_other(archive: Path) -> None:
+    running = [
+        processes.start(_MOVES, archive, S, T, S1),
+        processes.start(_MOVES, archive, T, S, T1),
+        processes.start(_MOVES, archive, S, T, S2),
+    ]
+    for process in running:
+        process.communicate(timeout=100)
+        assert process.returncode == 0
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
+    assert keys(archive, T) == {T1: of(T1, 1, 2)}
+    all_is_well(archive)
+    assert not list(archive.rglob("*.lock"))
+
+
+def test_the_commands(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(archive)
+    command = ["move", path, "--study", S, "--series", S2, "--to-study", T]
+    assert main([*command, "--expect", "2"]) == 1
+    assert main([*command, "--to-series", "x"]) == 2
+    assert main([*command, "--expect", "1", "--expect-target", "1"]) == 0
+    assert capsys.readouterr().out == f"version 2; 2 instances out to version 2 of {T}\n"
+    split = ["split", path, "--study", T, "--series", S2, "--instance", uid("t/1/1")]
+    assert main(split) == 0
+    new, line = capsys.readouterr().out.splitlines()
+    assert line == f"version 3; 3 instances out to version 1 of {new}"
+    assert main([*split, "--new-study", new]) == 2
+    assert main(["merge", path, "--study", new, "--into", S, "--keep-attributes"]) == 0
+    assert main(["merge", path, "--study", new, "--into", S]) == 2
+    assert main(["merge", path, "--study", S, "--into", S]) == 2
+    capsys.readouterr()
+    assert main(["history", path, "--study", S]) == 0
+    table = capsys.readouterr().out
+    assert f"2 instances out to {T}" in table
+    assert f"3 instances in from {new}; " in table
+    assert main(["history", path, "--study", new, "--json"]) == 0
+    assert '"from_study": ' in capsys.readouterr().out
+    assert main(["verify", path]) == 0
