@@ -13,12 +13,21 @@ from io import TextIOWrapper
 
 import click
 
-from dicomstudy.cli import archives, changes, tables
+from dicomstudy.cli import archives, changes, deidentification, tables
 from dicomstudy.cli.group import InterruptedRun, commands
 from dicomstudy.cli.output import INCOMPLETE
 from dicomstudy.errors import DicomStudyError
 
-__all__ = ["INCOMPLETE", "INTERRUPTED", "USAGE", "archives", "changes", "main", "tables"]
+__all__ = [
+    "INCOMPLETE",
+    "INTERRUPTED",
+    "USAGE",
+    "archives",
+    "changes",
+    "deidentification",
+    "main",
+    "tables",
+]
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -43,6 +52,10 @@ _USAGE_CODES = frozenset(
         "change/value",
         "convert/bulk",
         "convert/options",
+        "deidentify/key",
+        "deidentify/option",
+        "deidentify/options",
+        "deidentify/profile",
         "records/options",
         "records/unwritable",
         "tables/no-column",
