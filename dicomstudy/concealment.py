@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
-from dicomstudy import layout, values
+from dicomstudy import dummies, layout, values
 from dicomstudy.confidentiality import Action, Policy
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
@@ -26,7 +26,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.following import inner_set
-from dicomstudy.identities import GONE, Identities
+from dicomstudy.identities import Identities
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.pseudonyms import Pseudonyms
@@ -49,23 +49,7 @@ _INFLATED = {
     "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
     "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
 }
-#: Values that stand in place of others, by VR; all others get zeros.
-_DUMMIES: dict[str, Any] = {
-    **dict.fromkeys(TEXT_VRS, GONE),
-    "AS": "000Y",
-    "DA": "19000101",
-    "DT": "19000101000000",
-    "TM": "000000",
-    "DS": "0",
-    "IS": "0",
-    "UR": "http://removed.invalid",
-    **dict.fromkeys(("FL", "FD"), 0.0),
-    **dict.fromkeys(("SL", "SS", "SV", "UL", "US", "UV"), 0),
-}
-_ZEROS = bytes(8)
 _DOCUMENT, _DOCUMENT_LENGTH = 0x00420011, "EncapsulatedDocumentLength"
-#: What stays in an item all of which is replaced: it says how the item is to be read.
-_STRUCTURE = frozenset("AT CS SL SS SV UI UL US UV".split())
 _KNOWN_VRS = SHORT_VRS | LONG_VRS
 _UID = re.compile(r"([0-2](\.[0-9]+)+)?")
 _TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
@@ -235,7 +219,7 @@ class Concealer:
         if action is Action.DUMMY:
             return self._dummy(given, scope)
         if key == _DOCUMENT_LENGTH and self._policy.action(_DOCUMENT) is Action.DUMMY:
-            return self._made(given, len(_ZEROS), scope)
+            return self._made(given, len(dummies.ZEROS), scope)
         return self._kept(given, scope, clean=action is Action.CLEAN, dummy=dummy)
 
     def _shifted(self, tag: int, value: Any, scope: Scope) -> tuple[str | None, Action]:
@@ -266,7 +250,7 @@ class Concealer:
             return self._made(given, None, scope)
         if given.tag == _DOCUMENT:
             scope.notes.add("risk/encapsulated-document")
-        return self._made(given, _DUMMIES.get(vr, _ZEROS), scope)
+        return self._made(given, dummies.dummy(vr), scope)
 
     def _made(self, given: _Given, value: Any, scope: Scope, vr: str = "") -> Made:
         """An attribute that is written plainly, with the VR of the dictionary if none is given."""
@@ -322,12 +306,12 @@ class Concealer:
             if clean:
                 scope.notes.add(_CONTENT.get(key, "risk/free-text"))
             return self._items(given, scope, dummy=dummy)
-        if dummy and vr not in _STRUCTURE:
-            value = _blank(value, vr)
+        if dummy and vr not in dummies.STRUCTURE:
+            value = dummies.blank(value, vr)
             return None if value is None else self._made(given, value, scope, written)
         if kind == "text":
             value = self._text(given, vr, scope)
-            if clean and value is not None:
+            if value is not None and (clean or key in _FREE_TEXTS):
                 scope.notes.add("risk/free-text")
         else:
             value = self._binary(given, vr, scope)
@@ -420,6 +404,9 @@ class Concealer:
         return Made(key, items, Token(tag, vr, items=tuple(tokens), undefined=undefined))
 
 
+#: Free text that the table does not have, since it has sequences around it.
+_FREE_TEXTS = frozenset(("TextValue", "UnformattedTextValue"))
+#: What is told of sequences that options keep; of others it is free text.
 _CONTENT = {
     "AcquisitionContextSequence": "risk/structured-content",
     "ContentSequence": "risk/structured-content",
@@ -432,10 +419,3 @@ def _class(vr: str) -> str:
     if vr in TEXT_VRS:
         return "text"
     return "items" if vr == "SQ" else "tags" if vr == "AT" else "binary"
-
-
-def _blank(value: Any, vr: str) -> Any:
-    """A value of the same form that says nothing; None if there is none."""
-    if vr in TEXT_VRS or type(value) in {int, float}:
-        return _DUMMIES.get(vr, 0)
-    return bytes(len(value)) if type(value) is bytes else None

@@ -13,13 +13,12 @@ from typing import Any
 
 from dicomstudy.confidentiality import Action, Policy
 from dicomstudy.definitions import Definitions
+from dicomstudy.dummies import GONE
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.paths import parse_path
 
-__all__ = ["GONE", "Identities"]
+__all__ = ["Identities"]
 
-#: Stands where nothing else would be left of a text.
-GONE = "REMOVED"
 _TEXTS = frozenset("AE LO LT PN SH ST UC UR UT".split())
 _DATES = frozenset(("DA", "DT"))
 #: Values of these VRs are numbers, codes of a fixed form and times: only whole ones are taken out.
