@@ -6,7 +6,9 @@ gathered from all versions of a study, and cut out of every text of the result.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any
@@ -38,6 +40,8 @@ _SHORTEST_WHOLE = 6
 _DAY = 8
 _LINES = re.compile(r"[\r\n]+")
 _UID = re.compile(r"(?<![0-9.])[0-2](?:\.[0-9]+){4,}")
+#: What bytes that nobody reads as text may be encoded in all the same.
+_CODECS = ("utf-8", "utf-16-le", "latin-1")
 _MEMO_SIZE = 1 << 14
 
 
@@ -121,9 +125,7 @@ class Identities:
             return value
         if vr in _WHOLE:
             known = value.strip().lower()
-            whole = len(known) >= _SHORTEST_WHOLE and (
-                known in self._persons or known in self._others
-            )
+            whole = len(known) >= _SHORTEST_WHOLE and known in self._whole
             return None if whole else value
         if self._uids:
             value = _UID.sub(self._replaced, value)
@@ -143,21 +145,28 @@ class Identities:
     def is_in(self, content: bytes) -> bool:
         """Whether bytes that nobody reads as text have something of it all the same."""
         lower = content.lower()
-        return any(word in lower for word in self._words)
+        return any(word in lower for word in self._encoded)
 
     @cached_property
-    def _words(self) -> list[bytes]:
-        words = self._persons | self._others
-        long = [word for word in words if len(word) >= _SHORTEST_IN_CODES]
-        return [word.encode(codec, "replace") for word in long for codec in ("utf-8", "utf-16-le")]
+    def _whole(self) -> set[str]:
+        return {word.lower() for word in self._persons | self._others}
+
+    @cached_property
+    def _encoded(self) -> set[bytes]:
+        found = set()
+        for word in self._persons | self._others:
+            for spelled in _spellings(word):
+                for codec in _CODECS:
+                    with contextlib.suppress(UnicodeEncodeError):
+                        found.add(spelled.encode(codec).lower())
+        return {each for each in found if len(each) >= _SHORTEST_IN_CODES}
 
     def _pattern(self, persons_only: bool, shortest: int) -> re.Pattern[str] | None:
         name = (persons_only, shortest)
         if name not in self._patterns:
             words = self._persons if persons_only else self._persons | self._others
-            chosen = sorted(
-                (word for word in words if len(word) >= shortest), key=lambda w: (-len(w), w)
-            )
+            spelled = {each for w in words if len(w) >= shortest for each in _spellings(w)}
+            chosen = sorted(spelled, key=lambda w: (-len(w), w))
             pattern = None
             if chosen:
                 any_of = "|".join(re.sub(r"(?:\\ )+", r"[\\s^_]+", re.escape(w)) for w in chosen)
@@ -168,10 +177,16 @@ class Identities:
 
 def _add(words: set[str], *found: str) -> None:
     for each in found:
-        word = " ".join(each.lower().split())
+        word = " ".join(each.split())
         if word.isdigit():
             long = len(word) >= _SHORTEST_NUMBER
         else:
             long = len(word) >= (_SHORTEST if word.isascii() else _SHORTEST_FOREIGN)
-        if long and any(map(str.isalnum, word)) and word not in _NOBODY:
+        if long and any(map(str.isalnum, word)) and word.lower() not in _NOBODY:
             words.add(word)
+
+
+def _spellings(word: str) -> set[str]:
+    """A word as it may be written where case counts, and with its accents apart or not."""
+    cases = (word, word.lower(), word.upper())
+    return {unicodedata.normalize(form, each) for form in ("NFC", "NFD") for each in cases}

@@ -15,6 +15,7 @@ import zstandard
 
 import dicomstudy
 from dicomstudy import definitions
+from dicomstudy.bulk import Place
 from dicomstudy.document import Document
 from fixtures import make
 
@@ -82,7 +83,9 @@ class Planter:
         """The elements of a whole instance."""
         where = f"instance {number}"
         elements = dict(self.rows(where, **options))
-        nested = b"".join(element for _, element in sorted(self.rows(f"{where} in item", **options)))
+        nested = b"".join(
+            element for _, element in sorted(self.rows(f"{where} in item", **options))
+        )
         content = make.item(nested, big=options.get("big", False))
         elements[KEPT_SEQUENCE] = make.element(KEPT_SEQUENCE, "SQ", content, **options)
         uid = f"1.2.826.0.1.7700{number}"
@@ -105,6 +108,7 @@ class Planter:
         text = f"seen {name.lower()}, {other}_{patient}: {uid} kept-words " * 12
         elements[0x0040A160] = make.element(0x0040A160, "UT", text, **options)
         elements[0x00180024] = make.element(0x00180024, "SH", f"t1 {other}", **options)
+        elements[0x00280002] = make.element(0x00280002, "US", 1, **options)
         elements[0x00280010] = make.element(0x00280010, "US", 16, **options)
         elements[0x00280011] = make.element(0x00280011, "US", 16, **options)
         elements[0x00280100] = make.element(0x00280100, "US", 16, **options)
@@ -183,13 +187,7 @@ def _values(archive: Path) -> Iterator[bytes]:
     for study in dicomstudy.open_archive(archive).values():
         with study:
             for _, length, place in study.places():
-                yield study.bulk.read(_place(place, length))
-
-
-def _place(struct: Any, length: int) -> Any:
-    from dicomstudy.bulk import Place
-
-    return Place.from_struct(struct, length)
+                yield study.bulk.read(Place.from_struct(place, length))
 
 
 def found_in(values: dict[str, str], content: bytes) -> list[str]:
@@ -198,7 +196,7 @@ def found_in(values: dict[str, str], content: bytes) -> list[str]:
     return [where for where, value in values.items() if value.lower().encode() in lower]
 
 
-def header_of(archive: Path) -> list[dict[str, Any]]:
+def headers_of(archive: Path) -> list[dict[str, Any]]:
     """The headers of all documents."""
     headers = []
     for path in dicomstudy.open_archive(archive).documents():

@@ -20,8 +20,8 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
 COMMANDS = [
-    *("collect", "conflicts", "convert", "delete", "history", "query", "records", "resolve"),
-    *("restore", "revert", "schema", "show", "tables", "update", "verify"),
+    *("collect", "conflicts", "convert", "deidentify", "delete", "history", "query", "records"),
+    *("resolve", "restore", "revert", "schema", "show", "tables", "update", "verify"),
 ]
 # Compressors of other versions give other sizes.
 SIZE = re.compile(r"\b\d[\d.]* (?:bytes?|[kMGT]B)\b")
