@@ -8,9 +8,9 @@ of their tags, with nothing but what their values say (spec/deidentification.md)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from dicomstudy import dummies, layout, values
 from dicomstudy.confidentiality import Action, Policy
@@ -34,7 +34,7 @@ from dicomstudy.record import character_set_of, is_reference
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds
 
-__all__ = ["IMPLEMENTATION", "Concealer", "Made", "Scope", "Values", "patient_of"]
+__all__ = ["IMPLEMENTATION", "Concealer", "Made", "Scope", "Values"]
 
 #: The class of this implementation of file meta information, and its name (PS3.10 section 7.1).
 IMPLEMENTATION = "2.25.240867221906137514325389624211867145871", "DICOMSTUDY"
@@ -58,6 +58,12 @@ _LONGEST = 256
 #: Longer values are not looked through for what identifies: they are samples, not words.
 _LOOKED_THROUGH = 1 << 24
 _MEMO_SIZE = 1 << 12
+
+
+#: What becomes of an attribute does not depend on its value.
+_BLIND = frozenset((Action.REMOVE, Action.DUMMY))
+#: The bytes of a large value.
+ReadBytes: TypeAlias = Callable[[Mapping[str, Any]], bytes]
 
 
 class Values(Protocol):
@@ -120,20 +126,6 @@ class Made(NamedTuple):
     token: Token
 
 
-def patient_of(attributes: Mapping[str, Any], otherwise: str) -> str:
-    """What tells the patient of some attributes from others: the ID, or else the name."""
-
-    def text(key: str) -> str:
-        value = attributes.get(key)
-        return " ".join(value.split()) if isinstance(value, str) else ""
-
-    if identifier := text("PatientID"):
-        return f"id\0{identifier}\0{text('IssuerOfPatientID')}"
-    if name := text("PatientName").strip("^ "):
-        return f"name\0{name.lower()}\0{text('PatientBirthDate')}"
-    return otherwise
-
-
 class Concealer:
     """Does with attributes what a policy says."""
 
@@ -151,6 +143,34 @@ class Concealer:
         self._kinds = Kinds(definitions)
         self._parse = lru_cache(maxsize=256)(self._tokens)
         self._tag = lru_cache(maxsize=_MEMO_SIZE)(self._find_tag)
+
+    def text(self, key: str, value: Any, read: ReadBytes, charset: CharacterSet) -> str | None:
+        """The text of an attribute, large ones too; None if its value is no text."""
+        if is_reference(value):
+            tag = self._tag(key) or 0
+            if _class(self._definitions.vr(tag)) != "text":
+                return None
+            rule = self._kinds.rule(tag, self._definitions.vr(tag))
+            value = values.decode(read(value), rule, Context(charset, False))
+        return value if type(value) is str else None
+
+    def patient(
+        self,
+        attributes: Mapping[str, Any],
+        otherwise: str,
+        read: ReadBytes,
+        charset: CharacterSet,
+    ) -> str:
+        """What tells the patient of some attributes from others: the ID, or else the name."""
+
+        def text(key: str) -> str:
+            return " ".join((self.text(key, attributes.get(key), read, charset) or "").split())
+
+        if identifier := text("PatientID"):
+            return f"id\0{identifier}\0{text('IssuerOfPatientID')}"
+        if name := text("PatientName").strip("^ "):
+            return f"name\0{name.lower()}\0{text('PatientBirthDate')}"
+        return otherwise
 
     def tokens(self, encoding: Mapping[str, Any]) -> tuple[dict[str, Token], dict[str, Token]]:
         """The layout of each element of file meta information and data set, by key."""
@@ -202,8 +222,13 @@ class Concealer:
             return None
 
     def _public(self, given: _Given, scope: Scope, *, dummy: bool) -> Made | None:
-        key, tag, value, _ = given
+        key, tag, value, token = given
         action = self._policy.action(tag)
+        if is_reference(value) and action not in _BLIND:
+            text = self.text(key, value, scope.values.read, scope.charset)
+            if text is not None:
+                value = text
+                given = _Given(key, tag, value, token)
         if action is Action.SHIFT:
             moved, action = self._shifted(tag, value, scope)
             if moved is not None:
@@ -325,8 +350,6 @@ class Concealer:
         key, tag, value, _ = given
         rule = self._kinds.rule(tag, given.vr or vr)
         context = Context(scope.charset, False)
-        if is_reference(value):
-            value = values.decode(scope.values.read(value), rule, context)
         if type(value) is not str:
             raise _UnreadableError
         if vr == "UI":
@@ -385,11 +408,11 @@ class Concealer:
         for at, item in enumerate(value):
             old = layouts[at] if len(layouts) == len(value) else ItemLayout((), False)
             by_key = self._by_key(old.tokens)
+            charset, patient = inner_set(item, scope.charset), scope.patient
+            if "PatientID" in item:
+                patient = self.patient(item, patient, scope.values.read, charset)
             inner = scope._replace(
-                explicit=explicit,
-                charset=inner_set(item, scope.charset),
-                patient=patient_of(item, scope.patient) if "PatientID" in item else scope.patient,
-                safe=frozenset(),
+                explicit=explicit, charset=charset, patient=patient, safe=frozenset()
             )
             made = [
                 each

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from dicomstudy.confidentiality import Action, Policy
 from dicomstudy.definitions import Definitions
@@ -19,7 +19,10 @@ from dicomstudy.dummies import GONE
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.paths import parse_path
 
-__all__ = ["Identities"]
+__all__ = ["Identities", "Read"]
+
+#: The text of a large value, by the key of its attribute and its reference; None if it is none.
+Read: TypeAlias = Callable[[str, Mapping[str, Any]], str | None]
 
 _TEXTS = frozenset("AE LO LT PN SH ST UC UR UT".split())
 _DATES = frozenset(("DA", "DT"))
@@ -39,7 +42,7 @@ _SHORTEST, _SHORTEST_NUMBER, _SHORTEST_FOREIGN, _SHORTEST_IN_CODES = 3, 4, 2, 5
 _SHORTEST_WHOLE = 6
 _DAY = 8
 _LINES = re.compile(r"[\r\n]+")
-_UID = re.compile(r"(?<![0-9.])[0-2](?:\.[0-9]+){4,}")
+_UID = re.compile(r"(?<![0-9.])[0-2](?:\.[0-9]+){2,}")
 #: What bytes that nobody reads as text may be encoded in all the same.
 _CODECS = ("utf-8", "utf-16-le", "latin-1")
 _MEMO_SIZE = 1 << 14
@@ -62,33 +65,40 @@ class Identities:
         self._new_uid = new_uid
         self._persons: set[str] = set()
         self._others: set[str] = set()
+        self._days: set[str] = set()
         self._uids: set[str] = set()
         self._patterns: dict[tuple[bool, int], re.Pattern[str] | None] = {}
         self._role = lru_cache(maxsize=_MEMO_SIZE)(self._find_role)
         self.clean = lru_cache(maxsize=_MEMO_SIZE)(self._clean)
 
-    def gather(self, attributes: Mapping[str, Any]) -> None:
-        """Remember what identifies in some attributes, and in those of their items."""
+    def gather(self, attributes: Mapping[str, Any], read: Read) -> None:
+        """Remember what identifies in some attributes, and in those of their items.
+
+        Args:
+            attributes: values by key.
+            read: gives the text of a large value of an attribute.
+        """
         for key, value in attributes.items():
-            if key[:1] == "_":
+            if key[:1] == "_" or value is None:
                 continue
             if type(value) is list:
                 for item in value:
-                    self.gather(item)
-            elif type(value) is str:
-                self._gather(key.partition("#")[0], value)
+                    self.gather(item, read)
+                continue
+            name = key.partition("#")[0]
+            role = self._role(name)
+            if role is not None:
+                text = read(name, value) if type(value) is dict else value
+                if type(text) is str:
+                    self._gather(text, *role)
 
     def gather_edits(self, edits: Iterable[Mapping[str, Any]]) -> None:
         """The same of what edits set."""
         for edit in edits:
             for path, value in edit.get("set", {}).items():
-                self.gather({parse_path(path)[-1][0]: value})
+                self.gather({parse_path(path)[-1][0]: value}, lambda _, __: None)
 
-    def _gather(self, key: str, value: str) -> None:
-        role = self._role(key)
-        if role is None:
-            return
-        vr, words = role
+    def _gather(self, value: str, vr: str, words: set[str]) -> None:
         if vr == "UI":
             words.update(value.split("\\"))
             return
@@ -100,7 +110,7 @@ class Identities:
             elif vr in _TEXTS:
                 _add(words, each, *_LINES.split(each))
             elif len(day := re.sub(r"\D", "", each)[:_DAY]) == _DAY:
-                _add(words, day)
+                words.add(day)
 
     def _find_role(self, key: str) -> tuple[str, set[str]] | None:
         """The VR of an attribute, and what its values go to; None if they identify nothing."""
@@ -113,8 +123,9 @@ class Identities:
             return (vr, self._uids) if self._policy.action(tag) is Action.UID else None
         if vr not in _TEXTS | _DATES or not self._policy.identifies(tag):
             return None
-        is_person = vr == "PN" or vr in _DATES or tag >> 16 == 0x0010
-        return vr, self._persons if is_person else self._others
+        if vr in _DATES:
+            return vr, self._days
+        return vr, self._persons if vr == "PN" or tag >> 16 == 0x0010 else self._others
 
     def _clean(self, key: str, vr: str, value: str) -> str | None:
         """A text without what identifies; None if all of it did and nothing may stand there.
@@ -149,12 +160,12 @@ class Identities:
 
     @cached_property
     def _whole(self) -> set[str]:
-        return {word.lower() for word in self._persons | self._others}
+        return {word.lower() for word in self._persons | self._others | self._days}
 
     @cached_property
     def _encoded(self) -> set[bytes]:
         found = set()
-        for word in self._persons | self._others:
+        for word in self._persons | self._others | self._days:
             for spelled in _spellings(word):
                 for codec in _CODECS:
                     with contextlib.suppress(UnicodeEncodeError):
@@ -166,10 +177,12 @@ class Identities:
         if name not in self._patterns:
             words = self._persons if persons_only else self._persons | self._others
             spelled = {each for w in words if len(w) >= shortest for each in _spellings(w)}
-            chosen = sorted(spelled, key=lambda w: (-len(w), w))
+            chosen = [re.sub(r"(?:\\ )+", r"[\\s^_]+", re.escape(word)) for word in spelled]
+            chosen += map(_day_pattern, self._days)
+            chosen.sort(key=lambda each: (-len(each), each))
             pattern = None
             if chosen:
-                any_of = "|".join(re.sub(r"(?:\\ )+", r"[\\s^_]+", re.escape(w)) for w in chosen)
+                any_of = "|".join(chosen)
                 pattern = re.compile(rf"(?<![^\W_])(?:{any_of})(?![^\W_])", re.IGNORECASE)
             self._patterns[name] = pattern
         return self._patterns[name]
@@ -190,3 +203,13 @@ def _spellings(word: str) -> set[str]:
     """A word as it may be written where case counts, and with its accents apart or not."""
     cases = (word, word.lower(), word.upper())
     return {unicodedata.normalize(form, each) for form in ("NFC", "NFD") for each in cases}
+
+
+def _day_pattern(digits: str) -> str:
+    """A date as it may be written, with the time behind it if nothing is between them."""
+    year, month, day = digits[:4], digits[4:6], digits[6:]
+    time = r"(?:T?[0-9]{4,6}(?:\.[0-9]{1,6})?)?"
+    return (
+        f"{year}[-./]?{month}[-./]?{day}{time}|{day}[-./]{month}[-./]{year}"
+        f"|{month}[-./]{day}[-./]{year}"
+    )

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy import layout
-from dicomstudy.concealment import Concealer, Made, Scope, patient_of
+from dicomstudy.concealment import Concealer, Made, Scope
 from dicomstudy.confidentiality import FULL_DATES, MODIFIED_DATES, SAFE_PRIVATE, Action, Policy
 from dicomstudy.copies import Copies
 from dicomstudy.document import references
 from dicomstudy.elements import Form
-from dicomstudy.errors import Problem
-from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered
+from dicomstudy.errors import DicomStudyError, Problem
+from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
 from dicomstudy.identities import Identities
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import Token
@@ -83,10 +83,10 @@ class Transfer:
         self.uid = self._uid(study.uid)
         self._definitions = definitions
         identities = Identities(policy, definitions, pseudonyms.uid)
-        _gather(study, identities)
         self._concealer = Concealer(policy, pseudonyms, identities, definitions)
         self._encoder = Encoder(definitions)
         self._values = Copies(study, bulk)
+        self._gather(identities)
         self._parts: dict[object, _Part] = {}
         self._numbers: dict[tuple[str, str, object], int] = {}
         self._own: dict[object, tuple[Made, frozenset[str]] | None] = {}
@@ -109,6 +109,31 @@ class Transfer:
         action = self._policy.action(_SOP_INSTANCE_UID)
         return self._pseudonyms.uids(uid) if action is Action.UID else uid
 
+    def _gather(self, identities: Identities) -> None:
+        """Learn what identifies from everything that a document says, older versions too."""
+        seen: set[str] = set()
+        for chunk in self._study.chunks(retired=True):
+            if isinstance(chunk, DicomStudyError):
+                raise chunk
+            for instance in chunk:
+                self._gather_instance(instance.original(), identities, seen)
+        for version in self._study.history.versions:
+            identities.gather_edits(version.edits)
+
+    def _gather_instance(self, instance: Instance, identities: Identities, seen: set[str]) -> None:
+        self._values.instance = instance
+        groups = instance.groups
+        parts = [content for digest, _, content in groups if digest not in seen]
+        seen.update(digest for digest, _, _ in groups)
+        every = (instance.own, *(content for _, _, content in groups))
+        named = next((part[CHARACTER_SET] for part in every if CHARACTER_SET in part), None)
+        charset = character_set_of(named)
+        read = self._values.read
+        for part in (instance.own, *parts):
+            identities.gather(
+                part, lambda key, value: self._concealer.text(key, value, read, charset)
+            )
+
     def add(self, instance: Instance) -> None:
         """Take one instance over, as it is now."""
         encoding = instance.encoding
@@ -128,11 +153,12 @@ class Transfer:
         values.word, values.frame = _pixel_words(attributes)
         digest = next(d for d, name, _ in instance.groups if name == ENCODING)
         meta, data_set = self._concealer.tokens(encoding)
-        notes: set[str] = of_instance(attributes)
+        notes: set[str] = set()
         safe = declared_safe(attributes) if SAFE_PRIVATE in self._policy.options else frozenset()
+        charset = character_set_of(attributes.get(CHARACTER_SET))
         scope = Scope(
-            patient_of(attributes, f"study\0{self._study.uid}"),
-            character_set_of(attributes.get(CHARACTER_SET)),
+            self._concealer.patient(attributes, f"study\0{self._study.uid}", values.read, charset),
+            charset,
             any(token.vr for token in data_set.values()),
             safe,
             values,
@@ -293,7 +319,8 @@ class Transfer:
             )
         )
         self.bytes_in += instance.source.size or 0
-        self.notes.update(notes)
+        whole = ungroup([(part.number, part.content) for part in parts], content)
+        self.notes.update(notes | of_instance(whole))
 
     def _encoding(
         self,
@@ -317,18 +344,6 @@ class Transfer:
 
 def _text_of(token: Token) -> str:
     return layout.format_tokens([token])
-
-
-def _gather(study: Study, identities: Identities) -> None:
-    """Learn what identifies from everything that a document says, older versions too."""
-    for frame in study.document.frames():
-        for contents in frame["groups"].values():
-            for content in contents.values():
-                identities.gather(content)
-        for struct in frame.get("instances", {}).values():
-            identities.gather(struct)
-    for version in study.history.versions:
-        identities.gather_edits(version.edits)
 
 
 def _pixel_words(attributes: Mapping[str, Any]) -> tuple[int, int]:

@@ -270,7 +270,7 @@ def test_what_is_no_whole_date_is_not_moved(value: str) -> None:
 def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Identities:
     found = Identities(basic(*options), D, lambda uid: f"new {uid}")
     for each in attributes:
-        found.gather(each)
+        found.gather(each, lambda _, __: None)
     return found
 
 
@@ -285,6 +285,9 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"PatientID": "4711"}, "id 4711.", "id ."),
         ({"PatientID": "47"}, "id 47", "id 47"),
         ({"PatientBirthDate": "19350412"}, "born 19350412", "born"),
+        ({"PatientBirthDate": "19350412"}, "1935-04-12, 12.04.1935", "REMOVED"),
+        ({"AcquisitionDateTime": "19350412101112.5"}, "at 19350412101112.5", "at"),
+        ({"PatientBirthDate": "19350412"}, "no 193504120", "no 193504120"),
         ({"InstitutionName": "St. Mary  Hospital"}, "at st. mary hospital now", "at now"),
         ({"OtherPatientIDsSequence": [{"PatientID": "QX-1"}]}, "was QX-1", "was"),
         ({"PatientName": "unknown"}, "unknown", "unknown"),

@@ -30,7 +30,7 @@ KEYWORDS = [keyword for group in DEFINITIONS.groups for keyword in DEFINITIONS.a
 class Planted:
     """An archive in which everything is planted that is to be removed, and its result."""
 
-    def __init__(self, folder: Path, bulk: str) -> None:
+    def __init__(self, folder: Path, bulk: str, max_inline: int) -> None:
         planter = Planter()
         files = planter.files()
         elsewhere = planter.value("LO", "folder")
@@ -38,7 +38,7 @@ class Planted:
         nowhere = planter.value("LO", "quarantine").encode()
         studies.write_files(self.files, [("none.dcm", bytes(128) + b"DICM" + nowhere)])
         self.archive = folder / "archive"
-        dicomstudy.convert([self.files], self.archive, bulk=bulk)
+        dicomstudy.convert([self.files], self.archive, bulk=bulk, max_inline=max_inline)
         old = {path: planter.value("PN", f"edit {path}") for path in ("first", "second")}
         for name in old.values():
             dicomstudy.update(self.archive, STUDY, [{"set": {"PatientName": name}}])
@@ -53,9 +53,9 @@ class Planted:
         self.made = (self.result, folder / "tables", folder / "restored")
 
 
-@pytest.fixture(scope="module", params=["copy", "reference"])
+@pytest.fixture(scope="module", params=[("copy", 256), ("reference", 256), ("copy", 4)], ids=str)
 def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return Planted(tmp_path_factory.mktemp("planted"), request.param)
+    return Planted(tmp_path_factory.mktemp("planted"), *request.param)
 
 
 def test_what_is_looked_for_is_in_the_source(planted: Planted, tmp_path: Path) -> None:
