@@ -51,7 +51,6 @@ _INFLATED = {
 }
 _DOCUMENT, _DOCUMENT_LENGTH = 0x00420011, "EncapsulatedDocumentLength"
 _KNOWN_VRS = SHORT_VRS | LONG_VRS
-_UID = re.compile(r"([0-2](\.[0-9]+)+)?")
 _TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
 #: The longest text that stands in a document.
 _LONGEST = 256
@@ -353,9 +352,7 @@ class Concealer:
         if type(value) is not str:
             raise _UnreadableError
         if vr == "UI":
-            uids = value.split("\\")
-            fits = all(_UID.fullmatch(uid.strip()) for uid in uids)
-            value = value if fits else "\\".join(map(self._pseudonyms.uid, uids))
+            value = self._pseudonyms.retained(value)
             return _INFLATED.get(value, value) if key == "TransferSyntaxUID" else value
         if key == CHARACTER_SET:
             charset = character_set_of(value)

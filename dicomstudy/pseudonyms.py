@@ -18,6 +18,7 @@ __all__ = ["SHORTEST_KEY", "Pseudonyms"]
 SHORTEST_KEY = 16
 #: UIDs below this root are the standard's own (PS3.5 section 9); those of nobody's patients.
 _STANDARD = re.compile(r"1\.2\.840\.10008(\.(0|[1-9][0-9]*))+")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _DATE = re.compile(
     r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})([0-9]{0,6}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)"
 )
@@ -52,6 +53,11 @@ class Pseudonyms:
     def uids(self, value: str) -> str:
         """The same of a value of several UIDs."""
         return "\\".join(map(self.uid, value.split("\\")))
+
+    def retained(self, value: str) -> str:
+        """A value of UIDs that are to stay: what is no UID gets a new one all the same."""
+        uids = [uid.strip(" \0") for uid in value.split("\\")]
+        return "\\".join(uid if _UID.fullmatch(uid) else self.uid(uid) for uid in uids)
 
     def name(self, kind: str, value: str) -> str:
         """A name of 16 letters and digits in place of a value of some kind."""

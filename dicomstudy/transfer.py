@@ -107,7 +107,9 @@ class Transfer:
 
     def _uid(self, uid: str) -> str:
         action = self._policy.action(_SOP_INSTANCE_UID)
-        return self._pseudonyms.uids(uid) if action is Action.UID else uid
+        return (
+            self._pseudonyms.uids(uid) if action is Action.UID else self._pseudonyms.retained(uid)
+        )
 
     def _gather(self, identities: Identities) -> None:
         """Learn what identifies from everything that a document says, older versions too."""

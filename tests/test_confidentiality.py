@@ -231,6 +231,13 @@ def test_uids_of_the_standard_stay() -> None:
     assert new.uid("") == ""
 
 
+def test_uids_are_retained_if_they_are_some() -> None:
+    new = Pseudonyms(bytes(16))
+    assert new.retained("1.2.3\\999.1 ") == "1.2.3\\999.1"
+    assert new.retained("Miller") == new.uid("Miller")
+    assert new.retained("1.2.3\\4711") == f"1.2.3\\{new.uid('4711')}"
+
+
 @given(KEYS, st.text(max_size=9), st.text(max_size=9))
 def test_pseudonyms_are_of_one_value_only(key: bytes, one: str, two: str) -> None:
     new = Pseudonyms(key)
