@@ -51,6 +51,8 @@ _INFLATED = {
 }
 _DOCUMENT, _DOCUMENT_LENGTH = 0x00420011, "EncapsulatedDocumentLength"
 _KNOWN_VRS = SHORT_VRS | LONG_VRS
+#: What is in no text: then it is not one, or has something else behind it.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
 #: The longest text that stands in a document.
 _LONGEST = 256
@@ -279,6 +281,7 @@ class Concealer:
     def _made(self, given: _Given, value: Any, scope: Scope, vr: str = "") -> Made:
         """An attribute that is written plainly, with the VR of the dictionary if none is given."""
         explicit = bool(given.vr) if given.token is not None else scope.explicit
+        explicit = explicit or given.tag >> 16 == 2  # file meta information has VRs (PS3.10 7.1)
         vr = vr or self._definitions.vr(given.tag).rpartition(" ")[2]
         return Made(given.key, value, Token(given.tag, vr if explicit else ""))
 
@@ -357,23 +360,26 @@ class Concealer:
         if key == CHARACTER_SET:
             charset = character_set_of(value)
             return "\\".join(charset.terms) if charset.problems else value
+        if _CONTROL.search(value):
+            raise _UnreadableError
         text = self._identities.clean(key, vr, value)
+        if text != value:
+            scope.notes.add("risk/identity-in-text")
         if text is None:
-            scope.notes.add("risk/identity-in-text")
             return None
-        if text is not value and text != value:
-            scope.notes.add("risk/identity-in-text")
         encoded = values.encode(text, rule, context)
         if encoded is None:
             text = "".join(
-                letter if values.encode(letter, rule, context) is not None else "?"
-                for letter in text
+                letter if letter.isascii() or values.encode(letter, rule, context) else "?"
+                for letter in text.replace("\x1b", "?")
             )
-            encoded = values.encode(text, rule, context) or b""
+            encoded = values.encode(text, rule, context)
             scope.notes.add("risk/character-set")
+        if encoded is None:
+            raise _UnreadableError
         if len(encoded) > _LONGEST:
             return scope.values.put(encoded)
-        return text
+        return text or None
 
     def _binary(self, given: _Given, vr: str, scope: Scope) -> Any:
         """Numbers, tags and bytes that stay."""

@@ -28,6 +28,8 @@ _TEXTS = frozenset("AE LO LT PN SH ST UC UR UT".split())
 _DATES = frozenset(("DA", "DT"))
 #: Values of these VRs are numbers, codes of a fixed form and times: only whole ones are taken out.
 _WHOLE = frozenset("AS DA DS DT IS TM".split())
+#: What such values are made of; a text of others is a text like any.
+_PLAIN = re.compile(r"[-+0-9.:eEDWMY\\ ]*")
 #: Attributes in which only a person is looked for: what makes, sites and devices are called stays.
 _VOCABULARY = frozenset(
     (
@@ -134,7 +136,7 @@ class Identities:
         """
         if key in _FIXED:
             return value
-        if vr in _WHOLE:
+        if vr in _WHOLE and _PLAIN.fullmatch(value):
             known = value.strip().lower()
             whole = len(known) >= _SHORTEST_WHOLE and known in self._whole
             return None if whole else value

@@ -161,7 +161,7 @@ class Transfer:
         scope = Scope(
             self._concealer.patient(attributes, f"study\0{self._study.uid}", values.read, charset),
             charset,
-            any(token.vr for token in data_set.values()),
+            any(token.vr for token in data_set.values() if token.tag >> 16 > 4),
             safe,
             values,
             notes,

@@ -319,6 +319,7 @@ def test_codes_numbers_and_makers_are_dealt_with_carefully() -> None:
     assert numbers.clean("SeriesNumber", "IS", "1234567") is None
     assert numbers.clean("SliceLocation", "DS", "1234567.5") == "1234567.5"
     assert numbers.clean("SeriesNumber", "IS", "12345") == "12345"
+    assert numbers.clean("SeriesNumber", "IS", "number 12345") == "number"
 
 
 def test_what_an_option_keeps_is_not_looked_for() -> None:
