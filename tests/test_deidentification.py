@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from dicomstudy.pseudonyms import Pseudonyms
 from fixtures import make
 from tests import studies
 from tests.plants import DEFINITIONS, STUDY, TABLE, Planter, found_in, haystack, headers_of
+from tests.samples import LONG, chance_of, fixture_files, mutant
+from tests.test_living import killed, moments_of
 
 KEY = b"0123456789abcdef"
 NEW = Pseudonyms(KEY)
@@ -460,6 +464,92 @@ def test_progress_is_told(archive: Path, tmp_path: Path) -> None:
         archive, tmp_path / "out", progress=lambda *step: told.append(step)
     )
     assert [done for _, done, _ in told] == list(range(1, report.instances + 1))
+
+
+# Whatever the files are
+
+MANY = (
+    *("clean-descriptors", "clean-structured-content", "clean-graphics", "retain-safe-private"),
+    "retain-longitudinal-modified-dates",
+)
+MORE = ("retain-uids", "retain-device-identity", "retain-longitudinal-full-dates")
+
+
+def assert_as_if_converted(archive: Path, folder: Path, options: Sequence[str]) -> None:
+    """The result is whole, and what `convert` makes of its files."""
+    report = dicomstudy.deidentify(archive, folder / "out", key=KEY, options=options)
+    assert report.problems == []
+    assert dicomstudy.verify(folder / "out").problems == []
+    assert dicomstudy.restore(folder / "out", folder / "restored").problems == []
+    again = dicomstudy.convert([folder / "restored"], folder / "again")
+    assert again.quarantined == 0
+    assert studies.digests_of(folder / "out") == studies.digests_of(folder / "again")
+
+
+@pytest.mark.parametrize("options", [(), MANY, MORE], ids=len)
+def test_the_result_is_what_convert_makes_of_its_files(
+    options: Sequence[str], tmp_path: Path
+) -> None:
+    files = studies.write_fixtures(tmp_path / "files")
+    studies.write_files(files / "planted", Planter().files().items())
+    dicomstudy.convert([files], tmp_path / "archive")
+    assert_as_if_converted(tmp_path / "archive", tmp_path, options)
+
+
+@pytest.mark.parametrize("seed", range(100 if LONG else 4))
+def test_so_it_is_whatever_the_bytes_are(seed: int, tmp_path: Path) -> None:
+    chance = chance_of(seed)
+    files = [content for content in fixture_files().values() if len(content) < 60_000]
+    files += list(Planter().files().values()) * 5
+    mutants = [(f"{n}.dcm", mutant(chance.choice(files), chance)) for n in range(60)]
+    dicomstudy.convert([studies.write_files(tmp_path / "in", mutants)], tmp_path / "archive")
+    assert_as_if_converted(tmp_path / "archive", tmp_path, chance.choice([(), MANY, MORE]))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_killed_at_any_moment_there_are_whole_studies_or_none(
+    archive: Path, tmp_path: Path
+) -> None:
+    before = studies.state_of(archive)
+
+    def deidentify(target: Path) -> object:
+        return dicomstudy.deidentify(archive, target, key=KEY)
+
+    count, writes = moments_of(deidentify, tmp_path / "whole")
+    whole = studies.digests_of(tmp_path / "whole")
+    moments = chance_of(7).sample(writes, 15) + [chance_of(n).randint(1, count) for n in range(15)]
+    seen = set()
+    for at, moment in enumerate(moments):
+        target = tmp_path / str(at)
+        assert killed(deidentify, target, moment) in {0, -signal.SIGKILL}
+        if (target / "archive.ion").exists():
+            assert dicomstudy.verify(target).problems == []
+            made = studies.digests_of(target)
+            assert made.items() <= whole.items()
+            seen.add(len(made))
+        else:
+            target.mkdir(exist_ok=True)
+            (target / "lock").touch()
+        with pytest.raises(ArchiveError, match="new or empty"):
+            deidentify(target)
+    assert len(seen) > 2
+    assert studies.state_of(archive) == before
+
+
+def test_files_that_moved_are_found_again(tmp_path: Path) -> None:
+    files = [("1.dcm", make.ct_slice())]
+    studies.write_files(tmp_path / "in", files)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive", bulk="reference")
+    (tmp_path / "in").rename(tmp_path / "moved")
+    report = dicomstudy.deidentify(tmp_path / "archive", tmp_path / "none", key=KEY)
+    assert [problem.code for problem in report.problems] == ["bulk/source-missing"]
+    assert not list((tmp_path / "none").rglob("*.bulk"))
+    arguments = ["--sources", str(tmp_path / "moved")]
+    out = tmp_path / "out"
+    assert main(["deidentify", str(tmp_path / "archive"), str(out), *arguments]) == 0
+    (instance,) = instances(out)
+    original = pydicom.dcmread(tmp_path / "moved" / "1.dcm")
+    assert next(instance.frames()) == original.PixelData
 
 
 # The command line
