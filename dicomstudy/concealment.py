@@ -233,7 +233,7 @@ class Concealer:
         if action is Action.SHIFT:
             moved, action = self._shifted(tag, value, scope)
             if moved is not None:
-                return self._made(given, moved, scope)
+                return self._made(given, moved or None, scope)
         if action is Action.REMOVE:
             return None
         if action is Action.EMPTY:
@@ -241,7 +241,7 @@ class Concealer:
         if action is Action.UID:
             if value is not None and type(value) is not str:
                 raise _UnreadableError
-            return self._made(given, value and self._pseudonyms.uids(value), scope)
+            return self._made(given, self._pseudonyms.uids(value or "") or None, scope)
         if action is Action.DUMMY:
             return self._dummy(given, scope)
         if key == _DOCUMENT_LENGTH and self._policy.action(_DOCUMENT) is Action.DUMMY:
@@ -296,10 +296,12 @@ class Concealer:
             if self._is_in(value, scope):
                 raise _UnreadableError
             value = scope.values.copy(value)
-        elif self._identities.is_in(
-            value if type(value) is bytes else str(value).encode("utf-8", "replace")
-        ):
-            raise _UnreadableError
+        else:
+            text = value.decode("latin-1") if type(value) is bytes else str(value)
+            if self._identities.clean(key, "LO", text) != text or self._identities.is_in(
+                text.encode("utf-8", "replace") if type(value) is not bytes else value
+            ):
+                raise _UnreadableError
         scope.notes.add("risk/private")
         return Made(key, value, Token(tag, token.vr))
 

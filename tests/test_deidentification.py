@@ -307,6 +307,8 @@ def one(tmp_path: Path) -> Path:
         make.element(0x00090010, "LO", "MAKER"),
         make.element(0x00091001, "LO", "made with care"),
         make.element(0x00091002, "LO", "made for Example"),
+        make.element(0x00091003, "LO", "made for Ben "),
+        make.element(0x00091004, "US", 7),
         make.element(0x00101010, "AS", "044Y"),
         make.element(0x00102110, "LO", "Example is allergic"),
         make.element(0x0040A730, "SQ", make.item(item)),
@@ -403,7 +405,9 @@ def test_private_attributes_stay_that_are_declared_safe(one: Path, tmp_path: Pat
     data_set = made.to_dataset()
     block = data_set.private_block(9, "MAKER")
     assert block[1].value == "made with care"
+    assert block[4].value == 7
     assert 2 not in block  # it has the name of the patient in it
+    assert 3 not in block
 
 
 # What cannot be done
