@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,18 @@ def test_a_table_that_was_changed_is_refused(
     with pytest.raises(DefinitionsError) as no_manifest:
         definitions.files("confidentiality")
     assert no_manifest.value.code == "definitions/damaged"
+
+
+def test_the_table_is_read_from_a_zipped_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as package:
+        for path in FOLDER.iterdir():
+            package.write(path, f"_formats/confidentiality/{path.name}")
+    with zipfile.ZipFile(tmp_path / "package.zip") as package:
+        monkeypatch.setattr(definitions, "_base", lambda: zipfile.Path(package, "_formats/"))
+        files = definitions.files("confidentiality")
+    assert files == {"2024c.json": (FOLDER / "2024c.json").read_bytes()}
 
 
 def test_every_row_but_those_of_repeating_groups_is_in_the_dictionary() -> None:
