@@ -22,7 +22,7 @@ from dicomstudy.errors import DefinitionsError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Attribute", "Definitions", "load", "read"]
+__all__ = ["Attribute", "Definitions", "files", "load", "read"]
 
 _HEX_KEY = re.compile("[0-9A-Fa-f]{8}")
 
@@ -226,6 +226,21 @@ def read(folder: Traversable) -> Definitions:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         message = f"the definitions are not of their form: {error!r}"
+        raise DefinitionsError("definitions/damaged", message, source=str(folder)) from error
+
+
+def files(name: str) -> dict[str, bytes]:
+    """The files of a folder of `formats/` by name, each verified against the folder's manifest.
+
+    Raises:
+        DefinitionsError: ``definitions/missing`` or ``definitions/damaged``, as in `read`.
+    """
+    folder = _base() / name
+    try:
+        rows = json.loads(_read_file(folder, "manifest.json"))["files"]
+        return {name: _verified(folder, name, r["sha256"], r["size"]) for name, r in rows.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        message = f"the manifest is not of its form: {error!r}"
         raise DefinitionsError("definitions/damaged", message, source=str(folder)) from error
 
 

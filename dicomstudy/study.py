@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from dicomstudy import frames as frame_index
 from dicomstudy import json_model
 from dicomstudy.amendment import Amended, Amender, Edit
-from dicomstudy.bulk import BulkReader, numbered
+from dicomstudy.bulk import BulkReader, Place, numbered
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import (
     NOT_ATTRIBUTES,
@@ -568,6 +568,29 @@ class Instance:
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
         return b"".join(self._read(reference))
 
+    def place(self, reference: Mapping[str, Any]) -> Place | None:
+        """Where in the bulk file of the study a large value lies; None if it is not there."""
+        return place_of(reference, self._table(reference))
+
+    def value_pieces(
+        self, reference: Mapping[str, Any]
+    ) -> Iterator[bytes | bytearray | memoryview]:
+        """The bytes of a large value, in pieces.
+
+        Raises:
+            BulkError: it is missing or damaged.
+        """
+        return self._read(reference)
+
+    def _table(self, reference: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The table of places that has a large value, if any has."""
+        _, shared = self.study._shared  # noqa: SLF001
+        sha256 = reference.get("sha256")
+        table: Mapping[str, Any] = self._frame.get("bulk", {})
+        if sha256 not in table:
+            table = shared if sha256 in shared else self.own_places
+        return table
+
     def _read(
         self, reference: Mapping[str, Any] | bytes, start: int = 0, stop: int | None = None
     ) -> Iterator[bytes | bytearray | memoryview]:
@@ -577,11 +600,7 @@ class Instance:
             return
         length = int(reference["length"])
         stop = length if stop is None else min(stop, length)
-        _, shared = self.study._shared  # noqa: SLF001
-        sha256 = reference.get("sha256")
-        table = self._frame.get("bulk", {})
-        if sha256 not in table:
-            table = shared if sha256 in shared else self.own_places
+        table = self._table(reference)
         place = place_of(reference, table)
         if place is not None:
             yield from self.study.bulk.pieces(place, start, stop)

@@ -20,9 +20,9 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
 COMMANDS = [
-    *("collect", "conflicts", "convert", "delete", "history", "merge", "move", "query"),
-    *("records", "resolve", "restore", "revert", "schema", "show", "split", "tables", "update"),
-    "verify",
+    *("collect", "conflicts", "convert", "deidentify", "delete", "history", "merge", "move"),
+    *("query", "records", "resolve", "restore", "revert", "schema", "show", "split", "tables"),
+    *("update", "verify"),
 ]
 # Compressors of other versions give other sizes.
 SIZE = re.compile(r"\b\d[\d.]* (?:bytes?|[kMGT]B)\b")

@@ -13,12 +13,22 @@ from io import TextIOWrapper
 
 import click
 
-from dicomstudy.cli import archives, changes, moves, tables
+from dicomstudy.cli import archives, changes, deidentification, moves, tables
 from dicomstudy.cli.group import InterruptedRun, commands
 from dicomstudy.cli.output import INCOMPLETE
 from dicomstudy.errors import DicomStudyError
 
-__all__ = ["INCOMPLETE", "INTERRUPTED", "USAGE", "archives", "changes", "main", "moves", "tables"]
+__all__ = [
+    "INCOMPLETE",
+    "INTERRUPTED",
+    "USAGE",
+    "archives",
+    "changes",
+    "deidentification",
+    "main",
+    "moves",
+    "tables",
+]
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -47,6 +57,10 @@ _USAGE_CODES = frozenset(
         "change/value",
         "convert/bulk",
         "convert/options",
+        "deidentify/key",
+        "deidentify/option",
+        "deidentify/options",
+        "deidentify/profile",
         "records/options",
         "records/unwritable",
         "tables/no-column",

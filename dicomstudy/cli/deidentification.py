@@ -1,0 +1,86 @@
+"""The command that makes a de-identified archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from dicomstudy.cli.group import ARCHIVE, FOLDERS, commands
+from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, size_text, summarize
+
+
+@commands.command()
+@ARCHIVE
+@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--profile", default="basic", show_default=True, metavar="NAME", help="The profile.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME",
+    help="An option of PS3.15 Annex E, such as clean-descriptors; repeatable.",
+)
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Secret bytes, at least 16: equal ones give equal UIDs and pseudonyms.",
+)
+@click.option(
+    "--report",
+    "report_path",
+    metavar="FILE.json",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the report as JSON.",
+)
+@FOLDERS
+def deidentify(
+    archive: Path,
+    destination: Path,
+    *,
+    profile: str,
+    options: Sequence[str],
+    key: Path | None,
+    report_path: Path | None,
+    folders: Sequence[str],
+) -> int:
+    """Make a de-identified archive, by PS3.15 Annex E.
+
+    DEST is a new or empty folder. It gets the studies as they are now, with new UIDs and without
+    names. Pixel data is copied as it is. What may still tell who somebody is, as text in images
+    does, is listed: look at it before you give DEST away.
+    """
+    import dicomstudy  # noqa: PLC0415
+
+    if report_path is not None and not report_path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {report_path.parent}", param_hint="--report")
+    with Progress() as progress:
+        report = dicomstudy.deidentify(
+            archive,
+            destination,
+            profile=profile,
+            options=options,
+            key=key,
+            sources=folders,
+            progress=progress,
+        )
+    if report_path is not None:
+        report_path.write_text(report.to_json(), encoding="utf-8")
+    show_problems(report.problems, more="--report FILE.json lists all of them")
+    totals: dict[str, list[int]] = {}
+    for risk in report.risks:
+        totals.setdefault(f"{risk.code}  {risk.message}", []).append(risk.instances)
+    for line, counts in totals.items():
+        studies = count(len(counts), "study", "studies")
+        click.echo(f"{count(sum(counts), 'instance')} of {studies}: {line}", err=True)
+    summarize(
+        count(report.studies, "study", "studies"),
+        count(report.instances, "instance"),
+        f"{report.quarantined} in quarantine left out",
+        f"{size_text(report.bytes_in)} in, {size_text(report.bytes_out)} out",
+        count(len(totals), "kind") + " of risk to look at",
+        count(len(report.problems), "problem"),
+    )
+    return INCOMPLETE if report.problems else 0

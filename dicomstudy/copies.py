@@ -1,0 +1,144 @@
+"""The large values of a study, in the bulk file of another one (spec/deidentification.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from dicomstudy.bulk import BulkReader, BulkWriter, Place
+from dicomstudy.errors import BulkError
+from dicomstudy.study import Instance, Study
+
+__all__ = ["Copies"]
+
+_Piece: TypeAlias = bytes | bytearray | memoryview
+
+
+class Copies:
+    """Copies values, each once, and proves each once.
+
+    Args:
+        study: the study that has them.
+        path: the bulk file that they go to; it is made with the first one.
+
+    Attributes:
+        places: where each lies in that file, by SHA-256.
+        instance: the instance whose values are asked for.
+        word, frame: bytes of a sample and of a frame of its pixel data.
+    """
+
+    def __init__(self, study: Study, path: Path) -> None:
+        self.places: dict[str, dict[str, Any]] = {}
+        self.instance: Instance | None = None
+        self.word, self.frame = 1, 0
+        self._study = study
+        self._path = path
+        self._writer: BulkWriter | None = None
+        self._reader: BulkReader | None = None
+        self._homes: dict[str, tuple[bool, Place]] = {}
+        self._proved: set[str] = set()
+
+    @property
+    def end(self) -> int:
+        """The size of the bulk file, which is on disk then; 0 if there is none."""
+        if self._writer is None:
+            return 0
+        self._writer.sync()
+        return self._writer.end
+
+    def close(self) -> None:
+        """Close the bulk file."""
+        for file in (self._writer, self._reader):
+            if file is not None:
+                file.close()
+
+    def _open(self) -> BulkWriter:
+        if self._writer is None:
+            self._writer = BulkWriter(self._path, end=0)
+        return self._writer
+
+    def _pieces_of(self, reference: Mapping[str, Any]) -> Iterator[_Piece]:
+        assert self.instance is not None  # noqa: S101 (set before any attribute is looked at)
+        return self.instance.value_pieces(reference)
+
+    def read(self, reference: Mapping[str, Any]) -> bytes:
+        """The bytes of a value of the source."""
+        return b"".join(self._pieces_of(reference))
+
+    def copy(self, reference: Mapping[str, Any]) -> dict[str, Any]:
+        """The reference to a value of the source, which is copied as it is."""
+        assert self.instance is not None  # noqa: S101
+        fields = ("length", "sha256", "fragments")
+        plain = {name: reference[name] for name in fields if name in reference}
+        sha256 = plain.get("sha256")
+        if sha256 in self.places:
+            return plain
+        place = self.instance.place(reference)
+        if place is not None and sha256 is not None:
+            self._homes[sha256] = False, place
+            new = self._open().copy(self._study.bulk, place)
+        else:
+            digest = hashlib.sha256()
+            new = self._open().add(
+                _hashed(self._pieces_of(reference), digest.update),
+                int(reference["length"]),
+                word=self.word,
+                frame=self.frame,
+            )
+            plain["sha256"] = digest.hexdigest()
+            if sha256 not in {None, plain["sha256"]}:
+                raise _changed(self._study.path)
+            sha256 = plain["sha256"]
+            self._homes[sha256] = True, new
+            self._proved.add(sha256)
+        self.places[sha256] = new.to_struct()
+        return plain
+
+    def put(self, content: bytes) -> dict[str, Any]:
+        """The reference to a new value."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 not in self.places:
+            new = self._open().add([content], len(content))
+            self._homes[sha256] = True, new
+            self.places[sha256] = new.to_struct()
+        return {"length": len(content), "sha256": sha256}
+
+    def pieces(self, reference: Mapping[str, Any]) -> Iterator[_Piece]:
+        """The bytes of a value of the result.
+
+        Raises:
+            BulkError: the source is damaged.
+        """
+        sha256 = reference["sha256"]
+        is_new, place = self._homes[sha256]
+        reader = self._own_reader() if is_new else self._study.bulk
+        if sha256 in self._proved:
+            yield from reader.pieces(place)
+            return
+        digest = hashlib.sha256()
+        yield from _hashed(reader.pieces(place), digest.update)
+        if digest.hexdigest() != sha256:
+            raise _changed(self._study.path)
+        self._proved.add(sha256)
+
+    def resolve(self, reference: Mapping[str, Any]) -> bytes:
+        """The same in one piece."""
+        return b"".join(self.pieces(reference))
+
+    def _own_reader(self) -> BulkReader:
+        self._open().flush()
+        if self._reader is None:
+            self._reader = BulkReader(self._path)
+        return self._reader
+
+
+def _hashed(pieces: Iterable[_Piece], update: Callable[[_Piece], None]) -> Iterator[Any]:
+    for piece in pieces:
+        update(piece)
+        yield piece
+
+
+def _changed(path: Path) -> BulkError:
+    return BulkError("bulk/digest", "a value is not what its digest says", source=str(path))

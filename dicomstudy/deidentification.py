@@ -1,0 +1,195 @@
+"""An archive → one of the same studies that names nobody (spec/deidentification.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dicomstudy.archive import Archive, create, open_archive
+from dicomstudy.confidentiality import Policy, policy
+from dicomstudy.document import encode_version
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.folder import Progress, at_work, sync_folder, write_atomically, writing
+from dicomstudy.pseudonyms import SHORTEST_KEY, Pseudonyms
+from dicomstudy.risks import MESSAGES, Risk
+from dicomstudy.study import Study
+from dicomstudy.transfer import Transfer
+
+__all__ = ["Deidentified", "deidentify"]
+
+
+@dataclass(slots=True)
+class Deidentified:
+    """What `deidentify` wrote, and what is to be looked at.
+
+    Attributes:
+        studies: studies of the new archive.
+        instances: instances of them.
+        bytes_in: bytes of the files that they were made of.
+        bytes_out: bytes of the new archive.
+        quarantined: files in quarantine, which were left out.
+        risks: what may still identify somebody; names nothing of the source.
+        problems: studies and instances that were left out; names the source.
+    """
+
+    studies: int = 0
+    instances: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    quarantined: int = 0
+    risks: list[Risk] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """True if every instance that is in a study of the source was taken over."""
+        return not self.problems
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        fields: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("studies", "instances", "bytes_in", "bytes_out", "quarantined")
+        }
+        fields["risks"] = [risk._asdict() for risk in self.risks]
+        fields["problems"] = [problem._asdict() for problem in self.problems]
+        return json.dumps(fields, indent=2) + "\n"
+
+
+def deidentify(
+    archive: str | os.PathLike[str] | Archive,
+    dest: str | os.PathLike[str],
+    *,
+    profile: str = "basic",
+    options: Iterable[str] = (),
+    key: bytes | str | os.PathLike[str] | None = None,
+    sources: Iterable[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> Deidentified:
+    """Make a de-identified archive of another one, by PS3.15 Annex E.
+
+    The studies are taken over as they are now, without their history. The source is only read.
+
+    Args:
+        archive: the folder, or the archive that was opened.
+        dest: a new or empty folder.
+        profile: "basic".
+        options: names of options, such as "clean-descriptors".
+        key: at least 16 bytes, or the file that has them. Equal keys give equal UIDs and
+            pseudonyms. Without one, a new key is used for this run, and kept nowhere.
+        sources: as for `open_archive`.
+        progress: as for `convert`.
+
+    Raises:
+        DicomStudyError: there is no such profile or option (``deidentify/…``), or the key is too
+            short or cannot be read (``deidentify/key``).
+        ArchiveError: there is no archive, or `dest` is not empty or cannot be written.
+    """
+    source = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
+    policy_ = policy(profile, options, source.definitions)
+    pseudonyms = Pseudonyms(_key(key))
+    target = _new(Path(dest), source.path)
+    report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
+    with at_work(target.path):
+        for path, study in source.studies():
+            if isinstance(study, DicomStudyError):
+                report.problems.append(study.problem(str(path)))
+                continue
+            with study:
+                try:
+                    _take_over(study, target, policy_, pseudonyms, report, progress)
+                except DicomStudyError as error:
+                    if error.code == "archive/unwritable":
+                        raise  # the next study could not be written either
+                    report.problems.append(error.problem(str(path)))
+    return report
+
+
+def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:
+    if key is None:
+        return secrets.token_bytes(32)
+    if not isinstance(key, bytes):
+        try:
+            key = Path(key).read_bytes()
+        except OSError as error:
+            message = f"the file of the key cannot be read: {error.strerror}"
+            raise DicomStudyError("deidentify/key", message) from error
+    if len(key) < SHORTEST_KEY:
+        message = f"a key of {len(key)} bytes can be guessed: it has at least {SHORTEST_KEY}"
+        raise DicomStudyError("deidentify/key", message)
+    return key
+
+
+def _new(path: Path, source: Path) -> Archive:
+    """A new archive in a new or empty folder that is not in the source."""
+    if source.resolve() in path.resolve().parents:
+        raise ArchiveError(
+            "archive/not-empty",
+            "the folder is inside the archive itself: name one outside",
+            source=str(path),
+        )
+    with writing(path):
+        if path.exists() and any(path.iterdir()):
+            raise ArchiveError(
+                "archive/not-empty",
+                "a de-identified archive is made in a new or empty folder only",
+                source=str(path),
+            )
+    return create(path)
+
+
+def _take_over(
+    study: Study,
+    target: Archive,
+    policy_: Policy,
+    pseudonyms: Pseudonyms,
+    report: Deidentified,
+    progress: Progress | None,
+) -> None:
+    """Write the document and the bulk file of one study, or none of them."""
+    bulk = target.path / "incoming" / "bulk"
+    transfer = Transfer(study, policy_, pseudonyms, bulk)
+    document = target.document_path(transfer.uid)
+    try:
+        with writing(target.path):
+            done = report.instances
+            for chunk in study.chunks():
+                if isinstance(chunk, DicomStudyError):
+                    raise chunk
+                for instance in chunk:
+                    transfer.add(instance)
+                    if progress is not None:
+                        progress("instances", done + len(transfer.batch.entries), None)
+            bulk_length = transfer.bulk_length
+            report.problems += transfer.problems
+            if not transfer.batch.entries:
+                return
+            document.parent.mkdir(exist_ok=True)
+            if bulk_length:
+                bulk.replace(target.bulk_path(transfer.uid))
+                sync_folder(document.parent)
+            frames = encode_version(
+                transfer.uid,
+                transfer.batch,
+                target.definitions,
+                history=None,
+                bulk_length=bulk_length,
+            )
+            written = write_atomically(document, frames, within=target.path / "incoming")
+    finally:
+        transfer.close()
+        bulk.unlink(missing_ok=True)
+    report.studies += 1
+    report.instances += len(transfer.batch.entries)
+    report.bytes_in += transfer.bytes_in
+    report.bytes_out += written + bulk_length
+    report.risks += [
+        Risk(transfer.uid, code, transfer.notes[code], message)
+        for code, message in MESSAGES.items()
+        if transfer.notes[code]
+    ]

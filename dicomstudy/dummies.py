@@ -1,0 +1,40 @@
+"""Values that stand in place of others and say nothing (spec/deidentification.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dicomstudy.elements import TEXT_VRS
+
+__all__ = ["GONE", "STRUCTURE", "ZEROS", "blank", "dummy"]
+
+#: Stands where nothing else would be left of a text.
+GONE = "REMOVED"
+#: The dummy of bytes: a whole number of the words of any VR.
+ZEROS = bytes(8)
+_DUMMIES: dict[str, Any] = {
+    **dict.fromkeys(TEXT_VRS, GONE),
+    "AS": "000Y",
+    "DA": "19000101",
+    "DT": "19000101000000",
+    "TM": "000000",
+    "DS": "0",
+    "IS": "0",
+    "UR": "http://removed.invalid",
+    **dict.fromkeys(("FL", "FD"), 0.0),
+    **dict.fromkeys(("SL", "SS", "SV", "UL", "US", "UV"), 0),
+}
+#: What stays in an item all of which is replaced: it says how the item is to be read.
+STRUCTURE = frozenset("AT CS SL SS SV UI UL US UV".split())
+
+
+def dummy(vr: str) -> Any:
+    """A valid value of a VR, but SQ."""
+    return _DUMMIES.get(vr, ZEROS)
+
+
+def blank(value: Any, vr: str) -> Any:
+    """A value of the same form that says nothing; None if there is none."""
+    if vr in TEXT_VRS or type(value) in {int, float}:
+        return _DUMMIES.get(vr, 0)
+    return bytes(len(value)) if type(value) is bytes else None

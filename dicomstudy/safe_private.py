@@ -1,0 +1,43 @@
+"""Which private attributes a data set declares to identify nobody (PS3.3 C.12.1.1.7)."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["declared_safe"]
+
+_PRIVATE = re.compile("[0-9A-F]{3}[13579BDF][0-9A-F]{4}")
+
+
+def declared_safe(attributes: Mapping[str, Any]) -> frozenset[int]:
+    """The private elements of a data set that it says identify nobody (PS3.3 C.12.1.1.7)."""
+    items = attributes.get("PrivateDataElementCharacteristicsSequence")
+    private = {int(key, 16): value for key, value in attributes.items() if _PRIVATE.fullmatch(key)}
+    safe: set[int] = set()
+    for item in items if type(items) is list else ():
+        group, creator = item.get("PrivateGroupReference"), item.get("PrivateCreatorReference")
+        status = item.get("BlockIdentifyingInformationStatus")
+        if type(group) is not int or type(creator) is not str:
+            continue
+        for tag, value in private.items():
+            if tag >> 16 != group or not 0x10 <= tag & 0xFFFF <= 0xFF or value != creator:
+                continue
+            block = tag << 8 & 0xFF00
+            mine = {each for each in private if each >> 16 == group and each & 0xFF00 == block}
+            if status == "MIXED":
+                named = item.get("NonidentifyingPrivateElements")
+                mine &= {group << 16 | block | number & 0xFF for number in _numbers(named)}
+            elif status != "SAFE":
+                continue
+            safe |= {tag, *mine}
+    return frozenset(safe)
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    """The numbers of a value of US."""
+    if type(value) is bytes and len(value) % 2 == 0:
+        return struct.unpack(f"<{len(value) // 2}H", value)
+    return (value,) if type(value) is int else ()

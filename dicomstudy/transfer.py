@@ -1,0 +1,388 @@
+"""A study → the batch of its instances without what identifies (spec/deidentification.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dicomstudy import layout
+from dicomstudy.concealment import Concealer, Made, Scope
+from dicomstudy.confidentiality import FULL_DATES, MODIFIED_DATES, SAFE_PRIVATE, Action, Policy
+from dicomstudy.copies import Copies
+from dicomstudy.document import references
+from dicomstudy.elements import Form
+from dicomstudy.errors import DicomStudyError, Problem
+from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
+from dicomstudy.identities import Identities
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.layout import Token
+from dicomstudy.paths import CHARACTER_SET
+from dicomstudy.pseudonyms import Pseudonyms
+from dicomstudy.record import Encoder, character_set_of, group_of
+from dicomstudy.risks import of_instance
+from dicomstudy.safe_private import declared_safe
+from dicomstudy.study import Instance, Study
+
+__all__ = ["Transfer"]
+
+_PATIENT = "patient"
+_TEMPORAL = "LongitudinalTemporalInformationModified"
+_META_LENGTH = 0x00020000
+_SOP_INSTANCE_UID = 0x00080018
+_MEMO_SIZE = 1 << 14
+
+
+class _Part(NamedTuple):
+    """A group of the result, or what is left of one, as instances share it.
+
+    `number` tells it from others; `meta` and `data_set` have tag and layout of each element;
+    `digest` is that of a group of the seed, `rows` are the attributes of any other in the batch.
+    """
+
+    number: str
+    content: dict[str, Any]
+    meta: tuple[tuple[int, str], ...]
+    data_set: tuple[tuple[int, str], ...]
+    digest: str
+    rows: tuple[int, ...]
+    large: frozenset[str]
+    notes: frozenset[str]
+
+
+class Transfer:
+    """Takes the instances of one study over.
+
+    Args:
+        study: the study as it is in the source.
+        policy: what becomes of each attribute.
+        pseudonyms: give the new UIDs and names.
+        bulk: where the bulk file of the result will be.
+
+    Attributes:
+        uid: the Study Instance UID of the result.
+        batch: the instances that were taken over.
+        notes: how many of them there is something to tell of, by code.
+        problems: instances that were left out.
+        bytes_in: bytes of the files that were taken over.
+    """
+
+    def __init__(self, study: Study, policy: Policy, pseudonyms: Pseudonyms, bulk: Path) -> None:
+        definitions = study.definitions
+        self.batch = Batch(bases=[()])
+        self.notes: Counter[str] = Counter()
+        self.problems: list[Problem] = []
+        self.bytes_in = 0
+        self._study = study
+        self._policy = policy
+        self._pseudonyms = pseudonyms
+        self.uid = self._uid(study.uid)
+        self._definitions = definitions
+        identities = Identities(policy, definitions, pseudonyms.uid)
+        self._concealer = Concealer(policy, pseudonyms, identities, definitions)
+        self._encoder = Encoder(definitions)
+        self._values = Copies(study, bulk)
+        self._gather(identities)
+        self._parts: dict[object, _Part] = {}
+        self._numbers: dict[tuple[str, str, object], int] = {}
+        self._own: dict[object, tuple[Made, frozenset[str]] | None] = {}
+        self._text = lru_cache(maxsize=_MEMO_SIZE)(_text_of)
+        self._encodings: dict[tuple[object, ...], tuple[str, dict[str, Any]]] = {}
+        self._seen: set[tuple[str, str, str]] = set()
+        self._order = {name: at for at, name in enumerate(definitions.groups)}
+        self._stamps = dict(_stamps(policy))
+
+    @property
+    def bulk_length(self) -> int:
+        """The size of the bulk file of the result, which is on disk then; 0 if there is none."""
+        return self._values.end
+
+    def close(self) -> None:
+        """Close the bulk file."""
+        self._values.close()
+
+    def _uid(self, uid: str) -> str:
+        action = self._policy.action(_SOP_INSTANCE_UID)
+        return (
+            self._pseudonyms.uids(uid) if action is Action.UID else self._pseudonyms.retained(uid)
+        )
+
+    def _gather(self, identities: Identities) -> None:
+        """Learn what identifies from everything that a document says, older versions too."""
+        seen: set[str] = set()
+        for chunk in self._study.chunks(retired=True):
+            if isinstance(chunk, DicomStudyError):
+                raise chunk
+            for instance in chunk:
+                self._gather_instance(instance.original(), identities, seen)
+        for version in self._study.history.versions:
+            identities.gather_edits(version.edits)
+
+    def _gather_instance(self, instance: Instance, identities: Identities, seen: set[str]) -> None:
+        self._values.instance = instance
+        groups = instance.groups
+        parts = [content for digest, _, content in groups if digest not in seen]
+        seen.update(digest for digest, _, _ in groups)
+        every = (instance.own, *(content for _, _, content in groups))
+        named = next((part[CHARACTER_SET] for part in every if CHARACTER_SET in part), None)
+        charset = character_set_of(named)
+        read = self._values.read
+        for part in (instance.own, *parts):
+            identities.gather(
+                part, lambda key, value: self._concealer.text(key, value, read, charset)
+            )
+
+    def add(self, instance: Instance) -> None:
+        """Take one instance over, as it is now."""
+        encoding = instance.encoding
+        if encoding is None:
+            self.problems.append(
+                Problem(
+                    instance.uid,
+                    "deidentify/no-file",
+                    "it came from a record without its file, and was left out: nobody can tell "
+                    "what its values mean",
+                )
+            )
+            return
+        attributes = instance.attributes()
+        values = self._values
+        values.instance = instance
+        values.word, values.frame = _pixel_words(attributes)
+        digest = next(d for d, name, _ in instance.groups if name == ENCODING)
+        meta, data_set = self._concealer.tokens(encoding)
+        notes: set[str] = set()
+        safe = declared_safe(attributes) if SAFE_PRIVATE in self._policy.options else frozenset()
+        charset = character_set_of(attributes.get(CHARACTER_SET))
+        scope = Scope(
+            self._concealer.patient(attributes, f"study\0{self._study.uid}", values.read, charset),
+            charset,
+            any(token.vr for token in data_set.values() if token.tag >> 16 > 4),
+            safe,
+            values,
+            notes,
+        )
+        context = digest, attributes.get(CHARACTER_SET), scope.patient, safe
+        tokens = {**meta, **data_set}
+        parts = [
+            self._part(group, name, content, tokens, scope, context)
+            for group, name, content in (*instance.groups, *self._missing(instance))
+            if name != ENCODING
+        ]
+        own = list(self._own_attributes(instance.own, tokens, scope, context))
+        self._enter(instance, encoding, [part for part in parts if part.content], own, notes)
+
+    def _missing(self, instance: Instance) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Groups that an instance gets for what is stamped on it."""
+        if all(name != _PATIENT for _, name, _ in instance.groups):
+            yield "", _PATIENT, {}
+        yield "", group_of(_TEMPORAL, self._definitions), {}
+
+    def _part(
+        self,
+        digest: str,
+        name: str,
+        content: Mapping[str, Any],
+        tokens: Mapping[str, Token],
+        scope: Scope,
+        context: tuple[object, ...],
+    ) -> _Part:
+        known = (digest, name, context)
+        part = self._parts.get(known)
+        if part is None:
+            inner = scope._replace(notes=set())
+            made = list(self._made(content, tokens, inner))
+            if name == _PATIENT:
+                made += self._stamp([key for key in self._stamps if key != _TEMPORAL], inner)
+            elif not digest:
+                made += self._stamp([_TEMPORAL], inner)
+            part = self._parts[known] = self._as_part(name, made, inner.notes)
+        scope.notes.update(part.notes)
+        return part
+
+    def _made(
+        self, content: Mapping[str, Any], tokens: Mapping[str, Token], scope: Scope
+    ) -> Iterator[Made]:
+        """What becomes of the attributes of a group, without those that are stamped on it."""
+        for key, value in content.items():
+            if key not in self._stamps:
+                made = self._concealer.attribute(key, value, tokens.get(key), scope)
+                if made is not None:
+                    yield made
+
+    def _stamp(self, keys: Iterable[str], scope: Scope) -> list[Made]:
+        return [
+            Made(key, *_stamped(self._definitions.tag(key), self._stamps[key], scope.explicit))
+            for key in keys
+        ]
+
+    def _as_part(self, name: str, made: list[Made], notes: set[str]) -> _Part:
+        content = ordered(((each.key, each.value) for each in made), self._definitions)
+        is_seed = self._definitions.is_seed(name)
+        digest = ion_hash_hex(content) if is_seed and content else ""
+        if digest:
+            self.batch.contents[digest] = name, content
+        layouts = [(each.token.tag, self._text(each.token)) for each in made]
+        return _Part(
+            f"part {len(self._parts)}",
+            content,
+            tuple(each for each in layouts if each[0] >> 16 == 2),
+            tuple(each for each in layouts if each[0] >> 16 != 2),
+            digest,
+            () if is_seed else tuple(self._number(name, *item) for item in content.items()),
+            frozenset(references(list(content.values()))),
+            frozenset(notes),
+        )
+
+    def _number(self, group: str, key: str, value: Any) -> int:
+        """The row of an attribute in the batch, which is added if need be."""
+        name = (group, key, freeze(value))
+        if name not in self._numbers:
+            self._numbers[name] = len(self.batch.rows)
+            self.batch.rows.append(Row(group, key, value))
+        return self._numbers[name]
+
+    def _own_attributes(
+        self,
+        own: Mapping[str, Any],
+        tokens: Mapping[str, Token],
+        scope: Scope,
+        context: tuple[object, ...],
+    ) -> Iterator[Made]:
+        for key, value in own.items():
+            if key in self._stamps:
+                continue
+            token = tokens.get(key)
+            if type(value) is dict or type(value) is list:
+                made = self._concealer.attribute(key, value, token, scope)
+            else:
+                name = (key, type(value), value, token, *context[1:])
+                if name not in self._own:
+                    inner = scope._replace(notes=set())
+                    one = self._concealer.attribute(key, value, token, inner)
+                    self._own[name] = one and (one, frozenset(inner.notes))
+                known = self._own[name]
+                made, notes = known or (None, ())
+                scope.notes.update(notes)
+            if made is not None:
+                yield made
+
+    def _enter(
+        self,
+        instance: Instance,
+        encoding: Mapping[str, Any],
+        parts: list[_Part],
+        own: list[Made],
+        notes: set[str],
+    ) -> None:
+        """Add an instance to the batch, unless one that was added is equal to it now."""
+        texts = [(made.token.tag, self._text(made.token)) for made in own]
+        meta = sorted(chain(*(part.meta for part in parts), (t for t in texts if t[0] >> 16 == 2)))
+        data_set = sorted(
+            chain(*(part.data_set for part in parts), (t for t in texts if t[0] >> 16 != 2))
+        )
+        if meta:
+            length = Token(_META_LENGTH, "UL", Form.GROUP_LENGTH)
+            meta.insert(0, (_META_LENGTH, self._text(length)))
+        digest, written = self._encoding(encoding, meta, data_set)
+        content = {made.key: made.value for made in own}
+        sha256, size = hashlib.sha256(), 0
+        for segment in self._encoder.rebuild(
+            [(part.number, part.content) for part in parts], content, written, self._values.resolve
+        ):
+            pieces = [segment] if isinstance(segment, bytes) else self._values.pieces(segment)
+            for piece in pieces:
+                sha256.update(piece)
+                size += len(piece)
+        name = self._uid(instance.uid), self._uid(instance.series), sha256.hexdigest()
+        if name in self._seen:
+            return
+        self._seen.add(name)
+        large = {*chain(*(part.large for part in parts)), *references(list(content.values()))}
+        seeds = [part.digest for part in parts if part.digest]
+        seeds.sort(key=lambda each: self._order[self.batch.contents[each][0]])
+        rows = [row for part in parts for row in part.rows]
+        rows += [
+            self._number(group_of(key, self._definitions), key, value)
+            for key, value in content.items()
+        ]
+        self.batch.entries.append(
+            Entry(
+                *name,
+                source=Source("", name[2], size),
+                groups=(*seeds, digest),
+                base=0,
+                own=tuple(rows),
+                places={each: self._values.places[each] for each in large},
+            )
+        )
+        self.bytes_in += instance.source.size or 0
+        whole = ungroup([(part.number, part.content) for part in parts], content)
+        self.notes.update(notes | of_instance(whole))
+
+    def _encoding(
+        self,
+        old: Mapping[str, Any],
+        meta: list[tuple[int, str]],
+        data_set: list[tuple[int, str]],
+    ) -> tuple[str, dict[str, Any]]:
+        name = (old["preamble"], old["byteOrder"], *meta, None, *data_set)
+        known = self._encodings.get(name)
+        if known is None:
+            written = {
+                "preamble": old["preamble"],
+                "byteOrder": old["byteOrder"],
+                "meta": " ".join([text for _, text in meta]),
+                "dataSet": " ".join([text for _, text in data_set]),
+            }
+            known = self._encodings[name] = ion_hash_hex(written), written
+            self.batch.contents[known[0]] = ENCODING, written
+        return known
+
+
+def _text_of(token: Token) -> str:
+    return layout.format_tokens([token])
+
+
+def _pixel_words(attributes: Mapping[str, Any]) -> tuple[int, int]:
+    """Bytes of one sample and of one frame of native pixel data."""
+    bits, rows, columns, samples = (
+        value if type(value := attributes.get(key)) is int else otherwise
+        for key, otherwise in (
+            *(("BitsAllocated", 8), ("Rows", 0), ("Columns", 0)),
+            ("SamplesPerPixel", 1),
+        )
+    )
+    return bits // 8 if bits in {16, 32, 64} else 1, rows * columns * samples * bits // 8
+
+
+def _stamps(policy: Policy) -> Iterator[tuple[str, Any]]:
+    """What every instance of the result says of how it came to be (PS3.15 E.1.1)."""
+    yield "PatientIdentityRemoved", "YES"
+    method = ["DICOM PS3.15 Annex E", *(code.meaning for code in policy.codes), "dicomstudy"]
+    yield "DeidentificationMethod", "\\".join(each[:64] for each in method)
+    yield (
+        "DeidentificationMethodCodeSequence",
+        [
+            {"CodeValue": c.code, "CodingSchemeDesignator": "DCM", "CodeMeaning": c.meaning}
+            for c in policy.codes
+        ],
+    )
+    modified = "MODIFIED" if MODIFIED_DATES in policy.options else "REMOVED"
+    yield _TEMPORAL, "UNMODIFIED" if FULL_DATES in policy.options else modified
+
+
+_STAMP_VRS = {0x00120062: "CS", 0x00120063: "LO", 0x00120064: "SQ", 0x00280303: "CS"}
+_CODE = ((0x00080100, "SH"), (0x00080102, "SH"), (0x00080104, "LO"))
+
+
+def _stamped(tag: int, value: Any, explicit: bool) -> tuple[Any, Token]:
+    vr = _STAMP_VRS[tag] if explicit else ""
+    if type(value) is not list:
+        return value, Token(tag, vr)
+    tokens = tuple([Token(inner, code_vr if explicit else "") for inner, code_vr in _CODE])
+    return value, Token(tag, vr, items=tuple([layout.ItemLayout(tokens, False) for _ in value]))
