@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from dicomstudy.bulk import MAGIC, BulkReader, append
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import (
     Document,
+    digest_of,
     encode_version,
     extended,
     read_batch,
@@ -77,7 +78,7 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
                     f"it is the document of study {document.study}",
                     source=str(path),
                 )
-        coming = _late(new, document) or _coming(new, document, definitions)
+        coming = _late(new, document) or _coming(new, document, definitions, archive)
         if not coming.fresh and not coming.back:
             return Finished(0, coming.unchanged, 0)
         header = {} if document is None else document.header
@@ -128,8 +129,10 @@ def _late(new: Batch, document: Document | None) -> _Coming | None:
     return _Coming(fresh, places, history)
 
 
-def _coming(new: Batch, document: Document | None, definitions: Definitions) -> _Coming:
-    """What comes, compared with each instance that is there."""
+def _coming(
+    new: Batch, document: Document | None, definitions: Definitions, archive: Folder
+) -> _Coming:
+    """What comes, compared with each instance that is there, or that was moved."""
     old, history = Batch(), None
     if document is not None:
         old, history = read_batch(document, definitions), document.history
@@ -144,7 +147,9 @@ def _coming(new: Batch, document: Document | None, definitions: Definitions) -> 
         before = fresh.get(name) or known.get(name)
         if before is None or _is_better(entry, before):
             fresh[name] = entry
-        elif name not in present:
+        elif name not in present and not (
+            history and _was_moved(archive, history, before.events, entry)
+        ):
             back.add(name)
     back -= fresh.keys()  # they come in again as they are kept
     unchanged = len(new.entries) - len(fresh) - len(back)
@@ -170,6 +175,28 @@ def _coming(new: Batch, document: Document | None, definitions: Definitions) -> 
         if _name(entry) not in fresh
     ]
     return _Coming(list(fresh.values()), places, history, old, len(back), unchanged)
+
+
+def _was_moved(archive: Folder, history: History, events: Sequence[int], entry: Entry) -> bool:
+    """Whether an instance that went out is in a study that it was moved to (spec/moving.md)."""
+    seen: set[str] = set()
+    while (left := history.left(events)) is not None:
+        study = left.to_study
+        path = archive.document_path(study)
+        if not study or study in seen or not path.exists():
+            return False
+        seen.add(study)
+        with contextlib.closing(Document(path)) as document:
+            history = document.history
+            there = [
+                instance.get("_versions", ())
+                for instance in document.named(entry.instance)
+                if digest_of(instance) == entry.digest
+            ]
+        if any(history.since(each) is not None for each in there):
+            return True
+        events = there[0] if there else ()
+    return False
 
 
 def _frames(

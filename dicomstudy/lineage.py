@@ -236,6 +236,11 @@ class History:
     def _now(self) -> frozenset[int]:
         return self.lineage(self.current)
 
+    def left(self, events: Iterable[int]) -> Version | None:
+        """The version in which an instance with these `events` went out; None if it is not out."""
+        event = next((each for each in reversed([*events]) if abs(each) in self._now), 0)
+        return self[-event] if event < 0 else None
+
     def since(self, events: Iterable[int], lineage: frozenset[int] | None = None) -> int | None:
         """The version in which an instance came that has these `events`; None if it is out.
 

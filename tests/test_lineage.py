@@ -168,6 +168,20 @@ def test_a_damaged_history_is_refused(struct: dict[str, Any]) -> None:
     assert raised.value.code == "study/damaged"
 
 
+def test_who_left_says_in_which_version() -> None:
+    first = Version(1, "", "convert")
+    out, back = (
+        Version(2, "", "merge", removed=1, to_study="1.2"),
+        Version(3, "", "convert", added=1),
+    )
+    history = History((first, out, back))
+    assert history.left((-2, 3)) is None
+    assert history.left(()) is None
+    assert history.left((-2,)) == out
+    assert History((first, out, back, Version(4, "", "revert", to=2))).left((-2, 3)) == out
+    assert History((first, out, Version(3, "", "revert", to=1))).left((-2,)) is None
+
+
 def test_moments() -> None:
     assert moment(0) == "1970-01-01T00:00:00Z"
     assert moment() > "2026"

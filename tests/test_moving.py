@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
@@ -348,11 +349,51 @@ def test_older_versions_are_collected_of_both(archive: Path) -> None:
     all_is_well(archive)
 
 
-def test_files_that_come_again_come_to_the_study_that_they_name(archive: Path) -> None:
+def again(archive: Path) -> tuple[int, int]:
+    """How many instances come in, and how many are there, if all files are converted again."""
+    report = dicomstudy.convert([archive.parent / "in"], archive)
+    assert report.problems == []
+    return report.instances, report.unchanged
+
+
+def test_files_that_come_again_are_where_they_were_moved_to(archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T)
     dicomstudy.merge(archive, S, into=T)
-    assert dicomstudy.convert([archive.parent / "in"], archive).instances == 5
+    dicomstudy.split(archive, T, series=[S2], new_study="1.2.3")
+    dicomstudy.move(archive, "1.2.3", instance=uid("s/2/1"), to_study="1.2.3", to_series="1.2.4")
+    before = studies.state_of(archive)
+    assert again(archive) == (0, 7)
+    assert studies.state_of(archive) == before
+
+
+def test_a_document_in_readable_form_is_looked_into_too(archive: Path) -> None:
+    dicomstudy.merge(archive, S, into=T)
+    path = dicomstudy.open_archive(archive).document_path(T)
+    with contextlib.closing(Document(path)) as document:
+        text = ion.dumps(whole(document), text=True)
+    path.write_bytes(text)
+    assert again(archive) == (0, 7)
+
+
+def test_files_come_again_where_they_say_if_they_are_nowhere_else(archive: Path) -> None:
+    dicomstudy.merge(archive, S, into=T)
+    dicomstudy.delete(archive, T, series=S2)
+    assert again(archive) == (2, 5)
+    assert keys(archive, S) == {S2: of(S2, 1, 2)}
+    dicomstudy.collect(archive, study=T, older_versions=True, remove=True)
+    assert again(archive) == (3, 4)
     assert keys(archive, S) == {S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
-    assert len(keys(archive, T)) == 3
+    assert len(keys(archive, T)) == 2
+    all_is_well(archive)
+
+
+def test_what_was_moved_and_went_back_is_there(archive: Path) -> None:
+    dicomstudy.merge(archive, S, into=T)
+    dicomstudy.revert(archive, T, to=1)
+    assert again(archive) == (5, 2)
+    dicomstudy.revert(archive, S, to=2)
+    dicomstudy.revert(archive, T, to=2)
+    assert again(archive) == (0, 7)
     all_is_well(archive)
 
 

@@ -23,6 +23,7 @@ from dicomstudy.document.fields import (
     VERSION,
     ZSTD_MAGIC,
     add_places,
+    uid_of,
 )
 from dicomstudy.document.readable import read_whole
 from dicomstudy.errors import IonError, StudyError
@@ -255,6 +256,17 @@ class Document:
             plain = self._decompressed(at)
             if any(text.encode() in plain for text in chain(here, texts)):
                 yield self._struct(at, ("groups", "bulk") if said is None else _CHUNK_FIELDS)
+
+    def named(self, uid: str) -> Iterator[dict[str, Any]]:
+        """All instances of a SOP Instance UID, those that only older versions have too."""
+        for number in range(len(self.chunks) + len(self.retired)):
+            if self.has_table and uid.encode() not in self._decompressed(
+                self._first_chunk + number
+            ):
+                continue
+            for key, instance in self._chunk(number)["instances"].items():
+                if uid_of(key, instance) == uid:
+                    yield instance
 
     def mentions(self, texts: Iterable[str]) -> bool:
         """Whether one of some texts stands anywhere behind the header; quicker than to read it.
