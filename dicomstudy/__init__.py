@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dicomstudy.archive import Archive, open_archive
     from dicomstudy.collection import Collected, collect
     from dicomstudy.conversion import Report, convert
-    from dicomstudy.deidentification import Deidentified, deidentify
+    from dicomstudy.deidentification import Deidentified, Risk, deidentify
     from dicomstudy.errors import (
         ArchiveError,
         BulkError,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from dicomstudy.quality import Conflict, Side, conflicts, resolve
     from dicomstudy.records import Recorded, write_records
     from dicomstudy.restoration import Restored, Verified, restore, verify
-    from dicomstudy.risks import Risk
     from dicomstudy.study import Instance, Study
     from dicomstudy.tables import Exported, Result, Table, Tables, export_tables, open_tables
     from dicomstudy.updating import update
@@ -91,13 +90,12 @@ _MODULES = {
     "archive": ("Archive", "open_archive"),
     "collection": ("Collected", "collect"),
     "conversion": ("Report", "convert"),
-    "deidentification": ("Deidentified", "deidentify"),
+    "deidentification": ("Deidentified", "Risk", "deidentify"),
     "lineage": ("Version",),
     "moving": ("Moved", "merge", "move", "split"),
     "quality": ("Conflict", "Side", "conflicts", "resolve"),
     "records": ("Recorded", "write_records"),
     "restoration": ("Restored", "Verified", "restore", "verify"),
-    "risks": ("Risk",),
     "study": ("Instance", "Study"),
     "updating": ("update",),
     "versioning": ("delete", "history", "revert"),

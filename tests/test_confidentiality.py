@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pydicom.uid import UID
 
 from dicomstudy import definitions
-from dicomstudy.confidentiality import Action, Policy, policy
+from dicomstudy.deidentification.confidentiality import Action, Policy, policy
+from dicomstudy.deidentification.identities import Identities
+from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.errors import DefinitionsError, DicomStudyError
-from dicomstudy.identities import Identities
-from dicomstudy.pseudonyms import Pseudonyms
-from dicomstudy.safe_private import declared_safe
 from tests import make_profile
 
 FOLDER = Path(__file__).parents[1] / "formats" / "confidentiality"

@@ -17,8 +17,8 @@ import pytest
 
 import dicomstudy
 from dicomstudy.cli import main
+from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.pseudonyms import Pseudonyms
 from fixtures import make
 from tests import studies
 from tests.plants import DEFINITIONS, STUDY, TABLE, Planter, found_in, haystack, headers_of

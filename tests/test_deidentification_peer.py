@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 import dicomstudy
-from dicomstudy.pseudonyms import Pseudonyms
+from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from fixtures import make
 from tests.samples import pydicom_folders
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomstudy.referring import Referrer, Relocation
+from dicomstudy.moving.referring import Referrer, Relocation
 
 Items = list[dict[str, Any]]
 #: A reference: study, series and instance.

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
-from dicomstudy.confidentiality import Action, Policy
 from dicomstudy.definitions import Definitions
-from dicomstudy.dummies import GONE
+from dicomstudy.deidentification.confidentiality import Action, Policy
+from dicomstudy.deidentification.dummies import GONE
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.paths import parse_path
 

@@ -11,21 +11,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy import layout
-from dicomstudy.concealment import Concealer, Made, Scope
-from dicomstudy.confidentiality import FULL_DATES, MODIFIED_DATES, SAFE_PRIVATE, Action, Policy
-from dicomstudy.copies import Copies
+from dicomstudy.deidentification.concealment import Concealer, Made, Scope
+from dicomstudy.deidentification.confidentiality import (
+    FULL_DATES,
+    MODIFIED_DATES,
+    SAFE_PRIVATE,
+    Action,
+    Policy,
+)
+from dicomstudy.deidentification.copies import Copies
+from dicomstudy.deidentification.identities import Identities
+from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from dicomstudy.deidentification.risks import of_instance
+from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.document import references
 from dicomstudy.elements import Form
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
-from dicomstudy.identities import Identities
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import Token
 from dicomstudy.paths import CHARACTER_SET
-from dicomstudy.pseudonyms import Pseudonyms
 from dicomstudy.record import Encoder, character_set_of, group_of
-from dicomstudy.risks import of_instance
-from dicomstudy.safe_private import declared_safe
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Transfer"]

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dicomstudy.archive import Archive, create, open_archive
-from dicomstudy.confidentiality import Policy, policy
+from dicomstudy.deidentification.confidentiality import Policy, policy
+from dicomstudy.deidentification.pseudonyms import SHORTEST_KEY, Pseudonyms
+from dicomstudy.deidentification.risks import MESSAGES, Risk
+from dicomstudy.deidentification.transfer import Transfer
 from dicomstudy.document import encode_version
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import Progress, at_work, sync_folder, write_atomically, writing
-from dicomstudy.pseudonyms import SHORTEST_KEY, Pseudonyms
-from dicomstudy.risks import MESSAGES, Risk
 from dicomstudy.study import Study
-from dicomstudy.transfer import Transfer
 
 __all__ = ["Deidentified", "deidentify"]
 

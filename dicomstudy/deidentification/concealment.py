@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from dicomstudy import dummies, layout, values
-from dicomstudy.confidentiality import Action, Policy
+from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
+from dicomstudy.deidentification import dummies
+from dicomstudy.deidentification.confidentiality import Action, Policy
+from dicomstudy.deidentification.identities import Identities
+from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.elements import (
     LONG_VRS,
     PIXEL_DATA_TAGS,
@@ -26,10 +29,8 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.following import inner_set
-from dicomstudy.identities import Identities
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.paths import CHARACTER_SET
-from dicomstudy.pseudonyms import Pseudonyms
 from dicomstudy.record import character_set_of, is_reference
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds

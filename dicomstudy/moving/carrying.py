@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from dicomstudy import lineage
-from dicomstudy.adapting import Adapter, Side, brought, modifications
 from dicomstudy.archive import Archive
 from dicomstudy.bulk import append
 from dicomstudy.document import encode_version
@@ -19,7 +18,8 @@ from dicomstudy.errors import DicomStudyError
 from dicomstudy.folder import sync_folder, write_atomically
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History, Version
-from dicomstudy.referring import Relocation
+from dicomstudy.moving.adapting import Adapter, Side, brought, modifications
+from dicomstudy.moving.referring import Relocation
 from dicomstudy.updating import changed_groups, edit_study
 from dicomstudy.versioning import write_version
 

@@ -19,9 +19,9 @@ from dicomstudy.document import references, without_places
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.grouping import Batch, freeze
 from dicomstudy.lineage import Brought, History, Version
+from dicomstudy.moving.referring import Referrer, Relocation
 from dicomstudy.quality import ranked, sides_of
 from dicomstudy.record import group_of
-from dicomstudy.referring import Referrer, Relocation
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Adapter", "Arrival", "Side", "brought", "modifications"]

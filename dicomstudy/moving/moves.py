@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from dicomstudy.adapting import Side
 from dicomstudy.archive import Archive
 from dicomstudy.assignment import is_uid
-from dicomstudy.carrying import Carrier
 from dicomstudy.change import AnyArchive, changing, opened
 from dicomstudy.document import Document, is_named, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.folder import at_work, locked, sync_folder, writing
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import Version
-from dicomstudy.referring import Relocation
+from dicomstudy.moving.adapting import Side
+from dicomstudy.moving.carrying import Carrier
+from dicomstudy.moving.referring import Relocation
 
 __all__ = ["Moved", "merge", "move", "split"]
 
