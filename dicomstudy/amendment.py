@@ -154,8 +154,7 @@ class Amender:
             if top in tops:
                 if "#" not in path.partition("[")[0]:
                     attributes[f"{RAW}{inside}{path}"] = attributes[key]
-                now, then = (self._value_at(path, struct) for struct in (attributes, previous))
-                if freeze(now) != freeze(then):
+                if self._meant_at(path, attributes) != self._meant_at(path, previous):
                     del attributes[key]
         for key in [key for key in attributes if "#" in key and key.partition("#")[0] in previous]:
             del attributes[key]
@@ -173,20 +172,26 @@ class Amender:
         )
         attributes[ORIGINALS] = items
 
-    def _value_at(self, path: str, struct: Mapping[str, Any]) -> Any:
-        """The value at the path of raw bytes (spec/record.md), ... if there is none."""
+    def _meant_at(self, path: str, struct: Mapping[str, Any]) -> tuple[object, ...]:
+        """What raw bytes at a path (spec/record.md) stand for: a value in a character set.
+
+        That is the value and what each item around it says of its character set; nothing if
+        there is no such value.
+        """
         value: Any = ...
+        charsets: list[object] = []
         for step in path.split("."):
             found = _RAW_STEP.fullmatch(step)
             if found is None:
-                return ...
+                return ()
             tag, occurrence, item = found.groups()
             value = struct.get(self._definitions.keyword(int(tag, 16)) + occurrence, ...)
             if item is not None:
                 if type(value) is not list or int(item) >= len(value):
-                    return ...
+                    return ()
                 struct = value[int(item)]
-        return value
+                charsets.append(freeze(struct.get(CHARACTER_SET, ...)))
+        return freeze(value), *charsets
 
     def _creator(self, key: str) -> str:
         """The key of the private creator of an attribute; empty if it has none."""

@@ -204,3 +204,40 @@ def test_a_document_of_one_struct_is_encoded_anew(tmp_path: Path) -> None:
     assert (report.instances, len(report.problems)) == (1, 0)
     assert len(archive[uid]) == len(files)
     assert dicomstudy.verify(archive).problems == []
+
+
+def with_header(path: Path, change: dict[str, object], *more: dict[str, object]) -> None:
+    """Change fields of the header of a document, and put frames behind it."""
+    frames = writer.Frames()
+    with closing(Document(path)) as document:
+        content = [frames.add({**document.header, **change}), *map(frames.add, more)]
+        content += [frames.copy(*stored) for stored in document.stored_frames()]
+    path.write_bytes(b"".join([*content, frames.table()]))
+
+
+def test_counts_of_no_series_are_no_counts(tmp_path: Path) -> None:
+    batch = series_of([{"KVP": 1}] * 5)
+    path = studies.write_document(tmp_path / "a", batch)
+    expected = digest_of(path)
+    with_header(path, {"countFrames": 1}, {"series": {}})
+    with closing(Document(path)) as document:
+        changed = b"".join(writer.with_history(document, BEFORE))
+    path.write_bytes(changed)
+    assert digest_of(path) == expected
+
+
+@pytest.mark.parametrize("chunks", [2, 100])
+def test_nothing_is_lost_where_the_header_does_not_say_what_is_there(
+    tmp_path: Path, chunks: int
+) -> None:
+    batch = series_of([{"KVP": 1}] * 5)
+    first, late = parted(batch, [2])
+    twin = first.entries[1]._replace(digest="f" * 64)
+    with small_chunks(chunks):
+        path = studies.write_document(tmp_path / "a", first)
+        with closing(Document(path)) as document:
+            narrow = [{**said, "last": said["first"]} for said in document.chunks]
+            counts = {uid: each.to_struct() for uid, each in document.counts.items()}
+        more: list[dict[str, object]] = [{"series": counts}] if counts else []
+        with_header(path, {"chunks": narrow}, *more)
+        assert not extend(path, Batch(late.contents, late.rows, late.bases, [twin]))

@@ -427,6 +427,32 @@ def test_invalid_text_beside_what_is_changed_stays(tmp_path: Path) -> None:
         assert b"K\xe4se" in next(study.values()).to_p10()
 
 
+def test_bytes_do_not_stay_in_an_item_of_another_character_set(tmp_path: Path) -> None:
+    """The values of an item are set as they were, but not what they were written in."""
+    written = make.item(
+        make.element(0x00080005, "CS", b"ISO_IR 192") + make.element(0x00080104, "LO", b"K\xe4se")
+    )
+    elements = [
+        make.element(0x00080005, "CS", b"GB18030 "),
+        make.element(0x00080018, "UI", b"1.2.7.3\0"),
+        make.element(0x00081032, "SQ", written),
+        make.element(0x0020000D, "UI", b"1.2.7\0"),
+        make.element(0x0020000E, "UI", b"1.2.7.2\0"),
+    ]
+    file = make.part10(make.element(0x00020010, "UI", make.EXPLICIT), b"".join(elements))
+    archive = tmp_path / "archive"
+    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a", file)])], archive)
+    with dicomstudy.open_archive(archive)["1.2.7"] as study:
+        (item,) = next(study.values()).attributes()["ProcedureCodeSequence"]
+    update(archive, "1.2.7", set={"ProcedureCodeSequence": [{"CodeMeaning": item["CodeMeaning"]}]})
+    ((_, after),) = datasets(archive, "1.2.7")
+    assert after.ProcedureCodeSequence[0].CodeMeaning == item["CodeMeaning"] == "K\ufffdse"
+    before = after.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
+    with dicomstudy.open_archive(archive)["1.2.7"] as study:
+        assert b"K\xe4se" in next(study.values()).to_p10()
+    assert before.ProcedureCodeSequence[0].SpecificCharacterSet == "ISO_IR 192"
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 

@@ -137,7 +137,7 @@ class _Extension:
         """Add the instances of a series; False if that cannot be done without the others."""
         chunks = [chunk for chunk in self._chunks if chunk.said["seriesInstanceUID"] == series]
         count = sum(chunk.said["instances"] for chunk in chunks)
-        if series in self._counts:
+        if chunks and series in self._counts:
             return all(self._insert(chunks, count + at, e) for at, e in enumerate(entries))
         if len(chunks) > 1 or count + len(entries) > CHUNK_INSTANCES:
             return False
@@ -145,11 +145,13 @@ class _Extension:
             chunks = [_Chunk({"seriesInstanceUID": series}, None)]
             self._chunks.append(chunks[0])
             self._chunks.sort(key=lambda chunk: str(chunk.said["seriesInstanceUID"]))
-        self._cluster(chunks[0], series, entries)
-        return True
+        return self._cluster(chunks[0], series, entries)
 
-    def _cluster(self, chunk: _Chunk, series: str, entries: list[Entry]) -> None:
-        """Cluster the only chunk of a series with more instances."""
+    def _cluster(self, chunk: _Chunk, series: str, entries: list[Entry]) -> bool:
+        """Cluster the only chunk of a series with more instances.
+
+        False if it has one of their keys, though the header says otherwise.
+        """
         batch = Batch(self._batch.contents, self._batch.rows, self._batch.bases, entries)
         keys = {(entry.instance, entry.digest): entry.instance for entry in entries}
         if chunk.number is not None:
@@ -175,10 +177,16 @@ class _Extension:
             keys[entry.instance, entry.digest]: instance_struct(entry, content.rows, values)
             for entry in clustered
         }
+        if len(instances) < len(clustered):
+            return False
         self._put(chunk, chunk_struct(series, common, mine, instances, places))
+        return True
 
     def _insert(self, chunks: list[_Chunk], count: int, entry: Entry) -> bool:
-        """Put an instance into a series whose others stay as they are; False if they may not."""
+        """Put an instance into a series whose others stay as they are.
+
+        False if they may not, or the chunk is not what the header says.
+        """
         chunk = next(
             (each for each in reversed(chunks) if each.said["first"] <= entry.instance), chunks[0]
         )
@@ -188,6 +196,8 @@ class _Extension:
         contents = self._shared | _contents(struct)
         common: list[str] = struct["_groups"]
         instances: dict[str, dict[str, Any]] = struct["instances"]
+        if not instances or entry.instance in instances:
+            return False
         known = {*common, *(d for instance in instances.values() for d in instance["_groups"])}
         neighbour = dict(
             self._group(digest, contents)

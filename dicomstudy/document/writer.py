@@ -208,8 +208,9 @@ def head(
         **header,
         "studyVersion": history.current if history is not None else 1,
         "historyFrames": int(has_history),
+        "countFrames": int(bool(counts)),
     }
-    yield frames.add(fields | {"countFrames": 1} if counts else fields)
+    yield frames.add(fields)
     if history is not None and has_history:
         yield frames.add(history.to_struct())
     if counts:
