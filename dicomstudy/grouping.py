@@ -150,6 +150,21 @@ class Batch:
             ]
         return whole
 
+    def only(self, entries: Iterable[Entry]) -> Batch:
+        """A batch of some of its entries, with the rows and groups that these have."""
+        some = Batch(bases=[()])
+        numbers: dict[int, int] = {}
+        for entry in entries:
+            own = (*self.bases[entry.base], *entry.own)
+            for number in own:
+                if number not in numbers:
+                    numbers[number] = len(some.rows)
+                    some.rows.append(self.rows[number])
+            some.contents |= {digest: self.contents[digest] for digest in entry.groups}
+            renumbered = tuple([numbers[number] for number in own])
+            some.entries.append(entry._replace(base=0, own=renumbered))
+        return some
+
     def attributes(self, entry: Entry) -> dict[str, Any]:
         """The attributes of an entry outside the seed's groups, by key."""
         numbers = (*self.bases[entry.base], *entry.own)

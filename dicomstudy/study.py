@@ -23,6 +23,7 @@ from dicomstudy.document import (
     Document,
     add_places,
     digest_of,
+    groups_of,
     is_named,
     place_fields,
     place_of,
@@ -238,7 +239,7 @@ class Study(Mapping[str, "Instance"]):
         contents: dict[str, tuple[str, dict[str, Any]]] = {}
         places: dict[str, Any] = {}
         for frame in self.document.shared():
-            contents.update(_by_digest(frame))
+            contents.update(groups_of(frame))
             add_places(places, frame.get("bulk", {}))
         return contents, places
 
@@ -422,7 +423,7 @@ class Instance:
         shared, _ = self.study._shared  # noqa: SLF001
         mine = self._frame.get("_by_digest")
         if mine is None:
-            mine = self._frame["_by_digest"] = _by_digest(self._frame)
+            mine = self._frame["_by_digest"] = groups_of(self._frame)
         groups = []
         for digest in dict.fromkeys((*self._frame["_groups"], *self._struct.get("_groups", ()))):
             found = mine.get(digest) or shared.get(digest)
@@ -720,14 +721,6 @@ def _joined(
         yield piece
     if small:
         yield small
-
-
-def _by_digest(frame: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    return {
-        digest: (name, content)
-        for name, contents in frame["groups"].items()
-        for digest, content in contents.items()
-    }
 
 
 def _for_digest(value: Any, *, has_source: bool) -> Any:

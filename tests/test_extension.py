@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import dicomstudy
 from dicomstudy import show
-from dicomstudy.document import Document, extended, extension, stored_places, writer
+from dicomstudy.document import Document, extended, extension, stored_places, whole, writer
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History, Version
 from fixtures import make
@@ -165,6 +165,8 @@ def test_a_group_that_nobody_refers_to_any_more_is_not_seen(tmp_path: Path) -> N
     other = studies.write_document(tmp_path / "b", batch)
     with studies.open_study(path) as found, studies.open_study(other) as expected:
         assert found.groups == expected.groups
+        ((_, one), (_, two)) = (*whole(found.document).items(), *whole(expected.document).items())
+        assert one["groups"] == two["groups"]
 
 
 # -- what is not extended ------------------------------------------------------------------------

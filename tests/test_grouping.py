@@ -52,6 +52,16 @@ def test_what_is_grouped_comes_apart_again(batch: Batch) -> None:
     )
 
 
+@given(studies.batches(), st.randoms(use_true_random=False))
+def test_some_of_a_batch_say_what_they_said(batch: Batch, chance: random.Random) -> None:
+    some = chance.sample(batch.entries, chance.randint(0, len(batch.entries)))
+    only = batch.only(some)
+    whole = Batch(batch.contents, batch.rows, batch.bases, some)
+    assert studies.canonical(only) == studies.canonical(whole)
+    assert {number for entry in only.entries for number in entry.own} == set(range(len(only.rows)))
+    assert only.contents.keys() == {digest for entry in some for digest in entry.groups}
+
+
 def test_the_fixtures_come_apart_again() -> None:
     batch = studies.grouped(studies.fixture_study())
     clustered = cluster(batch, DEFINITIONS)

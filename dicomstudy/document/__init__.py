@@ -13,6 +13,7 @@ from dicomstudy.document.fields import (
     NOT_ATTRIBUTES,
     add_places,
     digest_of,
+    groups_of,
     is_named,
     place_fields,
     place_of,
@@ -21,7 +22,8 @@ from dicomstudy.document.fields import (
     uid_of,
     without_places,
 )
-from dicomstudy.document.reader import Document, whole
+from dicomstudy.document.readable import whole
+from dicomstudy.document.reader import Document
 from dicomstudy.document.writer import CHUNK_INSTANCES, encode, encode_version, with_history
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "encode",
     "encode_version",
     "extended",
+    "groups_of",
     "is_named",
     "place_fields",
     "place_of",

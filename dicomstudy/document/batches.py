@@ -11,6 +11,7 @@ from dicomstudy.document.fields import (
     Group,
     add_places,
     digest_of,
+    groups_of,
     place_fields,
     references,
     source_of,
@@ -66,9 +67,7 @@ class BatchReader:
 
     def collect(self, frame: Mapping[str, Any]) -> None:
         """Remember the groups of a frame, and where their large values are."""
-        for name, contents in frame["groups"].items():
-            for digest, content in contents.items():
-                self.contents[digest] = name, content
+        self.contents |= groups_of(frame)
         add_places(self._places, frame.get("bulk", {}))
 
     def add(

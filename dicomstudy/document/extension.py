@@ -11,13 +11,20 @@ from typing import Any
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.batches import BatchReader
-from dicomstudy.document.fields import Group, add_places, digest_of, place_fields, uid_of
+from dicomstudy.document.fields import (
+    Group,
+    add_places,
+    by_name,
+    digest_of,
+    groups_of,
+    place_fields,
+    uid_of,
+)
 from dicomstudy.document.reader import Document
 from dicomstudy.document.writer import (
     CHUNK_BYTES,
     CHUNK_INSTANCES,
     Frames,
-    by_name,
     chunk_struct,
     described,
     head,
@@ -25,7 +32,7 @@ from dicomstudy.document.writer import (
     places_of,
 )
 from dicomstudy.grouping import ENCODING, Batch, Entry, cluster, rank
-from dicomstudy.growth import grown
+from dicomstudy.growth import Grown, grown
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History
 from dicomstudy.record import is_reference
@@ -121,7 +128,7 @@ class _Extension:
         self._shared: dict[str, Group] = {}
         self._places: dict[str, dict[str, Any]] = {}
         for frame in document.shared():
-            self._shared |= _contents(frame)
+            self._shared |= groups_of(frame)
             add_places(self._places, frame["bulk"])
         self._chunks = [_Chunk(said, number) for number, said in enumerate(document.chunks)]
 
@@ -152,7 +159,7 @@ class _Extension:
 
         False if it has one of their keys, though the header says otherwise.
         """
-        batch = Batch(self._batch.contents, self._batch.rows, self._batch.bases, entries)
+        batch = self._batch.only(entries)
         keys = {(entry.instance, entry.digest): entry.instance for entry in entries}
         if chunk.number is not None:
             frame = self._document.chunk(chunk.number)
@@ -193,33 +200,43 @@ class _Extension:
         if chunk.struct is None and chunk.number is not None:
             chunk.struct = _copied(self._document.chunk(chunk.number))
         struct = chunk.struct or {}
-        contents = self._shared | _contents(struct)
-        common: list[str] = struct["_groups"]
-        instances: dict[str, dict[str, Any]] = struct["instances"]
-        if not instances or entry.instance in instances:
+        if not struct["instances"] or entry.instance in struct["instances"]:
             return False
-        known = {*common, *(d for instance in instances.values() for d in instance["_groups"])}
+        found = self._grown(struct, count, entry)
+        if found is None:
+            return False
+        self._counts[entry.series] = found.counts
+        self._join(struct, entry, found)
+        self._put(chunk, struct)
+        return True
+
+    def _grown(self, struct: Mapping[str, Any], count: int, entry: Entry) -> Grown | None:
+        """What is said of an instance beside those of a chunk."""
+        instances: dict[str, dict[str, Any]] = struct["instances"]
+        common, contents = struct["_groups"], self._shared | groups_of(struct)
         neighbour = dict(
             self._group(digest, contents)
             for digest in (*common, *next(iter(instances.values()))["_groups"])
         )
         batch = self._batch
-        found = grown(
+        return grown(
             self._counts[entry.series],
             count,
             {name: each for name, each in neighbour.items() if name not in self._own_by_group},
-            known,
+            {*common, *(d for instance in instances.values() for d in instance["_groups"])},
             {number: batch.rows[number] for number in (*batch.bases[entry.base], *entry.own)},
             self._definitions,
         )
-        if found is None:
-            return False
-        self._counts[entry.series] = found.counts
+
+    def _join(self, struct: dict[str, Any], entry: Entry, found: Grown) -> None:
+        """Let a chunk have an instance more, of which `found` says to what it is grouped."""
+        batch, instances = self._batch, struct["instances"]
         digests = {*entry.groups, *found.groups}
-        contents |= found.groups | {digest: batch.contents[digest] for digest in entry.groups}
-        lost = [digest for digest in common if digest not in digests]
-        if lost:
-            struct["_groups"] = common = [digest for digest in common if digest in digests]
+        contents = self._shared | groups_of(struct) | found.groups
+        contents |= {digest: batch.contents[digest] for digest in entry.groups}
+        common = [digest for digest in struct["_groups"] if digest in digests]
+        if lost := [digest for digest in struct["_groups"] if digest not in digests]:
+            struct["_groups"] = common
             for instance in instances.values():
                 instance["_groups"] = self._sorted((*instance["_groups"], *lost), contents)
         own = sorted(found.own, key=self._place_of_row)
@@ -233,10 +250,7 @@ class _Extension:
         for name, several in mine.items():
             struct["groups"].setdefault(name, {}).update(several)
         add_places(struct["bulk"], alone["bulk"])
-        instances[entry.instance] = one
-        struct["instances"] = dict(sorted(instances.items(), key=_place))
-        self._put(chunk, struct)
-        return True
+        struct["instances"] = dict(sorted([*instances.items(), (entry.instance, one)], key=_place))
 
     def _put(self, chunk: _Chunk, struct: dict[str, Any]) -> None:
         chunk.struct = struct
@@ -285,7 +299,7 @@ class _Extension:
             yield described(series, instances), frame
             return
         keys = list(instances)
-        contents = _contents(struct)
+        contents = groups_of(struct)
         for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
             mine = {key: instances[key] for key in half}
             digests = dict.fromkeys(
@@ -295,15 +309,6 @@ class _Extension:
             yield from self._parted(
                 chunk_struct(series, struct["_groups"], groups, mine, struct["bulk"])
             )
-
-
-def _contents(frame: Mapping[str, Any]) -> dict[str, Group]:
-    """Name and content of the groups of a frame, by digest."""
-    return {
-        digest: (name, content)
-        for name, contents in frame["groups"].items()
-        for digest, content in contents.items()
-    }
 
 
 def _place(item: tuple[str, dict[str, Any]]) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from dicomstudy.bulk import Place
@@ -27,6 +27,24 @@ _PLACE_FIELDS = frozenset(
 )
 #: Name and content.
 Group: TypeAlias = tuple[str, dict[str, Any]]
+
+
+def groups_of(frame: Mapping[str, Any]) -> dict[str, Group]:
+    """Name and content of the groups of a frame, by digest."""
+    return {
+        digest: (name, content)
+        for name, contents in frame["groups"].items()
+        for digest, content in contents.items()
+    }
+
+
+def by_name(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, dict[str, Any]]:
+    """Groups by name and digest."""
+    groups: dict[str, dict[str, Any]] = {}
+    for digest in digests:
+        name, attributes = contents[digest]
+        groups.setdefault(name, {})[digest] = attributes
+    return groups
 
 
 def references(value: Any) -> Iterator[str]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from dicomstudy import ion
-from dicomstudy.document.fields import FORMAT, VERSION
+from dicomstudy.document.fields import FORMAT, VERSION, Group, add_places, by_name, groups_of
 from dicomstudy.errors import IonError, StudyError
+from dicomstudy.ion import Symbol
 
-__all__ = ["read_whole"]
+if TYPE_CHECKING:
+    from dicomstudy.document.reader import Document
+
+__all__ = ["read_whole", "whole"]
 
 
 def read_whole(plain: bytes, source: str) -> list[Any]:
@@ -82,3 +87,46 @@ def _are_series(value: object) -> bool:
         isinstance(series, dict) and isinstance(series.get("instances"), dict)
         for series in value.values()
     )
+
+
+def whole(document: Document) -> dict[str, Any]:
+    """The document as the one struct of the seed. Mirror of `read_whole`."""
+    contents: dict[str, Group] = {}
+    bulk: dict[str, Any] = {}
+    for frame in document.shared():
+        contents |= groups_of(frame)
+        add_places(bulk, frame.get("bulk", {}))
+    series: dict[str, Any] = {}
+    retired: dict[str, Any] = {}
+    for number in range(len(document.chunks) + len(document.retired)):
+        frame = document.chunk(number)
+        contents |= groups_of(frame)
+        add_places(bulk, frame.get("bulk", {}))
+        known = (series if number < len(document.chunks) else retired).setdefault(
+            frame["seriesInstanceUID"], {"_groups": frame["_groups"], "instances": {}}
+        )
+        known["_groups"] = [each for each in known["_groups"] if each in frame["_groups"]]
+        for key, instance in frame["instances"].items():
+            digests = (*frame["_groups"], *instance.get("_groups", ()))
+            known["instances"][key] = {**instance, "_groups": digests}
+    referred: set[str] = set()
+    for each in chain(series.values(), retired.values()):
+        common = frozenset(each["_groups"])
+        each["_groups"] = [Symbol(digest) for digest in each["_groups"]]
+        for instance in each["instances"].values():
+            referred.update(instance["_groups"])
+            instance["_groups"] = [Symbol(d) for d in instance["_groups"] if d not in common]
+    header = document.header
+    content: dict[str, Any] = {
+        name: header.get(name) for name in ("format", "version", "definitions")
+    }
+    if header.get("historyFrames"):
+        content |= {"studyVersion": header["studyVersion"], "history": document.history.to_struct()}
+    groups = by_name([digest for digest in contents if digest in referred], contents)
+    content |= {"groups": groups, "series": series}
+    if retired:
+        content["retired"] = retired
+    content |= {"bulkLength": header.get("bulkLength", 0), "bulk": bulk}
+    if header.get("bulkFile"):
+        content["bulkFile"] = header["bulkFile"]
+    return {document.study: content}

@@ -22,13 +22,11 @@ from dicomstudy.document.fields import (
     TABLE_ENTRY,
     VERSION,
     ZSTD_MAGIC,
-    add_places,
     uid_of,
 )
 from dicomstudy.document.readable import read_whole
 from dicomstudy.errors import IonError, StudyError
 from dicomstudy.growth import Counts
-from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History, Version, moment
 
 #: A frame that decompresses to more is refused.
@@ -378,47 +376,3 @@ _FRAME_FIELDS: dict[str, Callable[[object], bool]] = {
     "bulk": _is_struct_of_structs,
     "series": _is_struct_of_structs,
 }
-
-
-def whole(document: Document) -> dict[str, Any]:
-    """The document as the one struct of the seed: its readable form."""
-    groups: dict[str, dict[str, Any]] = {}
-    bulk: dict[str, Any] = {}
-    series: dict[str, Any] = {}
-    retired: dict[str, Any] = {}
-    for frame in document.shared():
-        _merge(frame, groups, bulk)
-    for number in range(len(document.chunks) + len(document.retired)):
-        frame = document.chunk(number)
-        _merge(frame, groups, bulk)
-        known = (series if number < len(document.chunks) else retired).setdefault(
-            frame["seriesInstanceUID"], {"_groups": frame["_groups"], "instances": {}}
-        )
-        known["_groups"] = [each for each in known["_groups"] if each in frame["_groups"]]
-        for key, instance in frame["instances"].items():
-            digests = (*frame["_groups"], *instance.get("_groups", ()))
-            known["instances"][key] = {**instance, "_groups": digests}
-    for each in chain(series.values(), retired.values()):
-        common = frozenset(each["_groups"])
-        each["_groups"] = [Symbol(digest) for digest in each["_groups"]]
-        for instance in each["instances"].values():
-            instance["_groups"] = [Symbol(d) for d in instance["_groups"] if d not in common]
-    header = document.header
-    content: dict[str, Any] = {
-        name: header.get(name) for name in ("format", "version", "definitions")
-    }
-    if header.get("historyFrames"):
-        content |= {"studyVersion": header["studyVersion"], "history": document.history.to_struct()}
-    content |= {"groups": groups, "series": series}
-    if retired:
-        content["retired"] = retired
-    content |= {"bulkLength": header.get("bulkLength", 0), "bulk": bulk}
-    if header.get("bulkFile"):
-        content["bulkFile"] = header["bulkFile"]
-    return {document.study: content}
-
-
-def _merge(frame: dict[str, Any], groups: dict[str, Any], bulk: dict[str, Any]) -> None:
-    for name, contents in frame["groups"].items():
-        groups.setdefault(name, {}).update(contents)
-    add_places(bulk, frame.get("bulk", {}))

@@ -20,6 +20,7 @@ from dicomstudy.document.fields import (
     VERSION,
     Group,
     add_places,
+    by_name,
     references,
 )
 from dicomstudy.document.reader import Document
@@ -298,15 +299,6 @@ def _packs(digests: Iterable[str], contents: Mapping[str, Group]) -> Iterator[li
             pack, size = [], 0
     if pack:
         yield pack
-
-
-def by_name(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, dict[str, Any]]:
-    """Groups by name and digest."""
-    groups: dict[str, dict[str, Any]] = {}
-    for digest in digests:
-        name, attributes = contents[digest]
-        groups.setdefault(name, {})[digest] = attributes
-    return groups
 
 
 def chunk_struct(
