@@ -28,8 +28,10 @@ from hypothesis.stateful import (
 )
 
 import dicomstudy
-from dicomstudy import lineage, moving
+from dicomstudy import finishing, lineage
+from dicomstudy.document import extension, writer
 from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.moving import moves
 from fixtures import make
 from fixtures.make import element, item
 from tests import processes, studies
@@ -623,16 +625,23 @@ class Living(RuleBasedStateMachine):
             assert dicomstudy.verify(self.archive).problems == []
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("late", [False, True])
 def test_any_sequence_of_changes_verifies_and_all_goes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool
 ) -> None:
+    """Also if documents are extended wherever they can be, and have many chunks."""
+    if late:
+        monkeypatch.setattr(finishing, "_LITTLE", 0)
+        for module in (writer, extension):
+            monkeypatch.setattr(module, "CHUNK_INSTANCES", 2)
     monkeypatch.setenv("PYTEST_LIVING", str(tmp_path))
     monkeypatch.setattr(lineage, "moment", lambda: "2026-01-31T10:11:12Z")
-    monkeypatch.setattr(moving, "_made_uid", lambda: f"2.25.{next(Living.made)}")
+    monkeypatch.setattr(moves, "_made_uid", lambda: f"2.25.{next(Living.made)}")
     run_state_machine_as_test(
         Living,
         settings=settings(
-            max_examples=200 if LONG else 15,
+            max_examples=200 if LONG else 8,
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),
