@@ -320,7 +320,7 @@ def test_a_document_is_opened_with_the_bulk_file_that_is_its_own(
         add(1)
         return BulkReader(path)
 
-    monkeypatch.setattr("dicomstudy.study.BulkReader", replaced_first)
+    monkeypatch.setattr("dicomstudy.study.studies.BulkReader", replaced_first)
     with first[CT] as study:
         assert [instance.to_p10() for instance in study.values()] == [FILES[1][1]]
 

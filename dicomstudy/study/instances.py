@@ -1,8 +1,4 @@
-"""A study as a mapping of SOP Instance UIDs to instances (spec/study.md).
-
-Reads only what is asked for: one instance costs its chunk of the document, one frame its
-bytes in the bulk file.
-"""
+"""One instance of a study: its attributes, its file, its frames (spec/study.md)."""
 
 from __future__ import annotations
 
@@ -10,18 +6,14 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dicomstudy import frames as frame_index
 from dicomstudy import json_model
-from dicomstudy.amendment import Amended, Amender, Edit
-from dicomstudy.bulk import BulkReader, Place, numbered
-from dicomstudy.definitions import Definitions
+from dicomstudy.amendment import Amended, Edit
+from dicomstudy.bulk import Place
 from dicomstudy.document import (
     NOT_ATTRIBUTES,
-    Document,
-    add_places,
     digest_of,
     groups_of,
     is_named,
@@ -30,266 +22,22 @@ from dicomstudy.document import (
     source_of,
     uid_of,
 )
-from dicomstudy.errors import BulkError, DicomStudyError, RecordError, StudyError
+from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
-from dicomstudy.ion import ion_hash_hex
-from dicomstudy.lineage import History, Version
+from dicomstudy.lineage import Version
 from dicomstudy.p10 import deflate
-from dicomstudy.record import DEFLATED, Encoder, Segment, is_reference
-from dicomstudy.sources import SourceFiles, Window
+from dicomstudy.record import DEFLATED, Segment, is_reference
+from dicomstudy.sources import Window
 
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["Instance", "Study"]
+    from dicomstudy.study.studies import Study
+
+__all__ = ["Instance", "references_in"]
 
 #: Pieces below so many bytes are put together.
 _SMALL = 1 << 15
-
-
-class Study(Mapping[str, "Instance"]):
-    """One study document, opened for reading.
-
-    The keys are SOP Instance UIDs; where files of different content have the same one, all but
-    the first (by SHA-256) have ``#`` and the start of their SHA-256 behind it.
-
-    Args:
-        path: the document.
-        bulk: where its bulk file is, if it has one; a later one has its number in the name.
-        definitions: those of the format.
-        sources: finds the P10 files of an archive by reference.
-
-    Attributes:
-        document: its frames.
-
-    Raises:
-        StudyError: the document is damaged, or none.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        definitions: Definitions,
-        bulk: Path | None = None,
-        sources: SourceFiles | None = None,
-    ) -> None:
-        self.path = path
-        self.definitions = definitions
-        self.encoder = Encoder(definitions)
-        self._amender = Amender(definitions)
-        self.document, self._bulk = _opened(path, bulk)
-        self._bulk_path = bulk
-        self._sources = SourceFiles() if sources is None else sources
-
-    @property
-    def uid(self) -> str:
-        """The Study Instance UID."""
-        return self.document.study
-
-    @property
-    def version(self) -> int:
-        """The number of its version, which every change counts up."""
-        return int(self.document.header.get("studyVersion", 1))
-
-    @property
-    def history(self) -> History:
-        """Its versions, the oldest first.
-
-        Raises:
-            StudyError: the history is damaged.
-        """
-        return self.document.history
-
-    @property
-    def has_past(self) -> bool:
-        """Whether its document says more than how the study is now."""
-        return self.history.has_edits or bool(self.document.retired)
-
-    def beside(self, document: Path) -> Study:
-        """The study of another document, with the large values of this one."""
-        return Study(
-            document, definitions=self.definitions, bulk=self._bulk_path, sources=self._sources
-        )
-
-    def __len__(self) -> int:
-        return sum(chunk["instances"] for chunk in self.document.chunks)
-
-    def __iter__(self) -> Iterator[str]:
-        for number in range(len(self.document.chunks)):
-            yield from self.document.chunk(number)["instances"]
-
-    def values(self) -> Iterator[Instance]:  # type: ignore[override]
-        """All instances, series by series."""
-        for number in range(len(self.document.chunks)):
-            for key in self.document.chunk(number)["instances"]:
-                yield Instance(self, number, key)
-
-    def items(self) -> Iterator[tuple[str, Instance]]:  # type: ignore[override]
-        """All keys with their instances, series by series."""
-        for instance in self.values():
-            yield instance.key, instance
-
-    def __getitem__(self, key: str) -> Instance:
-        if not isinstance(key, str):
-            raise KeyError(key)
-        for number, chunk in enumerate(self.document.chunks):
-            if (
-                chunk["first"] <= key <= chunk["last"]
-                and key in self.document.chunk(number)["instances"]
-            ):
-                return Instance(self, number, key)
-        raise KeyError(key)
-
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-
-    def chunks(self, *, retired: bool = False) -> Iterator[list[Instance] | DicomStudyError]:
-        """All instances, chunk by chunk, or what is wrong with a chunk.
-
-        Those that only older versions have come last if `retired` is true.
-        """
-        described = self.document.chunks + (self.document.retired if retired else [])
-        for number, said in enumerate(described):
-            try:
-                frame = self.document.chunk(number)
-                keys = list(frame["instances"])
-                if (len(keys), min(keys), max(keys), frame["seriesInstanceUID"]) != (
-                    said["instances"],
-                    said["first"],
-                    said["last"],
-                    said["seriesInstanceUID"],
-                ):
-                    yield StudyError(
-                        "study/damaged",
-                        "a chunk has other instances than the header says",
-                        source=str(self.path),
-                    )
-                yield [Instance(self, number, key) for key in keys]
-            except DicomStudyError as error:
-                yield error
-
-    def keys_of(self, uid: str) -> list[str]:
-        """The keys of the instances that are, or whose series is, of this UID."""
-        keys: list[str] = []
-        for number, chunk in enumerate(self.document.chunks):
-            if chunk["seriesInstanceUID"] == uid:
-                keys += self.document.chunk(number)["instances"]
-        return keys or ([uid] if uid in self else [])
-
-    @cached_property
-    def series(self) -> dict[str, list[str]]:
-        """The keys of the instances of each series, by Series Instance UID."""
-        series: dict[str, list[str]] = {}
-        for number, chunk in enumerate(self.document.chunks):
-            keys = series.setdefault(chunk["seriesInstanceUID"], [])
-            keys += self.document.chunk(number)["instances"]
-        return series
-
-    @cached_property
-    def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The content of every attribute group by its digest, by the name of the group."""
-        if not self.has_past:
-            return self.stored_groups()
-        groups: dict[str, dict[str, dict[str, Any]]] = {}
-        for instance in self.values():
-            for digest, name, content in instance.groups:
-                groups.setdefault(name, {})[digest] = content
-        return groups
-
-    def stored_groups(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The same of the groups that the document has: without edits, and for all versions."""
-        groups: dict[str, dict[str, dict[str, Any]]] = {}
-        referred: set[str] = set()
-        for frame in self.document.frames():
-            for name, contents in frame["groups"].items():
-                groups.setdefault(name, {}).update(contents)
-            referred.update(frame.get("_groups", ()))
-            for instance in frame.get("instances", {}).values():
-                referred.update(instance.get("_groups", ()))
-        return {
-            name: {digest: contents[digest] for digest in contents if digest in referred}
-            for name, contents in groups.items()
-            if not referred.isdisjoint(contents)
-        }
-
-    @cached_property
-    def digest(self) -> str:
-        """The Ion Hash of the content, in hexadecimal: equal for equal sets of instances.
-
-        It depends neither on the order in which they came nor on where their bulk lies
-        (spec/study.md).
-        """
-        instances = {}
-        for key, instance in self.items():
-            has_source = instance.source.sha256 is not None
-            own = {
-                name: _for_digest(value, has_source=has_source)
-                for name, value in instance.own.items()
-            }
-            groups = sorted(digest for digest, _, _ in instance.groups)
-            content: dict[str, Any] = {"groups": groups, "own": own}
-            content["source"] = instance.source.sha256
-            instances[key] = {"series": instance.series, **content}
-        return ion_hash_hex({"studyInstanceUID": self.uid, "instances": instances})
-
-    @cached_property
-    def _shared(self) -> tuple[dict[str, tuple[str, dict[str, Any]]], dict[str, Any]]:
-        """The groups of the shared frames by digest, and their places."""
-        contents: dict[str, tuple[str, dict[str, Any]]] = {}
-        places: dict[str, Any] = {}
-        for frame in self.document.shared():
-            contents.update(groups_of(frame))
-            add_places(places, frame.get("bulk", {}))
-        return contents, places
-
-    @property
-    def bulk(self) -> BulkReader:
-        """The bulk file.
-
-        Raises:
-            BulkError: there is none, or it cannot be read.
-        """
-        if self._bulk is None:
-            raise BulkError("bulk/missing", "the study has no bulk file", source=str(self.path))
-        if isinstance(self._bulk, BulkError):
-            raise self._bulk.with_traceback(None)
-        return self._bulk
-
-    @property
-    def bulk_path(self) -> Path | None:
-        """Where its bulk file is, None if it has none."""
-        return _bulk_path(self.document, self._bulk_path)
-
-    def places(self) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-        """SHA-256, length and place of every large value that lies in the bulk file."""
-        lengths: dict[str, int] = {}
-        tables: dict[str, dict[str, Any]] = {}
-        for frame in self.document.frames():
-            for reference in _references([frame["groups"], frame.get("instances", {})]):
-                if "sha256" in reference:
-                    lengths[reference["sha256"]] = reference["length"]
-                    if "stored" in reference:
-                        tables[reference["sha256"]] = dict(reference)
-            add_places(tables, frame.get("bulk", {}))
-        for sha256, place in tables.items():
-            if "stored" in place and sha256 in lengths:
-                yield sha256, lengths[sha256], place
-
-    def close(self) -> None:
-        """Close the files that are open."""
-        self.document.close()
-        if isinstance(self._bulk, BulkReader):
-            self._bulk.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Study({self.uid!r}, {len(self)} instances)"
 
 
 class Instance:
@@ -345,7 +93,7 @@ class Instance:
         edits = [] if self._is_original else self.edits()
         if not edits:
             return None
-        return self.study._amender.amended(  # noqa: SLF001
+        return self.study.amender.amended(
             self._stored_groups, self._stored_own, edits, self._resolve
         )
 
@@ -420,7 +168,7 @@ class Instance:
 
     @cached_property
     def _stored_groups(self) -> list[tuple[str, str, dict[str, Any]]]:
-        shared, _ = self.study._shared  # noqa: SLF001
+        shared, _ = self.study.shared
         mine = self._frame.get("_by_digest")
         if mine is None:
             mine = self._frame["_by_digest"] = groups_of(self._frame)
@@ -561,7 +309,7 @@ class Instance:
 
     def _at_uri(self, uri: str) -> bytes:
         """The bytes of the large value that `to_json` names so."""
-        for reference in _references(list(self.attributes().values())):
+        for reference in references_in(list(self.attributes().values())):
             if json_model.bulk_uri(reference) == uri:
                 return self._resolve(reference)
         raise BulkError("bulk/no-place", "there is no such value", source=uri)
@@ -585,7 +333,7 @@ class Instance:
 
     def _table(self, reference: Mapping[str, Any]) -> Mapping[str, Any]:
         """The table of places that has a large value, if any has."""
-        _, shared = self.study._shared  # noqa: SLF001
+        _, shared = self.study.shared
         sha256 = reference.get("sha256")
         table: Mapping[str, Any] = self._frame.get("bulk", {})
         if sha256 not in table:
@@ -629,7 +377,7 @@ class Instance:
             source = Source(
                 fields["uri"], fields.get("source"), fields.get("size"), fields.get("modified")
             )
-        window = self.study._sources.open(  # noqa: SLF001
+        window = self.study.sources.open(
             source.uri, size=source.size, sha256=source.sha256, modified=source.modified
         )
         return window, int(fields["dataOffset"])
@@ -678,30 +426,6 @@ class Instance:
         )
 
 
-def _opened(path: Path, bulk: Path | None) -> tuple[Document, BulkReader | BulkError | None]:
-    """A document and its bulk file, or why that cannot be read; they belong together."""
-    while True:
-        document = Document(path)
-        file: BulkReader | BulkError | None = None
-        if (bulk_path := _bulk_path(document, bulk)) is not None:
-            try:
-                file = BulkReader(bulk_path)
-            except BulkError as error:
-                file = error
-        if file is None or document.is_current():
-            return document, file
-        document.close()  # it was replaced meanwhile, and the bulk file may be that of another
-        if isinstance(file, BulkReader):
-            file.close()
-
-
-def _bulk_path(document: Document, bulk: Path | None) -> Path | None:
-    """Where the bulk file of a document is, None if it has none."""
-    if bulk is None or not document.header.get("bulkLength"):
-        return None
-    return numbered(bulk, document.header.get("bulkFile", 0))
-
-
 def _joined(
     pieces: Iterable[bytes | bytearray | memoryview],
 ) -> Iterator[bytes | bytearray | memoryview]:
@@ -723,23 +447,13 @@ def _joined(
         yield small
 
 
-def _for_digest(value: Any, *, has_source: bool) -> Any:
-    """A reference without what depends on where the value lies.
-
-    What its bytes are is in the digest of the source, unless there is none.
-    """
-    if not is_reference(value):
-        return value
-    kept = ("length",) if has_source else ("length", "sha256")
-    return {name: value[name] for name in kept if name in value}
-
-
-def _references(value: Any) -> Iterator[Mapping[str, Any]]:
+def references_in(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every reference in a value, at any depth."""
     if type(value) is list:
         for item in value:
-            yield from _references(item)
+            yield from references_in(item)
     elif type(value) is dict:
         if type(value.get("length")) is int:
             yield value
         for item in value.values():
-            yield from _references(item)
+            yield from references_in(item)

@@ -1,0 +1,307 @@
+"""A study document, opened for reading (spec/study.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from dicomstudy.amendment import Amender
+from dicomstudy.bulk import BulkReader, numbered
+from dicomstudy.definitions import Definitions
+from dicomstudy.document import (
+    Document,
+    add_places,
+    groups_of,
+)
+from dicomstudy.errors import BulkError, DicomStudyError, StudyError
+from dicomstudy.ion import ion_hash_hex
+from dicomstudy.lineage import History
+from dicomstudy.record import Encoder, is_reference
+from dicomstudy.sources import SourceFiles
+from dicomstudy.study.instances import Instance, references_in
+
+__all__ = ["Study"]
+
+
+class Study(Mapping[str, "Instance"]):
+    """One study document, opened for reading.
+
+    The keys are SOP Instance UIDs; where files of different content have the same one, all but
+    the first (by SHA-256) have ``#`` and the start of their SHA-256 behind it.
+
+    Args:
+        path: the document.
+        bulk: where its bulk file is, if it has one; a later one has its number in the name.
+        definitions: those of the format.
+        sources: finds the P10 files of an archive by reference.
+
+    Attributes:
+        document: its frames.
+        encoder, amender: write its files, and make its edits.
+        sources: finds P10 files that it refers to.
+
+    Raises:
+        StudyError: the document is damaged, or none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        definitions: Definitions,
+        bulk: Path | None = None,
+        sources: SourceFiles | None = None,
+    ) -> None:
+        self.path = path
+        self.definitions = definitions
+        self.encoder = Encoder(definitions)
+        self.amender = Amender(definitions)
+        self.document, self._bulk = _opened(path, bulk)
+        self._bulk_path = bulk
+        self.sources = SourceFiles() if sources is None else sources
+
+    @property
+    def uid(self) -> str:
+        """The Study Instance UID."""
+        return self.document.study
+
+    @property
+    def version(self) -> int:
+        """The number of its version, which every change counts up."""
+        return int(self.document.header.get("studyVersion", 1))
+
+    @property
+    def history(self) -> History:
+        """Its versions, the oldest first.
+
+        Raises:
+            StudyError: the history is damaged.
+        """
+        return self.document.history
+
+    @property
+    def has_past(self) -> bool:
+        """Whether its document says more than how the study is now."""
+        return self.history.has_edits or bool(self.document.retired)
+
+    def beside(self, document: Path) -> Study:
+        """The study of another document, with the large values of this one."""
+        return Study(
+            document, definitions=self.definitions, bulk=self._bulk_path, sources=self.sources
+        )
+
+    def __len__(self) -> int:
+        return sum(chunk["instances"] for chunk in self.document.chunks)
+
+    def __iter__(self) -> Iterator[str]:
+        for number in range(len(self.document.chunks)):
+            yield from self.document.chunk(number)["instances"]
+
+    def values(self) -> Iterator[Instance]:  # type: ignore[override]
+        """All instances, series by series."""
+        for number in range(len(self.document.chunks)):
+            for key in self.document.chunk(number)["instances"]:
+                yield Instance(self, number, key)
+
+    def items(self) -> Iterator[tuple[str, Instance]]:  # type: ignore[override]
+        """All keys with their instances, series by series."""
+        for instance in self.values():
+            yield instance.key, instance
+
+    def __getitem__(self, key: str) -> Instance:
+        if not isinstance(key, str):
+            raise KeyError(key)
+        for number, chunk in enumerate(self.document.chunks):
+            if (
+                chunk["first"] <= key <= chunk["last"]
+                and key in self.document.chunk(number)["instances"]
+            ):
+                return Instance(self, number, key)
+        raise KeyError(key)
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def chunks(self, *, retired: bool = False) -> Iterator[list[Instance] | DicomStudyError]:
+        """All instances, chunk by chunk, or what is wrong with a chunk.
+
+        Those that only older versions have come last if `retired` is true.
+        """
+        described = self.document.chunks + (self.document.retired if retired else [])
+        for number, said in enumerate(described):
+            try:
+                frame = self.document.chunk(number)
+                keys = list(frame["instances"])
+                if (len(keys), min(keys), max(keys), frame["seriesInstanceUID"]) != (
+                    said["instances"],
+                    said["first"],
+                    said["last"],
+                    said["seriesInstanceUID"],
+                ):
+                    yield StudyError(
+                        "study/damaged",
+                        "a chunk has other instances than the header says",
+                        source=str(self.path),
+                    )
+                yield [Instance(self, number, key) for key in keys]
+            except DicomStudyError as error:
+                yield error
+
+    def keys_of(self, uid: str) -> list[str]:
+        """The keys of the instances that are, or whose series is, of this UID."""
+        keys: list[str] = []
+        for number, chunk in enumerate(self.document.chunks):
+            if chunk["seriesInstanceUID"] == uid:
+                keys += self.document.chunk(number)["instances"]
+        return keys or ([uid] if uid in self else [])
+
+    @cached_property
+    def series(self) -> dict[str, list[str]]:
+        """The keys of the instances of each series, by Series Instance UID."""
+        series: dict[str, list[str]] = {}
+        for number, chunk in enumerate(self.document.chunks):
+            keys = series.setdefault(chunk["seriesInstanceUID"], [])
+            keys += self.document.chunk(number)["instances"]
+        return series
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The content of every attribute group by its digest, by the name of the group."""
+        if not self.has_past:
+            return self.stored_groups()
+        groups: dict[str, dict[str, dict[str, Any]]] = {}
+        for instance in self.values():
+            for digest, name, content in instance.groups:
+                groups.setdefault(name, {})[digest] = content
+        return groups
+
+    def stored_groups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The same of the groups that the document has: without edits, and for all versions."""
+        groups: dict[str, dict[str, dict[str, Any]]] = {}
+        referred: set[str] = set()
+        for frame in self.document.frames():
+            for name, contents in frame["groups"].items():
+                groups.setdefault(name, {}).update(contents)
+            referred.update(frame.get("_groups", ()))
+            for instance in frame.get("instances", {}).values():
+                referred.update(instance.get("_groups", ()))
+        return {
+            name: {digest: contents[digest] for digest in contents if digest in referred}
+            for name, contents in groups.items()
+            if not referred.isdisjoint(contents)
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """The Ion Hash of the content, in hexadecimal: equal for equal sets of instances.
+
+        It depends neither on the order in which they came nor on where their bulk lies
+        (spec/study.md).
+        """
+        instances = {}
+        for key, instance in self.items():
+            has_source = instance.source.sha256 is not None
+            own = {
+                name: _for_digest(value, has_source=has_source)
+                for name, value in instance.own.items()
+            }
+            groups = sorted(digest for digest, _, _ in instance.groups)
+            content: dict[str, Any] = {"groups": groups, "own": own}
+            content["source"] = instance.source.sha256
+            instances[key] = {"series": instance.series, **content}
+        return ion_hash_hex({"studyInstanceUID": self.uid, "instances": instances})
+
+    @cached_property
+    def shared(self) -> tuple[dict[str, tuple[str, dict[str, Any]]], dict[str, Any]]:
+        """The groups of the shared frames by digest, and their places."""
+        contents: dict[str, tuple[str, dict[str, Any]]] = {}
+        places: dict[str, Any] = {}
+        for frame in self.document.shared():
+            contents.update(groups_of(frame))
+            add_places(places, frame.get("bulk", {}))
+        return contents, places
+
+    @property
+    def bulk(self) -> BulkReader:
+        """The bulk file.
+
+        Raises:
+            BulkError: there is none, or it cannot be read.
+        """
+        if self._bulk is None:
+            raise BulkError("bulk/missing", "the study has no bulk file", source=str(self.path))
+        if isinstance(self._bulk, BulkError):
+            raise self._bulk.with_traceback(None)
+        return self._bulk
+
+    @property
+    def bulk_path(self) -> Path | None:
+        """Where its bulk file is, None if it has none."""
+        return _bulk_path(self.document, self._bulk_path)
+
+    def places(self) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+        """SHA-256, length and place of every large value that lies in the bulk file."""
+        lengths: dict[str, int] = {}
+        tables: dict[str, dict[str, Any]] = {}
+        for frame in self.document.frames():
+            for reference in references_in([frame["groups"], frame.get("instances", {})]):
+                if "sha256" in reference:
+                    lengths[reference["sha256"]] = reference["length"]
+                    if "stored" in reference:
+                        tables[reference["sha256"]] = dict(reference)
+            add_places(tables, frame.get("bulk", {}))
+        for sha256, place in tables.items():
+            if "stored" in place and sha256 in lengths:
+                yield sha256, lengths[sha256], place
+
+    def close(self) -> None:
+        """Close the files that are open."""
+        self.document.close()
+        if isinstance(self._bulk, BulkReader):
+            self._bulk.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Study({self.uid!r}, {len(self)} instances)"
+
+
+def _opened(path: Path, bulk: Path | None) -> tuple[Document, BulkReader | BulkError | None]:
+    """A document and its bulk file, or why that cannot be read; they belong together."""
+    while True:
+        document = Document(path)
+        file: BulkReader | BulkError | None = None
+        if (bulk_path := _bulk_path(document, bulk)) is not None:
+            try:
+                file = BulkReader(bulk_path)
+            except BulkError as error:
+                file = error
+        if file is None or document.is_current():
+            return document, file
+        document.close()  # it was replaced meanwhile, and the bulk file may be that of another
+        if isinstance(file, BulkReader):
+            file.close()
+
+
+def _bulk_path(document: Document, bulk: Path | None) -> Path | None:
+    """Where the bulk file of a document is, None if it has none."""
+    if bulk is None or not document.header.get("bulkLength"):
+        return None
+    return numbered(bulk, document.header.get("bulkFile", 0))
+
+
+def _for_digest(value: Any, *, has_source: bool) -> Any:
+    """A reference without what depends on where the value lies.
+
+    What its bytes are is in the digest of the source, unless there is none.
+    """
+    if not is_reference(value):
+        return value
+    kept = ("length",) if has_source else ("length", "sha256")
+    return {name: value[name] for name in kept if name in value}
