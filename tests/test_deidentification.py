@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import resource
 import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -450,6 +453,28 @@ def test_a_damaged_study_is_a_problem_and_the_others_are_taken_over(
     assert dicomstudy.verify(tmp_path / "out").problems == []
     assert len(list((tmp_path / "out").rglob("*.bulk"))) <= report.studies
     assert not list((tmp_path / "out" / "incoming").iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("most", [1000, 20_000])
+def test_a_full_disk_is_said_and_leaves_nothing_half(tmp_path: Path, most: int) -> None:
+    studies.write_files(tmp_path / "in", make.study(300, rows=32, columns=32))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        code = ""
+        try:
+            dicomstudy.deidentify(tmp_path / "archive", tmp_path / "out", key=KEY)
+        except ArchiveError as error:
+            code = error.code
+        finally:
+            os._exit(0 if code == "archive/unwritable" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(left) == ["archive.ion", "lock"]
 
 
 def test_a_record_without_its_file_is_left_out(shared: Path, tmp_path: Path) -> None:
