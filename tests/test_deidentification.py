@@ -279,6 +279,21 @@ def test_references_follow_wherever_they_are(tmp_path: Path) -> None:
         assert series <= {NEW.uid(make.uid("ct/1"))}
 
 
+def test_numbers_that_are_equal_and_not_the_same_stay_as_they_were(tmp_path: Path) -> None:
+    files = [
+        make.part10(make.file_meta(), make.small(f"zero {at}", *shared, number))
+        for shared in [[make.element(0x0020000D + n, "UI", make.uid("zero")) for n in (0, 1)]]
+        for at, number in enumerate(make.element(0x00189073, "FD", v) for v in (0.0, -0.0))
+    ]
+    studies.write_files(tmp_path / "in", ((f"{at}.dcm", file) for at, file in enumerate(files)))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    made = made_with(tmp_path / "archive", tmp_path / "out")
+    assert sorted(repr(each.attributes()["AcquisitionDuration"]) for each in made) == [
+        "-0.0",
+        "0.0",
+    ]
+
+
 # Options
 
 

@@ -266,7 +266,7 @@ class Transfer:
             if type(value) is dict or type(value) is list:
                 made = self._concealer.attribute(key, value, token, scope)
             else:
-                name = (key, type(value), value, token, *context[1:])
+                name = (key, freeze(value), token, *context[1:])
                 if name not in self._own:
                     inner = scope._replace(notes=set())
                     one = self._concealer.attribute(key, value, token, inner)
