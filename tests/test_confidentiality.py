@@ -20,6 +20,8 @@ from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.errors import DefinitionsError, DicomStudyError
+from dicomstudy.record import character_set_of
+from dicomstudy.text import CharacterSet, character_set
 from tests import make_profile
 
 FOLDER = Path(__file__).parents[1] / "formats" / "confidentiality"
@@ -295,7 +297,7 @@ def test_what_is_no_whole_date_is_not_moved(value: str) -> None:
 def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Identities:
     found = Identities(basic(*options), D, lambda uid: f"new {uid}")
     for each in attributes:
-        found.gather(each, lambda _, __: None)
+        found.gather(each, character_set_of(None), lambda *_: None)
     return found
 
 
@@ -319,6 +321,17 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"StudyDescription": "abdomen"}, "abdomen", "abdomen"),
         ({"SOPInstanceUID": "1.2.3.4.5.6"}, "see 1.2.3.4.5.6.", "see new 1.2.3.4.5.6."),
         ({"SOPInstanceUID": "1.2.3.4.5.6"}, "see 1.2.3.4.5.67", "see 1.2.3.4.5.67"),
+        (
+            {"SOPInstanceUID": "1.2.3.4 "},
+            "x.1.2.3.4.7, 9.1.2.3.4",
+            "x.new 1.2.3.4.7, 9.new 1.2.3.4",
+        ),
+        ({"SOPInstanceUID": "IMAGE-4711"}, "as image-4711", "as"),
+        ({"PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう"}, "前山田太郎やまだ様", "前様"),
+        ({"PatientName": "=李^明"}, "患者李明は", "患者は"),
+        ({"PatientName": "홍^길동"}, "환자 홍길동의 검사", "환자 의 검사"),
+        ({"PatientName": "ﾔﾏﾀﾞ^ﾀﾛｳ"}, "前ヤマダ様", "前様"),
+        ({"PatientName": "アン^りか"}, "アンギオ りか", "アンギオ"),
     ],
 )
 def test_what_is_removed_is_cut_out_of_text(
@@ -338,6 +351,17 @@ def test_codes_numbers_and_makers_are_dealt_with_carefully() -> None:
     assert numbers.clean("SliceLocation", "DS", "1234567.5") == "1234567.5"
     assert numbers.clean("SeriesNumber", "IS", "12345") == "12345"
     assert numbers.clean("SeriesNumber", "IS", "number 12345") == "number"
+    assert numbers.clean("WindowCenter", "DS", "40\\1234567 ") is None
+    assert numbers.clean("WindowCenter", "DS", "40\\12345") == "40\\12345"
+
+
+@pytest.mark.parametrize("vr", ["DA", "DT", "TM"])
+def test_days_are_found_in_dates_and_times(vr: str) -> None:
+    found = identities({"PatientBirthDate": "19350412"})
+    for value in ("19350412", "1935.04.12", "19350412101112.5+0100", "20200101\\19350412 "):
+        assert found.clean("ExpirationDateTime", vr, value) is None
+    for value in ("19350413", "101112.193504", "119350412", "193504121", ""):
+        assert found.clean("ExpirationDateTime", vr, value) == value
 
 
 def test_what_an_option_keeps_is_not_looked_for() -> None:
@@ -353,6 +377,35 @@ def test_edits_and_items_are_looked_through() -> None:
     assert found.is_in("OLDER".encode("utf-16-le"))
     assert not found.is_in(b"old er")
     assert not identities({"PatientName": "山田太郎a"}).is_in(b"a bcdef")
+
+
+def test_bytes_are_looked_through_for_words_and_uids() -> None:
+    found = Identities(basic(), D, lambda uid: f"new {uid}")
+    gb18030 = character_set(("GB18030",))
+    attributes = {"PatientName": "王^小东小东", "StudyInstanceUID": "1.2.3.4"}
+    found.gather(attributes, gb18030, lambda *_: None)
+    assert found.is_in("..小东小东".encode("gb18030"))
+    assert found.is_in("小东小东".encode("utf-16-be"))
+    for codec in ("ascii", "utf-16-le", "utf-16-be"):
+        assert found.is_in(".1.2.3.4.5 ".encode(codec))
+        assert not found.is_in("1.2.3.5".encode(codec))
+    assert found.is_in(b"1.2.3.4\0\x001.2.3.5")
+    assert not identities().is_in(b"1.2.3.4")
+    assert found.new_uids("1.2.3.4\\1.2.3") == "new 1.2.3.4\\1.2.3"
+
+
+def test_values_that_are_not_given_as_text_are_read() -> None:
+    found = identities()
+    asked: list[tuple[str, Any, str]] = []
+
+    def read(key: str, value: Any, charset: CharacterSet) -> str | None:
+        asked.append((key, value, charset.terms[0]))
+        return "Miller^Ann"
+
+    item = {"SpecificCharacterSet": "GB18030", "PatientName": b"?"}
+    found.gather({"ReferencedStudySequence": [item]}, character_set(("ISO_IR 100",)), read)
+    assert asked == [("PatientName", b"?", "GB18030")]
+    assert found.clean("ImageComments", "LT", "of Ann") == "of"
 
 
 @given(

@@ -33,6 +33,7 @@ from dicomstudy.layout import Token
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import Encoder, character_set_of, group_of
 from dicomstudy.study import Instance, Study
+from dicomstudy.text import CharacterSet
 
 __all__ = ["Transfer"]
 
@@ -125,8 +126,13 @@ class Transfer:
                 raise chunk
             for instance in chunk:
                 self._gather_instance(instance.original(), identities, seen)
+        identities.gather_study(self._study.uid)
         for version in self._study.history.versions:
+            identities.gather_study(version.from_study, version.to_study)
             identities.gather_edits(version.edits)
+            for brought in version.brought:
+                for earlier in brought.versions:
+                    identities.gather_edits(earlier.edits)
 
     def _gather_instance(self, instance: Instance, identities: Identities, seen: set[str]) -> None:
         self._values.instance = instance
@@ -136,11 +142,11 @@ class Transfer:
         every = (instance.own, *(content for _, _, content in groups))
         named = next((part[CHARACTER_SET] for part in every if CHARACTER_SET in part), None)
         charset = character_set_of(named)
-        read = self._values.read
         for part in (instance.own, *parts):
-            identities.gather(
-                part, lambda key, value: self._concealer.text(key, value, read, charset)
-            )
+            identities.gather(part, charset, self._as_it_can_be_read)
+
+    def _as_it_can_be_read(self, key: str, value: Any, charset: CharacterSet) -> str | None:
+        return self._concealer.text(key, value, self._values.read, charset, lenient=True)
 
     def add(self, instance: Instance) -> None:
         """Take one instance over, as it is now."""
