@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from dicomstudy.deidentification.confidentiality import Action, Policy, policy
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.safe_private import declared_safe
+from dicomstudy.deidentification.words import any_of, bytes_pattern, words_pattern
 from dicomstudy.errors import DefinitionsError, DicomStudyError
 from dicomstudy.record import character_set_of
 from dicomstudy.text import CharacterSet, character_set
@@ -313,6 +315,8 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"PatientID": "47"}, "id 47", "id 47"),
         ({"PatientBirthDate": "19350412"}, "born 19350412", "born"),
         ({"PatientBirthDate": "19350412"}, "1935-04-12, 12.04.1935", "REMOVED"),
+        ({"PatientBirthDate": "19350402"}, "2.4.1935 4/02/1935 1935-4-2", "REMOVED"),
+        ({"PatientBirthDate": "19350412"}, "on 112.04.1935", "on 112.04.1935"),
         ({"AcquisitionDateTime": "19350412101112.5"}, "at 19350412101112.5", "at"),
         ({"PatientBirthDate": "19350412"}, "no 193504120", "no 193504120"),
         ({"InstitutionName": "St. Mary  Hospital"}, "at st. mary hospital now", "at now"),
@@ -406,6 +410,37 @@ def test_values_that_are_not_given_as_text_are_read() -> None:
     found.gather({"ReferencedStudySequence": [item]}, character_set(("ISO_IR 100",)), read)
     assert asked == [("PatientName", b"?", "GB18030")]
     assert found.clean("ImageComments", "LT", "of Ann") == "of"
+
+
+@pytest.mark.parametrize("vr", ["DA", "DT"])
+def test_dates_that_an_option_keeps_are_not_compared_with_those_that_go(vr: str) -> None:
+    """A child is examined on the day of its birth."""
+    birth = {"PatientBirthDate": "19350412"}
+    kept = identities(birth, options=("retain-longitudinal-full-dates",))
+    assert kept.clean("StudyDate", vr, "19350412") == "19350412"
+    assert kept.clean("ImageComments", "LT", "born 19350412") == "born"
+
+
+def test_a_time_zone_is_no_word() -> None:
+    found = identities({"PatientID": "0000"})
+    assert found.clean("TimezoneOffsetFromUTC", "SH", "+0000") == "+0000"
+    assert found.clean("ImageComments", "LT", "of +0000") == "of +"
+
+
+@given(st.lists(st.text("ab.", min_size=1, max_size=4)), st.text("ab.x", max_size=30))
+def test_any_of_many_words_is_found_the_longest_first(words: list[str], text: str) -> None:
+    found = any_of([re.escape(letter) for letter in word] for word in words)
+    plain = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    assert bool(found) == bool(plain)
+    assert not words or re.sub(found, "!", text) == re.sub(plain, "!", text)
+
+
+def test_words_that_begin_alike_are_found_however_many_and_long_they_are() -> None:
+    words = ["a" * length for length in range(1, 300)]
+    pattern = re.compile(any_of(words))
+    assert all(pattern.fullmatch(word) for word in words)
+    assert words_pattern([], []) is None
+    assert bytes_pattern([]) is None
 
 
 @given(

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.deidentification.confidentiality import Action, Policy
+from dicomstudy.deidentification.confidentiality import FULL_DATES, Action, Policy
 from dicomstudy.deidentification.dummies import GONE
+from dicomstudy.deidentification.words import (
+    bytes_pattern,
+    day_pattern,
+    runs_on,
+    spellings,
+    words_pattern,
+)
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.following import inner_set
 from dicomstudy.paths import parse_path
@@ -34,6 +40,8 @@ _DATES = frozenset(("DA", "DT"))
 #: Values of these VRs are numbers, codes of a fixed form and times: only whole ones are taken out.
 _WHOLE = frozenset("AS DA DS DT IS TM".split())
 _NUMBERS = frozenset(("DS", "IS"))
+_TIMES = frozenset(("DA", "DT", "TM"))
+_ZONE = "TimezoneOffsetFromUTC"
 _NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]*(?:e[-+]?[0-9]+)?")
 #: What such values are made of; a text of others is a text like any.
 _PLAIN = re.compile(r"[-+0-9.:eEDWMY\\ ]*")
@@ -56,11 +64,6 @@ _UID = re.compile(r"[0-9]+(?:\.[0-9]+){2,}")
 _DOTTED = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]++(?:\.[0-9]++)++")
 _DOTTED_BYTES = re.compile(_DOTTED.pattern.encode())
 _FEWEST_PARTS = 3
-#: Names in scripts that set no spaces between words, or add endings to a name.
-_RUNS_ON = re.compile(
-    "[\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]{2,}"
-    "|[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]{3,}"
-)
 #: What bytes that nobody reads as text may be encoded in, beside the character sets of the study.
 _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "latin-1")
 _MEMO_SIZE = 1 << 14
@@ -140,7 +143,7 @@ class Identities:
                     for part in parts:
                         _add(words, part, *re.split(r"[\s,.-]+", part))
                     whole = "".join("".join(parts).split())
-                    if _RUNS_ON.fullmatch(whole):
+                    if runs_on(whole):
                         _add(words, whole)
             elif vr in _TEXTS:
                 _add(words, each, *_LINES.split(each))
@@ -169,7 +172,9 @@ class Identities:
         """
         if key in _FIXED:
             return value
-        if vr in _WHOLE and _PLAIN.fullmatch(value):
+        if (vr in _WHOLE or key == _ZONE) and _PLAIN.fullmatch(value):
+            if vr in _TIMES and FULL_DATES in self._policy.options:
+                return value
             return None if any(self._is_known(each, vr) for each in value.split("\\")) else value
         if self._uids:
             value = _DOTTED.sub(self._replaced, value)
@@ -217,8 +222,7 @@ class Identities:
         """Whether bytes that nobody reads as text have something of it all the same."""
         if len(content) < _SHORTEST_IN_CODES:
             return False
-        lower = content.lower()
-        if any(word in lower for word in self._encoded):
+        if self._encoded is not None and self._encoded.search(content.lower()):
             return True
         if not self._uids:
             return False
@@ -236,35 +240,30 @@ class Identities:
     @cached_property
     def _day(self) -> re.Pattern[str] | None:
         """A day that was taken away, with or without a time."""
-        any_of = "|".join(map(_day_pattern, sorted(self._days)))
-        return re.compile(rf"(?<![0-9.])(?:{any_of})(?![0-9])") if any_of else None
+        found = "|".join(map(day_pattern, sorted(self._days)))
+        return re.compile(rf"(?<![0-9.])(?:{found})(?![0-9])") if found else None
 
     @cached_property
     def _most_parts(self) -> int:
         return max(uid.count(".") + 1 for uid in self._uids)
 
     @cached_property
-    def _encoded(self) -> set[bytes]:
-        found = set()
+    def _encoded(self) -> re.Pattern[bytes] | None:
+        found: set[bytes] = set()
         for word in self._persons | self._others | self._days:
-            for spelled in _spellings(word):
+            for spelled in spellings(word):
                 for codec in _CODECS:
                     with contextlib.suppress(UnicodeEncodeError):
                         found.add(spelled.encode(codec).lower())
                 found.update((encode(spelled, each) or b"").lower() for each in self._charsets)
-        return {each for each in found if len(each) >= _SHORTEST_IN_CODES}
+        return bytes_pattern(each for each in found if len(each) >= _SHORTEST_IN_CODES)
 
     def _pattern(self, persons_only: bool, shortest: int) -> re.Pattern[str] | None:
         name = (persons_only, shortest)
         if name not in self._patterns:
             words = self._persons if persons_only else self._persons | self._others
-            spelled = {each for w in words if len(w) >= shortest for each in _spellings(w)}
-            run_on = {each for each in spelled if _RUNS_ON.fullmatch(each.replace(" ", ""))}
-            alone = [*map(_word_pattern, spelled - run_on), *map(_day_pattern, self._days)]
-            any_of = [rf"(?<![^\W_])(?:{_any_of(alone)})(?![^\W_])"] if alone else []
-            any_of += [_any_of(map(_word_pattern, run_on))] if run_on else []
-            found = re.compile("|".join(any_of), re.IGNORECASE) if any_of else None
-            self._patterns[name] = found
+            long = [word for word in words if len(word) >= shortest]
+            self._patterns[name] = words_pattern(long, self._days)
         return self._patterns[name]
 
 
@@ -277,30 +276,3 @@ def _add(words: set[str], *found: str) -> None:
             long = len(word) >= (_SHORTEST if word.isascii() else _SHORTEST_FOREIGN)
         if long and any(map(str.isalnum, word)) and word.lower() not in _NOBODY:
             words.add(word)
-
-
-def _spellings(word: str) -> set[str]:
-    """A word as it may be written where case counts, with its accents apart or not, or wide."""
-    cases = (word, word.lower(), word.upper())
-    forms: tuple[Literal["NFC", "NFD", "NFKC"], ...] = ("NFC", "NFD", "NFKC")
-    return {unicodedata.normalize(form, each) for form in forms for each in cases}
-
-
-def _word_pattern(word: str) -> str:
-    """A word, with whatever may be between its parts."""
-    return re.sub(r"(?:\\ )+", r"[\\s^_]+", re.escape(word))
-
-
-def _any_of(patterns: Iterable[str]) -> str:
-    """Any of some patterns, the longest first."""
-    return "|".join(sorted(patterns, key=lambda each: (-len(each), each)))
-
-
-def _day_pattern(digits: str) -> str:
-    """A date as it may be written, with the time behind it if nothing is between them."""
-    year, month, day = digits[:4], digits[4:6], digits[6:]
-    time = r"(?:T?[0-9]{4,6}(?:\.[0-9]{1,6})?)?"
-    return (
-        f"{year}[-./]?{month}[-./]?{day}{time}|{day}[-./]{month}[-./]{year}"
-        f"|{month}[-./]{day}[-./]{year}"
-    )
