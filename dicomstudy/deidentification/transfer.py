@@ -27,6 +27,7 @@ from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.document import references
 from dicomstudy.elements import Form
 from dicomstudy.errors import DicomStudyError, Problem
+from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import Token
@@ -164,7 +165,7 @@ class Transfer:
         attributes = instance.attributes()
         values = self._values
         values.instance = instance
-        values.word, values.frame = _pixel_words(attributes)
+        values.word, values.frame = pixel_words(attributes)
         digest = next(d for d, name, _ in instance.groups if name == ENCODING)
         meta, data_set = self._concealer.tokens(encoding)
         notes: set[str] = set()
@@ -358,18 +359,6 @@ class Transfer:
 
 def _text_of(token: Token) -> str:
     return layout.format_tokens([token])
-
-
-def _pixel_words(attributes: Mapping[str, Any]) -> tuple[int, int]:
-    """Bytes of one sample and of one frame of native pixel data."""
-    bits, rows, columns, samples = (
-        value if type(value := attributes.get(key)) is int else otherwise
-        for key, otherwise in (
-            *(("BitsAllocated", 8), ("Rows", 0), ("Columns", 0)),
-            ("SamplesPerPixel", 1),
-        )
-    )
-    return bits // 8 if bits in {16, 32, 64} else 1, rows * columns * samples * bits // 8
 
 
 def _stamps(policy: Policy) -> Iterator[tuple[str, Any]]:
