@@ -631,6 +631,19 @@ def test_so_it_is_whatever_the_bytes_are(seed: int, tmp_path: Path) -> None:
     assert_as_if_converted(tmp_path / "archive", tmp_path, chance.choice([(), MANY, MORE]))
 
 
+def test_a_file_that_begins_with_vrs_and_goes_on_without_is_one_without(tmp_path: Path) -> None:
+    """Its first element is of an unknown group, and goes; the next is of file meta information."""
+    unknown = make.element(0x00D00003, "UI", make.uid("unknown"))
+    unknown += make.element(0x00020012, "UI", make.uid("class"))
+    content = make.small("mixed", explicit=False)
+    archive, file = tmp_path / "archive", unknown + content
+    meta = make.element(0x00020002, "UI", make.CT_IMAGE)
+    meta = make.element(0x00020000, "UL", len(meta)) + meta
+    studies.write_files(tmp_path / "in", [("mixed.dcm", make.part10(meta, file))])
+    assert dicomstudy.convert([tmp_path / "in"], archive).quarantined == 0
+    assert_as_if_converted(archive, tmp_path, ())
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_killed_at_any_moment_there_are_whole_studies_or_none(
     archive: Path, tmp_path: Path

@@ -174,12 +174,12 @@ class Transfer:
         scope = Scope(
             self._concealer.patient(attributes, f"study\0{self._study.uid}", values.read, charset),
             charset,
-            any(token.vr for token in data_set.values() if token.tag >> 16 > 4),
+            self._is_explicit(data_set.values()),
             safe,
             values,
             notes,
         )
-        context = digest, attributes.get(CHARACTER_SET), scope.patient, safe
+        context = digest, attributes.get(CHARACTER_SET), scope.explicit, scope.patient, safe
         tokens = {**meta, **data_set}
         parts = [
             self._part(group, name, content, tokens, scope, context)
@@ -188,6 +188,15 @@ class Transfer:
         ]
         own = list(self._own_attributes(instance.own, tokens, scope, context))
         self._enter(instance, encoding, [part for part in parts if part.content], own, notes)
+
+    def _is_explicit(self, tokens: Iterable[Token]) -> bool:
+        """Whether elements have VRs: readers take all of a data set for what its first one is."""
+        stay = [
+            each
+            for each in tokens
+            if each.tag >> 16 > 2 and self._policy.action(each.tag) is not Action.REMOVE
+        ]
+        return bool(stay) and bool(min(stay, key=lambda each: each.tag).vr)
 
     def _missing(self, instance: Instance) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Groups that an instance gets for what is stamped on it."""
