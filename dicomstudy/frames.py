@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from dicomstudy.elements import Span
 from dicomstudy.errors import StudyError
 
-__all__ = ["FrameSpans", "Read", "Stored", "find"]
+__all__ = ["FrameSpans", "Read", "Stored", "find", "pixel_words"]
 
 #: A value as attributes hold it: a reference to a large one, or its bytes.
 Stored: TypeAlias = Mapping[str, Any] | bytes
@@ -47,6 +47,21 @@ class FrameSpans(NamedTuple):
 
     reference: Stored
     spans: tuple[Span, ...]
+
+
+def pixel_words(attributes: Mapping[str, Any]) -> tuple[int, int]:
+    """Bytes of one sample and of one frame of native pixel data, as image attributes say.
+
+    It is how values are stored best, and no more: attributes that are wrong give other numbers.
+    """
+    bits, rows, columns, samples = (
+        value if type(value := attributes.get(key)) is int else otherwise
+        for key, otherwise in (
+            *(("BitsAllocated", 8), ("Rows", 0), ("Columns", 0)),
+            ("SamplesPerPixel", 1),
+        )
+    )
+    return bits // 8 if bits in {16, 32, 64} else 1, rows * columns * samples * bits // 8
 
 
 class _Fragments(NamedTuple):

@@ -21,6 +21,7 @@ from dicomstudy.bulk import BulkWriter
 from dicomstudy.elements import Buffer, Span, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.folder import write_atomically, writing
+from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
@@ -338,7 +339,8 @@ class Ingester:
             return known
         word, frame = large.word, 0
         if large.pixels and record is not None:
-            word, frame = _pixel_words(record)
+            image = {each.key: each.value for each in record.group("imagePixel")}
+            word, frame = pixel_words(image)
         if large.stored is None:
             pieces: Iterable[bytes | memoryview] = chunks(data, large.span)
             length = large.span.length
@@ -438,16 +440,3 @@ def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:
         "convert/no-uids",
         "it has no Study, Series or SOP Instance UID, so that it belongs to no study; kept whole",
     )
-
-
-def _pixel_words(record: Record) -> tuple[int, int]:
-    """Bytes of one sample and of one frame of native pixel data, by the image attributes."""
-    image = {
-        attribute.key: attribute.value
-        for attribute in record.group("imagePixel")
-        if isinstance(attribute.value, int)
-    }
-    bits = image.get("BitsAllocated", 8)
-    word = bits // 8 if bits in {16, 32, 64} else 1
-    samples = image.get("Rows", 0) * image.get("Columns", 0) * image.get("SamplesPerPixel", 1)
-    return word, samples * bits // 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,7 +20,10 @@ from dicomstudy.deidentification.confidentiality import Action, Policy, policy
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.safe_private import declared_safe
+from dicomstudy.deidentification.words import any_of, bytes_pattern, words_pattern
 from dicomstudy.errors import DefinitionsError, DicomStudyError
+from dicomstudy.record import character_set_of
+from dicomstudy.text import CharacterSet, character_set
 from tests import make_profile
 
 FOLDER = Path(__file__).parents[1] / "formats" / "confidentiality"
@@ -144,8 +148,8 @@ def test_an_option_changes_its_column_only(option: str) -> None:
                 assert chosen.action(tag) is Action.KEEP, row
             elif option == "retain-longitudinal-modified-dates":
                 assert chosen.action(tag) is Action.SHIFT, row
-            elif option == "retain-device-identity" or row[0][:4] in {"50xx", "60xx"}:
-                assert chosen.action(tag) is plain.action(tag), row
+            elif row[0][:4] in {"50xx", "60xx"} or D.vr(tag) in {"AE", "OB"}:
+                assert chosen.action(tag) is plain.action(tag), row  # nobody can clean them
             else:
                 assert chosen.action(tag) is Action.CLEAN, row
 
@@ -239,8 +243,10 @@ def test_uids_are_valid_the_same_again_and_of_one_uid_only(key: bytes, one: str,
 def test_uids_of_the_standard_stay() -> None:
     new = Pseudonyms(bytes(16))
     assert new.uid("1.2.840.10008.1.2") == "1.2.840.10008.1.2"
+    assert new.uid("1.2.840.10008.6.1.1340") == "1.2.840.10008.6.1.1340"
     for other in ("1.2.840.10008", "1.2.840.10008.Miller", "1.2.840.100080.1", "../../x"):
         assert new.uid(other).startswith("2.25.")
+    assert new.uid("1.2.840.10008.19350412.4711").startswith("2.25.")
     assert new.uid("") == ""
 
 
@@ -277,11 +283,14 @@ def test_dates_of_a_patient_keep_their_distance(
 
 
 @pytest.mark.parametrize(
-    "value", ["2004", "200401", "20041301", "0001.01.01", "today", "200401191"]
+    "value",
+    [
+        *("2004", "200401", "20041301", "0001.01.01", "today", "20200101-20200202"),
+        *("20200101-2020", "20200101+1500"),
+    ],
 )
 def test_what_is_no_whole_date_is_not_moved(value: str) -> None:
-    moved = Pseudonyms(bytes(16)).moved(value, "")
-    assert moved is None or value == "200401191"
+    assert Pseudonyms(bytes(16)).moved(value, "") is None
 
 
 # Names in text
@@ -290,7 +299,7 @@ def test_what_is_no_whole_date_is_not_moved(value: str) -> None:
 def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Identities:
     found = Identities(basic(*options), D, lambda uid: f"new {uid}")
     for each in attributes:
-        found.gather(each, lambda _, __: None)
+        found.gather(each, character_set_of(None), lambda *_: None)
     return found
 
 
@@ -306,6 +315,8 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"PatientID": "47"}, "id 47", "id 47"),
         ({"PatientBirthDate": "19350412"}, "born 19350412", "born"),
         ({"PatientBirthDate": "19350412"}, "1935-04-12, 12.04.1935", "REMOVED"),
+        ({"PatientBirthDate": "19350402"}, "2.4.1935 4/02/1935 1935-4-2", "REMOVED"),
+        ({"PatientBirthDate": "19350412"}, "on 112.04.1935", "on 112.04.1935"),
         ({"AcquisitionDateTime": "19350412101112.5"}, "at 19350412101112.5", "at"),
         ({"PatientBirthDate": "19350412"}, "no 193504120", "no 193504120"),
         ({"InstitutionName": "St. Mary  Hospital"}, "at st. mary hospital now", "at now"),
@@ -314,6 +325,17 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"StudyDescription": "abdomen"}, "abdomen", "abdomen"),
         ({"SOPInstanceUID": "1.2.3.4.5.6"}, "see 1.2.3.4.5.6.", "see new 1.2.3.4.5.6."),
         ({"SOPInstanceUID": "1.2.3.4.5.6"}, "see 1.2.3.4.5.67", "see 1.2.3.4.5.67"),
+        (
+            {"SOPInstanceUID": "1.2.3.4 "},
+            "x.1.2.3.4.7, 9.1.2.3.4",
+            "x.new 1.2.3.4.7, 9.new 1.2.3.4",
+        ),
+        ({"SOPInstanceUID": "IMAGE-4711"}, "as image-4711", "as"),
+        ({"PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう"}, "前山田太郎やまだ様", "前様"),
+        ({"PatientName": "=李^明"}, "患者李明は", "患者は"),
+        ({"PatientName": "홍^길동"}, "환자 홍길동의 검사", "환자 의 검사"),
+        ({"PatientName": "ﾔﾏﾀﾞ^ﾀﾛｳ"}, "前ヤマダ様", "前様"),
+        ({"PatientName": "アン^りか"}, "アンギオ りか", "アンギオ"),
     ],
 )
 def test_what_is_removed_is_cut_out_of_text(
@@ -333,6 +355,17 @@ def test_codes_numbers_and_makers_are_dealt_with_carefully() -> None:
     assert numbers.clean("SliceLocation", "DS", "1234567.5") == "1234567.5"
     assert numbers.clean("SeriesNumber", "IS", "12345") == "12345"
     assert numbers.clean("SeriesNumber", "IS", "number 12345") == "number"
+    assert numbers.clean("WindowCenter", "DS", "40\\1234567 ") is None
+    assert numbers.clean("WindowCenter", "DS", "40\\12345") == "40\\12345"
+
+
+@pytest.mark.parametrize("vr", ["DA", "DT", "TM"])
+def test_days_are_found_in_dates_and_times(vr: str) -> None:
+    found = identities({"PatientBirthDate": "19350412"})
+    for value in ("19350412", "1935.04.12", "19350412101112.5+0100", "20200101\\19350412 "):
+        assert found.clean("ExpirationDateTime", vr, value) is None
+    for value in ("19350413", "101112.193504", "119350412", "193504121", ""):
+        assert found.clean("ExpirationDateTime", vr, value) == value
 
 
 def test_what_an_option_keeps_is_not_looked_for() -> None:
@@ -348,6 +381,66 @@ def test_edits_and_items_are_looked_through() -> None:
     assert found.is_in("OLDER".encode("utf-16-le"))
     assert not found.is_in(b"old er")
     assert not identities({"PatientName": "山田太郎a"}).is_in(b"a bcdef")
+
+
+def test_bytes_are_looked_through_for_words_and_uids() -> None:
+    found = Identities(basic(), D, lambda uid: f"new {uid}")
+    gb18030 = character_set(("GB18030",))
+    attributes = {"PatientName": "王^小东小东", "StudyInstanceUID": "1.2.3.4"}
+    found.gather(attributes, gb18030, lambda *_: None)
+    assert found.is_in("..小东小东".encode("gb18030"))
+    assert found.is_in("小东小东".encode("utf-16-be"))
+    for codec in ("ascii", "utf-16-le", "utf-16-be"):
+        assert found.is_in(".1.2.3.4.5 ".encode(codec))
+        assert not found.is_in("1.2.3.5".encode(codec))
+    assert found.is_in(b"1.2.3.4\0\x001.2.3.5")
+    assert not identities().is_in(b"1.2.3.4")
+    assert found.new_uids("1.2.3.4\\1.2.3") == "new 1.2.3.4\\1.2.3"
+
+
+def test_values_that_are_not_given_as_text_are_read() -> None:
+    found = identities()
+    asked: list[tuple[str, Any, str]] = []
+
+    def read(key: str, value: Any, charset: CharacterSet) -> str | None:
+        asked.append((key, value, charset.terms[0]))
+        return "Miller^Ann"
+
+    item = {"SpecificCharacterSet": "GB18030", "PatientName": b"?"}
+    found.gather({"ReferencedStudySequence": [item]}, character_set(("ISO_IR 100",)), read)
+    assert asked == [("PatientName", b"?", "GB18030")]
+    assert found.clean("ImageComments", "LT", "of Ann") == "of"
+
+
+@pytest.mark.parametrize("vr", ["DA", "DT"])
+def test_dates_that_an_option_keeps_are_not_compared_with_those_that_go(vr: str) -> None:
+    """A child is examined on the day of its birth."""
+    birth = {"PatientBirthDate": "19350412"}
+    kept = identities(birth, options=("retain-longitudinal-full-dates",))
+    assert kept.clean("StudyDate", vr, "19350412") == "19350412"
+    assert kept.clean("ImageComments", "LT", "born 19350412") == "born"
+
+
+def test_a_time_zone_is_no_word() -> None:
+    found = identities({"PatientID": "0000"})
+    assert found.clean("TimezoneOffsetFromUTC", "SH", "+0000") == "+0000"
+    assert found.clean("ImageComments", "LT", "of +0000") == "of +"
+
+
+@given(st.lists(st.text("ab.", min_size=1, max_size=4)), st.text("ab.x", max_size=30))
+def test_any_of_many_words_is_found_the_longest_first(words: list[str], text: str) -> None:
+    found = any_of([re.escape(letter) for letter in word] for word in words)
+    plain = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    assert bool(found) == bool(plain)
+    assert not words or re.sub(found, "!", text) == re.sub(plain, "!", text)
+
+
+def test_words_that_begin_alike_are_found_however_many_and_long_they_are() -> None:
+    words = ["a" * length for length in range(1, 300)]
+    pattern = re.compile(any_of(words))
+    assert all(pattern.fullmatch(word) for word in words)
+    assert words_pattern([], []) is None
+    assert bytes_pattern([]) is None
 
 
 @given(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import resource
 import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -276,6 +279,102 @@ def test_references_follow_wherever_they_are(tmp_path: Path) -> None:
         assert series <= {NEW.uid(make.uid("ct/1"))}
 
 
+# What may be left
+
+
+def deidentified(folder: Path, *elements: bytes, options: Sequence[str] = ()) -> tuple[bytes, Any]:
+    """What can be read of the result of one instance with some elements, and what it is."""
+    file = make.part10(make.file_meta(), make.small("odd", *elements))
+    studies.write_files(folder / "in", [("odd.dcm", file)])
+    dicomstudy.convert([folder / "in"], folder / "archive")
+    (made,) = made_with(folder / "archive", folder / "out", *options)
+    dicomstudy.restore(folder / "out", folder / "restored")
+    dicomstudy.convert([folder / "restored"], folder / "again")
+    assert studies.digests_of(folder / "out") == studies.digests_of(folder / "again")
+    return haystack(folder / "out", folder / "restored"), made
+
+
+def in_item(tag: int, *elements: bytes) -> bytes:
+    return make.element(tag, "SQ", make.item(b"".join(elements)))
+
+
+UID_LIST = [make.uid(str(n)) for n in range(9)]
+NAME, TEXT, LABEL = 0x00100010, 0x00204000, 0x00180024
+
+
+@pytest.mark.parametrize(
+    ("elements", "gone"),
+    [
+        ([make.element(NAME, "OB", "HANSEN^OLE"), make.element(TEXT, "LT", "of hansen")], "hansen"),
+        ([make.element(NAME, "PN", "HANSENXY"), make.element(0x00189073, "FD", b"HANSENXY")],
+         "HANSENXY"),
+        ([make.element(NAME, "PN", "HANSEN"), make.element(0x00280009, "AT", b"xHANSENx")], "HANS"),
+        ([in_item(0x0040A730, make.element(0x0040A160, "CS", "HANSEN"))], "HANSEN"),
+        ([in_item(0x0040A730, make.element(0x0040A160, "UI", "1.2.3.4"))], "1.2.3.4"),
+        ([make.element(LABEL, "UI", make.uid("odd"))], make.uid("odd")),
+        ([in_item(0x00082218, make.element(0x00080117, "UI", make.uid("odd")))], make.uid("odd")),
+        ([make.element(0x00282000, "OB", make.uid("odd"))], make.uid("odd")),
+        ([make.element(0x00100030, "DA", "19350412"), make.element(LABEL, "DS", "1935.04.12")],
+         "1935"),
+        ([make.element(0x0016002B, "OB", "MAKER NOTE")], "MAKER"),
+        ([make.element(0x00080058, "UI", "\\".join(UID_LIST))], UID_LIST[7]),
+        ([make.element(0x00080005, "CS", "ISO_IR 100"),
+          make.element(TEXT, "LT", b"zum Gr\xf6\xdfer"),
+          in_item(0x00081110, make.element(0x00080005, "CS", "ISO_IR 192"),
+                  make.element(0x00101001, "PN", f"Größer^{'Ä' * 300}"))], "zum Gr\xf6"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_nothing_is_left_where_nobody_would_look(
+    elements: list[bytes], gone: str, tmp_path: Path
+) -> None:
+    uid = make.element(0x0020000D, "UI", make.uid("odd"))
+    options = ("clean-descriptors",)
+    content, _ = deidentified(tmp_path, uid, *elements, options=options)
+    assert gone.encode("latin-1").lower() not in content.lower()
+
+
+def test_times_that_have_a_date_in_them_are_not_kept(tmp_path: Path) -> None:
+    date = make.element(0x00080020, "DA", "20200102")
+    time = make.element(0x00080030, "TM", "20200102101112")
+    days = make.element(0x00080022, "DA", "\\".join(f"202001{day:02}" for day in range(1, 31)))
+    options = ("retain-longitudinal-modified-dates",)
+    content, made = deidentified(tmp_path, date, time, days, options=options)
+    assert b"20200102" not in content
+    assert made.attributes()["StudyTime"] is None
+
+
+def test_edits_that_moved_with_their_instance_are_looked_through(tmp_path: Path) -> None:
+    text = make.element(TEXT, "LT", "first, second and third, before 2.25.7777")
+    file = make.part10(make.file_meta(), make.small("moved", text))
+    studies.write_files(tmp_path / "in", [("1.dcm", file)])
+    archive = tmp_path / "archive"
+    dicomstudy.convert([tmp_path / "in"], archive)
+    (study,) = dicomstudy.open_archive(archive)
+    (instance,) = instances(archive)
+    for name in ("First", "Second"):
+        dicomstudy.update(archive, study, [{"set": {"PatientName": f"{name}^X"}}])
+    dicomstudy.split(archive, study, series=[instance.series], new_study="2.25.7777")
+    dicomstudy.update(archive, "2.25.7777", [{"set": {"PatientName": "Third^X"}}])
+    (made,) = made_with(archive, tmp_path / "out", "clean-descriptors")
+    assert made.attributes()["ImageComments"] == f"and , before {NEW.uid('2.25.7777')}"
+
+
+def test_numbers_that_are_equal_and_not_the_same_stay_as_they_were(tmp_path: Path) -> None:
+    files = [
+        make.part10(make.file_meta(), make.small(f"zero {at}", *shared, number))
+        for shared in [[make.element(0x0020000D + n, "UI", make.uid("zero")) for n in (0, 1)]]
+        for at, number in enumerate(make.element(0x00189073, "FD", v) for v in (0.0, -0.0))
+    ]
+    studies.write_files(tmp_path / "in", ((f"{at}.dcm", file) for at, file in enumerate(files)))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    made = made_with(tmp_path / "archive", tmp_path / "out")
+    assert sorted(repr(each.attributes()["AcquisitionDuration"]) for each in made) == [
+        "-0.0",
+        "0.0",
+    ]
+
+
 # Options
 
 
@@ -452,6 +551,28 @@ def test_a_damaged_study_is_a_problem_and_the_others_are_taken_over(
     assert not list((tmp_path / "out" / "incoming").iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("most", [1000, 20_000])
+def test_a_full_disk_is_said_and_leaves_nothing_half(tmp_path: Path, most: int) -> None:
+    studies.write_files(tmp_path / "in", make.study(300, rows=32, columns=32))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        code = ""
+        try:
+            dicomstudy.deidentify(tmp_path / "archive", tmp_path / "out", key=KEY)
+        except ArchiveError as error:
+            code = error.code
+        finally:
+            os._exit(0 if code == "archive/unwritable" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(left) == ["archive.ion", "lock"]
+
+
 def test_a_record_without_its_file_is_left_out(shared: Path, tmp_path: Path) -> None:
     records = sorted((shared / "golden").rglob("*.ion"))
     dicomstudy.convert(records, tmp_path / "archive")
@@ -508,6 +629,19 @@ def test_so_it_is_whatever_the_bytes_are(seed: int, tmp_path: Path) -> None:
     mutants = [(f"{n}.dcm", mutant(chance.choice(files), chance)) for n in range(60)]
     dicomstudy.convert([studies.write_files(tmp_path / "in", mutants)], tmp_path / "archive")
     assert_as_if_converted(tmp_path / "archive", tmp_path, chance.choice([(), MANY, MORE]))
+
+
+def test_a_file_that_begins_with_vrs_and_goes_on_without_is_one_without(tmp_path: Path) -> None:
+    """Its first element is of an unknown group, and goes; the next is of file meta information."""
+    unknown = make.element(0x00D00003, "UI", make.uid("unknown"))
+    unknown += make.element(0x00020012, "UI", make.uid("class"))
+    content = make.small("mixed", explicit=False)
+    archive, file = tmp_path / "archive", unknown + content
+    meta = make.element(0x00020002, "UI", make.CT_IMAGE)
+    meta = make.element(0x00020000, "UL", len(meta)) + meta
+    studies.write_files(tmp_path / "in", [("mixed.dcm", make.part10(meta, file))])
+    assert dicomstudy.convert([tmp_path / "in"], archive).quarantined == 0
+    assert_as_if_converted(archive, tmp_path, ())
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -18,7 +18,7 @@ from pydicom.pixels.utils import get_expected_length
 
 from dicomstudy.elements import PIXEL_DATA_TAGS, Span
 from dicomstudy.errors import StudyError
-from dicomstudy.frames import FrameSpans, find
+from dicomstudy.frames import FrameSpans, find, pixel_words
 from tests.real_files import Decoded, fixture, from_pydicom, own_files, shared_files
 
 JPEG = "1.2.840.10008.1.2.4.70"
@@ -363,3 +363,11 @@ def test_fragments_of_another_format_are_an_error() -> None:
     with pytest.raises(StudyError) as caught:
         find(attributes, lambda *_: b"", big=False, uid="1.2")
     assert caught.value.code == "study/frames"
+
+
+def test_words_and_frames_are_as_large_as_the_image_attributes_say() -> None:
+    image = {"BitsAllocated": 16, "Rows": 3, "Columns": 5, "SamplesPerPixel": 3}
+    assert pixel_words(image) == (2, 90)
+    assert pixel_words(image | {"BitsAllocated": 12}) == (1, 67)
+    assert pixel_words(image | {"Rows": b"\3\0"}) == (2, 0)
+    assert pixel_words({}) == (1, 0)

@@ -182,8 +182,11 @@ def _take_over(
             )
             written = write_atomically(document, frames, within=target.path / "incoming")
     finally:
-        transfer.close()
-        bulk.unlink(missing_ok=True)
+        with writing(target.path):
+            try:
+                transfer.close()
+            finally:
+                bulk.unlink(missing_ok=True)
     report.studies += 1
     report.instances += len(transfer.batch.entries)
     report.bytes_in += transfer.bytes_in

@@ -32,7 +32,7 @@ from dicomstudy.following import inner_set
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import character_set_of, is_reference
-from dicomstudy.text import CharacterSet
+from dicomstudy.text import CharacterSet, decode_lenient
 from dicomstudy.values import Context, Kinds
 
 __all__ = ["IMPLEMENTATION", "Concealer", "Made", "Scope", "Values"]
@@ -146,14 +146,30 @@ class Concealer:
         self._parse = lru_cache(maxsize=256)(self._tokens)
         self._tag = lru_cache(maxsize=_MEMO_SIZE)(self._find_tag)
 
-    def text(self, key: str, value: Any, read: ReadBytes, charset: CharacterSet) -> str | None:
-        """The text of an attribute, large ones too; None if its value is no text."""
+    def text(
+        self,
+        key: str,
+        value: Any,
+        read: ReadBytes,
+        charset: CharacterSet,
+        *,
+        lenient: bool = False,
+    ) -> str | None:
+        """The text of an attribute, large ones too; None if its value is no text.
+
+        If `lenient`, bytes that are not valid in the character set are read as well as they can.
+        """
+        if type(value) is str:
+            return value
+        tag = self._tag(key) or 0
+        vr = self._definitions.vr(tag)
+        if _class(vr) != "text":
+            return None
+        rule = self._kinds.rule(tag, vr)
         if is_reference(value):
-            tag = self._tag(key) or 0
-            if _class(self._definitions.vr(tag)) != "text":
-                return None
-            rule = self._kinds.rule(tag, self._definitions.vr(tag))
             value = values.decode(read(value), rule, Context(charset, False))
+        if lenient and type(value) is bytes:
+            return decode_lenient(value, charset, person_name=vr == "PN", multi=rule.multi)
         return value if type(value) is str else None
 
     def patient(
@@ -234,7 +250,7 @@ class Concealer:
         if action is Action.SHIFT:
             moved, action = self._shifted(tag, value, scope)
             if moved is not None:
-                return self._made(given, moved or None, scope)
+                return self._made(given, self._stored(moved, "DT", scope), scope)
         if action is Action.REMOVE:
             return None
         if action is Action.EMPTY:
@@ -242,7 +258,8 @@ class Concealer:
         if action is Action.UID:
             if value is not None and type(value) is not str:
                 raise _UnreadableError
-            return self._made(given, self._pseudonyms.uids(value or "") or None, scope)
+            uids = self._pseudonyms.uids(value or "")
+            return self._made(given, self._stored(uids, "UI", scope), scope)
         if action is Action.DUMMY:
             return self._dummy(given, scope)
         if key == _DOCUMENT_LENGTH and self._policy.action(_DOCUMENT) is Action.DUMMY:
@@ -285,6 +302,12 @@ class Concealer:
         explicit = explicit or given.tag >> 16 == 2  # file meta information has VRs (PS3.10 7.1)
         vr = vr or self._definitions.vr(given.tag).rpartition(" ")[2]
         return Made(given.key, value, Token(given.tag, vr if explicit else ""))
+
+    def _stored(self, text: str, vr: str, scope: Scope) -> str | dict[str, Any] | None:
+        """A new text in ASCII, as a document has it."""
+        encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
+        assert encoded is not None  # noqa: S101 (digits, and what stands between them)
+        return scope.values.put(encoded) if len(encoded) > _LONGEST else text or None
 
     def _private(self, given: _Given, scope: Scope) -> Made | None:
         """A private attribute that is declared safe, and has no items."""
@@ -336,11 +359,12 @@ class Concealer:
             if clean:
                 scope.notes.add(_CONTENT.get(key, "risk/free-text"))
             return self._items(given, scope, dummy=dummy)
-        if dummy and vr not in dummies.STRUCTURE:
+        meant = vr if is_pixels else own  # whatever its header says
+        if dummy and meant not in dummies.STRUCTURE:
             value = dummies.blank(value, vr)
             return None if value is None else self._made(given, value, scope, written)
         if kind == "text":
-            value = self._text(given, vr, scope)
+            value = self._text(given, meant, scope)
             if value is not None and (clean or key in _FREE_TEXTS):
                 scope.notes.add("risk/free-text")
         else:
@@ -351,7 +375,10 @@ class Concealer:
         return made
 
     def _text(self, given: _Given, vr: str, scope: Scope) -> str | dict[str, Any] | None:
-        """A text that stays, in the character set that it stands in."""
+        """A text that stays, in the character set that it stands in.
+
+        `vr` is what it is, and not what its header says.
+        """
         key, tag, value, _ = given
         rule = self._kinds.rule(tag, given.vr or vr)
         context = Context(scope.charset, False)
@@ -359,7 +386,9 @@ class Concealer:
             raise _UnreadableError
         if vr == "UI":
             value = self._pseudonyms.retained(value)
-            return _INFLATED.get(value, value) if key == "TransferSyntaxUID" else value
+            if key == "TransferSyntaxUID":
+                return _INFLATED.get(value, value)
+            return self._stored(self._identities.new_uids(value), vr, scope)
         if key == CHARACTER_SET:
             charset = character_set_of(value)
             return "\\".join(charset.terms) if charset.problems else value
@@ -396,12 +425,18 @@ class Concealer:
         if vr == "AT":
             fits = type(value) is str and _TAGS.fullmatch(value) is not None
         elif type(value) is bytes:
-            fits = not (len(value) % WORD_SIZES.get(vr, 1) or self._identities.is_in(value))
+            fits = not len(value) % WORD_SIZES.get(vr, 1)
         else:
             fits = type(value) in {int, float}
-        if not fits:
+        if not fits or self._is_text(value, vr, scope):
             raise _UnreadableError
         return value
+
+    def _is_text(self, value: Any, vr: str, scope: Scope) -> bool:
+        """Whether the bytes of numbers, tags or samples spell something that identifies."""
+        rule = self._kinds.of_vr(vr)
+        written = (values.encode(value, rule, Context(scope.charset, big)) for big in (False, True))
+        return any(each is not None and self._identities.is_in(each) for each in written)
 
     def _items(self, given: _Given, scope: Scope, *, dummy: bool) -> Made:
         """A sequence, each of whose items is done with by itself."""

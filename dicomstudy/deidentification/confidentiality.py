@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import is_private
+from dicomstudy.elements import TEXT_VRS, is_private
 from dicomstudy.errors import DicomStudyError
 
 __all__ = ["FULL_DATES", "MODIFIED_DATES", "SAFE_PRIVATE", "Action", "Code", "Policy", "policy"]
@@ -24,7 +24,7 @@ __all__ = ["FULL_DATES", "MODIFIED_DATES", "SAFE_PRIVATE", "Action", "Code", "Po
 FULL_DATES = "retain-longitudinal-full-dates"
 MODIFIED_DATES = "retain-longitudinal-modified-dates"
 SAFE_PRIVATE = "retain-safe-private"
-_GRAPHICS, _DEVICE, _DESCRIPTORS = "clean-graphics", "retain-device-identity", "clean-descriptors"
+_GRAPHICS, _DESCRIPTORS = "clean-graphics", "clean-descriptors"
 _UIDS = "retain-uids"
 _EDITION = "2024c"
 
@@ -179,19 +179,20 @@ class Policy:
         if profile is Action.DUMMY and self._definitions.vr(tag) == "UI":
             profile = Action.UID
         given = {
-            self._of_option(name, row.options[name], profile)
+            self._of_option(name, row.options[name], profile, self._definitions.vr(tag))
             for name in self.options & row.options.keys()
         }
         return next((action for action in _RANKS if action in given), profile)
 
-    def _of_option(self, name: str, letter: str, profile: Action) -> Action:
+    def _of_option(self, name: str, letter: str, profile: Action, vr: str) -> Action:
         if letter == "K":
             return Action.KEEP
         if name == MODIFIED_DATES:
             return Action.SHIFT
-        if name == _DEVICE or (name == _GRAPHICS and profile is Action.REMOVE):
-            return profile  # nobody here can clean an AE title, or the bits of an overlay
-        return Action.CLEAN
+        if name == _GRAPHICS and profile is Action.REMOVE:
+            return profile  # overlays and curves
+        is_cleanable = vr == "SQ" or (vr in TEXT_VRS and vr != "AE")
+        return Action.CLEAN if is_cleanable else profile
 
     def _belongs(self, tag: int) -> bool:
         """Whether a public attribute may be in a file at all, and anybody knows what it is."""

@@ -8,26 +8,41 @@ from __future__ import annotations
 
 import contextlib
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any, TypeAlias
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.deidentification.confidentiality import Action, Policy
+from dicomstudy.deidentification.confidentiality import FULL_DATES, Action, Policy
 from dicomstudy.deidentification.dummies import GONE
+from dicomstudy.deidentification.words import (
+    bytes_pattern,
+    day_pattern,
+    runs_on,
+    spellings,
+    words_pattern,
+)
 from dicomstudy.errors import DefinitionsError
+from dicomstudy.following import inner_set
 from dicomstudy.paths import parse_path
+from dicomstudy.record import character_set_of
+from dicomstudy.text import CharacterSet, encode
 
 __all__ = ["Identities", "Read"]
 
-#: The text of a large value, by the key of its attribute and its reference; None if it is none.
-Read: TypeAlias = Callable[[str, Mapping[str, Any]], str | None]
+#: The text of a value that is not given as text, as well as it can be read, by the key of its
+#: attribute and the character set that it stands in; None if it is none.
+Read: TypeAlias = Callable[[str, Any, CharacterSet], str | None]
 
 _TEXTS = frozenset("AE LO LT PN SH ST UC UR UT".split())
 _DATES = frozenset(("DA", "DT"))
 #: Values of these VRs are numbers, codes of a fixed form and times: only whole ones are taken out.
 _WHOLE = frozenset("AS DA DS DT IS TM".split())
+_NUMBERS = frozenset(("DS", "IS"))
+_TIMES = frozenset(("DA", "DT", "TM"))
+_ZONE = "TimezoneOffsetFromUTC"
+_NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]*(?:e[-+]?[0-9]+)?")
 #: What such values are made of; a text of others is a text like any.
 _PLAIN = re.compile(r"[-+0-9.:eEDWMY\\ ]*")
 #: Attributes in which only a person is looked for: what makes, sites and devices are called stays.
@@ -44,9 +59,13 @@ _SHORTEST, _SHORTEST_NUMBER, _SHORTEST_FOREIGN, _SHORTEST_IN_CODES = 3, 4, 2, 5
 _SHORTEST_WHOLE = 6
 _DAY = 8
 _LINES = re.compile(r"[\r\n]+")
-_UID = re.compile(r"(?<![0-9.])[0-2](?:\.[0-9]+){2,}")
-#: What bytes that nobody reads as text may be encoded in all the same.
-_CODECS = ("utf-8", "utf-16-le", "latin-1")
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+){2,}")
+#: Numbers with dots between, as long as they are: one start for each, so that time is linear.
+_DOTTED = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]++(?:\.[0-9]++)++")
+_DOTTED_BYTES = re.compile(_DOTTED.pattern.encode())
+_FEWEST_PARTS = 3
+#: What bytes that nobody reads as text may be encoded in, beside the character sets of the study.
+_CODECS = ("utf-8", "utf-16-le", "utf-16-be", "latin-1")
 _MEMO_SIZE = 1 << 14
 
 
@@ -69,46 +88,63 @@ class Identities:
         self._others: set[str] = set()
         self._days: set[str] = set()
         self._uids: set[str] = set()
+        self._charsets: set[CharacterSet] = set()
         self._patterns: dict[tuple[bool, int], re.Pattern[str] | None] = {}
         self._role = lru_cache(maxsize=_MEMO_SIZE)(self._find_role)
         self.clean = lru_cache(maxsize=_MEMO_SIZE)(self._clean)
 
-    def gather(self, attributes: Mapping[str, Any], read: Read) -> None:
+    def gather(self, attributes: Mapping[str, Any], charset: CharacterSet, read: Read) -> None:
         """Remember what identifies in some attributes, and in those of their items.
 
         Args:
             attributes: values by key.
-            read: gives the text of a large value of an attribute.
+            charset: the character set around them.
+            read: gives the text of values that are not given as text.
         """
+        charset = inner_set(attributes, charset)
+        self._charsets.add(charset)
         for key, value in attributes.items():
             if key[:1] == "_" or value is None:
                 continue
             if type(value) is list:
                 for item in value:
-                    self.gather(item, read)
+                    self.gather(item, charset, read)
                 continue
             name = key.partition("#")[0]
             role = self._role(name)
             if role is not None:
-                text = read(name, value) if type(value) is dict else value
-                if type(text) is str:
+                text = value if type(value) is str else read(name, value, charset)
+                if text is not None:
                     self._gather(text, *role)
 
     def gather_edits(self, edits: Iterable[Mapping[str, Any]]) -> None:
         """The same of what edits set."""
         for edit in edits:
             for path, value in edit.get("set", {}).items():
-                self.gather({parse_path(path)[-1][0]: value}, lambda _, __: None)
+                key = parse_path(path)[-1][0]
+                self.gather({key: value}, character_set_of(None), lambda *_: None)
+
+    def gather_study(self, *uids: str) -> None:
+        """The same of Study Instance UIDs that a history names."""
+        for uid in uids:
+            self.gather({"StudyInstanceUID": uid}, character_set_of(None), lambda *_: None)
 
     def _gather(self, value: str, vr: str, words: set[str]) -> None:
-        if vr == "UI":
-            words.update(value.split("\\"))
-            return
         for each in value.split("\\"):
-            if vr == "PN":
+            if vr == "UI":
+                uid = each.strip(" \0")
+                if _UID.fullmatch(uid):
+                    words.add(uid)
+                elif len(uid) >= _SHORTEST_WHOLE:  # no UID, but somebody's all the same
+                    _add(self._others, uid)
+            elif vr == "PN":
                 for group in each.split("="):
-                    for part in group.split("^")[:3]:
+                    parts = group.split("^")[:3]
+                    for part in parts:
                         _add(words, part, *re.split(r"[\s,.-]+", part))
+                    whole = "".join("".join(parts).split())
+                    if runs_on(whole):
+                        _add(words, whole)
             elif vr in _TEXTS:
                 _add(words, each, *_LINES.split(each))
             elif len(day := re.sub(r"\D", "", each)[:_DAY]) == _DAY:
@@ -136,12 +172,12 @@ class Identities:
         """
         if key in _FIXED:
             return value
-        if vr in _WHOLE and _PLAIN.fullmatch(value):
-            known = value.strip().lower()
-            whole = len(known) >= _SHORTEST_WHOLE and known in self._whole
-            return None if whole else value
+        if (vr in _WHOLE or key == _ZONE) and _PLAIN.fullmatch(value):
+            if vr in _TIMES and FULL_DATES in self._policy.options:
+                return value
+            return None if any(self._is_known(each, vr) for each in value.split("\\")) else value
         if self._uids:
-            value = _UID.sub(self._replaced, value)
+            value = _DOTTED.sub(self._replaced, value)
         pattern = self._pattern(key in _VOCABULARY, _SHORTEST_IN_CODES if vr == "CS" else 0)
         if pattern is None:
             return value
@@ -151,42 +187,83 @@ class Identities:
         parts = [re.sub(r" {2,}", " ", part).strip(" ^_-,;") for part in cleaned.split("\\")]
         return "\\".join(part or GONE for part in parts)
 
+    def _is_known(self, value: str, vr: str) -> bool:
+        """Whether a number, date or time is one that was taken away, or has such a day in it."""
+        known = value.strip().lower()
+        if len(known) >= _SHORTEST_WHOLE and known in self._whole:
+            return True
+        if vr in _NUMBERS and _NUMBER.fullmatch(known):
+            return False
+        return self._day is not None and self._day.search(known) is not None
+
+    def new_uids(self, value: str) -> str:
+        """UIDs that stay where they are, but for those that get new ones elsewhere."""
+        uids = value.split("\\")
+        return "\\".join(self._new_uid(uid) if uid in self._uids else uid for uid in uids)
+
     def _replaced(self, found: re.Match[str]) -> str:
-        uid = found[0].rstrip(".")
-        return self._new_uid(uid) + found[0][len(uid) :] if uid in self._uids else found[0]
+        """Dotted numbers with new UIDs in place of those in it, whatever is before and behind."""
+        parts = found[0].split(".")
+        made: list[str] = []
+        at = 0
+        while at < len(parts):
+            end = self._end_of_uid(parts, at)
+            made.append(self._new_uid(".".join(parts[at:end])) if end else parts[at])
+            at = end or at + 1
+        return ".".join(made)
+
+    def _end_of_uid(self, parts: Sequence[str], start: int) -> int:
+        """Where the longest UID ends that begins at `start`; 0 if none does."""
+        last = min(start + self._most_parts, len(parts))
+        ends = range(last, start + _FEWEST_PARTS - 1, -1)
+        return next((end for end in ends if ".".join(parts[start:end]) in self._uids), 0)
 
     def is_in(self, content: bytes) -> bool:
         """Whether bytes that nobody reads as text have something of it all the same."""
-        lower = content.lower()
-        return any(word in lower for word in self._encoded)
+        if len(content) < _SHORTEST_IN_CODES:
+            return False
+        if self._encoded is not None and self._encoded.search(content.lower()):
+            return True
+        if not self._uids:
+            return False
+        # UTF-16 has zero bytes between
+        found = chain(*map(_DOTTED_BYTES.findall, (content, content.replace(b"\0", b""))))
+        return any(self._has_uid(each.decode("ascii")) for each in found)
+
+    def _has_uid(self, dotted: str) -> bool:
+        return _DOTTED.sub(self._replaced, dotted) != dotted
 
     @cached_property
     def _whole(self) -> set[str]:
         return {word.lower() for word in self._persons | self._others | self._days}
 
     @cached_property
-    def _encoded(self) -> set[bytes]:
-        found = set()
+    def _day(self) -> re.Pattern[str] | None:
+        """A day that was taken away, with or without a time."""
+        found = "|".join(map(day_pattern, sorted(self._days)))
+        return re.compile(rf"(?<![0-9.])(?:{found})(?![0-9])") if found else None
+
+    @cached_property
+    def _most_parts(self) -> int:
+        return max(uid.count(".") + 1 for uid in self._uids)
+
+    @cached_property
+    def _encoded(self) -> re.Pattern[bytes] | None:
+        found: set[bytes] = set()
         for word in self._persons | self._others | self._days:
-            for spelled in _spellings(word):
+            for spelled in spellings(word):
                 for codec in _CODECS:
                     with contextlib.suppress(UnicodeEncodeError):
                         found.add(spelled.encode(codec).lower())
-        return {each for each in found if len(each) >= _SHORTEST_IN_CODES}
+                found.update((encode(spelled, each) or b"").lower() for each in self._charsets)
+        return bytes_pattern(each for each in found if len(each) >= _SHORTEST_IN_CODES)
 
     def _pattern(self, persons_only: bool, shortest: int) -> re.Pattern[str] | None:
         name = (persons_only, shortest)
         if name not in self._patterns:
             words = self._persons if persons_only else self._persons | self._others
-            spelled = {each for w in words if len(w) >= shortest for each in _spellings(w)}
-            chosen = [re.sub(r"(?:\\ )+", r"[\\s^_]+", re.escape(word)) for word in spelled]
-            chosen += map(_day_pattern, self._days)
-            chosen.sort(key=lambda each: (-len(each), each))
-            pattern = None
-            if chosen:
-                any_of = "|".join(chosen)
-                pattern = re.compile(rf"(?<![^\W_])(?:{any_of})(?![^\W_])", re.IGNORECASE)
-            self._patterns[name] = pattern
+            long = [word for word in words if len(word) >= shortest]
+            self._patterns[name] = words_pattern(long, self._days)
         return self._patterns[name]
 
 
@@ -199,19 +276,3 @@ def _add(words: set[str], *found: str) -> None:
             long = len(word) >= (_SHORTEST if word.isascii() else _SHORTEST_FOREIGN)
         if long and any(map(str.isalnum, word)) and word.lower() not in _NOBODY:
             words.add(word)
-
-
-def _spellings(word: str) -> set[str]:
-    """A word as it may be written where case counts, and with its accents apart or not."""
-    cases = (word, word.lower(), word.upper())
-    return {unicodedata.normalize(form, each) for form in ("NFC", "NFD") for each in cases}
-
-
-def _day_pattern(digits: str) -> str:
-    """A date as it may be written, with the time behind it if nothing is between them."""
-    year, month, day = digits[:4], digits[4:6], digits[6:]
-    time = r"(?:T?[0-9]{4,6}(?:\.[0-9]{1,6})?)?"
-    return (
-        f"{year}[-./]?{month}[-./]?{day}{time}|{day}[-./]{month}[-./]{year}"
-        f"|{month}[-./]{day}[-./]{year}"
-    )

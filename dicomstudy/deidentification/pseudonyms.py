@@ -16,11 +16,12 @@ __all__ = ["SHORTEST_KEY", "Pseudonyms"]
 
 #: Bytes of the shortest key that is taken.
 SHORTEST_KEY = 16
-#: UIDs below this root are the standard's own (PS3.5 section 9); those of nobody's patients.
-_STANDARD = re.compile(r"1\.2\.840\.10008(\.(0|[1-9][0-9]*))+")
+#: The standard's own UIDs (PS3.6 Annex A), of nobody's patients. Under its root there are others,
+#: made by programs that have none; they have dates and numbers in them.
+_STANDARD = re.compile(r"1\.2\.840\.10008(\.(0|[1-9][0-9]{0,3})){1,10}")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _DATE = re.compile(
-    r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})([0-9]{0,6}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)"
+    r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})([0-9]{0,6}(?:\.[0-9]{1,6})?(?:[+-](?:0[0-9]|1[0-4])[0-5][0-9])?)"
 )
 _MOST_DAYS = 3650
 _MEMO_SIZE = 1 << 16

@@ -27,12 +27,14 @@ from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.document import references
 from dicomstudy.elements import Form
 from dicomstudy.errors import DicomStudyError, Problem
+from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import Token
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import Encoder, character_set_of, group_of
 from dicomstudy.study import Instance, Study
+from dicomstudy.text import CharacterSet
 
 __all__ = ["Transfer"]
 
@@ -125,8 +127,13 @@ class Transfer:
                 raise chunk
             for instance in chunk:
                 self._gather_instance(instance.original(), identities, seen)
+        identities.gather_study(self._study.uid)
         for version in self._study.history.versions:
+            identities.gather_study(version.from_study, version.to_study)
             identities.gather_edits(version.edits)
+            for brought in version.brought:
+                for earlier in brought.versions:
+                    identities.gather_edits(earlier.edits)
 
     def _gather_instance(self, instance: Instance, identities: Identities, seen: set[str]) -> None:
         self._values.instance = instance
@@ -136,11 +143,11 @@ class Transfer:
         every = (instance.own, *(content for _, _, content in groups))
         named = next((part[CHARACTER_SET] for part in every if CHARACTER_SET in part), None)
         charset = character_set_of(named)
-        read = self._values.read
         for part in (instance.own, *parts):
-            identities.gather(
-                part, lambda key, value: self._concealer.text(key, value, read, charset)
-            )
+            identities.gather(part, charset, self._as_it_can_be_read)
+
+    def _as_it_can_be_read(self, key: str, value: Any, charset: CharacterSet) -> str | None:
+        return self._concealer.text(key, value, self._values.read, charset, lenient=True)
 
     def add(self, instance: Instance) -> None:
         """Take one instance over, as it is now."""
@@ -158,7 +165,7 @@ class Transfer:
         attributes = instance.attributes()
         values = self._values
         values.instance = instance
-        values.word, values.frame = _pixel_words(attributes)
+        values.word, values.frame = pixel_words(attributes)
         digest = next(d for d, name, _ in instance.groups if name == ENCODING)
         meta, data_set = self._concealer.tokens(encoding)
         notes: set[str] = set()
@@ -167,12 +174,12 @@ class Transfer:
         scope = Scope(
             self._concealer.patient(attributes, f"study\0{self._study.uid}", values.read, charset),
             charset,
-            any(token.vr for token in data_set.values() if token.tag >> 16 > 4),
+            self._is_explicit(data_set.values()),
             safe,
             values,
             notes,
         )
-        context = digest, attributes.get(CHARACTER_SET), scope.patient, safe
+        context = digest, attributes.get(CHARACTER_SET), scope.explicit, scope.patient, safe
         tokens = {**meta, **data_set}
         parts = [
             self._part(group, name, content, tokens, scope, context)
@@ -181,6 +188,15 @@ class Transfer:
         ]
         own = list(self._own_attributes(instance.own, tokens, scope, context))
         self._enter(instance, encoding, [part for part in parts if part.content], own, notes)
+
+    def _is_explicit(self, tokens: Iterable[Token]) -> bool:
+        """Whether elements have VRs: readers take all of a data set for what its first one is."""
+        stay = [
+            each
+            for each in tokens
+            if each.tag >> 16 > 2 and self._policy.action(each.tag) is not Action.REMOVE
+        ]
+        return bool(stay) and bool(min(stay, key=lambda each: each.tag).vr)
 
     def _missing(self, instance: Instance) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Groups that an instance gets for what is stamped on it."""
@@ -266,7 +282,7 @@ class Transfer:
             if type(value) is dict or type(value) is list:
                 made = self._concealer.attribute(key, value, token, scope)
             else:
-                name = (key, type(value), value, token, *context[1:])
+                name = (key, freeze(value), token, *context[1:])
                 if name not in self._own:
                     inner = scope._replace(notes=set())
                     one = self._concealer.attribute(key, value, token, inner)
@@ -352,18 +368,6 @@ class Transfer:
 
 def _text_of(token: Token) -> str:
     return layout.format_tokens([token])
-
-
-def _pixel_words(attributes: Mapping[str, Any]) -> tuple[int, int]:
-    """Bytes of one sample and of one frame of native pixel data."""
-    bits, rows, columns, samples = (
-        value if type(value := attributes.get(key)) is int else otherwise
-        for key, otherwise in (
-            *(("BitsAllocated", 8), ("Rows", 0), ("Columns", 0)),
-            ("SamplesPerPixel", 1),
-        )
-    )
-    return bits // 8 if bits in {16, 32, 64} else 1, rows * columns * samples * bits // 8
 
 
 def _stamps(policy: Policy) -> Iterator[tuple[str, Any]]:
