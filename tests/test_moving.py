@@ -366,6 +366,48 @@ def test_files_that_come_again_are_where_they_were_moved_to(archive: Path) -> No
     assert studies.state_of(archive) == before
 
 
+@pytest.mark.parametrize("first", ["1.2.5", "2.9"])  # before and behind the series that it left
+def test_files_that_come_again_are_in_another_series(first: str, archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S1, to_study=S, to_series=first)
+    dicomstudy.move(archive, S, instance=uid("s/2/1"), to_study=S, to_series=first)
+    before = studies.state_of(archive)
+    assert again(archive) == (0, 7)
+    dicomstudy.delete(archive, S, series=first)
+    assert again(archive) == (4, 3)
+    dicomstudy.revert(archive, S, to=3)
+    assert again(archive) == (0, 7)
+    assert before != studies.state_of(archive)
+    for series, to in ((first, T), (S2, T)):
+        dicomstudy.move(archive, S, series=series, to_study=to)
+    dicomstudy.move(archive, T, series=first, to_study=T, to_series="1.1.1")
+    dicomstudy.split(archive, T, series=["1.1.1"], new_study="1.2.3")
+    assert again(archive) == (0, 7)
+    all_is_well(archive)
+
+
+def test_new_files_come_in_where_what_went_is_in_a_damaged_study(archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.open_archive(archive).document_path(T).write_bytes(b"damaged")
+    studies.write_files(archive.parent / "in", [("s4.dcm", make.ct_slice("s", 1, 4))])
+    report = dicomstudy.convert([archive.parent / "in"], archive)
+    assert {problem.code for problem in report.problems} == {"study/not-a-study"}
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3, 4), S2: of(S2, 1, 2)}
+
+
+def test_a_file_whose_values_are_copied_at_last_comes_in_again(tmp_path: Path) -> None:
+    files = [("s", make.ct_slice("s", 1, 1)), ("t", make.ct_slice("t", 1, 1))]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
+    dicomstudy.merge(archive, S, into=T)
+    assert dicomstudy.convert([folder], archive, bulk="reference").unchanged == 2
+    assert again(archive) == (2, 0)
+    assert again(archive) == (0, 2)
+    for path in folder.iterdir():
+        path.unlink()
+    with dicomstudy.open_archive(archive)[S] as study:
+        assert [each.original().to_p10() for each in study.values()] == [files[0][1]]
+
+
 def test_a_document_in_readable_form_is_looked_into_too(archive: Path) -> None:
     dicomstudy.merge(archive, S, into=T)
     path = dicomstudy.open_archive(archive).document_path(T)
