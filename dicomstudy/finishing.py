@@ -153,7 +153,7 @@ def _coming(
     for entry in sorted(new.entries, key=_name):
         name = _name(entry)
         before = fresh.get(name) or known.get(name)
-        if before is None or _is_better(entry, before):
+        if before is None or entry.source.is_better(before.source):
             fresh[name] = entry
         elif name not in present and name[:2] not in moved:
             back.add(name)
@@ -259,17 +259,6 @@ def _frames(
 def _name(entry: Entry) -> tuple[str, str, str]:
     """What tells instances of a study apart: equal content under one UID is one instance."""
     return entry.instance, entry.digest, entry.series
-
-
-def _is_better(entry: Entry, before: Entry) -> bool:
-    """Whether an instance takes the place of an equal one.
-
-    One that was compared with its file, of one that was not; one whose values are in the
-    archive, of one whose values are in the file.
-    """
-    if entry.source.proved != before.source.proved:
-        return entry.source.proved
-    return entry.source.modified is None and before.source.modified is not None
 
 
 def _batches(folder: Path) -> Iterator[Batch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -406,6 +407,31 @@ def test_a_file_whose_values_are_copied_at_last_comes_in_again(tmp_path: Path) -
         path.unlink()
     with dicomstudy.open_archive(archive)[S] as study:
         assert [each.original().to_p10() for each in study.values()] == [files[0][1]]
+
+
+@pytest.mark.parametrize("state", ["there", "out", "in another series"])
+def test_what_needs_no_file_stays_so_wherever_it_goes(state: str, tmp_path: Path) -> None:
+    """Of two equal instances, the one is kept whose values are in the archive."""
+    files = [("s", make.ct_slice("s", 1, 1)), ("t", make.ct_slice("t", 1, 1))]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
+    to = S if state == "in another series" else T
+    to_series = "1.2.3" if to == S else None
+    dicomstudy.move(archive, S, series=S1, to_study=to, to_series=to_series)
+    if state == "out":
+        dicomstudy.delete(archive, T, series=S1)
+    before, version = content(archive, to), dicomstudy.history(archive, to)[-1]
+    dicomstudy.convert([folder], archive, bulk="copy")
+    if to == S:  # what comes with better values comes in again
+        assert keys(archive, S).keys() == {S1, "1.2.3"}
+        dicomstudy.delete(archive, S, series="1.2.3")
+    moved = dicomstudy.move(archive, S, series=S1, to_study=to, to_series=to_series)
+    shutil.rmtree(folder)
+    all_is_well(archive)
+    if state == "there":
+        assert moved.target_version == version
+        assert content(archive, T)["digest"] == before["digest"]
+    assert originals(archive) == {data for _, data in files}
 
 
 def test_a_document_in_readable_form_is_looked_into_too(archive: Path) -> None:
