@@ -810,6 +810,21 @@ def test_a_part_of_a_series_is_referred_to_in_its_own(archive: Path) -> None:
     all_is_well(archive)
 
 
+@pytest.mark.parametrize("to_series", [S2, "1.2.3", None])
+def test_other_studies_refer_to_the_other_series(to_series: str | None, archive: Path) -> None:
+    """What changes its series within its study is found from other studies too."""
+    added(archive, file_of(U, "u/1", CurrentRequestedProcedureEvidenceSequence=evidence()))
+    moved = dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=S, to_series=to_series)
+    assert places(one(archive, U, "u/1").CurrentRequestedProcedureEvidenceSequence) == (
+        refs(S, S1, *of(S1, 1))
+        | refs(S, moved.series[0], *of(S1, 2))
+        | refs(S, S2, *of(S2, 1, 2, 99))
+        | refs(T, T1, *of(T1, 1))
+    )
+    assert dicomstudy.history(archive, U)[-1].command == "move"
+    all_is_well(archive)
+
+
 def test_series_of_the_own_study_and_of_others(archive: Path) -> None:
     """The Common Instance Reference Module (PS3.3 section C.12.2)."""
     into = "ReferencedInstanceSequence"

@@ -76,15 +76,18 @@ class Carrier:
             "edits": tuple(edits),
             "groups": self._groups([*edits, *(arrival.made[-1][1][0] for arrival in arrivals)]),
         }
-        if source is target:
-            fields["removed"] = len(going)
-            return (self._write_target(coming, {}, fields),) * 2
-        fields["from_study"] = source.uid
-        came = self._write_target(coming, there, fields)
-        for other, its_edits in following:
-            if other.change is not None and its_edits:
-                edit_study(other.change, self._command, its_edits)
+        if source is target:  # last, as it is the source too
+            self._write_others(following)
+            return (self._write_target(coming, {}, {**fields, "removed": len(going)}),) * 2
+        came = self._write_target(coming, there, {**fields, "from_study": source.uid})
+        self._write_others(following)
         return self._write_source(going, stay), came
+
+    def _write_others(self, following: Iterable[tuple[Side, list[dict[str, Any]]]]) -> None:
+        """Write the studies whose references follow, each with its edits."""
+        for other, edits in following:
+            if other.change is not None and edits:
+                edit_study(other.change, self._command, edits)
 
     def _groups(self, edits: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         return changed_groups(edits, self._definitions)
