@@ -617,6 +617,12 @@ def test_other_content_of_one_uid_is_kept_beside_it(archive: Path) -> None:
             "archive/moved-on",
             lambda a: dicomstudy.move(a, S, series=S1, to_study=S, to_series=S2, expect_target=2),
         ),
+        (
+            "archive/moved-on",
+            lambda a: dicomstudy.move(
+                a, S, series=S1, to_study=S, to_series=S2, expect=1, expect_target=2
+            ),
+        ),
         ("change/nothing", lambda a: dicomstudy.move(a, S, to_study=T)),
         ("change/nothing", lambda a: dicomstudy.split(a, S)),
         ("change/place", lambda a: dicomstudy.merge(a, S, into=S)),
