@@ -28,8 +28,9 @@ from hypothesis.stateful import (
 )
 
 import dicomstudy
-from dicomstudy import lineage, moving
+from dicomstudy import lineage
 from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.moving import moves
 from fixtures import make
 from fixtures.make import element, item
 from tests import processes, studies
@@ -628,7 +629,7 @@ def test_any_sequence_of_changes_verifies_and_all_goes_back(
 ) -> None:
     monkeypatch.setenv("PYTEST_LIVING", str(tmp_path))
     monkeypatch.setattr(lineage, "moment", lambda: "2026-01-31T10:11:12Z")
-    monkeypatch.setattr(moving, "_made_uid", lambda: f"2.25.{next(Living.made)}")
+    monkeypatch.setattr(moves, "_made_uid", lambda: f"2.25.{next(Living.made)}")
     run_state_machine_as_test(
         Living,
         settings=settings(
