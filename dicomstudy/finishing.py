@@ -8,8 +8,9 @@ import pickle
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.bulk import MAGIC, BulkReader, append
@@ -29,6 +30,11 @@ from dicomstudy.ingestion import Settings, study_folder
 from dicomstudy.lineage import History
 
 __all__ = ["Finished", "finish"]
+
+#: What an instance is, in whatever study and series: its SOP Instance UID, and its digest.
+_Identity: TypeAlias = tuple[str, str]
+#: When instances came to a study and went (spec/history.md), in each series that they were in.
+_Events: TypeAlias = dict[_Identity, list[Sequence[int]]]
 
 #: Instances are late if there are so many times as many in the study.
 _LITTLE = 8
@@ -140,16 +146,16 @@ def _coming(
     present = {
         name for name, entry in known.items() if history and history.since(entry.events) is not None
     }
+    gone = {name[:2] for name in {*map(_name, new.entries)} & (known.keys() - present)}
+    moved = _moved(archive, history, old, gone) if history and gone else set()
     fresh: dict[tuple[str, str, str], Entry] = {}
     back: set[tuple[str, str, str]] = set()
     for entry in sorted(new.entries, key=_name):
         name = _name(entry)
         before = fresh.get(name) or known.get(name)
-        if before is None or _is_better(entry, before):
+        if before is None or entry.source.is_better(before.source):
             fresh[name] = entry
-        elif name not in present and not (
-            history and _was_moved(archive, history, before.events, entry)
-        ):
+        elif name not in present and name[:2] not in moved:
             back.add(name)
     back -= fresh.keys()  # they come in again as they are kept
     unchanged = len(new.entries) - len(fresh) - len(back)
@@ -177,26 +183,49 @@ def _coming(
     return _Coming(list(fresh.values()), places, history, old, len(back), unchanged)
 
 
-def _was_moved(archive: Folder, history: History, events: Sequence[int], entry: Entry) -> bool:
-    """Whether an instance that went out is in a study that it was moved to (spec/moving.md)."""
-    seen: set[str] = set()
-    while (left := history.left(events)) is not None:
-        study = left.to_study
-        path = archive.document_path(study)
-        if not study or study in seen or not path.exists():
-            return False
-        seen.add(study)
-        with contextlib.closing(Document(path)) as document:
-            history = document.history
-            there = [
-                instance.get("_versions", ())
-                for instance in document.named(entry.instance)
-                if digest_of(instance) == entry.digest
-            ]
-        if any(history.since(each) is not None for each in there):
-            return True
-        events = there[0] if there else ()
-    return False
+def _moved(
+    archive: Folder, history: History, batch: Batch, gone: AbstractSet[_Identity]
+) -> set[_Identity]:
+    """Those instances that are in a study or series that they were moved to (spec/moving.md).
+
+    Args:
+        history: the versions of the study that they name.
+        batch: what is or was in it.
+        gone: the instances that are asked about.
+    """
+    events: _Events = {}
+    for entry in batch.entries:
+        if (identity := (entry.instance, entry.digest)) in gone:
+            events.setdefault(identity, []).append(entry.events)
+    found: set[_Identity] = set()
+    seen: set[tuple[str, _Identity]] = set()
+    known = [(history, events)]
+    while known:
+        history, events = known.pop()
+        went: dict[str, set[_Identity]] = {}
+        for identity, every in events.items():
+            if any(history.since(each) is not None for each in every):
+                found.add(identity)
+            for left in map(history.left, every):
+                if left is not None and left.to_study and (left.to_study, identity) not in seen:
+                    seen.add((left.to_study, identity))
+                    went.setdefault(left.to_study, set()).add(identity)
+        for study, some in went.items():
+            with contextlib.suppress(DicomStudyError):  # what is damaged has none of them
+                known += _arrivals(archive.document_path(study), some - found)
+    return found
+
+
+def _arrivals(path: Path, wanted: AbstractSet[_Identity]) -> list[tuple[History, _Events]]:
+    """When instances came to a study and went, beside its versions; nothing if it is not there."""
+    if not wanted or not path.exists():
+        return []
+    events: _Events = {}
+    with contextlib.closing(Document(path)) as document:
+        for uid, instance in document.named({uid for uid, _ in wanted}):
+            if (identity := (uid, digest_of(instance))) in wanted:
+                events.setdefault(identity, []).append(instance.get("_versions", ()))
+        return [(document.history, events)]
 
 
 def _frames(
@@ -230,17 +259,6 @@ def _frames(
 def _name(entry: Entry) -> tuple[str, str, str]:
     """What tells instances of a study apart: equal content under one UID is one instance."""
     return entry.instance, entry.digest, entry.series
-
-
-def _is_better(entry: Entry, before: Entry) -> bool:
-    """Whether an instance takes the place of an equal one.
-
-    One that was compared with its file, of one that was not; one whose values are in the
-    archive, of one whose values are in the file.
-    """
-    if entry.source.proved != before.source.proved:
-        return entry.source.proved
-    return entry.source.modified is None and before.source.modified is not None
 
 
 def _batches(folder: Path) -> Iterator[Batch]:

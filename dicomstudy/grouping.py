@@ -75,6 +75,16 @@ class Source(NamedTuple):
     modified: int | None = None
     proved: bool = True
 
+    def is_better(self, before: Source) -> bool:
+        """Whether an instance takes the place of an equal one, for where it is from.
+
+        One that was compared with its file, of one that was not; one whose values are in the
+        archive, of one whose values are in the file.
+        """
+        if self.proved != before.proved:
+            return self.proved
+        return self.modified is None and before.modified is not None
+
 
 class Entry(NamedTuple):
     """One instance: its groups by digest, its other attributes by their numbers in a batch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -366,6 +367,73 @@ def test_files_that_come_again_are_where_they_were_moved_to(archive: Path) -> No
     assert studies.state_of(archive) == before
 
 
+@pytest.mark.parametrize("first", ["1.2.5", "2.9"])  # before and behind the series that it left
+def test_files_that_come_again_are_in_another_series(first: str, archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S1, to_study=S, to_series=first)
+    dicomstudy.move(archive, S, instance=uid("s/2/1"), to_study=S, to_series=first)
+    before = studies.state_of(archive)
+    assert again(archive) == (0, 7)
+    dicomstudy.delete(archive, S, series=first)
+    assert again(archive) == (4, 3)
+    dicomstudy.revert(archive, S, to=3)
+    assert again(archive) == (0, 7)
+    assert before != studies.state_of(archive)
+    for series, to in ((first, T), (S2, T)):
+        dicomstudy.move(archive, S, series=series, to_study=to)
+    dicomstudy.move(archive, T, series=first, to_study=T, to_series="1.1.1")
+    dicomstudy.split(archive, T, series=["1.1.1"], new_study="1.2.3")
+    assert again(archive) == (0, 7)
+    all_is_well(archive)
+
+
+def test_new_files_come_in_where_what_went_is_in_a_damaged_study(archive: Path) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.open_archive(archive).document_path(T).write_bytes(b"damaged")
+    studies.write_files(archive.parent / "in", [("s4.dcm", make.ct_slice("s", 1, 4))])
+    report = dicomstudy.convert([archive.parent / "in"], archive)
+    assert {problem.code for problem in report.problems} == {"study/not-a-study"}
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3, 4), S2: of(S2, 1, 2)}
+
+
+def test_a_file_whose_values_are_copied_at_last_comes_in_again(tmp_path: Path) -> None:
+    files = [("s", make.ct_slice("s", 1, 1)), ("t", make.ct_slice("t", 1, 1))]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
+    dicomstudy.merge(archive, S, into=T)
+    assert dicomstudy.convert([folder], archive, bulk="reference").unchanged == 2
+    assert again(archive) == (2, 0)
+    assert again(archive) == (0, 2)
+    for path in folder.iterdir():
+        path.unlink()
+    with dicomstudy.open_archive(archive)[S] as study:
+        assert [each.original().to_p10() for each in study.values()] == [files[0][1]]
+
+
+@pytest.mark.parametrize("state", ["there", "out", "in another series"])
+def test_what_needs_no_file_stays_so_wherever_it_goes(state: str, tmp_path: Path) -> None:
+    """Of two equal instances, the one is kept whose values are in the archive."""
+    files = [("s", make.ct_slice("s", 1, 1)), ("t", make.ct_slice("t", 1, 1))]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
+    to = S if state == "in another series" else T
+    to_series = "1.2.3" if to == S else None
+    dicomstudy.move(archive, S, series=S1, to_study=to, to_series=to_series)
+    if state == "out":
+        dicomstudy.delete(archive, T, series=S1)
+    before, version = content(archive, to), dicomstudy.history(archive, to)[-1]
+    dicomstudy.convert([folder], archive, bulk="copy")
+    if to == S:  # what comes with better values comes in again
+        assert keys(archive, S).keys() == {S1, "1.2.3"}
+        dicomstudy.delete(archive, S, series="1.2.3")
+    moved = dicomstudy.move(archive, S, series=S1, to_study=to, to_series=to_series)
+    shutil.rmtree(folder)
+    all_is_well(archive)
+    if state == "there":
+        assert moved.target_version == version
+        assert content(archive, T)["digest"] == before["digest"]
+    assert originals(archive) == {data for _, data in files}
+
+
 def test_a_document_in_readable_form_is_looked_into_too(archive: Path) -> None:
     dicomstudy.merge(archive, S, into=T)
     path = dicomstudy.open_archive(archive).document_path(T)
@@ -549,6 +617,12 @@ def test_other_content_of_one_uid_is_kept_beside_it(archive: Path) -> None:
             "archive/moved-on",
             lambda a: dicomstudy.move(a, S, series=S1, to_study=S, to_series=S2, expect_target=2),
         ),
+        (
+            "archive/moved-on",
+            lambda a: dicomstudy.move(
+                a, S, series=S1, to_study=S, to_series=S2, expect=1, expect_target=2
+            ),
+        ),
         ("change/nothing", lambda a: dicomstudy.move(a, S, to_study=T)),
         ("change/nothing", lambda a: dicomstudy.split(a, S)),
         ("change/place", lambda a: dicomstudy.merge(a, S, into=S)),
@@ -699,8 +773,8 @@ def test_an_evidence_sequence_comes_apart(archive: Path) -> None:
     }
     all_is_well(archive)
     for study, state in states.items():
-        dicomstudy.revert(archive, study, to=1)
-        assert len(state["instances"]) >= 1
+        dicomstudy.revert(archive, study, to=dicomstudy.history(archive, study)[-2].number)
+        assert content(archive, study) == state
     all_is_well(archive)
 
 
@@ -739,6 +813,21 @@ def test_a_part_of_a_series_is_referred_to_in_its_own(archive: Path) -> None:
     )  # fmt: skip
     assert [each.StudyInstanceUID for each in found] == [S, T]
     assert len(found[0].ReferencedSeriesSequence) == 2
+    all_is_well(archive)
+
+
+@pytest.mark.parametrize("to_series", [S2, "1.2.3", None])
+def test_other_studies_refer_to_the_other_series(to_series: str | None, archive: Path) -> None:
+    """What changes its series within its study is found from other studies too."""
+    added(archive, file_of(U, "u/1", CurrentRequestedProcedureEvidenceSequence=evidence()))
+    moved = dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=S, to_series=to_series)
+    assert places(one(archive, U, "u/1").CurrentRequestedProcedureEvidenceSequence) == (
+        refs(S, S1, *of(S1, 1))
+        | refs(S, moved.series[0], *of(S1, 2))
+        | refs(S, S2, *of(S2, 1, 2, 99))
+        | refs(T, T1, *of(T1, 1))
+    )
+    assert dicomstudy.history(archive, U)[-1].command == "move"
     all_is_well(archive)
 
 

@@ -255,16 +255,17 @@ class Document:
             if any(text.encode() in plain for text in chain(here, texts)):
                 yield self._struct(at, ("groups", "bulk") if said is None else _CHUNK_FIELDS)
 
-    def named(self, uid: str) -> Iterator[dict[str, Any]]:
-        """All instances of a SOP Instance UID, those that only older versions have too."""
+    def named(self, uids: AbstractSet[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All instances of some SOP Instance UIDs, each with its own, the retired ones too."""
+        wanted = [uid.encode() for uid in uids]
         for number in range(len(self.chunks) + len(self.retired)):
-            if self.has_table and uid.encode() not in self._decompressed(
-                self._first_chunk + number
-            ):
-                continue
+            if self.has_table:
+                plain = self._decompressed(self._first_chunk + number)
+                if not any(uid in plain for uid in wanted):
+                    continue
             for key, instance in self._chunk(number)["instances"].items():
-                if uid_of(key, instance) == uid:
-                    yield instance
+                if (uid := uid_of(key, instance)) in uids:
+                    yield uid, instance
 
     def mentions(self, texts: Iterable[str]) -> bool:
         """Whether one of some texts stands anywhere behind the header; quicker than to read it.

@@ -76,22 +76,24 @@ class Carrier:
             "edits": tuple(edits),
             "groups": self._groups([*edits, *(arrival.made[-1][1][0] for arrival in arrivals)]),
         }
-        if source is target:
-            fields["removed"] = len(going)
-            return (self._write_target(coming, fields),) * 2
-        came = target.history.versions[-1] if target.history is not None else None
-        if coming or edits or came is None:
-            came = self._write_target(coming, {**fields, "from_study": source.uid})
-        for other, its_edits in following:
-            if other.change is not None and its_edits:
-                edit_study(other.change, self._command, its_edits)
+        if source is target:  # last, as it is the source too
+            self._write_others(following)
+            return (self._write_target(coming, {}, {**fields, "removed": len(going)}),) * 2
+        came = self._write_target(coming, there, {**fields, "from_study": source.uid})
+        self._write_others(following)
         return self._write_source(going, stay), came
+
+    def _write_others(self, following: Iterable[tuple[Side, list[dict[str, Any]]]]) -> None:
+        """Write the studies whose references follow, each with its edits."""
+        for other, edits in following:
+            if other.change is not None and edits:
+                edit_study(other.change, self._command, edits)
 
     def _groups(self, edits: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         return changed_groups(edits, self._definitions)
 
-    def _there(self, going: Mapping[int, str]) -> set[int]:
-        """The places of those that the target has already, as they would come."""
+    def _there(self, going: Mapping[int, str]) -> dict[int, int]:
+        """Those that the target has already, as they would come: their places, and those there."""
         entries, target = self._source.batch.entries, self._target
         names = {(*_identity(entries[place]), to): place for place, to in going.items()}
         if len(names) < len(going):
@@ -103,7 +105,7 @@ class Carrier:
         if self._source is target:
             if found := names.keys() & present.keys():
                 raise _conflict(f"the series has {min(found)[0]} already")
-            return set()
+            return {}
         elsewhere = {name[:2] for name in present} & {name[:2] for name in names}
         same = {place: present[name] for name, place in names.items() if name in present}
         if len(elsewhere - {_identity(entries[place]) for place in same}):
@@ -113,35 +115,37 @@ class Carrier:
             made = modifications(instance)
             if modifications(theirs[same[place]])[: len(made)] != made:
                 raise _conflict(f"the target has {instance.key} with other edits")
-        return set(same)
+        return same
 
-    def _write_target(self, coming: Mapping[int, str], fields: Mapping[str, Any]) -> Version:
-        """Write the target, its large values first, and return its new version."""
-        side, batch = self._target, self._target.batch
+    def _write_target(
+        self, coming: Mapping[int, str], there: Mapping[int, int], fields: Mapping[str, Any]
+    ) -> Version:
+        """Write the target, its large values first, and return its version.
+
+        Args:
+            coming: the places of the instances that come, each with its series.
+            there: of those that are there already, as `_there` has them; that one of them takes
+                the place of its equal makes no version.
+            fields: those of the version.
+        """
+        side, batch, source = self._target, self._target.batch, self._source.batch
         header: Mapping[str, Any] = {} if side.change is None else side.change.document.header
         number, length = header.get("bulkFile", 0), header.get("bulkLength", 0)
-        if side.history is None:
+        events: tuple[int, ...] = ()
+        history = side.history
+        if history is None:
             history = History((Version(1, self._when, self._command, **fields),))
-            events: tuple[int, ...] = ()
-        else:
-            history = side.history.then(self._command, when=self._when, **fields)
+        elif coming or fields["edits"]:
+            history = history.then(self._command, when=self._when, **fields)
             events = (history.current,)
         if side is self._source:
             _retire(batch, coming, history.current)
-        known = {(*_identity(entry), entry.series): at for at, entry in enumerate(batch.entries)}
-        new: list[Entry] = []
-        for place, series in coming.items():
-            entry = self._source.batch.entries[place]
-            at = known.get((*_identity(entry), series))
-            if at is None:
-                new.append(entry._replace(series=series, events=events))
-            else:
-                back = batch.entries[at]
-                batch.entries[at] = back._replace(events=(*back.events, *events))
+        new = _arrived(source, batch, coming, there, events)
+        if not new and history is side.history:
+            return history.versions[-1]
         if side is not self._source:
             bulk = self._archive.bulk_path(side.uid, number)
             length, new = self._store(new, bulk, length)
-        source = self._source.batch
         carried = Batch(source.contents, source.rows, source.bases, new)
         frames = encode_version(
             side.uid,
@@ -209,6 +213,36 @@ def _identity(entry: Entry) -> tuple[str, str]:
 
 def _conflict(message: str) -> DicomStudyError:
     return DicomStudyError("change/conflict", message)
+
+
+def _arrived(
+    source: Batch,
+    target: Batch,
+    coming: Mapping[int, str],
+    there: Mapping[int, int],
+    events: tuple[int, ...],
+) -> list[Entry]:
+    """Let instances of a batch come into another one; those that it had not so are returned.
+
+    Of two equal ones, the better one is kept, as when a file is converted (spec/archive.md).
+    """
+    known = {(*_identity(entry), entry.series): at for at, entry in enumerate(target.entries)}
+    new: list[Entry] = []
+    replaced: set[int] = set()
+    for place in (*coming, *there):
+        entry = source.entries[place]
+        at = there[place] if place in there else known.get((*_identity(entry), coming[place]))
+        if at is None:
+            new.append(entry._replace(series=coming[place], events=events))
+            continue
+        before = target.entries[at]
+        if place in coming:
+            before = target.entries[at] = before._replace(events=(*before.events, *events))
+        if entry.source.is_better(before.source):
+            new.append(entry._replace(series=before.series, events=before.events))
+            replaced.add(at)
+    target.entries = [entry for at, entry in enumerate(target.entries) if at not in replaced]
+    return new
 
 
 def _retire(batch: Batch, places: Collection[int], version: int) -> None:

@@ -189,9 +189,7 @@ def _carried_out(
     if order.to_series is not None:
         _valid(order.to_series)
     source, target = (archive.document_path(uid) for uid in (order.source, order.target))
-    if source == target and expect is None:
-        expect = expect_target
-    expected = {target: expect_target, source: expect}
+    expected = _expected(source, expect, target, expect_target)
     if order.new:  # before there is a folder for it
         with _side(archive, source, expect, whole=True) as side:
             _going(order, side, Side(order.target, target))
@@ -211,6 +209,18 @@ def _carried_out(
         carrier = Carrier(archive, order.command, relocation, sides[source], sides[target])
         left, came = carrier.carry(going, [sides[path] for path in others], keep=order.keep)
         return Moved(order.target, tuple(sorted(set(going.values()))), len(going), left, came)
+
+
+def _expected(
+    source: Path, expect: int | None, target: Path, expect_target: int | None
+) -> dict[Path, int | None]:
+    """The version that each of both studies is expected to have; they may be one."""
+    if source != target or expect_target is None:
+        return {target: expect_target, source: expect}
+    if expect not in {None, expect_target}:
+        message = f"one study cannot be of version {expect} and of version {expect_target}"
+        raise ArchiveError("archive/moved-on", message, source=str(source))
+    return {source: expect_target}
 
 
 @contextlib.contextmanager
