@@ -115,9 +115,11 @@ class Version(NamedTuple):
         """The fields of a document; mirror of `from_struct`."""
         struct = {"version": self.number, "when": self.when, "command": self.command}
         fields = self._asdict()
-        for name in ("to", "added", "removed", "from_study", "to_study"):
+        for name in ("to", "added", "removed"):
             if fields[name]:
                 struct[name] = fields[name]
+        studies = {"fromStudy": self.from_study, "toStudy": self.to_study}
+        struct |= {name: uid for name, uid in studies.items() if uid}
         for name in ("groups", "edits"):
             if fields[name]:
                 struct[name] = list(fields[name])
@@ -136,7 +138,7 @@ class Version(NamedTuple):
             raise _damaged()
         numbers = {name: struct.get(name, 0) for name in ("version", "to", "added", "removed")}
         texts = {name: struct.get(name) for name in ("when", "command")}
-        texts |= {name: struct.get(name, "") for name in ("from_study", "to_study")}
+        texts |= {name: struct.get(name, "") for name in ("fromStudy", "toStudy")}
         groups, edits = struct.get("groups", []), struct.get("edits", [])
         brought = struct.get("brought", [])
         if not (
@@ -158,8 +160,8 @@ class Version(NamedTuple):
             numbers["removed"],
             tuple(groups),
             tuple(edits),
-            str(texts["from_study"]),
-            str(texts["to_study"]),
+            str(texts["fromStudy"]),
+            str(texts["toStudy"]),
             tuple(map(Brought.from_struct, brought)),
         )
 

@@ -156,7 +156,7 @@ def test_damage_in_what_was_brought_is_refused(brought: object) -> None:
         {"versions": [{"version": 1, "when": "", "command": "", "to": 1}]},
         {"versions": [{"version": 1, "when": "", "command": "", "edits": [5]}]},
         {"versions": [{"version": 1, "when": "", "command": "", "groups": 5}]},
-        {"versions": [{"version": 1, "when": "", "command": "", "to_study": 5}]},
+        {"versions": [{"version": 1, "when": "", "command": "", "toStudy": 5}]},
         {"versions": [{"version": n, "when": "", "command": ""} for n in (1, 3)]},
         {"versions": [{"version": 4, "when": "", "command": ""},
                       {"version": 5, "when": "", "command": "", "to": 3}]},

@@ -1050,5 +1050,5 @@ def test_the_commands(archive: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert f"2 instances out to {T}" in table
     assert f"3 instances in from {new}; " in table
     assert main(["history", path, "--study", new, "--json"]) == 0
-    assert '"from_study": ' in capsys.readouterr().out
+    assert '"fromStudy": ' in capsys.readouterr().out
     assert main(["verify", path]) == 0
