@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -109,6 +108,8 @@ class Definitions:
 
     def near(self, keyword: str) -> list[str]:
         """Up to three keywords that are written almost like `keyword`, the nearest first."""
+        from difflib import get_close_matches  # noqa: PLC0415 (hardly ever needed)
+
         by_lower = {known.lower(): known for known in self._tags}
         found = get_close_matches(keyword.lower(), by_lower, 3, 0.75)
         return [by_lower[name] for name in found]

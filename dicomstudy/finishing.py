@@ -19,10 +19,9 @@ from dicomstudy.document import (
     Document,
     digest_of,
     encode_version,
-    extended,
     read_batch,
-    stored_places,
 )
+from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry, Source

@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -252,6 +251,8 @@ def _begin(file: BinaryIO, incoming: Path) -> None:
     else:
         for stale in incoming.iterdir():
             if stale.is_dir():
+                import shutil  # noqa: PLC0415 (it takes longer to import than a change of a study)
+
                 shutil.rmtree(stale, ignore_errors=True)
             else:
                 stale.unlink(missing_ok=True)

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
-import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -236,7 +233,12 @@ def _container_problem(path: Path, error: BaseException) -> Problem:
     return Problem(str(path), "source/container", f"the zip or tar file is damaged: {error}")
 
 
+# What takes longer to import than a change of a study is imported where it is needed.
+
+
 def _zip_members(taking: _Taking) -> Iterator[Member]:
+    import zipfile  # noqa: PLC0415
+
     with zipfile.ZipFile(taking.path) as archive:
         for info in archive.infolist():
             if info.is_dir():
@@ -255,6 +257,8 @@ def _zip_members(taking: _Taking) -> Iterator[Member]:
 
 
 def _tar_members(taking: _Taking) -> Iterator[Member]:
+    import tarfile  # noqa: PLC0415
+
     with tarfile.open(taking.path, "r|*") as archive:
         for info in archive:
             file = archive.extractfile(info) if info.isfile() else None
@@ -279,6 +283,8 @@ class _Taking:
         if size <= min(MAX_WHOLE, limit):
             self._remaining -= size
             return Member(name, data)
+        import tempfile  # noqa: PLC0415
+
         large = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 (a Window's)
         while data and size <= limit:
             large.write(data)

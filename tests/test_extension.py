@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import dicomstudy
 from dicomstudy import show
-from dicomstudy.document import Document, extended, extension, stored_places, whole, writer
+from dicomstudy.document import Document, extension, whole, writer
+from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History, Version
 from fixtures import make

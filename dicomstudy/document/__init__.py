@@ -4,10 +4,12 @@ Frames: a header, the history if there is one, the groups that several chunks re
 the chunks (up to `CHUNK_INSTANCES` instances of one series with the groups that only they
 have), and a table of frames that decompressors skip. Decompressed, a document is a plain stream
 of Ion values. One instance costs the header, the history, the shared groups and one chunk.
+
+What lets a document grow (`extension`) is imported by who needs it: a change of attributes, that
+takes less time than Python to start, does not.
 """
 
 from dicomstudy.document.batches import BatchReader, read_batch
-from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.document.fields import (
     FORMAT,
     NOT_ATTRIBUTES,
@@ -36,7 +38,6 @@ __all__ = [
     "digest_of",
     "encode",
     "encode_version",
-    "extended",
     "groups_of",
     "is_named",
     "place_fields",
@@ -44,7 +45,6 @@ __all__ = [
     "read_batch",
     "references",
     "source_of",
-    "stored_places",
     "uid_of",
     "whole",
     "with_history",
