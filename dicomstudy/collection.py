@@ -12,7 +12,7 @@ from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
 from dicomstudy.change import AnyArchive, Change, changing, opened
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode_version, read_batch
-from dicomstudy.errors import ArchiveError
+from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.folder import DOCUMENT, at_work, bulk_beside, locked, sync_folder, writing
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History
@@ -45,6 +45,7 @@ def collect(
     study: str | None = None,
     older_versions: bool = False,
     remove: bool = False,
+    expect: int | None = None,
 ) -> Collected:
     """What nothing in an archive refers to; it is removed if `remove` is true.
 
@@ -58,18 +59,23 @@ def collect(
             then becomes the only one: instances that only others have go, and studies without
             any; changed instances can no longer be restored as they came.
         remove: False only tells what would go.
+        expect: the number of the version that `study` has, if it has to be a certain one.
 
     Raises:
-        ArchiveError: there is no such archive or study, or it cannot be written.
-        DicomStudyError: a document or bulk file is damaged.
+        ArchiveError: there is no such archive or study, it is not as expected, or it cannot be
+            written.
+        DicomStudyError: a document or bulk file is damaged; a version is expected of no study
+            (``change/fields``).
     """
     archive = opened(archive)
+    if expect is not None and study is None:
+        raise DicomStudyError("change/fields", "a version is expected of one study: name it")
     if study is not None and study not in archive:
         raise ArchiveError("archive/not-found", f"the archive has no study {study}")
     collected = Collected()
     for path in archive.documents() if study is None else [archive.document_path(study)]:
         try:
-            with changing(archive, path) as change:
+            with changing(archive, path, expect=expect) as change:
                 _collect(change, collected, older_versions=older_versions, remove=remove)
         except ArchiveError as error:
             if study is not None or error.code != "archive/not-found":

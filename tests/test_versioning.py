@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,18 @@ def test_older_versions_are_collected_if_they_are_to_be(
     dicomstudy.revert(archive, CT, to=4)
     assert content(archive) == now
     assert dicomstudy.verify(archive).problems == []
+
+
+def test_what_is_collected_may_have_to_be_of_a_version(add: Callable[..., Path]) -> None:
+    archive = add(0)
+    dicomstudy.delete(archive, CT)
+    dicomstudy.revert(archive, CT, to=1)
+    collect = partial(dicomstudy.collect, archive, older_versions=True, remove=True)
+    refused(archive, "archive/moved-on", partial(collect, study=CT, expect=2))
+    with pytest.raises(DicomStudyError) as raised:
+        collect(expect=3)
+    assert raised.value.code == "change/fields"
+    assert collect(study=CT, expect=3).versions == 2
 
 
 def test_a_reader_keeps_what_it_opened(add: Callable[..., Path]) -> None:

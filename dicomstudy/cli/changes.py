@@ -168,7 +168,10 @@ def revert(archive: Path, *, study: str, to: int, expect: int | None) -> None:
     help="Older versions go too, and with them what changed instances were before.",
 )
 @click.option("--remove", is_flag=True, help="Remove it; otherwise this only says what would go.")
-def collect(archive: Path, *, study: str | None, older_versions: bool, remove: bool) -> None:
+@EXPECT
+def collect(
+    archive: Path, *, study: str | None, older_versions: bool, remove: bool, expect: int | None
+) -> None:
     """Remove what nothing in an archive refers to.
 
     That is large values of which no version of a study knows, and what killed runs left.
@@ -176,7 +179,7 @@ def collect(archive: Path, *, study: str | None, older_versions: bool, remove: b
     import dicomstudy  # noqa: PLC0415
 
     collected = dicomstudy.collect(
-        archive, study=study, older_versions=older_versions, remove=remove
+        archive, study=study, older_versions=older_versions, remove=remove, expect=expect
     )
     summarize(
         ("removed" if remove else "would be removed") + f": {size_text(collected.bytes)}",
