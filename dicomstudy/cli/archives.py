@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, FOLDERS, MAX_INLINE, SOURCES, commands
+from dicomstudy.cli.group import ARCHIVE, FOLDERS, MAX_INLINE, REPORT, SOURCES, commands
 from dicomstudy.cli.output import (
     INCOMPLETE,
     Progress,
@@ -37,13 +37,7 @@ from dicomstudy.cli.output import (
     type=click.IntRange(min=1),
     help="Processes to use.",
 )
-@click.option(
-    "--report",
-    "report_path",
-    metavar="FILE.json",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write the report as JSON.",
-)
+@REPORT
 def convert(
     sources: Sequence[str],
     archive: Path,
@@ -61,8 +55,6 @@ def convert(
     """
     import dicomstudy  # noqa: PLC0415
 
-    if report_path is not None and not report_path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {report_path.parent}", param_hint="--report")
     with Progress() as progress:
         report = dicomstudy.convert(
             sources, archive, bulk=bulk, max_inline=max_inline, jobs=jobs, progress=progress

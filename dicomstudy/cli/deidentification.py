@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, FOLDERS, commands
+from dicomstudy.cli.group import ARCHIVE, FOLDERS, REPORT, commands
 from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, size_text, summarize
 
 
@@ -28,13 +28,7 @@ from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, si
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Secret bytes, at least 16: equal ones give equal UIDs and pseudonyms.",
 )
-@click.option(
-    "--report",
-    "report_path",
-    metavar="FILE.json",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write the report as JSON.",
-)
+@REPORT
 @FOLDERS
 def deidentify(
     archive: Path,
@@ -54,8 +48,6 @@ def deidentify(
     """
     import dicomstudy  # noqa: PLC0415
 
-    if report_path is not None and not report_path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {report_path.parent}", param_hint="--report")
     with Progress() as progress:
         report = dicomstudy.deidentify(
             archive,

@@ -11,6 +11,7 @@ __all__ = [
     "EXPECT",
     "FOLDERS",
     "MAX_INLINE",
+    "REPORT",
     "SOURCES",
     "STUDY",
     "InterruptedRun",
@@ -44,6 +45,13 @@ def commands() -> None:
     """
 
 
+def _in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """The path of a file that can be made: asked before the work, not after it."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
 ARCHIVE = click.argument("archive", type=click.Path(path_type=Path))
 SOURCES = click.argument(
     "sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(exists=True)
@@ -70,4 +78,12 @@ EXPECT = click.option(
     metavar="VERSION",
     type=click.IntRange(min=1),
     help="Refuse if the study is of another version by now.",
+)
+REPORT = click.option(
+    "--report",
+    "report_path",
+    metavar="FILE.json",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_in_a_folder,
+    help="Write the report as JSON.",
 )
