@@ -106,15 +106,14 @@ class Amender:
         charset = character_set_of(attributes.get(CHARACTER_SET))
         touched: set[str] = set()
         for edit in edits:
-            for path, value in (*edit.get("set", {}).items(), *_removals(edit)):
+            for path, given in (*edit.get("set", {}).items(), *_removals(edit)):
                 steps = parse_path(path)
                 key = steps[0][0]
                 vr = edit.get("vrs", {}).get(path, "")
                 if vr:
                     vrs[steps[-1][0]] = vr
                 inner = _set_at(attributes, steps, charset)
-                if vr and type(value) is str:
-                    value = self._bytes(value, vr, inner)  # noqa: PLW2901
+                value = self._bytes(given, vr, inner) if vr and type(given) is str else given
                 new = _placed(attributes.get(key, ...), steps, value)
                 if freeze(new) == freeze(attributes.get(key, ...)):
                     continue  # whatever it is written in

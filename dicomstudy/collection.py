@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dicomstudy.bulk import MAGIC, BulkReader, BulkWriter, Place
+from dicomstudy.bulk import MAGIC, BulkReader, append
 from dicomstudy.change import AnyArchive, Change, changing, opened
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode_version, read_batch
@@ -116,7 +116,8 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
     compact = end < size
     if compact:
         number += 1
-        _move(batch, moves)
+        places = {sha256: move.place for sha256, move in moves.items()}
+        batch.entries = [entry.stored_at(places) for entry in batch.entries]
     frames: list[bytes] = []
     if batch.entries:
         frames += encode_version(
@@ -128,7 +129,7 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
     collected.bytes += change.path.stat().st_size - sum(map(len, frames)) + size - end
     if remove:
         if compact and end:
-            _copy(bulk, change.archive.bulk_path(study, number), moves.values())
+            _copy(bulk, change.archive.bulk_path(study, number), moves)
         if frames:
             change.write(frames)
         else:
@@ -150,27 +151,15 @@ def _moves(batch: Batch) -> tuple[dict[str, _Move], int]:
     return moves, end if moves else 0
 
 
-def _move(batch: Batch, moves: Mapping[str, _Move]) -> None:
-    """Let the entries say where their values are going to be."""
-    batch.entries = [
-        entry._replace(
-            places={
-                sha256: moves[sha256].place if "stored" in place else place
-                for sha256, place in entry.places.items()
-            }
-        )
-        for entry in batch.entries
-    ]
-
-
-def _copy(old: Path, new: Path, moves: Iterable[_Move]) -> None:
+def _copy(old: Path, new: Path, moves: Mapping[str, _Move]) -> None:
     """Write the bulk file that has the values only that are referred to; it is on disk then."""
     new.unlink(missing_ok=True)  # the rest of a run that was killed
-    reader = BulkReader(old)
-    with contextlib.closing(reader), BulkWriter(new) as writer:
-        for move in moves:
-            writer.copy(reader, Place(move.start, 0, 0, 1, tuple(move.place["stored"])))
-        writer.sync()
+    with contextlib.closing(BulkReader(old)) as reader:
+        append(
+            new,
+            {sha256: (reader, {**m.place, "offset": m.start}) for sha256, m in moves.items()},
+            0,
+        )
     sync_folder(new.parent)
 
 

@@ -305,15 +305,7 @@ def _store(
         end, appended = _append(folder, bulk_path, rest, end)
         moved |= appended
         sync_folder(bulk_path.parent)
-    return end, [
-        entry._replace(
-            places={
-                sha256: moved[sha256] if "part" in place else place
-                for sha256, place in entry.places.items()
-            }
-        )
-        for entry in fresh
-    ]
+    return end, [entry.stored_at(moved) for entry in fresh]
 
 
 def _adopt(

@@ -106,6 +106,11 @@ class Entry(NamedTuple):
     places: dict[str, dict[str, Any]]
     events: tuple[int, ...] = ()
 
+    def stored_at(self, places: Mapping[str, dict[str, Any]]) -> Entry:
+        """The entry with its values that a bulk file has at other `places`, by SHA-256."""
+        stored = {sha256: places[sha256] for sha256, p in self.places.items() if "stored" in p}
+        return self._replace(places=self.places | stored)
+
 
 class Row(NamedTuple):
     """An attribute outside the seed's groups, and the group that may take it."""

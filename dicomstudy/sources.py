@@ -237,7 +237,7 @@ def _container_problem(path: Path, error: BaseException) -> Problem:
 
 
 def _zip_members(taking: _Taking) -> Iterator[Member]:
-    import zipfile  # noqa: PLC0415
+    import zipfile  # noqa: PLC0415 (as above)
 
     with zipfile.ZipFile(taking.path) as archive:
         for info in archive.infolist():
@@ -257,7 +257,7 @@ def _zip_members(taking: _Taking) -> Iterator[Member]:
 
 
 def _tar_members(taking: _Taking) -> Iterator[Member]:
-    import tarfile  # noqa: PLC0415
+    import tarfile  # noqa: PLC0415 (as above)
 
     with tarfile.open(taking.path, "r|*") as archive:
         for info in archive:
@@ -283,7 +283,7 @@ class _Taking:
         if size <= min(MAX_WHOLE, limit):
             self._remaining -= size
             return Member(name, data)
-        import tempfile  # noqa: PLC0415
+        import tempfile  # noqa: PLC0415 (as above)
 
         large = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 (a Window's)
         while data and size <= limit:

@@ -17,6 +17,7 @@ import dicomstudy
 from dicomstudy import cli
 from dicomstudy.cli import main, output
 from dicomstudy.errors import Problem
+from dicomstudy.show import render
 from fixtures import make
 
 PROJECT = Path(__file__).parents[1]
@@ -155,8 +156,6 @@ def test_verify_finds_damage(archive: Path, capsys: Captured) -> None:
 
 @pytest.mark.parametrize("form", ["text", "ion", "json"])
 def test_show_writes_what_render_gives(form: str, archive: Path, capsys: Captured) -> None:
-    from dicomstudy.show import render  # noqa: PLC0415
-
     for uid in (None, CT, make.uid("ct/2"), make.uid("ct/2/7")):
         arguments = ["show", str(archive), *([uid] if uid else []), "--format", form]
         assert main(arguments) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import random
 import resource
 import shutil
 import signal
@@ -35,7 +34,7 @@ from dicomstudy.moving import moves
 from fixtures import make
 from fixtures.make import element, item
 from tests import processes, studies
-from tests.samples import LONG
+from tests.samples import LONG, chance_of
 from tests.test_versioning import content
 
 CT, XA = make.uid("ct"), make.uid("xa")
@@ -191,7 +190,7 @@ def test_killed_at_any_moment_a_study_is_of_the_old_or_the_new_version(
     count, writes = moments_of(action, whole)
     new = same_state(whole)
     assert new != old
-    chance = random.Random(7)  # noqa: S311 (moments, not secrets)
+    chance = chance_of(7)
     seen, kills = set(), 0
     for moment in sorted({*writes, *(chance.randint(1, count) for _ in range(MOMENTS))}):
         copy = archive.parent / "copy"
@@ -224,7 +223,7 @@ def test_where_no_more_can_be_written_the_archive_stays_as_it_was(
     old = same_state(archive)
     largest = max(path.stat().st_size for path in archive.rglob("*") if path.is_file())
     refused = 0
-    chance = random.Random(7)  # noqa: S311
+    chance = chance_of(7)
     for _ in range(MOMENTS):
         copy, limit = archive.parent / "copy", chance.randint(0, largest)
         shutil.copytree(archive, copy)
@@ -292,7 +291,7 @@ def test_killed_at_any_moment_instances_are_in_one_study_or_in_both(
     shutil.copytree(two, copied)
     count, writes = moments_of(action, copied)
     new = states_of(copied)
-    chance = random.Random(7)  # noqa: S311 (moments, not secrets)
+    chance = chance_of(7)
     seen, kills = set(), 0
     for moment in sorted({*writes, *(chance.randint(1, count) for _ in range(MOMENTS_OF_MOVES))}):
         copy = two.parent / "copy"
@@ -325,7 +324,7 @@ def test_where_no_more_can_be_written_nothing_is_lost(action: Action, two: Path)
     new = states_of(copied)
     largest = max(path.stat().st_size for path in copied.rglob("*") if path.is_file())
     refused = 0
-    chance = random.Random(7)  # noqa: S311
+    chance = chance_of(7)
     for _ in range(MOMENTS_OF_MOVES):
         copy, limit = two.parent / "copy", chance.randint(0, largest)
         shutil.copytree(two, copy)

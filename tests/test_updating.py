@@ -17,6 +17,7 @@ import dicomstudy
 from dicomstudy import ion
 from dicomstudy.document import Document, whole
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.updating import read_edits
 from fixtures import make
 from tests import real_files, studies
 from tests.test_versioning import content, refused
@@ -620,8 +621,6 @@ def test_converting_the_original_again_is_nothing(archive: Path) -> None:
 
 
 def edits_file(folder: Path, value: object) -> Callable[[], object]:
-    from dicomstudy.updating import read_edits  # noqa: PLC0415
-
     path = folder / "changes.json"
     path.write_text(value if isinstance(value, str) else json.dumps(value))
     return lambda: read_edits(path)

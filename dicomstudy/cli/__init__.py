@@ -109,7 +109,7 @@ def _close_quietly() -> int:
 
 def _failed(error: DicomStudyError | OSError) -> int:
     """Show an error in one line, and return the exit status for it."""
-    from dicomstudy.show import escape  # noqa: PLC0415 (see below)
+    from dicomstudy.show import escape
 
     click.echo(f"error: {escape(str(error))}", err=True)
     wrong = isinstance(error, DicomStudyError) and error.code in _USAGE_CODES

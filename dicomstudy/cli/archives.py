@@ -53,7 +53,7 @@ def convert(
     them, an instance record (.ion), or a folder of all these. Running again adds what is new.
     What belongs to no study is kept in quarantine.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     with Progress() as progress:
         report = dicomstudy.convert(
@@ -98,7 +98,7 @@ def restore(
     named DEST/<study>/<series>/<instance>.dcm. What is in quarantine goes to DEST/quarantine,
     unless only a study, series or instance is asked for.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     with Progress() as progress:
         restored = dicomstudy.restore(
@@ -129,7 +129,7 @@ def verify(archive: Path, *, folders: Sequence[str]) -> int:
     That is the digests of all groups and large values in ARCHIVE, and of each P10 file that
     restore would write.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     with Progress() as progress:
         verified = dicomstudy.verify(archive, sources=folders, progress=progress)
@@ -162,8 +162,8 @@ def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -
 
     UID is that of a study, series or instance in ARCHIVE.
     """
-    from dicomstudy.archive import open_archive  # noqa: PLC0415
-    from dicomstudy.show import render  # noqa: PLC0415
+    from dicomstudy.archive import open_archive
+    from dicomstudy.show import render
 
     for piece in render(open_archive(archive, sources=folders), uid, form=form):
         click.echo(piece, nl=False)
@@ -180,7 +180,7 @@ def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline
     Records are as dicom2ion makes them: they have the metadata, and refer to the P10 file for
     large values. Each gets the place below DEST that its file has below SOURCE.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     with Progress() as progress:
         recorded = dicomstudy.write_records(

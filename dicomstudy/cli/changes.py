@@ -20,8 +20,8 @@ def history(archive: Path, *, study: str, as_json: bool) -> None:
 
     The last one is how it is now. Its number is what --expect is compared with.
     """
-    import dicomstudy  # noqa: PLC0415
-    from dicomstudy.show import history_text  # noqa: PLC0415
+    import dicomstudy
+    from dicomstudy.show import history_text
 
     versions = dicomstudy.history(archive, study)
     click.echo(history_text(versions, as_json=as_json), nl=False)
@@ -38,8 +38,8 @@ def conflicts(archive: Path, *, study: str | None, as_json: bool) -> int:
     another group of which there should be one; and where instances of one UID differ. Exit
     status: 1 if there are any.
     """
-    import dicomstudy  # noqa: PLC0415
-    from dicomstudy.show import conflicts_text  # noqa: PLC0415
+    import dicomstudy
+    from dicomstudy.show import conflicts_text
 
     found = dicomstudy.conflicts(archive, study=study)
     click.echo(conflicts_text(found, as_json=as_json), nl=False)
@@ -62,7 +62,7 @@ def resolve(
 
     Or that of the whole series, if it is a group of series. What there is, conflicts shows.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     versions = dicomstudy.resolve(
         archive, study, group=group, keep=keep, series=series, expect=expect
@@ -103,9 +103,9 @@ def update(
     file there is a JSON array of {"set": {KEYWORD: VALUE}, "remove": [KEYWORD], "series": UID,
     "instance": UID}. Either all is changed or nothing. No instance is rewritten.
     """
-    import dicomstudy  # noqa: PLC0415
-    from dicomstudy.assignment import split  # noqa: PLC0415
-    from dicomstudy.updating import read_edits  # noqa: PLC0415
+    import dicomstudy
+    from dicomstudy.assignment import split
+    from dicomstudy.updating import read_edits
 
     edits = [] if path is None else read_edits(path)
     if assignments or remove or not edits:
@@ -136,7 +136,7 @@ def delete(
 
     Older versions of the study keep it, until they are collected: revert brings it back.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     versions = dicomstudy.delete(archive, study, series=series, instance=instance, expect=expect)
     summarize(f"version {versions[-1].number}; " + count(versions[-1].removed, "instance") + " out")
@@ -153,7 +153,7 @@ def revert(archive: Path, *, study: str, to: int, expect: int | None) -> None:
     Instances, attributes and files are exactly those of that version. This makes a new version,
     so that it can be gone back from.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     versions = dicomstudy.revert(archive, study, to=to, expect=expect)
     summarize(f"version {versions[-1].number}")
@@ -176,7 +176,7 @@ def collect(
 
     That is large values of which no version of a study knows, and what killed runs left.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     collected = dicomstudy.collect(
         archive, study=study, older_versions=older_versions, remove=remove, expect=expect

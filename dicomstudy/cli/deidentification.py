@@ -46,7 +46,7 @@ def deidentify(
     names. Pixel data is copied as it is. What may still tell who somebody is, as text in images
     does, is listed: look at it before you give DEST away.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     with Progress() as progress:
         report = dicomstudy.deidentify(

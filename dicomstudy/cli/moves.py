@@ -55,7 +55,7 @@ def move(
     part of one gets a UID of its own. References follow, in all studies of the archive. Originals
     stay what they were.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     _show(
         dicomstudy.move(
@@ -92,7 +92,7 @@ def merge(
 
     As move does it. The study itself keeps its history only, and can be reverted.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     _show(
         dicomstudy.merge(
@@ -127,7 +127,7 @@ def split(
     They keep their patient and study attributes; all else is as with move. What is shown first
     is the UID of the new study.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     moved = dicomstudy.split(
         archive, study, series=series, instances=instance, new_study=new_study, expect=expect

@@ -69,7 +69,7 @@ class Progress:
 
 def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:
     """Write the first problems, one a line; `more` says where the others are."""
-    from dicomstudy.show import escape  # noqa: PLC0415
+    from dicomstudy.show import escape
 
     for problem in problems[:_MOST_PROBLEMS]:
         line = "  ".join((problem.code, problem.source or "-", problem.message))
@@ -91,6 +91,6 @@ def count(number: int, one: str, several: str = "") -> str:
 
 def size_text(number: int) -> str:
     """A number of bytes, to be read."""
-    from dicomstudy.show import size  # noqa: PLC0415
+    from dicomstudy.show import size
 
     return size(number)

@@ -25,7 +25,7 @@ def tables(archive: Path, destination: Path) -> int:
     DEST is a folder, made if it is not there. If it has tables, only what changed in ARCHIVE
     is written again.
     """
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     with Progress() as progress:
         exported = dicomstudy.export_tables(archive, destination, progress=progress)
@@ -65,7 +65,7 @@ def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
     for each instance, with all attributes by keyword. Nothing is written, and no other file
     read. It needs the extra dicomstudy[sql].
     """
-    from dicomstudy.show import escape  # noqa: PLC0415
+    from dicomstudy.show import escape
 
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs --output FILE")
@@ -93,7 +93,7 @@ def schema(source: Path) -> None:
     Of each column: its type, and tag, VR, name and group of the attribute. TABLES may be an
     archive, too.
     """
-    from dicomstudy.show import escape  # noqa: PLC0415
+    from dicomstudy.show import escape
 
     with _open_tables(source) as opened:
         for name, columns in groupby(opened.columns(), key=lambda facts: facts.table):
@@ -110,7 +110,7 @@ def schema(source: Path) -> None:
 
 def _open_tables(source: Path) -> Tables:
     """Tables, or those of an archive as it is now."""
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy
 
     if (source / "archive.ion").exists():
         return dicomstudy.open_archive(source).tables()

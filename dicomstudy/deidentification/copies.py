@@ -69,7 +69,7 @@ class Copies:
 
     def copy(self, reference: Mapping[str, Any]) -> dict[str, Any]:
         """The reference to a value of the source, which is copied as it is."""
-        assert self.instance is not None  # noqa: S101
+        assert self.instance is not None  # noqa: S101 (as above)
         fields = ("length", "sha256", "fragments")
         plain = {name: reference[name] for name in fields if name in reference}
         sha256 = plain.get("sha256")

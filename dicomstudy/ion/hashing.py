@@ -111,7 +111,7 @@ def _serialized_scalar(value: Value) -> bytes:  # noqa: PLR0911 (one for each ty
     if kind is Symbol:
         return b"\x0b\x70" + _escape(value.encode()) + b"\x0e"
     if kind is float:
-        number = _NAN if value != value else struct.pack(">d", value)  # noqa: PLR0124
+        number = _NAN if value != value else struct.pack(">d", value)  # noqa: PLR0124 (NaN)
         return b"\x0b\x40" + (_escape(number) if any(number) else b"") + b"\x0e"
     if kind is Decimal:
         return b"\x0b\x50" + _escape(_representation(value)) + b"\x0e"

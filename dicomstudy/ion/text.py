@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from json.encoder import encode_basestring
-from math import inf, isfinite
+from math import inf, isfinite, isnan
 from typing import Final
 
 from amazon.ion import simpleion
@@ -116,7 +116,7 @@ def _float_text(value: float) -> str:
     if isfinite(value):
         number = repr(value)
         return number if "e" in number else number + "e0"
-    return "nan" if value != value else "+inf" if value == inf else "-inf"  # noqa: PLR0124
+    return "nan" if isnan(value) else "+inf" if value == inf else "-inf"
 
 
 def _moment_text(value: datetime) -> str:

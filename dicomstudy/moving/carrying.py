@@ -178,15 +178,7 @@ class Carrier:
             length, copied = append(bulk, values, length)
             places |= copied
             sync_folder(bulk.parent)
-        return length, [
-            entry._replace(
-                places={
-                    sha256: places[sha256] if "stored" in place else place
-                    for sha256, place in entry.places.items()
-                }
-            )
-            for entry in new
-        ]
+        return length, [entry.stored_at(places) for entry in new]
 
     def _write_source(self, going: Mapping[int, str], edits: list[dict[str, Any]]) -> Version:
         """Write the source without what went, and return its new version."""

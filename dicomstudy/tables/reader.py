@@ -83,7 +83,7 @@ class Table:
     def dataset(self) -> ds.Dataset:
         """The pyarrow data set. Reading it may raise what pyarrow raises."""
         import pyarrow.dataset as ds  # noqa: PLC0415 (SQL does without)
-        from pyarrow.fs import LocalFileSystem  # noqa: PLC0415
+        from pyarrow.fs import LocalFileSystem  # noqa: PLC0415 (it takes long to import)
 
         return ds.FileSystemDataset.from_paths(
             [str(path) for path in self.files],
