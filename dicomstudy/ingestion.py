@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
@@ -92,50 +92,63 @@ class _Input(NamedTuple):
 
 
 class _Digest:
-    """The SHA-256 of a file, taken by the thread that first asks for it."""
+    """The SHA-256 of a file, once somebody has taken it or asks for it."""
 
-    __slots__ = ("_data", "_lock", "_sha256")
+    __slots__ = ("_next", "sha256")
 
-    def __init__(self, data: Buffer) -> None:
-        self._data: Buffer | None = data
-        self._lock = Lock()
-        self._sha256 = ""
+    def __init__(self, next_: Callable[[], None]) -> None:
+        self._next = next_
+        self.sha256 = ""
 
     def __call__(self) -> str:
-        with self._lock:
-            if self._data is not None:
-                self._sha256 = sha256_of(self._data)
-                self._data = None
-        return self._sha256
+        while not self.sha256:
+            self._next()
+        return self.sha256
 
 
 class _Digester:
     """Takes digests in a thread of its own, while the next files are taken apart.
+
+    The thread has a queue at each end and no code of ours between them: hardly ever does it
+    hold the lock of the interpreter, for which the other one would wait.
 
     Few files wait for theirs: the memory of those that are done is used for the next ones,
     which costs less than new memory.
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[_Digest | None] = SimpleQueue()
+        self._given: SimpleQueue[bytes | None] = SimpleQueue()
+        self._taken: SimpleQueue[Any] = SimpleQueue()
         self._waiting: deque[_Digest] = deque()
         self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
-        while (digest := self._queue.get()) is not None:
-            digest()
+        try:
+            taken = map(hashlib.sha256, iter(self._given.get, None))
+            deque(map(self._taken.put, taken), maxlen=0)
+        finally:
+            self._taken.put(None)
 
-    def take(self, digest: _Digest) -> None:
-        """Ask for a digest as soon as there is time; return once few others wait."""
-        self._queue.put(digest)
+    def take(self, data: bytes) -> _Digest:
+        """The digest of `data`, taken as soon as there is time; returns once few others wait."""
+        digest = _Digest(self._next)
+        self._given.put(data)
         self._waiting.append(digest)
         if len(self._waiting) > _WAITING:
-            self._waiting.popleft()()
+            self._next()
+        return digest
+
+    def _next(self) -> None:
+        """Wait for the digest that has waited longest."""
+        taken = self._taken.get()
+        if taken is None:
+            raise MemoryError("the thread that takes digests has ended")
+        self._waiting.popleft().sha256 = taken.hexdigest()
 
     def close(self) -> None:
         """End the thread."""
-        self._queue.put(None)
+        self._given.put(None)
         self._thread.join()
 
 
@@ -295,12 +308,10 @@ class Ingester:
 
     def _digest(self, data: Buffer) -> Callable[[], str]:
         """Gives the SHA-256 of `data`, which a thread of its own may have taken until then."""
-        digest = _Digest(data)
         if self._digester is None or not isinstance(data, bytes) or len(data) < _WORTH_A_THREAD:
-            digest()
-        else:
-            self._digester.take(digest)
-        return digest
+            sha256 = sha256_of(data)
+            return lambda: sha256
+        return self._digester.take(data)
 
     def _decode(self, given: _Input) -> tuple[Record, tuple[str, str, str] | None]:
         file = self._reader.read(given.data, source=given.source)

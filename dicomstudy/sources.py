@@ -58,7 +58,7 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     Symbolic links to files are followed, those to folders are not (they may form a ring).
     """
     for source in sources:
-        path = str(Path(source))
+        path = str(source if isinstance(source, Path) else Path(source))
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path costs more than the question)
             if stat.S_ISDIR(status.st_mode):

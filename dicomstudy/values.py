@@ -155,8 +155,11 @@ def recognise(raw: bytes, rule: Rule, context: Context) -> tuple[Scalar, bool] |
 
     None if they do not give `raw` again: ``encode(value, rule, context, space=space) == raw``.
     """
+    kind = rule.kind
+    if (kind is Kind.BLOB or kind is Kind.ITEMS) and not context.big:
+        return raw or None, False
     space = raw[:1] == b" " == rule.leading
-    if rule.kind is Kind.TEXT and raw:
+    if kind is Kind.TEXT and raw:
         # what `decode` and `encode` would come to for plain text
         trimmed = raw.rstrip(b" \0").lstrip(rule.leading)
         if trimmed.isascii() and b"\x1b" not in trimmed:

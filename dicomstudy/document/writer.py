@@ -151,11 +151,11 @@ def encode(
     }
     yield from head(frames, header, history, counts)
     for digests in packs:
-        groups = by_name(digests, contents)
+        groups = ion.quick(by_name(digests, contents))
         yield frames.add({"groups": groups, "bulk": _bulk(groups, places)})
     for at, chunk in enumerate(chunks):
         mine = [digest for digest in dict.fromkeys(_digests(chunk)) if owners[digest] == at]
-        groups = by_name(mine, contents)
+        groups = ion.quick(by_name(mine, contents))
         instances = {
             key: instance_struct(entry, content.rows, values) for key, entry in chunk.entries
         }
@@ -344,7 +344,7 @@ def instance_struct(entry: Entry, rows: Sequence[Row], values: Sequence[Any]) ->
             source["proved"] = False
     else:
         source["record"] = entry.digest
-    instance["_source"] = source
+    instance["_source"] = ion.quick(source)
     if entry.events:
         instance["_versions"] = list(entry.events)
     return instance

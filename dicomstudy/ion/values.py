@@ -65,12 +65,17 @@ class Blob(bytes):
 
 
 def quick(value: Value) -> Value:
-    """`value`, as a `Text` or `Blob` if it is a str or bytes: for what is written many times."""
-    kind = _QUICK.get(type(value))
-    return value if kind is None else kind(value)
-
-
-_QUICK: Final[dict[type, type]] = {str: Text, bytes: Blob}
+    """`value` with a `Text` or `Blob` for every str and bytes in it, which is written sooner."""
+    kind = type(value)
+    if kind is str:
+        return Text(value)
+    if kind is bytes:
+        return Blob(value)
+    if kind is dict:
+        return {name: quick(item) for name, item in value.items()}
+    if kind is list:
+        return [quick(item) for item in value]
+    return value
 
 
 class Timestamp(core.Timestamp):  # type: ignore[misc]

@@ -25,14 +25,16 @@ class Run:
     Compared by identity, so that work on a run that came again is not done again. A run of
     several elements is made of `singles`, runs of one element each, none a group length.
     `encoded` is empty if the bytes are not remembered. `low` and `high` are the least and the
-    greatest tag.
+    greatest tag; `group` is the group of all elements, -1 if they are of several.
 
     Args:
         head: the header of a run of one ordinary element.
         encoded: its bytes.
     """
 
-    __slots__ = ("_elements", "ascending", "encoded", "head", "high", "low", "singles", "size")
+    __slots__ = (
+        *("_elements", "ascending", "encoded", "group", "head", "high", "low", "singles", "size"),
+    )
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Run:
         self.encoded = encoded
         self.size = len(encoded) if size is None else size
         self.low = self.high = elements[0].tag if head is None else head.tag
+        self.group = self.low >> 16
         self.ascending = True
         self.singles: tuple[Run, ...] = ()
         self._elements = elements
@@ -63,6 +66,7 @@ class Run:
         run.singles = parts
         tags = [element.tag for element in run.elements]
         run.low, run.high = min(tags), max(tags)
+        run.group = run.low >> 16 if run.low >> 16 == run.high >> 16 else -1
         run.ascending = all(map(lt, tags, tags[1:]))
         return run
 

@@ -47,7 +47,7 @@ _RUN_WEIGHT = 256
 _LONGEST_KNOWN = 1 << 16
 #: Runs that are still expected though files do not have them.
 _MOST_SKIPPED = 1 << 10
-_size_of, _has_bytes = attrgetter("size"), attrgetter("encoded")
+_size_of, _group_of, _has_bytes = map(attrgetter, ("size", "group", "encoded"))
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
 
@@ -270,16 +270,24 @@ class Reader:
     def _settle_group_lengths(self, runs: list[Run], starts: list[int], *, big: bool) -> None:
         """Replace each group length that stands alone in its run, and is right."""
         alone = [at for at, run in enumerate(runs) if not (run.low & 0xFFFF or run.singles)]
+        if not alone:
+            return
+        groups = list(map(_group_of, runs))
+        groups.append(None)
         for index in alone:
-            run = runs[index]
-            group, head = run.low >> 16, run.head
+            run, group = runs[index], groups[index]
             if index and runs[index - 1].last >> 16 == group:
                 continue  # it is not the first of its group
-            length = _end_of_group(runs, starts, index + 1, group) - starts[index + 1]
-            if head is None:
+            end = index + 1
+            while groups[end] == group:
+                end += 1
+            length = starts[end] - starts[index + 1]
+            if groups[end] == -1:
+                length += runs[end].size_of_first(group)
+            if run.head is None:
                 is_right = is_group_length(run.elements[0], length, big=big)
             else:
-                is_right = run.encoded[head.size :] == group_length(length, big=big)
+                is_right = run.encoded[run.head.size :] == group_length(length, big=big)
             if is_right:
                 runs[index] = self._right_group_length(run)
 
@@ -291,14 +299,6 @@ class Reader:
             element = Element(run.low, vr, b"", Form.GROUP_LENGTH)
             right = self._group_lengths[run.low, vr] = Run.single(element, b"", run.size)
         return right
-
-
-def _end_of_group(runs: list[Run], starts: list[int], index: int, group: int) -> int:
-    """Where the elements of a group end that stand from a run on."""
-    while index < len(runs) and runs[index].low >> 16 == group == runs[index].high >> 16:
-        index += 1
-    rest = runs[index].size_of_first(group) if index < len(runs) else 0
-    return starts[index] + rest
 
 
 def _is_ordinary(element: Element, *, explicit: bool) -> bool:

@@ -140,7 +140,7 @@ class _GroupLength(NamedTuple):
         (element,) = runs[place].elements
         group = element.tag >> 16
         end, rest = place + 1, 0
-        while end < stop and runs[end].low >> 16 == group == runs[end].high >> 16:
+        while end < stop and runs[end].group == group:
             end += 1
         if end < stop:
             rest = runs[end].size_of_first(group)
