@@ -459,16 +459,14 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
     for uid, entries in sorted(by_series.items()):
         entries.sort(key=lambda entry: (entry.instance, entry.digest))
         regrouped = _regroup(batch, entries, contents, order_of_rows, definitions)
-        for entry in entries:
-            for digest in entry.groups:
-                contents[digest] = batch.contents[digest]
+        for digest in dict.fromkeys(chain.from_iterable(entry.groups for entry in entries)):
+            contents[digest] = batch.contents[digest]
         digests = [
             {*entry.groups, *more} for entry, (more, _) in zip(entries, regrouped, strict=True)
         ]
         common = set.intersection(*digests)
-
         place = {
-            digest: (order[contents[digest][0]], digest) for some in digests for digest in some
+            digest: (order[contents[digest][0]], digest) for digest in set().union(*digests)
         }
         kept = [
             entry._replace(
