@@ -85,6 +85,8 @@ PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 IDENTIFYING_TAGS = frozenset((0x00080005, 0x00080018, 0x0020000D, 0x0020000E))
 #: Nothing is known by more bytes than these.
 _MOST_IDENTIFYING = 1 << 16
+#: Bytes that are taken at once from a buffer that is not in memory.
+_PIECE = 1 << 20
 
 
 def may_be_large(tag: int, length: int, limit: int) -> bool:
@@ -190,7 +192,7 @@ def is_creator(tag: int) -> bool:
     return is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF
 
 
-def chunks(buffer: Buffer, span: Span, size: int = 1 << 20) -> Iterator[bytes | memoryview]:
+def chunks(buffer: Buffer, span: Span, size: int = _PIECE) -> Iterator[bytes | memoryview]:
     """The bytes of `span` in pieces of at most `size`, not copied where they are in memory."""
     offset, length = span[:2]
     if isinstance(buffer, bytes):
@@ -202,6 +204,8 @@ def chunks(buffer: Buffer, span: Span, size: int = 1 << 20) -> Iterator[bytes | 
 
 def sha256_of(buffer: Buffer, span: Span | None = None) -> str:
     """The SHA-256 of a buffer, or of a span of it, in hexadecimal digits."""
+    if span is not None and span.length <= _PIECE:
+        return hashlib.sha256(buffer[span.offset : span.offset + span.length]).hexdigest()
     digest = hashlib.sha256()
     for chunk in chunks(buffer, span or Span(0, len(buffer))):
         digest.update(chunk)

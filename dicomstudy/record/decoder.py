@@ -256,14 +256,14 @@ class Decoder:
     ) -> Attribute:
         """`element` decoded; `source` are its bytes in the file, if there are few."""
         tag, vr, value, form, declared, reserved = element
+        if isinstance(value, Span | Encapsulated):
+            return self._large_attribute(element, value, memo.context, file)
         key = self.definitions.keyword(tag)
         token = Token(tag, vr, form, declared, reserved)
         if form is Form.GROUP_LENGTH:
             encoded = p10.encode_element(tag, vr, bytes(4), big=memo.context.big)
             return Attribute(key, None, None, token=layout.format_token(token), encoded=encoded)
         found = _Found({}, {}, [])
-        if isinstance(value, Span | Encapsulated):
-            return self._large_attribute(key, token, value, memo.context, file)
         decoded, token_text = self._decode(memo, element, format_tag(tag), found, 0)
         encoded = self._encode(token_text, decoded, memo.context, found)
         if source is not None and encoded != source:
@@ -300,38 +300,48 @@ class Decoder:
         return found
 
     def _large_attribute(
-        self, key: str, token: Token, value: Span | Encapsulated, context: Context, file: P10File
+        self, element: Element, value: Span | Encapsulated, context: Context, file: P10File
     ) -> Attribute:
-        span = Span(value.offset, value.length)
-        pixels = token.tag in PIXEL_DATA_TAGS
-        word = self._kinds.rule(token.tag, token.vr).word
+        tag, vr, _, form, declared, reserved = element
+        head = p10.header(tag, vr, big=context.big)
+        name = self._heads.get(head) or self._head(head)
+        start, length = value[:2]
+        span = Span(start, length)
+        pixels = tag in PIXEL_DATA_TAGS
+        word = name.rule.word
+        turned = context.big and word > 1 and not pixels
         stored = None
-        if context.big and word > 1 and not pixels:
-            stored = swap(file.body[span.offset : span.offset + span.length], word)
-        elif file.deflated is not None:
-            stored = file.body[span.offset : span.offset + span.length]
+        if turned or file.deflated is not None:
+            stored = file.body[start : start + length]
+            if turned:
+                stored = swap(stored, word)
         if self.by_offset and pixels and stored is None:
-            reference: dict[str, Any] = {"dataOffset": span.offset, "length": span.length}
+            reference: dict[str, Any] = {"dataOffset": start, "length": length}
             large = Large(None, span, pixels=True)
         else:
             sha256 = sha256_of(file.body, span) if stored is None else sha256_of(stored)
-            reference = {"length": span.length, "sha256": sha256}
+            reference = {"length": length, "sha256": sha256}
             native = pixels and isinstance(value, Span)
             large = Large(sha256, span, stored, pixels=native, word=word)
-        turned = context.big and word > 1 and not pixels
         if isinstance(value, Encapsulated):
             reference["fragments"] = [fragment.length for fragment in value.fragments]
-        if turned:
-            encoded = self._encoder.encode_element(
-                token, reference, context, raw={}, resolve=lambda _: large.stored or b""
+        if form or reserved or turned:
+            token = Token(tag, vr, form, declared, reserved)
+            token_text = _token_text(token)
+            encoded = (
+                self._encoder.encode_element(
+                    token, reference, context, raw={}, resolve=lambda _: large.stored or b""
+                )
+                if turned
+                else self._encoder.header(token, length, context)
             )
         else:
-            encoded = self._encoder.header(token, span.length, context)
+            token_text, encoded = name.token, head.start + head.length.pack(length)
         return Attribute(
-            key,
+            name.key,
             reference,
-            group_of(key, self.definitions),
-            token=_token_text(token),
+            name.group,
+            token=token_text,
             encoded=encoded,
             large=(large,),
             copied=not turned,
