@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy import layout
+from dicomstudy.deidentification.codestreams import has_metadata
 from dicomstudy.deidentification.concealment import Concealer, Made, Scope
 from dicomstudy.deidentification.confidentiality import (
     FULL_DATES,
@@ -27,7 +28,7 @@ from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.document import references
 from dicomstudy.elements import Form
 from dicomstudy.errors import DicomStudyError, Problem
-from dicomstudy.frames import pixel_words
+from dicomstudy.frames import fragments, pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import Token
@@ -344,7 +345,15 @@ class Transfer:
         )
         self.bytes_in += instance.source.size or 0
         whole = ungroup([(part.number, part.content) for part in parts], content)
-        self.notes.update(notes | of_instance(whole))
+        self.notes.update(notes | of_instance(whole) | self._of_pixels(instance, whole, written))
+
+    def _of_pixels(
+        self, instance: Instance, attributes: Mapping[str, Any], encoding: Mapping[str, Any]
+    ) -> set[str]:
+        """The codes of what compressed pixel data tells beside its samples."""
+        is_big = encoding["byteOrder"] == "big"
+        found = fragments(attributes, self._values.part, big=is_big, uid=instance.uid)
+        return {"risk/pixel-comment"} if found and has_metadata(*found) else set()
 
     def _encoding(
         self,
