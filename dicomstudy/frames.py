@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from dicomstudy.elements import Span
 from dicomstudy.errors import StudyError
 
-__all__ = ["FrameSpans", "Read", "Stored", "find", "pixel_words"]
+__all__ = ["FrameSpans", "Read", "Stored", "find", "fragments", "pixel_words"]
 
 #: A value as attributes hold it: a reference to a large one, or its bytes.
 Stored: TypeAlias = Mapping[str, Any] | bytes
@@ -64,7 +64,7 @@ def pixel_words(attributes: Mapping[str, Any]) -> tuple[int, int]:
     return bits // 8 if bits in {16, 32, 64} else 1, rows * columns * samples * bits // 8
 
 
-class _Fragments(NamedTuple):
+class _Items(NamedTuple):
     """The items behind the Basic Offset Table: payloads, and item tags counted from the first."""
 
     payloads: list[Span]
@@ -110,17 +110,40 @@ def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> l
 
     PS3.5 section 8 and Annex A.4, PS3.3 C.7.6.3.1.8 and C.7.6.6.
     """
+    found = _pixels(attributes, read, uid)
+    if found is None:
+        raise StudyError("study/frames", f"{uid} has no pixel data")
+    value, bits = found
+    number = _number_of_frames(attributes, value)
+    lengths = _lengths(attributes, value, big=big)
+    if lengths is None:
+        return _native(attributes, value, bits, number or 1)
+    frames = _encapsulated(attributes, value, lengths, number, big=big)
+    return [FrameSpans(value.stored, spans) for spans in frames]
+
+
+def fragments(
+    attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str
+) -> tuple[list[Span], Callable[[int, int], bytes]] | None:
+    """The fragments of encapsulated pixel data, whichever frames they are of, in their order.
+
+    Returns their places in the value, and what gives its bytes from the one place to the other;
+    None if there is no pixel data, or it is native. Arguments and errors are those of `find`.
+    """
+    found = _pixels(attributes, read, uid)
+    lengths = None if found is None else _lengths(attributes, found[0], big=big)
+    if found is None or lengths is None:
+        return None
+    return _payloads(lengths), found[0].bytes
+
+
+def _pixels(attributes: Mapping[str, Any], read: Read, uid: str) -> tuple[_Value, int] | None:
+    """The pixel data, and the bits of its samples, 0 if attributes say it."""
     for keyword, bits in _SAMPLES.items():
         stored = attributes.get(keyword)
         if isinstance(stored, Mapping | bytes) and _length(stored):
-            value = _Value(stored, read, uid)
-            number = _number_of_frames(attributes, value)
-            fragments = _fragments(attributes, value, big=big)
-            if fragments is None:
-                return _native(attributes, value, bits, number or 1)
-            frames = _encapsulated(attributes, value, fragments, number, big=big)
-            return [FrameSpans(stored, spans) for spans in frames]
-    raise StudyError("study/frames", f"{uid} has no pixel data")
+            return _Value(stored, read, uid), bits
+    return None
 
 
 def _slice(stored: Stored, read: Read, start: int, stop: int) -> bytes:
@@ -177,7 +200,7 @@ def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int
 # Encapsulated pixel data
 
 
-def _fragments(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:
+def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:
     """The lengths of all items, the Basic Offset Table first; None if the value is native."""
     if not isinstance(value.stored, bytes) and "fragments" in value.stored:
         stored = value.stored["fragments"]
@@ -212,21 +235,27 @@ def _encapsulated(
 ) -> list[tuple[Span, ...]]:
     if len(lengths) < 2:
         raise value.error("there are no fragments")
-    starts = list(accumulate(_HEADER + length for length in lengths))
-    fragments = _Fragments(
-        [Span(start + _HEADER, length) for start, length in zip(starts, lengths[1:], strict=False)],
-        [start - starts[0] for start in starts[:-1]],
-    )
-    frames = _by_extended_table(attributes, value, fragments, number)
+    payloads = _payloads(lengths)
+    first = payloads[0].offset
+    items = _Items(payloads, [payload.offset - first for payload in payloads])
+    frames = _by_extended_table(attributes, value, items, number)
     if frames is None:
-        frames = _by_basic_table(value, lengths[0], fragments, number, big=big)
+        frames = _by_basic_table(value, lengths[0], items, number, big=big)
     if frames is None:
-        frames = _by_count(attributes, value, fragments, number or 1)
+        frames = _by_count(attributes, value, items.payloads, number or 1)
     return frames
 
 
+def _payloads(lengths: Sequence[int]) -> list[Span]:
+    """Where the content of each item lies, of those behind the Basic Offset Table."""
+    starts = accumulate(_HEADER + length for length in lengths)
+    return [
+        Span(start + _HEADER, length) for start, length in zip(starts, lengths[1:], strict=False)
+    ]
+
+
 def _by_extended_table(
-    attributes: Mapping[str, Any], value: _Value, fragments: _Fragments, number: int | None
+    attributes: Mapping[str, Any], value: _Value, items: _Items, number: int | None
 ) -> list[tuple[Span, ...]] | None:
     """The frames by the Extended Offset Table, None if there is none that is right.
 
@@ -236,7 +265,7 @@ def _by_extended_table(
     lengths = _numbers(attributes.get("ExtendedOffsetTableLengths"), value.read)
     if not offsets or len(offsets) != len(lengths) or len(offsets) != (number or len(offsets)):
         return None
-    by_start = dict(zip(fragments.starts, fragments.payloads, strict=True))
+    by_start = dict(zip(items.starts, items.payloads, strict=True))
     frames: list[tuple[Span, ...]] = []
     for offset, length in zip(offsets, lengths, strict=True):
         payload = by_start.get(offset)
@@ -257,7 +286,7 @@ def _numbers(stored: object, read: Read) -> tuple[int, ...]:
 
 
 def _by_basic_table(
-    value: _Value, length: int, fragments: _Fragments, number: int | None, *, big: bool
+    value: _Value, length: int, items: _Items, number: int | None, *, big: bool
 ) -> list[tuple[Span, ...]] | None:
     """The frames by the Basic Offset Table, None if it is empty or not right."""
     if not length or length % 4:
@@ -269,18 +298,17 @@ def _by_basic_table(
         return None
     if any(start >= stop for start, stop in pairwise(table)):
         return None
-    place = {start: index for index, start in enumerate(fragments.starts)}
+    place = {start: index for index, start in enumerate(items.starts)}
     if any(offset not in place for offset in table):
         return None
-    cuts = [place[offset] for offset in table] + [len(fragments.starts)]
-    return [tuple(fragments.payloads[start:stop]) for start, stop in pairwise(cuts)]
+    cuts = [place[offset] for offset in table] + [len(items.starts)]
+    return [tuple(items.payloads[start:stop]) for start, stop in pairwise(cuts)]
 
 
 def _by_count(
-    attributes: Mapping[str, Any], value: _Value, fragments: _Fragments, number: int
+    attributes: Mapping[str, Any], value: _Value, payloads: list[Span], number: int
 ) -> list[tuple[Span, ...]]:
     """The frames without a table."""
-    payloads = fragments.payloads
     video = _VIDEO.fullmatch(str(attributes.get("TransferSyntaxUID")))
     if number == 1 or len(payloads) == 1 or video:
         return [tuple(payloads)]

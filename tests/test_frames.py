@@ -18,7 +18,7 @@ from pydicom.pixels.utils import get_expected_length
 
 from dicomstudy.elements import PIXEL_DATA_TAGS, Span
 from dicomstudy.errors import StudyError
-from dicomstudy.frames import FrameSpans, find, pixel_words
+from dicomstudy.frames import FrameSpans, find, fragments, pixel_words
 from tests.real_files import Decoded, fixture, from_pydicom, own_files, shared_files
 
 JPEG = "1.2.840.10008.1.2.4.70"
@@ -261,6 +261,24 @@ def test_video_is_one_stream(syntax: str) -> None:
     uid = f"1.2.840.10008.1.2.4.{syntax}"
     value = encapsulated([b"abc", b"def"])
     assert found(value, {"TransferSyntaxUID": uid}, number="250") == [b"abcdef"]
+
+
+@pytest.mark.parametrize("lengths", [None, [12, 2, 4, 2, 6, 2]])
+def test_fragments_are_all_there_whatever_frames_they_are_of(lengths: list[int] | None) -> None:
+    value = encapsulated(PARTS, offsets(0, 22, 32))
+    stored = {"length": len(value)} | ({"fragments": lengths} if lengths else {})
+    attributes: dict[str, Any] = {"PixelData": stored, "NumberOfFrames": "77"}
+    places = fragments(attributes, lambda _, start, stop: value[start:stop], big=False, uid="1.2")
+    assert places is not None
+    spans, read = places
+    assert [read(start, start + length) for start, length in spans] == PARTS
+
+
+def test_there_are_no_fragments_in_native_pixel_data() -> None:
+    for attributes in ({}, {"PixelData": None}, {"PixelData": b"abcd"}):
+        assert fragments(attributes, lambda *_: b"", big=False, uid="1.2") is None
+    native = {"PixelData": ITEM + b"\2\0\0\0ab" * 2, "TransferSyntaxUID": EXPLICIT}
+    assert fragments(native, lambda *_: b"", big=False, uid="1.2") is None
 
 
 def test_encapsulated_without_fragments_or_with_too_few() -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import shutil
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 
 import dicomstudy
 from dicomstudy import ion
@@ -25,37 +22,16 @@ from dicomstudy.study import Study
 from fixtures import make
 from fixtures.make import element, uid
 from tests import processes, studies
+from tests.movable import BEN, S1, S2, T1, S, T, added, all_is_well, archive_in, keys, of, slices
 from tests.strategies import DEFINITIONS
 from tests.test_versioning import content
-
-#: Three studies: of `S` series 1 and 2, of `T` series 1; `U` refers to others.
-S, T, U = uid("s"), uid("t"), uid("u")
-S1, S2, T1 = uid("s/1"), uid("s/2"), uid("t/1")
-BEN = {
-    0x00080050: element(0x00080050, "SH", "B0002"),
-    0x00081030: element(0x00081030, "LO", "CT HEAD"),
-    0x00100010: element(0x00100010, "PN", "Example^Ben"),
-    0x00100020: element(0x00100020, "LO", "EX-0002"),
-    0x00101010: element(0x00101010, "AS"),
-    0x00101030: element(0x00101030, "DS"),
-    0x00102000: element(0x00102000, "LO", "none"),
-}
-SIZES = [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
 
 Refused = Callable[[str, Callable[[], object]], None]
 
 
-def slices() -> list[tuple[str, bytes]]:
-    """Five files of `S`, two of `T`."""
-    mine = [(f"s{a}{n}.dcm", make.ct_slice("s", a, n)) for a, n in SIZES]
-    return [*mine, *((f"t{n}.dcm", make.ct_slice("t", 1, n, replace=BEN)) for n in (1, 2))]
-
-
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    folder = studies.write_files(tmp_path / "in", slices())
-    dicomstudy.convert([folder], tmp_path / "archive")
-    return tmp_path / "archive"
+    return archive_in(tmp_path)
 
 
 @pytest.fixture
@@ -72,33 +48,10 @@ def refused(archive: Path) -> Refused:
     return check
 
 
-def all_is_well(archive: Path) -> None:
-    """Everything verifies, and every file says where it stands."""
-    assert dicomstudy.verify(archive).problems == []
-    for study in dicomstudy.open_archive(archive).values():
-        with study, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for instance in study.values():
-                dataset = pydicom.dcmread(io.BytesIO(instance.to_p10()))
-                assert dataset.StudyInstanceUID == study.uid
-                assert dataset.SeriesInstanceUID == instance.series
-                assert dataset.SOPInstanceUID == instance.uid
-
-
 def datasets(archive: Path, study: str, series: str | None = None) -> list[Dataset]:
     with dicomstudy.open_archive(archive)[study] as opened:
         found = [each for each in opened.values() if series in {None, each.series}]
         return [instance.to_dataset() for instance in found]
-
-
-def keys(archive: Path, study: str) -> dict[str, set[str]]:
-    with dicomstudy.open_archive(archive)[study] as opened:
-        return {series: set(keys) for series, keys in opened.series.items()}
-
-
-def of(series: str, *numbers: int) -> set[str]:
-    name = {S1: "s/1", S2: "s/2", T1: "t/1"}[series]
-    return {uid(f"{name}/{number}") for number in numbers}
 
 
 def originals(archive: Path) -> set[bytes]:
@@ -667,339 +620,6 @@ def test_a_missing_bulk_file_changes_nothing(archive: Path, refused: Refused) ->
     archive_bulk(archive, S).unlink()
     refused("bulk/missing", lambda: dicomstudy.move(archive, S, series=S1, to_study=T))
     dicomstudy.move(archive, S, series=S2, to_study=T)  # which has its values
-    assert keys(archive, T)[S2] == of(S2, 1, 2)
-
-
-# -- references --------------------------------------------------------------------------------
-
-
-def item(**attributes: Any) -> Dataset:
-    dataset = Dataset()
-    for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
-    return dataset
-
-
-def images(name: str, *numbers: int) -> list[Dataset]:
-    """References to instances."""
-    return [
-        item(ReferencedSOPClassUID=make.CT_IMAGE, ReferencedSOPInstanceUID=uid(f"{name}/{number}"))
-        for number in numbers
-    ]
-
-
-def series_of(name: str, *numbers: int, into: str = "ReferencedSOPSequence") -> Dataset:
-    """A reference to instances of a series."""
-    return item(SeriesInstanceUID=uid(name), **{into: images(name, *numbers)})
-
-
-def file_of(study: str, name: str, **attributes: Any) -> bytes:
-    """A file that refers to others, in a series of its own."""
-    dataset = item(
-        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59",
-        SOPInstanceUID=uid(name),
-        StudyInstanceUID=study,
-        SeriesInstanceUID=uid(f"{name}/series"),
-        Modality="KO",
-        PatientName="Example^Ann",
-        **attributes,
-    )
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def added(archive: Path, *files: bytes) -> None:
-    named = [(f"{number}.dcm", data) for number, data in enumerate(files)]
-    dicomstudy.convert([studies.write_files(archive.parent / "more", named)], archive)
-
-
-def one(archive: Path, study: str, name: str) -> Dataset:
-    with dicomstudy.open_archive(archive)[study] as opened:
-        return opened[uid(name)].to_dataset()
-
-
-REFERENCED = "ReferencedSOPInstanceUID"
-#: A reference as a set of study, series and instance.
-Places = set[tuple[str, str, str]]
-
-
-def places(evidence: Iterable[Dataset], into: str = "ReferencedSOPSequence") -> Places:
-    """What an evidence sequence refers to; each once."""
-    found = [
-        (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), str(image[REFERENCED].value))
-        for study in evidence
-        for series in study.ReferencedSeriesSequence
-        for image in series[into]
-    ]
-    assert len(set(found)) == len(found)
-    return set(found)
-
-
-def refs(study: str, series: str, *uids: str) -> Places:
-    return {(study, series, each) for each in uids}
-
-
-def evidence() -> list[Dataset]:
-    """Series 1 and 2 of `S`, one of them partly, and an instance that is not there."""
-    series = [series_of("s/1", 1, 2), series_of("s/2", 1, 2, 99)]
-    code = [item(CodeValue="113000", CodingSchemeDesignator="DCM", CodeMeaning="Of Interest")]
-    mine = item(StudyInstanceUID=S, ReferencedSeriesSequence=series)
-    mine.PurposeOfReferenceCodeSequence = code
-    return [mine, item(StudyInstanceUID=T, ReferencedSeriesSequence=[series_of("t/1", 1)])]
-
-
-def test_an_evidence_sequence_comes_apart(archive: Path) -> None:
-    keys_ = {"CurrentRequestedProcedureEvidenceSequence": evidence()}
-    added(archive, file_of(S, "ko", **keys_), file_of(T, "pr", **keys_), file_of(U, "sr", **keys_))
-    states = {study: content(archive, study) for study in (S, T, U)}
-    dicomstudy.move(archive, S, series=S2, to_study=T)
-    for study, name in ((S, "ko"), (T, "pr"), (U, "sr")):
-        dataset = one(archive, study, name)
-        found = dataset.CurrentRequestedProcedureEvidenceSequence
-        assert places(found) == (
-            refs(S, S1, *of(S1, 1, 2)) | refs(T, S2, *of(S2, 1, 2, 99)) | refs(T, T1, *of(T1, 1))
-        )
-        assert [each.StudyInstanceUID for each in found] == [S, T, T]
-        assert found[1].PurposeOfReferenceCodeSequence[0].CodeValue == "113000"
-        (before,) = dataset.OriginalAttributesSequence[0].ModifiedAttributesSequence
-        assert before.CurrentRequestedProcedureEvidenceSequence == evidence()
-    assert {study: dicomstudy.history(archive, study)[-1].command for study in (S, T, U)} == {
-        S: "move",
-        T: "move",
-        U: "move",
-    }
-    all_is_well(archive)
-    for study, state in states.items():
-        dicomstudy.revert(archive, study, to=dicomstudy.history(archive, study)[-2].number)
-        assert content(archive, study) == state
-    all_is_well(archive)
-
-
-def test_references_come_back_with_what_they_refer_to(archive: Path) -> None:
-    keys_ = {"CurrentRequestedProcedureEvidenceSequence": evidence()}
-    added(archive, file_of(U, "sr", **keys_))
-    before = one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence
-    dicomstudy.move(archive, S, series=S2, to_study=T)
-    dicomstudy.move(archive, T, series=S2, to_study=S)
-    assert one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence == before
-
-
-def test_what_refers_goes_too(archive: Path) -> None:
-    added(archive, file_of(S, "ko", CurrentRequestedProcedureEvidenceSequence=evidence()))
-    dicomstudy.merge(archive, S, into=T)
-    found = one(archive, T, "ko").CurrentRequestedProcedureEvidenceSequence
-    assert places(found) == (
-        refs(T, S1, *of(S1, 1, 2)) | refs(T, S2, *of(S2, 1, 2, 99)) | refs(T, T1, *of(T1, 1))
-    )
-    all_is_well(archive)
-
-
-def test_a_part_of_a_series_is_referred_to_in_its_own(archive: Path) -> None:
-    added(archive, file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence()))
-    dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=T, to_series=T1)
-    found = one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence
-    assert places(found) == (
-        refs(S, S1, *of(S1, 1)) | refs(T, T1, *of(S1, 2))
-        | refs(S, S2, *of(S2, 1, 2, 99)) | refs(T, T1, *of(T1, 1))
-    )  # fmt: skip
-    dicomstudy.move(archive, T, instance=uid("s/1/2"), to_study=S, to_series=S2)
-    found = one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence
-    assert places(found) == (
-        refs(S, S1, *of(S1, 1)) | refs(S, S2, *of(S1, 2), *of(S2, 1, 2, 99))
-        | refs(T, T1, *of(T1, 1))
-    )  # fmt: skip
-    assert [each.StudyInstanceUID for each in found] == [S, T]
-    assert len(found[0].ReferencedSeriesSequence) == 2
-    all_is_well(archive)
-
-
-@pytest.mark.parametrize("to_series", [S2, "1.2.3", None])
-def test_other_studies_refer_to_the_other_series(to_series: str | None, archive: Path) -> None:
-    """What changes its series within its study is found from other studies too."""
-    added(archive, file_of(U, "u/1", CurrentRequestedProcedureEvidenceSequence=evidence()))
-    moved = dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=S, to_series=to_series)
-    assert places(one(archive, U, "u/1").CurrentRequestedProcedureEvidenceSequence) == (
-        refs(S, S1, *of(S1, 1))
-        | refs(S, moved.series[0], *of(S1, 2))
-        | refs(S, S2, *of(S2, 1, 2, 99))
-        | refs(T, T1, *of(T1, 1))
-    )
-    assert dicomstudy.history(archive, U)[-1].command == "move"
-    all_is_well(archive)
-
-
-def test_series_of_the_own_study_and_of_others(archive: Path) -> None:
-    """The Common Instance Reference Module (PS3.3 section C.12.2)."""
-    into = "ReferencedInstanceSequence"
-    here = [series_of("s/1", 1, into=into), series_of("s/2", 1, 2, into=into)]
-    there = [
-        item(StudyInstanceUID=T, ReferencedSeriesSequence=[series_of("t/1", 1, into=into)]),
-        item(StudyInstanceUID=U, ReferencedSeriesSequence=[series_of("u/1", 1, into=into)]),
-    ]
-    elsewhere = "StudiesContainingOtherReferencedInstancesSequence"
-    added(archive, file_of(S, "seg", ReferencedSeriesSequence=here, **{elsewhere: there}))
-    every = refs(S, S1, *of(S1, 1)) | refs(T, T1, *of(T1, 1)) | refs(U, uid("u/1"), uid("u/1/1"))
-
-    def found(study: str) -> tuple[Places, set[str]]:
-        dataset = one(archive, study, "seg")
-        own = item(
-            StudyInstanceUID=study, ReferencedSeriesSequence=dataset.ReferencedSeriesSequence
-        )
-        others = dataset.get(elsewhere, [])
-        return places([own, *others], into), {str(each.StudyInstanceUID) for each in others}
-
-    assert found(S) == (every | refs(S, S2, *of(S2, 1, 2)), {T, U})
-    dicomstudy.move(archive, S, series=S2, to_study=T)
-    assert found(S) == (every | refs(T, S2, *of(S2, 1, 2)), {T, U})
-    dicomstudy.move(archive, S, instance=uid("seg"), to_study=T)
-    assert found(T) == (every | refs(T, S2, *of(S2, 1, 2)), {S, U})
-    dicomstudy.merge(archive, S, into=T)
-    whole_of_t = {(T if study == S else study, *rest) for study, *rest in every}
-    assert found(T) == (whole_of_t | refs(T, S2, *of(S2, 1, 2)), {U})
-    all_is_well(archive)
-
-
-def test_what_was_elsewhere_for_a_while_leaves_no_trace(archive: Path) -> None:
-    into = "ReferencedInstanceSequence"
-    here = [series_of("s/1", 1, into=into), series_of("s/2", 1, 2, into=into)]
-    added(archive, file_of(S, "seg", ReferencedSeriesSequence=here))
-    for series, left in ((S2, 1), (S1, 0)):
-        dicomstudy.move(archive, S, series=series, to_study=T)
-        all_is_well(archive)
-        there = one(archive, S, "seg")
-        assert len(there.get("ReferencedSeriesSequence", [])) == left
-    for series in (S2, S1):
-        dicomstudy.move(archive, T, series=series, to_study=S)
-        all_is_well(archive)
-    again = one(archive, S, "seg")
-    assert "StudiesContainingOtherReferencedInstancesSequence" not in again
-    found = {each.SeriesInstanceUID: each for each in again.ReferencedSeriesSequence}
-    assert [found[each] for each in (S1, S2)] == here
-
-
-def test_presentation_states_refer_by_series(archive: Path) -> None:
-    into = "ReferencedImageSequence"
-    shown = [series_of("s/1", 1, 2, into=into), series_of("s/2", 1, into=into)]
-    added(archive, file_of(S, "pr", ReferencedSeriesSequence=shown))
-    dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=S, to_series="1.2.3")
-    found = one(archive, S, "pr").ReferencedSeriesSequence
-    assert [each.SeriesInstanceUID for each in found] == [S1, "1.2.3", S2]
-    dicomstudy.merge(archive, S, into=T)
-    again = one(archive, T, "pr")
-    assert again.ReferencedSeriesSequence == found
-    assert "StudiesContainingOtherReferencedInstancesSequence" not in again
-
-
-def test_radiotherapy_refers_deep_inside(archive: Path) -> None:
-    contours = [
-        series_of("s/1", 1, 2, into="ContourImageSequence"),
-        series_of("s/2", 1, into="ContourImageSequence"),
-    ]
-    study = item(
-        ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",
-        ReferencedSOPInstanceUID=S,
-        RTReferencedSeriesSequence=contours,
-    )
-    frame = item(FrameOfReferenceUID="1.2.3", RTReferencedStudySequence=[study])
-    added(archive, file_of(U, "rt", ReferencedFrameOfReferenceSequence=[frame]))
-    dicomstudy.move(archive, S, series=S2, to_study=T)
-    (frame,) = one(archive, U, "rt").ReferencedFrameOfReferenceSequence
-    first, second = frame.RTReferencedStudySequence
-    assert (first.ReferencedSOPInstanceUID, second.ReferencedSOPInstanceUID) == (S, T)
-    assert first.RTReferencedSeriesSequence == contours[:1]
-    assert second.RTReferencedSeriesSequence == contours[1:]
-    all_is_well(archive)
-
-
-def test_requests_and_performed_steps(archive: Path) -> None:
-    keys_ = {
-        "RequestAttributesSequence": [item(StudyInstanceUID=S, RequestedProcedureID="7")],
-        "ReferencedStudySequence": [
-            item(ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1", ReferencedSOPInstanceUID=S)
-        ],
-        "ReferencedRequestSequence": [
-            item(
-                StudyInstanceUID=S,
-                ReferencedStudySequence=[
-                    item(ReferencedSOPClassUID="1.2", ReferencedSOPInstanceUID=S)
-                ],
-            )
-        ],
-        "PerformedSeriesSequence": [series_of("s/1", 1, 2, into="ReferencedImageSequence")],
-    }
-    added(archive, file_of(S, "a", **keys_), file_of(S, "b", **keys_), file_of(U, "c", **keys_))
-
-    def said(study: str, name: str) -> list[str]:
-        dataset = one(archive, study, name)
-        (request,) = dataset.ReferencedRequestSequence
-        return [
-            dataset.RequestAttributesSequence[0].StudyInstanceUID,
-            dataset.ReferencedStudySequence[0].ReferencedSOPInstanceUID,
-            request.StudyInstanceUID,
-            request.ReferencedStudySequence[0].ReferencedSOPInstanceUID,
-            *(each.SeriesInstanceUID for each in dataset.PerformedSeriesSequence),
-        ]
-
-    dicomstudy.move(
-        archive, S, instance=uid("a"), to_study=T, keep_attributes=True, to_series="1.2.3"
-    )
-    assert said(T, "a") == [T, T, T, T, S1]
-    assert said(S, "b") == said(U, "c") == [S, S, S, S, S1]
-    dicomstudy.move(archive, S, instance=uid("s/1/1"), to_study=T, to_series="1.2.4")
-    assert said(T, "a") == [T, T, T, T, "1.2.4", S1]
-    assert said(S, "b") == said(U, "c") == [S, S, S, S, "1.2.4", S1]
-    dicomstudy.merge(archive, S, into=T, keep_attributes=True)
-    assert said(T, "b") == said(U, "c") == [T, T, T, T, "1.2.4", S1]
-    all_is_well(archive)
-
-
-def test_content_trees_and_other_sequences_stay_whole(archive: Path) -> None:
-    """References by SOP Instance UID alone are right wherever it is."""
-    tree = [
-        item(ValueType="IMAGE", ReferencedSOPSequence=images("s/2", 1)),
-        item(ValueType="CONTAINER", ContentSequence=[
-            item(ValueType="IMAGE", ReferencedSOPSequence=images("s/1", 1)),
-            item(ValueType="TEXT", TextValue=S2),
-        ]),
-    ]  # fmt: skip
-    added(archive, file_of(S, "sr", ContentSequence=tree, SourceImageSequence=images("s/2", 1, 2)))
-    before = content(archive, S)["instances"][uid("sr")]
-    dicomstudy.move(archive, S, series=S2, to_study=T)
-    assert content(archive, S)["instances"][uid("sr")] == before
-    assert not dicomstudy.history(archive, S)[-1].edits
-
-
-def test_only_what_all_of_an_uid_went_with_is_followed(archive: Path) -> None:
-    other = make.ct_slice("s", 1, 1).replace(b"CT-EX", b"CT-EY")
-    sr = file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence())
-    added(archive, other, sr)
-    (key,) = (key for key in keys(archive, S)[S1] if "#" in key)
-    dicomstudy.move(archive, S, instance=key, to_study=T)
-    assert one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence == evidence()
-    assert len(dicomstudy.history(archive, U)) == 1
-
-
-def test_equal_edits_of_many_are_one(archive: Path) -> None:
-    reference = [item(StudyInstanceUID=S, ReferencedSeriesSequence=[series_of("s/2", 1)])]
-    files = [
-        file_of(S, f"ko{number}", CurrentRequestedProcedureEvidenceSequence=reference)
-        for number in range(4)
-    ]
-    added(archive, *files)
-    moved = dicomstudy.move(archive, S, series=S2, to_study=T)
-    scopes = [edit.get("series") for edit in moved.version.edits]
-    assert sorted(map(str, scopes)) == sorted(uid(f"ko{number}/series") for number in range(4))
-    assert all("instance" not in edit for edit in moved.version.edits)
-    all_is_well(archive)
-
-
-def test_a_damaged_study_stands_in_nobody_s_way(archive: Path) -> None:
-    added(archive, file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence()))
-    dicomstudy.open_archive(archive).document_path(U).write_bytes(b"damaged")
-    dicomstudy.move(archive, S, series=S2, to_study=T)
     assert keys(archive, T)[S2] == of(S2, 1, 2)
 
 

@@ -11,35 +11,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy import layout
-from dicomstudy.deidentification.concealment import Concealer, Made, Scope
-from dicomstudy.deidentification.confidentiality import (
-    FULL_DATES,
-    MODIFIED_DATES,
-    SAFE_PRIVATE,
-    Action,
-    Policy,
-)
+from dicomstudy.deidentification.attributes import Made, Scope
+from dicomstudy.deidentification.codestreams import has_metadata
+from dicomstudy.deidentification.concealment import Concealer
+from dicomstudy.deidentification.confidentiality import SAFE_PRIVATE, Action, Policy
 from dicomstudy.deidentification.copies import Copies
+from dicomstudy.deidentification.gathering import gather
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from dicomstudy.deidentification.reading import Reader
 from dicomstudy.deidentification.risks import of_instance
 from dicomstudy.deidentification.safe_private import declared_safe
+from dicomstudy.deidentification.stamps import Stamps
 from dicomstudy.document import references
 from dicomstudy.elements import Form
-from dicomstudy.errors import DicomStudyError, Problem
-from dicomstudy.frames import pixel_words
+from dicomstudy.errors import Problem
+from dicomstudy.frames import fragments, pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import Token
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import Encoder, character_set_of, group_of
 from dicomstudy.study import Instance, Study
-from dicomstudy.text import CharacterSet
 
 __all__ = ["Transfer"]
 
-_PATIENT = "patient"
-_TEMPORAL = "LongitudinalTemporalInformationModified"
 _META_LENGTH = 0x00020000
 _SOP_INSTANCE_UID = 0x00080018
 _MEMO_SIZE = 1 << 14
@@ -91,10 +87,11 @@ class Transfer:
         self.uid = self._uid(study.uid)
         self._definitions = definitions
         identities = Identities(policy, definitions, pseudonyms.uid)
-        self._concealer = Concealer(policy, pseudonyms, identities, definitions)
+        self._reader = Reader(definitions)
+        self._concealer = Concealer(policy, pseudonyms, identities, self._reader, definitions)
         self._encoder = Encoder(definitions)
         self._values = Copies(study, bulk)
-        self._gather(identities)
+        gather(study, identities, self._values, self._reader)
         self._parts: dict[object, _Part] = {}
         self._numbers: dict[tuple[str, str, object], int] = {}
         self._own: dict[object, tuple[Made, frozenset[str]] | None] = {}
@@ -102,7 +99,7 @@ class Transfer:
         self._encodings: dict[tuple[object, ...], tuple[str, dict[str, Any]]] = {}
         self._seen: set[tuple[str, str, str]] = set()
         self._order = {name: at for at, name in enumerate(definitions.groups)}
-        self._stamps = dict(_stamps(policy))
+        self._stamps = Stamps(policy, definitions)
 
     @property
     def bulk_length(self) -> int:
@@ -118,36 +115,6 @@ class Transfer:
         return (
             self._pseudonyms.uids(uid) if action is Action.UID else self._pseudonyms.retained(uid)
         )
-
-    def _gather(self, identities: Identities) -> None:
-        """Learn what identifies from everything that a document says, older versions too."""
-        seen: set[str] = set()
-        for chunk in self._study.chunks(retired=True):
-            if isinstance(chunk, DicomStudyError):
-                raise chunk
-            for instance in chunk:
-                self._gather_instance(instance.original(), identities, seen)
-        identities.gather_study(self._study.uid)
-        for version in self._study.history.versions:
-            identities.gather_study(version.from_study, version.to_study)
-            identities.gather_edits(version.edits)
-            for brought in version.brought:
-                for earlier in brought.versions:
-                    identities.gather_edits(earlier.edits)
-
-    def _gather_instance(self, instance: Instance, identities: Identities, seen: set[str]) -> None:
-        self._values.instance = instance
-        groups = instance.groups
-        parts = [content for digest, _, content in groups if digest not in seen]
-        seen.update(digest for digest, _, _ in groups)
-        every = (instance.own, *(content for _, _, content in groups))
-        named = next((part[CHARACTER_SET] for part in every if CHARACTER_SET in part), None)
-        charset = character_set_of(named)
-        for part in (instance.own, *parts):
-            identities.gather(part, charset, self._as_it_can_be_read)
-
-    def _as_it_can_be_read(self, key: str, value: Any, charset: CharacterSet) -> str | None:
-        return self._concealer.text(key, value, self._values.read, charset, lenient=True)
 
     def add(self, instance: Instance) -> None:
         """Take one instance over, as it is now."""
@@ -167,12 +134,12 @@ class Transfer:
         values.instance = instance
         values.word, values.frame = pixel_words(attributes)
         digest = next(d for d, name, _ in instance.groups if name == ENCODING)
-        meta, data_set = self._concealer.tokens(encoding)
+        meta, data_set = self._reader.tokens(encoding)
         notes: set[str] = set()
         safe = declared_safe(attributes) if SAFE_PRIVATE in self._policy.options else frozenset()
         charset = character_set_of(attributes.get(CHARACTER_SET))
         scope = Scope(
-            self._concealer.patient(attributes, f"study\0{self._study.uid}", values.read, charset),
+            self._reader.patient(attributes, f"study\0{self._study.uid}", values.read, charset),
             charset,
             self._is_explicit(data_set.values()),
             safe,
@@ -200,9 +167,9 @@ class Transfer:
 
     def _missing(self, instance: Instance) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Groups that an instance gets for what is stamped on it."""
-        if all(name != _PATIENT for _, name, _ in instance.groups):
-            yield "", _PATIENT, {}
-        yield "", group_of(_TEMPORAL, self._definitions), {}
+        if all(name != self._stamps.patient for _, name, _ in instance.groups):
+            yield "", self._stamps.patient, {}
+        yield "", self._stamps.temporal, {}
 
     def _part(
         self,
@@ -218,10 +185,10 @@ class Transfer:
         if part is None:
             inner = scope._replace(notes=set())
             made = list(self._made(content, tokens, inner))
-            if name == _PATIENT:
-                made += self._stamp([key for key in self._stamps if key != _TEMPORAL], inner)
+            if name == self._stamps.patient:
+                made += self._stamps.of_patient(explicit=inner.explicit)
             elif not digest:
-                made += self._stamp([_TEMPORAL], inner)
+                made += self._stamps.of_dates(explicit=inner.explicit)
             part = self._parts[known] = self._as_part(name, made, inner.notes)
         scope.notes.update(part.notes)
         return part
@@ -235,12 +202,6 @@ class Transfer:
                 made = self._concealer.attribute(key, value, tokens.get(key), scope)
                 if made is not None:
                     yield made
-
-    def _stamp(self, keys: Iterable[str], scope: Scope) -> list[Made]:
-        return [
-            Made(key, *_stamped(self._definitions.tag(key), self._stamps[key], scope.explicit))
-            for key in keys
-        ]
 
     def _as_part(self, name: str, made: list[Made], notes: set[str]) -> _Part:
         content = ordered(((each.key, each.value) for each in made), self._definitions)
@@ -344,7 +305,15 @@ class Transfer:
         )
         self.bytes_in += instance.source.size or 0
         whole = ungroup([(part.number, part.content) for part in parts], content)
-        self.notes.update(notes | of_instance(whole))
+        self.notes.update(notes | of_instance(whole) | self._of_pixels(instance, whole, written))
+
+    def _of_pixels(
+        self, instance: Instance, attributes: Mapping[str, Any], encoding: Mapping[str, Any]
+    ) -> set[str]:
+        """The codes of what compressed pixel data tells beside its samples."""
+        is_big = encoding["byteOrder"] == "big"
+        found = fragments(attributes, self._values.part, big=is_big, uid=instance.uid)
+        return {"risk/pixel-comment"} if found and has_metadata(*found) else set()
 
     def _encoding(
         self,
@@ -368,31 +337,3 @@ class Transfer:
 
 def _text_of(token: Token) -> str:
     return layout.format_tokens([token])
-
-
-def _stamps(policy: Policy) -> Iterator[tuple[str, Any]]:
-    """What every instance of the result says of how it came to be (PS3.15 E.1.1)."""
-    yield "PatientIdentityRemoved", "YES"
-    method = ["DICOM PS3.15 Annex E", *(code.meaning for code in policy.codes), "dicomstudy"]
-    yield "DeidentificationMethod", "\\".join(each[:64] for each in method)
-    yield (
-        "DeidentificationMethodCodeSequence",
-        [
-            {"CodeValue": c.code, "CodingSchemeDesignator": "DCM", "CodeMeaning": c.meaning}
-            for c in policy.codes
-        ],
-    )
-    modified = "MODIFIED" if MODIFIED_DATES in policy.options else "REMOVED"
-    yield _TEMPORAL, "UNMODIFIED" if FULL_DATES in policy.options else modified
-
-
-_STAMP_VRS = {0x00120062: "CS", 0x00120063: "LO", 0x00120064: "SQ", 0x00280303: "CS"}
-_CODE = ((0x00080100, "SH"), (0x00080102, "SH"), (0x00080104, "LO"))
-
-
-def _stamped(tag: int, value: Any, explicit: bool) -> tuple[Any, Token]:
-    vr = _STAMP_VRS[tag] if explicit else ""
-    if type(value) is not list:
-        return value, Token(tag, vr)
-    tokens = tuple([Token(inner, code_vr if explicit else "") for inner, code_vr in _CODE])
-    return value, Token(tag, vr, items=tuple([layout.ItemLayout(tokens, False) for _ in value]))

@@ -1,0 +1,134 @@
+"""Values that stay, without what they say of anybody (spec/deidentification.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dicomstudy import values
+from dicomstudy.definitions import Definitions
+from dicomstudy.deidentification.attributes import Given, Scope, UnreadableError
+from dicomstudy.deidentification.identities import Identities
+from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from dicomstudy.elements import PIXEL_DATA_TAGS, WORD_SIZES
+from dicomstudy.paths import CHARACTER_SET
+from dicomstudy.record import character_set_of, is_reference
+from dicomstudy.values import Context, Kinds
+
+__all__ = ["Cleaner"]
+
+#: Transfer syntaxes whose data set is deflated, and those that are the same but for that.
+_INFLATED = {
+    "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
+    "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
+}
+#: What is in no text: then it is not one, or has something else behind it.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
+#: The longest text that stands in a document.
+_LONGEST = 256
+#: Longer values are not looked through for what identifies: they are samples, not words.
+_LOOKED_THROUGH = 1 << 24
+
+
+class Cleaner:
+    """Cuts what identifies out of values; what cannot be judged is an `UnreadableError`."""
+
+    def __init__(
+        self, pseudonyms: Pseudonyms, identities: Identities, definitions: Definitions
+    ) -> None:
+        self._pseudonyms = pseudonyms
+        self._identities = identities
+        self._kinds = Kinds(definitions)
+
+    def stored(self, text: str, vr: str, scope: Scope) -> str | dict[str, Any] | None:
+        """A new text in ASCII, as a document has it."""
+        encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
+        assert encoded is not None  # noqa: S101 (digits, and what stands between them)
+        return scope.values.put(encoded) if len(encoded) > _LONGEST else text or None
+
+    def text(self, given: Given, vr: str, scope: Scope) -> str | dict[str, Any] | None:
+        """A text that stays, in the character set that it stands in.
+
+        `vr` is what it is, and not what its header says.
+        """
+        key, tag, value, _ = given
+        rule = self._kinds.rule(tag, given.vr or vr)
+        context = Context(scope.charset, False)
+        if type(value) is not str:
+            raise UnreadableError
+        if vr == "UI":
+            value = self._pseudonyms.retained(value)
+            if key == "TransferSyntaxUID":
+                return _INFLATED.get(value, value)
+            return self.stored(self._identities.new_uids(value), vr, scope)
+        if key == CHARACTER_SET:
+            charset = character_set_of(value)
+            return "\\".join(charset.terms) if charset.problems else value
+        if _CONTROL.search(value):
+            raise UnreadableError
+        text = self._identities.clean(key, vr, value)
+        if text != value:
+            scope.notes.add("risk/identity-in-text")
+        if text is None:
+            return None
+        encoded = values.encode(text, rule, context)
+        if encoded is None:
+            text = "".join(
+                letter if letter.isascii() or values.encode(letter, rule, context) else "?"
+                for letter in text.replace("\x1b", "?")
+            )
+            encoded = values.encode(text, rule, context)
+            scope.notes.add("risk/character-set")
+        if encoded is None:
+            raise UnreadableError
+        if len(encoded) > _LONGEST:
+            return scope.values.put(encoded)
+        return text or None
+
+    def binary(self, given: Given, vr: str, scope: Scope) -> Any:
+        """Numbers, tags and bytes that stay."""
+        value = given.value
+        if is_reference(value):
+            if given.tag not in PIXEL_DATA_TAGS and self._is_in(value, scope):
+                raise UnreadableError
+            return scope.values.copy(value)
+        if given.tag in PIXEL_DATA_TAGS:
+            return value
+        if vr == "AT":
+            fits = type(value) is str and _TAGS.fullmatch(value) is not None
+        elif type(value) is bytes:
+            fits = not len(value) % WORD_SIZES.get(vr, 1)
+        else:
+            fits = type(value) in {int, float}
+        if not fits or self._is_text(value, vr, scope):
+            raise UnreadableError
+        return value
+
+    def private(self, given: Given, scope: Scope) -> Any:
+        """A private value that stays as it is, since there is nothing in it that identifies."""
+        value = given.value
+        if is_reference(value):
+            if self._is_in(value, scope):
+                raise UnreadableError
+            return scope.values.copy(value)
+        text = value.decode("latin-1") if type(value) is bytes else str(value)
+        if self._identities.clean(given.key, "LO", text) != text or self._identities.is_in(
+            text.encode("utf-8", "replace") if type(value) is not bytes else value
+        ):
+            raise UnreadableError
+        return value
+
+    def _is_text(self, value: Any, vr: str, scope: Scope) -> bool:
+        """Whether the bytes of numbers, tags or samples spell something that identifies."""
+        rule = self._kinds.of_vr(vr)
+        written = (values.encode(value, rule, Context(scope.charset, big)) for big in (False, True))
+        return any(each is not None and self._identities.is_in(each) for each in written)
+
+    def _is_in(self, reference: Mapping[str, Any], scope: Scope) -> bool:
+        """Whether a large value has something in it that identifies; a huge one is not read."""
+        if int(reference["length"]) > _LOOKED_THROUGH:
+            return False
+        return self._identities.is_in(scope.values.read(reference))

@@ -1,0 +1,52 @@
+"""What identifies somebody, from all that a document says (spec/deidentification.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dicomstudy.deidentification.copies import Copies
+from dicomstudy.deidentification.identities import Identities
+from dicomstudy.deidentification.reading import Reader
+from dicomstudy.errors import DicomStudyError
+from dicomstudy.paths import CHARACTER_SET
+from dicomstudy.record import character_set_of
+from dicomstudy.study import Instance, Study
+from dicomstudy.text import CharacterSet
+
+__all__ = ["gather"]
+
+
+def gather(study: Study, identities: Identities, values: Copies, reader: Reader) -> None:
+    """Learn from every instance as it came, retired ones too, and from the history.
+
+    Raises:
+        DicomStudyError: the study is damaged.
+    """
+    seen: set[str] = set()
+
+    def text(key: str, value: Any, charset: CharacterSet) -> str | None:
+        return reader.text(key, value, values.read, charset, lenient=True)
+
+    def gather_instance(instance: Instance) -> None:
+        values.instance = instance
+        groups = instance.groups
+        parts = [content for digest, _, content in groups if digest not in seen]
+        seen.update(digest for digest, _, _ in groups)
+        every = (instance.own, *(content for _, _, content in groups))
+        named = next((part[CHARACTER_SET] for part in every if CHARACTER_SET in part), None)
+        charset = character_set_of(named)
+        for part in (instance.own, *parts):
+            identities.gather(part, charset, text)
+
+    for chunk in study.chunks(retired=True):
+        if isinstance(chunk, DicomStudyError):
+            raise chunk
+        for instance in chunk:
+            gather_instance(instance.original())
+    identities.gather_study(study.uid)
+    for version in study.history.versions:
+        identities.gather_study(version.from_study, version.to_study)
+        identities.gather_edits(version.edits)
+        for brought in version.brought:
+            for earlier in brought.versions:
+                identities.gather_edits(earlier.edits)

@@ -1,0 +1,108 @@
+"""What the attributes of a study say, and how their elements were written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from dicomstudy import layout, values
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import TEXT_VRS
+from dicomstudy.errors import DefinitionsError
+from dicomstudy.layout import Token
+from dicomstudy.record import is_reference
+from dicomstudy.text import CharacterSet, decode_lenient
+from dicomstudy.values import Context, Kinds
+
+__all__ = ["ReadBytes", "Reader", "class_of"]
+
+#: The bytes of a large value.
+ReadBytes: TypeAlias = Callable[[Mapping[str, Any]], bytes]
+
+_MEMO_SIZE = 1 << 12
+
+
+def class_of(vr: str) -> str:
+    """What values of a VR are: text, items, tags, or else binary."""
+    if vr in TEXT_VRS:
+        return "text"
+    return "items" if vr == "SQ" else "tags" if vr == "AT" else "binary"
+
+
+class Reader:
+    """Reads attributes as the definitions say that they are to be read."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._kinds = Kinds(definitions)
+        self._parse = lru_cache(maxsize=256)(self._tokens)
+        self.tag = lru_cache(maxsize=_MEMO_SIZE)(self._tag)
+
+    def _tag(self, key: str) -> int | None:
+        """The tag of an attribute; None if no dictionary knows it, or its element came again."""
+        if key[:1] == "_" or "#" in key:
+            return None
+        try:
+            return self._definitions.tag(key)
+        except DefinitionsError:
+            return None
+
+    def text(
+        self,
+        key: str,
+        value: Any,
+        read: ReadBytes,
+        charset: CharacterSet,
+        *,
+        lenient: bool = False,
+    ) -> str | None:
+        """The text of an attribute, large ones too; None if its value is no text.
+
+        If `lenient`, bytes that are not valid in the character set are read as well as they can.
+        """
+        if type(value) is str:
+            return value
+        tag = self.tag(key) or 0
+        vr = self._definitions.vr(tag)
+        if class_of(vr) != "text":
+            return None
+        rule = self._kinds.rule(tag, vr)
+        if is_reference(value):
+            value = values.decode(read(value), rule, Context(charset, False))
+        if lenient and type(value) is bytes:
+            return decode_lenient(value, charset, person_name=vr == "PN", multi=rule.multi)
+        return value if type(value) is str else None
+
+    def patient(
+        self,
+        attributes: Mapping[str, Any],
+        otherwise: str,
+        read: ReadBytes,
+        charset: CharacterSet,
+    ) -> str:
+        """What tells the patient of some attributes from others: the ID, or else the name."""
+
+        def text(key: str) -> str:
+            return " ".join((self.text(key, attributes.get(key), read, charset) or "").split())
+
+        if identifier := text("PatientID"):
+            return f"id\0{identifier}\0{text('IssuerOfPatientID')}"
+        if name := text("PatientName").strip("^ "):
+            return f"name\0{name.lower()}\0{text('PatientBirthDate')}"
+        return otherwise
+
+    def tokens(self, encoding: Mapping[str, Any]) -> tuple[dict[str, Token], dict[str, Token]]:
+        """The layout of each element of file meta information and data set, by key."""
+        return self._parse(encoding["meta"]), self._parse(encoding["dataSet"])
+
+    def _tokens(self, text: str) -> dict[str, Token]:
+        return self.by_key(layout.parse(text))
+
+    def by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
+        """The last element of each tag, without group lengths."""
+        return {
+            self._definitions.keyword(token.tag): token
+            for token in tokens
+            if token.tag & 0xFFFF and not token.occurrence
+        }
