@@ -165,7 +165,8 @@ def _coming(
         events = known[name].events if name in known else ()
         if name not in present and history is not None:
             events = (*events, history.current)
-        fresh[name] = entry._replace(events=events)
+        if events:
+            fresh[name] = entry._replace(events=events)
     places = {
         sha256: place
         for entry in old.entries

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,7 +109,7 @@ class Entry(NamedTuple):
     def stored_at(self, places: Mapping[str, dict[str, Any]]) -> Entry:
         """The entry with its values that a bulk file has at other `places`, by SHA-256."""
         stored = {sha256: places[sha256] for sha256, p in self.places.items() if "stored" in p}
-        return self._replace(places=self.places | stored)
+        return self._replace(places=self.places | stored) if stored else self
 
 
 class Row(NamedTuple):
@@ -198,6 +198,8 @@ def freeze(value: Any) -> object:
     return (kind, repr(value))
 
 
+#: `Row._make` without its look at the length: there are many.
+_new_row: Callable[[tuple[str, str, Any]], Row] = partial(tuple.__new__, Row)
 #: The digest of a group, its name and its attributes.
 _Content = tuple[str, tuple[str, dict[str, Any]]]
 
@@ -246,11 +248,11 @@ class Pending:
         number = self._numbers.get(attribute)
         if number is None:
             group, key, value = attribute.group or INSTANCE, attribute.key, attribute.value
-            frozen = value if type(value) is str else freeze(value)
+            frozen = value if type(value) in _PLAIN_KINDS else freeze(value)
             rows = self.batch.rows
             number = self._known.setdefault((group, key, frozen), len(rows))
             if number == len(rows):
-                rows.append(Row(group, key, value))
+                rows.append(_new_row((group, key, value)))
             self._numbers[attribute] = number
             self.weight += len(attribute.encoded) + _ROW_WEIGHT
         return number
