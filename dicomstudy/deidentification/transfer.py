@@ -130,10 +130,7 @@ class Transfer:
         identities.gather_study(self._study.uid)
         for version in self._study.history.versions:
             identities.gather_study(version.from_study, version.to_study)
-            identities.gather_edits(version.edits)
-            for brought in version.brought:
-                for earlier in brought.versions:
-                    identities.gather_edits(earlier.edits)
+        identities.gather_edits(self._study.history.all_edits())
 
     def _gather_instance(self, instance: Instance, identities: Identities, seen: set[str]) -> None:
         self._values.instance = instance
