@@ -313,9 +313,17 @@ class BulkReader:
         """`length` bytes from `offset` on.
 
         Raises:
-            BulkError: the file ends before them.
+            BulkError: the file ends before them, or cannot be read.
         """
-        data = os.pread(self._file.fileno(), length, offset)
+        try:
+            data = os.pread(self._file.fileno(), length, offset)
+        except OSError as error:
+            raise BulkError(
+                "bulk/unreadable",
+                f"the bulk file cannot be read: {error.strerror}",
+                source=str(self.path),
+                offset=offset,
+            ) from error
         if len(data) != length:
             raise BulkError(
                 "bulk/truncated",

@@ -21,7 +21,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode_version, read_batch, references
 from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
-from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
+from dicomstudy.folder import Folder, locked, reading, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry, Source
 from dicomstudy.ingestion import Settings, study_folder
 from dicomstudy.lineage import History
@@ -340,11 +340,13 @@ def _name(entry: Entry) -> _Name:
 
 def _batches(folder: Path) -> Iterator[Batch]:
     for path in sorted(folder.glob("*.batches")):
-        with path.open("rb") as file:
+        with reading(path):
+            file = path.open("rb")
+        with file:
             while True:
                 try:
-                    # written by `Ingester` of this run, in a folder of its own
-                    contents, rows, bases, entries = pickle.load(file)  # noqa: S301
+                    with reading(path):  # written by `Ingester` of this run, in its own folder
+                        contents, rows, bases, entries = pickle.load(file)  # noqa: S301
                 except EOFError:
                     break
                 batch = Batch(contents, rows, bases)
@@ -372,7 +374,7 @@ def _store(
             if "part" in place and sha256 not in moved:
                 wanted.setdefault(sha256, place)
     end = bulk_length
-    if not wanted and bulk_length and _size(bulk_path) > bulk_length:
+    if not wanted and bulk_length and bulk_path.exists() and _size(bulk_path) > bulk_length:
         os.truncate(bulk_path, bulk_length)  # the rest of a run that was killed
     if wanted:
         if not bulk_length:

@@ -725,6 +725,26 @@ def test_other_content_of_one_uid_is_kept_beside_it(archive: Path) -> None:
     all_is_well(archive)
 
 
+@pytest.mark.parametrize(("what", "of"), [("document", S), ("document", T), ("bulk file", S)])
+def test_what_cannot_be_read_is_said_to_be_unreadable(
+    what: str, of: str, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = dicomstudy.open_archive(archive)
+    path = opened.document_path(of) if what == "document" else opened.bulk_path(of)
+    before = studies.state_of(archive)
+    code = "study/unreadable" if what == "document" else "bulk/unreadable"
+    for after in range(1, 9):
+        studies.unreadable(monkeypatch, path, after=after if what == "document" else 1)
+        with pytest.raises(DicomStudyError) as raised:
+            dicomstudy.move(archive, S, series=S1, to_study=T)
+        monkeypatch.undo()
+        assert (raised.value.code, raised.value.location.source) == (code, str(path))
+        for file, content_of_file in studies.state_of(archive).items():
+            assert file.endswith(".bulk") or before[file] == content_of_file
+    dicomstudy.move(archive, S, series=S1, to_study=T)
+    all_is_well(archive)
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 
