@@ -7,7 +7,6 @@ value costs the chunks that it touches; a chunk is never larger than `MAX_CHUNK`
 
 from __future__ import annotations
 
-import hashlib
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, Self
 
 import zstandard
 
+from dicomstudy.elements import sha256_and_size
 from dicomstudy.errors import BulkError
 
 __all__ = [
@@ -392,10 +392,8 @@ class BulkReader:
         Raises:
             BulkError: it is not.
         """
-        digest = hashlib.sha256()
-        for piece in self.pieces(place):
-            digest.update(piece)
-        if digest.hexdigest() != sha256:
+        found, _ = sha256_and_size(self.pieces(place))
+        if found != sha256:
             raise BulkError(
                 "bulk/digest",
                 "a value is not what its digest says",
