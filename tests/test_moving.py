@@ -466,17 +466,23 @@ def test_values_are_copied_at_last_wherever_their_instance_is(
             all_is_well(archive)
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_large_values_that_edits_refer_to_stay_large(tmp_path: Path, *, moved: bool) -> None:
-    """An instance is not kept in another form than its edits need, in whichever study they are."""
-    series = item(SeriesInstanceUID=S1, TextValue="x" * 700, ReferencedSOPSequence=images("s/1", 1))
-    evidence = item(StudyInstanceUID=S, ReferencedSeriesSequence=[series])
+@pytest.mark.parametrize("moved", ["what is referred to", "what refers to itself"])
+def test_large_values_that_edits_refer_to_stay_large(moved: str, tmp_path: Path) -> None:
+    """An instance is not kept in another form than edits need, here or where it went."""
+    refers_to = (S, S1, "s/1/1") if moved == "what is referred to" else (T, uid("1/series"), "1")
+    study, series, name = refers_to
+    image = item(
+        ReferencedSOPClassUID=make.CT_IMAGE, ReferencedSOPInstanceUID=uid(name), TextValue="x" * 700
+    )
+    inner = item(SeriesInstanceUID=series, ReferencedSOPSequence=[image])
+    evidence = item(StudyInstanceUID=study, ReferencedSeriesSequence=[inner])
     refers = file_of(T, "1", CurrentRequestedProcedureEvidenceSequence=[evidence])
     files = [("s", make.ct_slice("s", 1, 1)), ("t", refers)]
     folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
     dicomstudy.convert([folder], archive, bulk="reference")
-    dicomstudy.move(archive, S, series=S1, to_study=T)
-    if moved:
+    if study == S:
+        dicomstudy.move(archive, S, series=S1, to_study=T)
+    else:
         dicomstudy.merge(archive, T, into=S)
     before = there(archive)
     report = dicomstudy.convert([folder], archive, max_inline=1 << 20)
