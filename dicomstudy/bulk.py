@@ -7,7 +7,6 @@ value costs the chunks that it touches; a chunk is never larger than `MAX_CHUNK`
 
 from __future__ import annotations
 
-import hashlib
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, Self
 
 import zstandard
 
+from dicomstudy.elements import sha256_and_size
 from dicomstudy.errors import BulkError
 
 __all__ = [
@@ -313,9 +313,17 @@ class BulkReader:
         """`length` bytes from `offset` on.
 
         Raises:
-            BulkError: the file ends before them.
+            BulkError: the file ends before them, or cannot be read.
         """
-        data = os.pread(self._file.fileno(), length, offset)
+        try:
+            data = os.pread(self._file.fileno(), length, offset)
+        except OSError as error:
+            raise BulkError(
+                "bulk/unreadable",
+                f"the bulk file cannot be read: {error.strerror}",
+                source=str(self.path),
+                offset=offset,
+            ) from error
         if len(data) != length:
             raise BulkError(
                 "bulk/truncated",
@@ -384,10 +392,8 @@ class BulkReader:
         Raises:
             BulkError: it is not.
         """
-        digest = hashlib.sha256()
-        for piece in self.pieces(place):
-            digest.update(piece)
-        if digest.hexdigest() != sha256:
+        found, _ = sha256_and_size(self.pieces(place))
+        if found != sha256:
             raise BulkError(
                 "bulk/digest",
                 "a value is not what its digest says",

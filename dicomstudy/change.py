@@ -1,4 +1,7 @@
-"""One change of a study: its lock is held, and its document replaced at once (spec/history.md)."""
+"""One change of a study: its lock is held, and its document replaced at once (spec/history.md).
+
+What comes from another study brings its large values before.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,20 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dicomstudy.archive import Archive, open_archive
+from dicomstudy.bulk import append
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError
-from dicomstudy.folder import at_work, locked, write_atomically, writing
+from dicomstudy.folder import at_work, locked, sync_folder, write_atomically, writing
+from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History
 
-__all__ = ["AnyArchive", "Change", "changing", "opened"]
+if TYPE_CHECKING:
+    from dicomstudy.study import Study
+
+__all__ = ["AnyArchive", "Change", "bring_values", "changing", "opened", "stored_in"]
 
 #: An archive, or the folder of one.
 AnyArchive = str | os.PathLike[str] | Archive
@@ -36,6 +45,40 @@ class Change:
     def write(self, frames: Iterable[bytes]) -> int:
         """Replace the document, and return the size of the new one."""
         return write_atomically(self.path, frames, within=self.archive.path / "incoming")
+
+
+def bring_values(
+    entries: list[Entry], source: Study, batch: Batch, bulk: Path, end: int
+) -> tuple[int, list[Entry]]:
+    """Copy the large values of instances to the bulk file of another study, those it has not.
+
+    Args:
+        entries: the instances, with the places that the values have in the bulk file of `source`.
+        source: the study that has them.
+        batch: what is or was in the other study.
+        bulk: its bulk file.
+        end: how much of that file belongs to its document.
+
+    Returns where the bulk file ends then, which is on disk, and the instances with places in it.
+    """
+    places = stored_in(batch.entries)
+    wanted = {sha256: p for sha256, p in stored_in(entries).items() if sha256 not in places}
+    if wanted:
+        values = {sha256: (source.bulk, place) for sha256, place in wanted.items()}
+        end, copied = append(bulk, values, end)
+        places |= copied
+        sync_folder(bulk.parent)
+    return end, [entry.stored_at(places) for entry in entries]
+
+
+def stored_in(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
+    """The places of the large values of instances that lie in a bulk file, by SHA-256."""
+    return {
+        sha256: place
+        for entry in entries
+        for sha256, place in entry.places.items()
+        if "stored" in place
+    }
 
 
 def opened(archive: AnyArchive) -> Archive:

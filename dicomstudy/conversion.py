@@ -52,7 +52,7 @@ class Report:
     Attributes:
         files: files that were looked at, those in zip and tar files one by one.
         skipped: files that are not DICOM.
-        instances: instances that were added.
+        instances: instances that were added, or took the place of an equal one.
         studies: studies that those and the unchanged ones belong to.
         unchanged: instances that were there already, with equal content.
         quarantined: files that are kept whole because they belong to no study.
@@ -200,9 +200,8 @@ def _run(
             report.instances += finished.added
             report.unchanged += finished.unchanged
             report.bytes_out += finished.bytes_out
-            if finished.problem is not None:
-                report.problems.append(finished.problem)
-                report.refused += 1
+            report.problems += finished.problems
+            report.refused += len(finished.problems)
             progress("studies", count, len(studies))
         report.studies = len(studies)
 

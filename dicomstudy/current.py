@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from dicomstudy.document import BatchReader
+from dicomstudy.elements import sha256_and_size
 from dicomstudy.grouping import Batch
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import DEFLATED
@@ -51,10 +51,7 @@ def _struct(instance: Instance) -> dict[str, Any]:
         return {**own, "_source": fields}
     if instance.encoding is None:
         return {**own, "_source": {**fields, "record": ion_hash_hex(instance.attributes())}}
-    digest, size = hashlib.sha256(), 0
-    for piece in instance.pieces():
-        digest.update(piece)
-        size += len(piece)
+    sha256, size = sha256_and_size(instance.pieces())
     file = {"uri": source.uri, "size": source.size, "source": source.sha256}
     file |= {} if source.modified is None else {"modified": source.modified}
     left: dict[str, Any] = {  # in the file that it came in
@@ -64,4 +61,4 @@ def _struct(instance: Instance) -> dict[str, Any]:
     }
     if (stream := instance.deflated()) is not None:
         left[DEFLATED] = stream
-    return {**own, **left, "_source": {**fields, "size": size, "sha256": digest.hexdigest()}}
+    return {**own, **left, "_source": {**fields, "size": size, "sha256": sha256}}

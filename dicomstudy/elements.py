@@ -7,7 +7,7 @@ Bytes that are too many to carry around stay where they are and are named by a `
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -34,6 +34,7 @@ __all__ = [
     "is_creator",
     "is_private",
     "may_be_large",
+    "sha256_and_size",
     "sha256_of",
 ]
 
@@ -206,7 +207,24 @@ def sha256_of(buffer: Buffer, span: Span | None = None) -> str:
     """The SHA-256 of a buffer, or of a span of it, in hexadecimal digits."""
     if span is not None and span.length <= _PIECE:
         return hashlib.sha256(buffer[span.offset : span.offset + span.length]).hexdigest()
-    digest = hashlib.sha256()
-    for chunk in chunks(buffer, span or Span(0, len(buffer))):
-        digest.update(chunk)
-    return digest.hexdigest()
+    sha256, _ = sha256_and_size(chunks(buffer, span or Span(0, len(buffer))))
+    return sha256
+
+
+def sha256_and_size(
+    pieces: Iterable[bytes | bytearray | memoryview],
+    write: Callable[[bytes | bytearray | memoryview], object] | None = None,
+) -> tuple[str, int]:
+    """The SHA-256, in hexadecimal digits, and the number of bytes of what comes in pieces.
+
+    Args:
+        pieces: the bytes; only one piece is held at a time.
+        write: is given each piece, where they are to go somewhere too.
+    """
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+        if write is not None:
+            write(piece)
+    return digest.hexdigest(), size

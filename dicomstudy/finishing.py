@@ -7,45 +7,48 @@ import os
 import pickle
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from dicomstudy import definitions as definitions_
+from dicomstudy.archive import Archive
 from dicomstudy.bulk import MAGIC, BulkReader, append
+from dicomstudy.change import bring_values, changing, stored_in
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import (
-    Document,
-    digest_of,
-    encode_version,
-    read_batch,
-)
+from dicomstudy.document import Document, encode_version, read_batch, references
 from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
-from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
+from dicomstudy.folder import Folder, locked, reading, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry, Source
 from dicomstudy.ingestion import Settings, study_folder
 from dicomstudy.lineage import History
+from dicomstudy.trail import Identity, Trail, identity_of
 
 __all__ = ["Finished", "finish"]
 
-#: What an instance is, in whatever study and series: its SOP Instance UID, and its digest.
-_Identity: TypeAlias = tuple[str, str]
-#: When instances came to a study and went (spec/history.md), in each series that they were in.
-_Events: TypeAlias = dict[_Identity, list[Sequence[int]]]
+#: What tells instances of a study apart: the SOP Instance UID, the digest, and the series.
+_Name: TypeAlias = tuple[str, str, str]
+#: The instances that other studies have not as good as the one that was finished, by study.
+_Elsewhere: TypeAlias = Mapping[str, AbstractSet[Identity]]
+_Key = TypeVar("_Key", bound=Hashable)
 
 #: Instances are late if there are so many times as many in the study.
 _LITTLE = 8
 
 
 class Finished(NamedTuple):
-    """What `finish` did with a study; with a problem, nothing was added to it."""
+    """What `finish` did with a study, and with others that its instances were moved to.
+
+    A study that there is a problem with stays as it was.
+    """
 
     added: int
     unchanged: int
     bytes_out: int
-    problem: Problem | None = None
+    problems: tuple[Problem, ...] = ()
 
 
 def finish(settings: Settings, study: str, held: Batch | None = None) -> Finished:
@@ -56,17 +59,33 @@ def finish(settings: Settings, study: str, held: Batch | None = None) -> Finishe
     """
     try:
         with writing(settings.archive):
-            archive = Folder(settings.archive)
+            archive = Archive(settings.archive)
             archive.document_path(study).parent.mkdir(exist_ok=True)
             with locked(archive.document_path(study)):
-                return _finish(settings, archive, study, held)
+                finished, elsewhere = _finish(settings, archive, study, held)
     except ArchiveError:
         raise  # the next study could not be written either
     except DicomStudyError as error:
-        return Finished(0, 0, 0, error.problem(study))
+        return Finished(0, 0, 0, (error.problem(study),))
+    written, problems = finished.bytes_out, [*finished.problems]
+    for target, names in elsewhere.items():
+        try:
+            size, more = _improve(archive, study, target, names)
+        except ArchiveError as error:
+            if error.code != "archive/not-found":  # it was collected meanwhile
+                raise
+        except DicomStudyError as error:
+            problems.append(error.problem(target))
+        else:
+            written += size
+            problems += more
+    return finished._replace(bytes_out=written, problems=tuple(problems))
 
 
-def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None) -> Finished:
+def _finish(
+    settings: Settings, archive: Archive, study: str, held: Batch | None
+) -> tuple[Finished, _Elsewhere]:
+    """Write one study; the other studies that have some of its instances are not yet written."""
     definitions = definitions_.load()
     folder = study_folder(settings, study)
     new = held or Batch()
@@ -85,7 +104,7 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
                 )
         coming = _late(new, document) or _coming(new, document, definitions, archive)
         if not coming.fresh and not coming.back:
-            return Finished(0, coming.unchanged, 0)
+            return Finished(0, coming.unchanged, 0, coming.problems), coming.elsewhere
         header = {} if document is None else document.header
         bulk_length, bulk_file = (header.get(name, 0) for name in ("bulkLength", "bulkFile"))
         bulk_path = archive.bulk_path(study, bulk_file)
@@ -100,7 +119,9 @@ def _finish(settings: Settings, archive: Folder, study: str, held: Batch | None)
         )
         written = write_atomically(path, frames, within=settings.incoming)
     shutil.rmtree(folder, ignore_errors=True)
-    return Finished(len(added) + coming.back, coming.unchanged, written + bulk_end - bulk_length)
+    count = len(new.entries) - coming.unchanged
+    written += bulk_end - bulk_length
+    return Finished(count, coming.unchanged, written, coming.problems), coming.elsewhere
 
 
 class _Coming(NamedTuple):
@@ -108,7 +129,7 @@ class _Coming(NamedTuple):
 
     `fresh` are written, `old` are those that stay, with `back` of them that come in again; of a
     study whose instances need not be looked at, `old` is None. `places` are those of the large
-    values that the archive has, by SHA-256.
+    values that the archive has, by SHA-256. What is `elsewhere` has to become as good as here.
     """
 
     fresh: list[Entry]
@@ -117,6 +138,8 @@ class _Coming(NamedTuple):
     old: Batch | None = None
     back: int = 0
     unchanged: int = 0
+    problems: tuple[Problem, ...] = ()
+    elsewhere: _Elsewhere = MappingProxyType({})
 
 
 def _late(new: Batch, document: Document | None) -> _Coming | None:
@@ -138,94 +161,148 @@ def _coming(
     new: Batch, document: Document | None, definitions: Definitions, archive: Folder
 ) -> _Coming:
     """What comes, compared with each instance that is there, or that was moved."""
-    old, history = Batch(), None
-    if document is not None:
-        old, history = read_batch(document, definitions), document.history
+    best = _best(sorted(new.entries, key=_name), _name)
+    if document is None:
+        return _Coming([*best.values()], {}, unchanged=len(new.entries) - len(best))
+    old, history = read_batch(document, definitions), document.history
     known = {_name(entry): entry for entry in old.entries}
-    present = {
-        name for name, entry in known.items() if history and history.since(entry.events) is not None
-    }
-    gone = {name[:2] for name in {*map(_name, new.entries)} & (known.keys() - present)}
-    moved = _moved(archive, history, old, gone) if history and gone else set()
-    fresh: dict[tuple[str, str, str], Entry] = {}
-    back: set[tuple[str, str, str]] = set()
-    for entry in sorted(new.entries, key=_name):
-        name = _name(entry)
-        before = fresh.get(name) or known.get(name)
-        if before is None or entry.source.is_better(before.source):
-            fresh[name] = entry
-        elif name not in present and name[:2] not in moved:
-            back.add(name)
-    back -= fresh.keys()  # they come in again as they are kept
-    unchanged = len(new.entries) - len(fresh) - len(back)
-    coming = len((fresh.keys() | back) - present)
-    if history is not None and coming:
-        history = history.then("convert", added=coming)
-    for name, entry in fresh.items():
-        events = known[name].events if name in known else ()
-        if name not in present and history is not None:
-            events = (*events, history.current)
-        if events:
-            fresh[name] = entry._replace(events=events)
-    places = {
-        sha256: place
-        for entry in old.entries
-        for sha256, place in entry.places.items()
-        if "stored" in place
-    }
+    present = {name for name, entry in known.items() if history.since(entry.events) is not None}
+    trail = Trail(archive, document.study, history, old.entries, {name[:2] for name in best})
+    gone = best.keys() & known.keys() - present
+    came = best.keys() - present - {name for name in gone if trail.leads_to(name[:2])}
+    replaced = _replaced(old.entries, best, history)
+    fresh = {name: best[name] for name in best.keys() - known.keys()}
+    fresh |= {_name(entry): entry for _, entry in replaced.better}
+    if came:
+        history = history.then("convert", added=len(came))
+    for name in came & fresh.keys():
+        fresh[name] = _came(fresh[name], history)
     old.entries = [
-        entry._replace(events=(*entry.events, history.current))
-        if history is not None and _name(entry) in back
-        else entry
-        for entry in old.entries
-        if _name(entry) not in fresh
+        _came(entry, history) if _name(entry) in came else entry for entry in replaced.left
     ]
-    return _Coming(list(fresh.values()), places, history, old, len(back), unchanged)
+    every = _best([*old.entries, *fresh.values()], identity_of)
+    return _Coming(
+        [fresh[name] for name in sorted(fresh)],
+        stored_in(known.values()),
+        history,
+        old,
+        back=len(came - fresh.keys()),
+        unchanged=len(new.entries) - len(came | {name for name, _ in replaced.better}),
+        problems=replaced.problems(document.path),
+        elsewhere=trail.worse({identity: entry.source for identity, entry in every.items()}),
+    )
 
 
-def _moved(
-    archive: Folder, history: History, batch: Batch, gone: AbstractSet[_Identity]
-) -> set[_Identity]:
-    """Those instances that are in a study or series that they were moved to (spec/moving.md).
+def _best(entries: Iterable[Entry], key: Callable[[Entry], _Key]) -> dict[_Key, Entry]:
+    """Of entries with equal keys, the one that takes the place of the others."""
+    best: dict[_Key, Entry] = {}
+    for entry in entries:
+        before = best.get(key(entry))
+        if before is None or entry.source.is_better(before.source):
+            best[key(entry)] = entry
+    return best
 
-    Args:
-        history: the versions of the study that they name.
-        batch: what is or was in it.
-        gone: the instances that are asked about.
+
+class _Replaced(NamedTuple):
+    """What takes the place of entries, each with its name where it comes from; and what is left.
+
+    Of what is left, so many could not be replaced though there is something better.
     """
-    events: _Events = {}
-    for entry in batch.entries:
-        if (identity := (entry.instance, entry.digest)) in gone:
-            events.setdefault(identity, []).append(entry.events)
-    found: set[_Identity] = set()
-    seen: set[tuple[str, _Identity]] = set()
-    known = [(history, events)]
-    while known:
-        history, events = known.pop()
-        went: dict[str, set[_Identity]] = {}
-        for identity, every in events.items():
-            if any(history.since(each) is not None for each in every):
-                found.add(identity)
-            for left in map(history.left, every):
-                if left is not None and left.to_study and (left.to_study, identity) not in seen:
-                    seen.add((left.to_study, identity))
-                    went.setdefault(left.to_study, set()).add(identity)
-        for study, some in went.items():
-            with contextlib.suppress(DicomStudyError):  # what is damaged has none of them
-                known += _arrivals(archive.document_path(study), some - found)
-    return found
+
+    better: list[tuple[_Name, Entry]]
+    left: list[Entry]
+    kept: int
+
+    def problems(self, path: Path) -> tuple[Problem, ...]:
+        """What there is to say of it, the study being that of the document at `path`."""
+        if not self.kept:
+            return ()
+        message = (
+            f"{self.kept} instances stay as they were: edits may refer to large values of them "
+            "that are none with this max_inline; convert them with the one that they had"
+        )
+        return (Problem(str(path), "convert/max-inline", message),)
 
 
-def _arrivals(path: Path, wanted: AbstractSet[_Identity]) -> list[tuple[History, _Events]]:
-    """When instances came to a study and went, beside its versions; nothing if it is not there."""
-    if not wanted or not path.exists():
-        return []
-    events: _Events = {}
-    with contextlib.closing(Document(path)) as document:
-        for uid, instance in document.named({uid for uid, _ in wanted}):
-            if (identity := (uid, digest_of(instance))) in wanted:
-                events.setdefault(identity, []).append(instance.get("_versions", ()))
-        return [(document.history, events)]
+def _replaced(
+    entries: Iterable[Entry], coming: Mapping[_Name, Entry], history: History
+) -> _Replaced:
+    """Let better entries take the place of others, if these were converted or brought there.
+
+    Where they stand stays, and the values that edits refer to.
+    """
+    anywhere = _best(coming.values(), identity_of)
+    edited = {*references([*history.all_edits()])}
+    better, left, kept = [], [], 0
+    for before in entries:
+        name, identity = _name(before), identity_of(before)
+        entry = coming.get(name)
+        if entry is None and identity in anywhere and _is_brought(before, history):
+            entry = anywhere[identity]
+        if entry is None or not entry.source.is_better(before.source):
+            left.append(before)
+        elif _is_needed(before.places.keys() - entry.places.keys(), before, edited, history):
+            left.append(before)
+            kept += 1
+        else:
+            new = entry._replace(series=before.series, events=before.events)
+            better.append((_name(entry), new))
+    return _Replaced(better, left, kept)
+
+
+def _is_needed(
+    values: AbstractSet[str], entry: Entry, edited: AbstractSet[str], history: History
+) -> bool:
+    """Whether edits may need large values of an instance: those here, or where it went."""
+    went = any(version.to_study for version in history.departures(entry.events))
+    return not values.isdisjoint(edited) or bool(values and went)
+
+
+def _is_brought(entry: Entry, history: History) -> bool:
+    """Whether an instance came from another study or series when it came for the last time."""
+    name = f"{entry.instance}#{entry.digest}"
+    return bool(history.brought(history.arrival(entry.events), entry.series, name))
+
+
+def _came(entry: Entry, history: History) -> Entry:
+    """An instance that came in with the last version."""
+    return entry._replace(events=(*entry.events, history.current))
+
+
+def _improve(
+    archive: Archive, study: str, target: str, wanted: AbstractSet[Identity]
+) -> tuple[int, tuple[Problem, ...]]:
+    """Let another study have instances as a study has them, where that is better.
+
+    They come with their large values. Nothing else of them changes, so that there is no version.
+
+    Returns how many bytes were written, and what could not be done.
+    """
+    definitions = archive.definitions
+    with archive.open(archive.document_path(study)) as source, changing(archive, target) as change:
+        mine, theirs = (
+            read_batch(each, definitions) for each in (source.document, change.document)
+        )
+        coming = _best([e for e in mine.entries if identity_of(e) in wanted], _name)
+        replaced = _replaced(theirs.entries, coming, change.history)
+        problems = replaced.problems(change.path)
+        if not replaced.better:
+            return 0, problems
+        header = change.document.header
+        number, before = header.get("bulkFile", 0), header["bulkLength"]
+        bulk = archive.bulk_path(target, number)
+        better = [entry for _, entry in replaced.better]
+        end, mine.entries = bring_values(better, source, theirs, bulk, before)
+        theirs.entries = replaced.left
+        frames = encode_version(
+            target,
+            Batch.join([theirs, mine]),
+            definitions,
+            history=change.history,
+            bulk_length=end,
+            bulk_file=number,
+        )
+        return change.write(frames) + end - before, problems
 
 
 def _frames(
@@ -256,18 +333,20 @@ def _frames(
     )
 
 
-def _name(entry: Entry) -> tuple[str, str, str]:
+def _name(entry: Entry) -> _Name:
     """What tells instances of a study apart: equal content under one UID is one instance."""
     return entry.instance, entry.digest, entry.series
 
 
 def _batches(folder: Path) -> Iterator[Batch]:
     for path in sorted(folder.glob("*.batches")):
-        with path.open("rb") as file:
+        with reading(path):
+            file = path.open("rb")
+        with file:
             while True:
                 try:
-                    # written by `Ingester` of this run, in a folder of its own
-                    contents, rows, bases, entries = pickle.load(file)  # noqa: S301
+                    with reading(path):  # written by `Ingester` of this run, in its own folder
+                        contents, rows, bases, entries = pickle.load(file)  # noqa: S301
                 except EOFError:
                     break
                 batch = Batch(contents, rows, bases)
@@ -295,7 +374,7 @@ def _store(
             if "part" in place and sha256 not in moved:
                 wanted.setdefault(sha256, place)
     end = bulk_length
-    if not wanted and bulk_length and _size(bulk_path) > bulk_length:
+    if not wanted and bulk_length and bulk_path.exists() and _size(bulk_path) > bulk_length:
         os.truncate(bulk_path, bulk_length)  # the rest of a run that was killed
     if wanted:
         if not bulk_length:

@@ -36,6 +36,7 @@ __all__ = [
     "locked",
     "make",
     "name_of",
+    "reading",
     "sync_folder",
     "write_atomically",
     "writing",
@@ -218,6 +219,9 @@ def sync_folder(folder: Path) -> None:
 def writing(path: Path) -> Iterator[None]:
     """Turn what the system says of a failed write into an error.
 
+    Who reads meanwhile says so itself: a failed read of a document, bulk file or source is an
+    error of its own.
+
     Raises:
         ArchiveError: something below `path` could not be written (``archive/unwritable``).
     """
@@ -227,6 +231,23 @@ def writing(path: Path) -> Iterator[None]:
         raise ArchiveError(
             "archive/unwritable",
             f"{path} cannot be written: {error.strerror or error}",
+            source=str(path),
+        ) from error
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the system says of a failed read into an error. Mirror of `writing`.
+
+    Raises:
+        ArchiveError: `path` could not be read (``archive/unreadable``).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(
+            "archive/unreadable",
+            f"{path} cannot be read: {error.strerror or error}",
             source=str(path),
         ) from error
 

@@ -467,9 +467,7 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
             {*entry.groups, *more} for entry, (more, _) in zip(entries, regrouped, strict=True)
         ]
         common = set.intersection(*digests)
-        place = {
-            digest: (order[contents[digest][0]], digest) for digest in set().union(*digests)
-        }
+        place = {digest: (order[contents[digest][0]], digest) for digest in set().union(*digests)}
         kept = [
             entry._replace(
                 groups=tuple(sorted(mine - common, key=place.__getitem__)), base=0, own=own

@@ -6,7 +6,7 @@ version are those whose changes it has: of one that went back, the lineage of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -243,6 +243,10 @@ class History:
         event = next((each for each in reversed([*events]) if abs(each) in self._now), 0)
         return self[-event] if event < 0 else None
 
+    def departures(self, events: Iterable[int]) -> Iterator[Version]:
+        """Every version in which an instance with these `events` went out, reverted ones too."""
+        return (self[-event] for event in events if self.first <= -event <= self.current)
+
     def since(self, events: Iterable[int], lineage: frozenset[int] | None = None) -> int | None:
         """The version in which an instance came that has these `events`; None if it is out.
 
@@ -278,6 +282,14 @@ class History:
             if each.is_for(series, name):
                 return [(version, edit) for version in each.versions for edit in version.edits]
         return []
+
+    def all_edits(self) -> Iterator[dict[str, Any]]:
+        """The edits of all versions, and those that came with instances."""
+        for version in self.versions:
+            for brought in version.brought:
+                for earlier in brought.versions:
+                    yield from earlier.edits
+            yield from version.edits
 
     @property
     def is_plain(self) -> bool:

@@ -93,7 +93,7 @@ def write_records(
         progress: as for `convert`.
 
     Raises:
-        ArchiveError: the destination cannot be written.
+        ArchiveError: the destination cannot be made (``records/unwritable``).
         DicomStudyError: ``records/options``, an argument has no such value.
     """
     if max_inline < 0:
@@ -152,7 +152,7 @@ class _Writer:
         except DicomStudyError as error:
             self._refuse(error.problem(found.path))
         except OSError as error:
-            message = f"cannot be read or written: {error.strerror or error}"
+            message = f"cannot be read: {error.strerror or error}"
             self._refuse(Problem(found.path, "source/unreadable", message))
 
     def _refuse(self, problem: Problem) -> None:
@@ -203,8 +203,16 @@ class _Writer:
             carried=data if is_member else None,
         )
         path = self._free_path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result.bytes_out += write_atomically(path, [ion.dumps(struct, text=self._text)])
+        content = ion.dumps(struct, text=self._text)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            result.bytes_out += write_atomically(path, [content])
+        except OSError as error:
+            raise ArchiveError(
+                "records/unwritable",
+                f"the record cannot be written: {error.strerror or error}",
+                source=str(path),
+            ) from error
         result.bytes_in += len(data)
         result.records += 1
         result.problems += record.problems

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from dicomstudy.archive import Archive, Quarantined, open_archive
 from dicomstudy.bulk import Place
-from dicomstudy.elements import sha256_of
+from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, writing
 from dicomstudy.ion import ion_hash_hex
@@ -368,12 +368,8 @@ def _verify_instance(instance: Instance) -> None:
         for _ in instance.pieces():
             pass
         instance = instance.original()
-    rebuilt = hashlib.sha256()
-    size = 0
-    for piece in instance.pieces():
-        rebuilt.update(piece)
-        size += len(piece)
-    instance.prove(rebuilt.hexdigest())
+    sha256, size = sha256_and_size(instance.pieces())
+    instance.prove(sha256)
     if instance.source.size not in {None, size}:
         raise StudyError(
             "study/damaged",

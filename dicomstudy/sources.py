@@ -5,6 +5,7 @@ Nothing here knows DICOM. A file is read whole if it is small; a large one is a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from typing import IO, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from dicomstudy.elements import sha256_of
-from dicomstudy.errors import BulkError, DicomStudyError, Problem
+from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem
 
 __all__ = [
     "Found",
@@ -122,6 +123,7 @@ class Window:
 
     def __init__(self, path: Path | IO[bytes]) -> None:
         self._file = path.open("rb", buffering=0) if isinstance(path, Path) else path
+        self._source = str(path) if isinstance(path, Path) else None
         status = os.fstat(self._file.fileno())
         self._size = status.st_size
         #: Its time of modification in nanoseconds.
@@ -149,9 +151,10 @@ class Window:
                 piece = os.pread(self._file.fileno(), length - len(data), start + len(data))
             except OSError as error:
                 message = f"the file cannot be read on: {error.strerror}"
-                raise DicomStudyError("source/unreadable", message) from error
+                raise DicomStudyError("source/unreadable", message, source=self._source) from error
             if not piece:
-                raise DicomStudyError("source/changed", "the file became shorter while it was read")
+                message = "the file became shorter while it was read"
+                raise DicomStudyError("source/changed", message, source=self._source)
             data += piece
         return bytes(data)
 
@@ -217,13 +220,16 @@ def open_members(
 
     Yields:
         One member at a time; one with a problem for what cannot be read.
+
+    Raises:
+        ArchiveError: a large member cannot be written to `folder` (``archive/unwritable``).
     """
     try:
         with path.open("rb") as file:
             head = file.read(4)
         taking = _Taking(path, folder, limit, MAX_WHOLE + MAX_RATIO * path.stat().st_size)
         yield from _zip_members(taking) if head == _ZIP else _tar_members(taking)
-    except MemoryError:
+    except (MemoryError, ArchiveError):
         raise
     except Exception as error:  # noqa: BLE001 (of damage the libraries raise whatever they meet)
         yield Member("", None, _container_problem(path, error))
@@ -249,7 +255,7 @@ def _zip_members(taking: _Taking) -> Iterator[Member]:
             try:
                 with archive.open(info) as file:
                     member = taking.take(file, info.filename)
-            except MemoryError:
+            except (MemoryError, ArchiveError):
                 raise
             except Exception as error:  # noqa: BLE001 (as above)
                 member = taking.refused(info.filename, str(error))
@@ -285,21 +291,46 @@ class _Taking:
             return Member(name, data)
         import tempfile  # noqa: PLC0415 (as above)
 
-        large = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 (a Window's)
-        while data and size <= limit:
-            large.write(data)
-            data = file.read(_WINDOW)
-            size += len(data)
-        self._remaining -= min(size, limit)
-        if size > limit:
+        with self._writing():
+            large = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 (a Window's)
+        try:
+            while data and size <= limit:
+                with self._writing():
+                    _write_all(large, data)
+                data = file.read(_WINDOW)
+                size += len(data)
+            self._remaining -= min(size, limit)
+            if size <= limit:
+                return Member(name, Window(large))
+        except BaseException:
             large.close()
-            return self.refused(name, "it is too large to be taken out of its zip or tar file")
-        return Member(name, Window(large))
+            raise
+        large.close()
+        return self.refused(name, "it is too large to be taken out of its zip or tar file")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What cannot be written is not the fault of the zip or tar file."""
+        try:
+            yield
+        except OSError as error:
+            raise ArchiveError(
+                "archive/unwritable",
+                f"a large member cannot be written: {error.strerror}",
+                source=None if self._folder is None else str(self._folder),
+            ) from error
 
     def refused(self, name: str, why: str) -> Member:
         """The member that cannot be taken out."""
         message = f"cannot be read: {why}"
         return Member(name, None, Problem(f"{self.path}!{name}", "source/member", message))
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    """Write to a file without a buffer, which may take a part only."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _closing(member: Member) -> Iterator[Member]:
@@ -354,7 +385,8 @@ class SourceFiles:
         """
         known = self._found.get((uri, sha256 or ""))
         if known is not None:
-            return Window(known)
+            with contextlib.suppress(OSError):  # it is gone by now, and looked for again
+                return Window(known)
         changed = False
         for path in self._candidates(uri, size):
             try:

@@ -72,3 +72,11 @@ def of(series: str, *numbers: int) -> set[str]:
     """The UIDs of instances of a series."""
     name = {S1: "s/1", S2: "s/2", T1: "t/1"}[series]
     return {uid(f"{name}/{number}") for number in numbers}
+
+
+def there(archive: Path) -> dict[str, dict[str, tuple[str, bytes]]]:
+    """Of each study, of each instance its series, and its file as it is."""
+    return {
+        uid: {key: (each.series, each.to_p10()) for key, each in study.items()}
+        for uid, study in dicomstudy.open_archive(archive).items()
+    }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 import dicomstudy
@@ -206,6 +208,21 @@ def write_fixtures(folder: Path) -> Path:
     wrecks = make.wrecks().items()
     write_files(folder / "wrecks", ((name, wreck.content) for name, wreck in wrecks))
     return folder
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path, *, after: int = 0) -> None:
+    """Let a file not be readable any more after so many reads, as on a disk that fails."""
+    wanted, read_on, left = path.stat(), os.pread, after
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        nonlocal left
+        if os.path.samestat(os.fstat(descriptor), wanted):
+            left -= 1
+            if left < 0:
+                raise OSError(errno.EIO, "Input/output error")
+        return read_on(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
 
 
 def state_of(folder: Path) -> dict[str, bytes]:

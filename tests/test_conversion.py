@@ -300,6 +300,45 @@ def test_large_values_that_cannot_be_written_are_an_error_of_the_archive(tmp_pat
     assert caught.value.code == "archive/unwritable"
 
 
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_document_that_cannot_be_read_is_a_problem_of_its_study(
+    after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [(f"{name}.dcm", make.ct_slice(name, 1, 1)) for name in "ab"]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder / "a.dcm"], archive)
+    path = dicomstudy.open_archive(archive).document_path(make.uid("a"))
+    studies.unreadable(monkeypatch, path, after=after)
+    report = dicomstudy.convert([folder], archive)
+    assert (report.instances, report.refused) == (1, 1)
+    assert [(p.source, p.code) for p in report.problems] == [(str(path), "study/unreadable")]
+
+
+def test_what_was_left_on_disk_and_cannot_be_read_is_said_to_be_unreadable(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(3))
+    broken = OSError(errno.EIO, "Input/output error")
+    with (
+        mock.patch.object(ingestion, "_MAX_HELD", 1),
+        mock.patch("dicomstudy.finishing.pickle.load", side_effect=broken),
+        pytest.raises(ArchiveError) as caught,
+    ):
+        dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    assert caught.value.code == "archive/unreadable"
+    assert str(caught.value.location.source).endswith(".batches")
+
+
+def test_a_study_without_its_bulk_file_takes_what_needs_none(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    first = [("1.dcm", make.ct_slice("a", 1, 1))]
+    dicomstudy.convert([studies.write_files(tmp_path / "first", first)], archive)
+    dicomstudy.open_archive(archive).bulk_path(make.uid("a")).unlink()
+    second = studies.write_files(tmp_path / "second", [("2.dcm", make.ct_slice("a", 1, 2))])
+    report = dicomstudy.convert([second], archive, bulk="reference")
+    assert (report.instances, report.problems) == (1, [])
+    third = studies.write_files(tmp_path / "third", [("3.dcm", make.ct_slice("a", 1, 3))])
+    assert [p.code for p in dicomstudy.convert([third], archive).problems] == ["bulk/truncated"]
+
+
 def test_what_is_held_and_what_is_left_on_disk_come_to_the_same(tmp_path: Path) -> None:
     studies.write_files(tmp_path / "in", make.study(12, series=2))
     dicomstudy.convert([tmp_path / "in"], tmp_path / "held")

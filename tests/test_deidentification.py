@@ -605,6 +605,36 @@ def test_a_damaged_study_is_a_problem_and_the_others_are_taken_over(
     assert not list((tmp_path / "out" / "incoming").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("what", "code", "after"),
+    [
+        ("document", "study/unreadable", 0),
+        ("document", "study/unreadable", 3),
+        ("bulk file", "bulk/unreadable", 1),
+        ("P10 file", "source/unreadable", 0),
+    ],
+)
+def test_what_cannot_be_read_is_said_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, code: str, after: int
+) -> None:
+    files = [("a", make.ct_slice("a", 1, 1)), ("b", make.ct_slice("b", 1, 1))]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    bulk = "reference" if what == "P10 file" else "copy"
+    dicomstudy.convert([folder], archive, bulk=bulk)
+    path = {
+        "document": dicomstudy.open_archive(archive).document_path(make.uid("a")),
+        "bulk file": dicomstudy.open_archive(archive).bulk_path(make.uid("a")),
+        "P10 file": folder / "a",
+    }[what]
+    studies.unreadable(monkeypatch, path, after=after)
+    report = dicomstudy.deidentify(archive, tmp_path / "out", key=KEY)
+    assert [(problem.source, problem.code) for problem in report.problems] == [(str(path), code)]
+    assert report.studies == 1
+    monkeypatch.undo()
+    assert dicomstudy.verify(tmp_path / "out").problems == []
+    assert not list((tmp_path / "out" / "incoming").iterdir())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("most", [1000, 20_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from dicomstudy.elements import (
     format_tag,
     is_creator,
     is_private,
+    sha256_and_size,
 )
 from dicomstudy.sources import Window
 
@@ -68,3 +70,11 @@ def test_chunks_of_a_window_are_small(tmp_path: Path) -> None:
         parts = list(chunks(window, Span(100, 2000), 300))
     assert b"".join(parts) == data[100:2100]
     assert [len(part) for part in parts] == [300] * 6 + [200]
+
+
+@given(st.lists(st.binary(max_size=20)), st.booleans())
+def test_what_comes_in_pieces_is_as_it_would_be_in_one(pieces: list[bytes], to_file: bool) -> None:
+    whole, copy = b"".join(pieces), bytearray()
+    write = copy.extend if to_file else None
+    assert sha256_and_size(iter(pieces), write) == (hashlib.sha256(whole).hexdigest(), len(whole))
+    assert copy == (whole if to_file else b"")

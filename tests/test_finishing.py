@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dicomstudy
+from dicomstudy import ion
 from dicomstudy.elements import sha256_of
 from dicomstudy.record import is_reference
 from fixtures import make
@@ -187,3 +188,19 @@ def test_a_group_that_no_instance_has_any_more_is_none_of_the_study(tmp_path: Pa
         assert all(study.groups.values())
     convert(tmp_path / "other", "all", files, "copy")
     assert said(archive) == said(tmp_path / "other")
+
+
+def test_a_file_takes_the_place_of_no_record_that_says_it_is_elsewhere(tmp_path: Path) -> None:
+    """A record that names another series than the file whose SHA-256 it has."""
+    archive = tmp_path / "archive"
+    folder = studies.write_files(tmp_path / "files", [file_of(1)])
+    dicomstudy.write_records([folder], tmp_path / "records")
+    (path,) = (tmp_path / "records").iterdir()
+    record = ion.loads(path.read_bytes())
+    record["dataSet"]["SeriesInstanceUID"] = "1.2.3.9"
+    path.write_bytes(ion.dumps(record))
+    dicomstudy.convert([path], archive)
+    dicomstudy.convert([folder], archive)
+    with dicomstudy.open_archive(archive)[STUDY] as study:
+        said = {each.series: each.attributes()["SeriesInstanceUID"] for each in study.values()}
+    assert said == {"1.2.3.4": "1.2.3.4", "1.2.3.9": "1.2.3.9"}

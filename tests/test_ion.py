@@ -141,7 +141,6 @@ def test_what_is_written_sooner_is_written_alike(*, text: bool, value: Value) ->
     assert ion_hash(sooner) == ion_hash(value)
 
 
-
 def test_a_repeated_symbol_is_written_once() -> None:
     digests = [hashlib.sha256(bytes([i])).hexdigest() for i in range(10)]
     as_symbols = dumps([{"_groups": list(map(Symbol, digests))} for _ in range(100)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import shutil
 from collections.abc import Callable
@@ -13,16 +14,31 @@ import pytest
 from pydicom.dataset import Dataset
 
 import dicomstudy
-from dicomstudy import ion
+from dicomstudy import change, ion
 from dicomstudy.cli import main
 from dicomstudy.document import Document, whole, with_history
-from dicomstudy.errors import DicomStudyError
+from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.lineage import History
 from dicomstudy.study import Study
 from fixtures import make
 from fixtures.make import element, uid
 from tests import processes, studies
-from tests.movable import BEN, S1, S2, T1, S, T, added, all_is_well, archive_in, keys, of, slices
+from tests.movable import (
+    BEN,
+    S1,
+    S2,
+    T1,
+    S,
+    T,
+    U,
+    added,
+    all_is_well,
+    archive_in,
+    keys,
+    of,
+    slices,
+    there,
+)
 from tests.strategies import DEFINITIONS
 from tests.test_versioning import content
 
@@ -348,18 +364,114 @@ def test_new_files_come_in_where_what_went_is_in_a_damaged_study(archive: Path) 
     assert keys(archive, S) == {S1: of(S1, 1, 2, 3, 4), S2: of(S2, 1, 2)}
 
 
-def test_a_file_whose_values_are_copied_at_last_comes_in_again(tmp_path: Path) -> None:
-    files = [("s", make.ct_slice("s", 1, 1)), ("t", make.ct_slice("t", 1, 1))]
+def to_and_fro(archive: Path) -> None:
+    """Some of each study is in the other one, and some went back."""
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    dicomstudy.move(archive, T, instance=uid("s/2/1"), to_study=S)
+    dicomstudy.move(archive, S, instance=uid("s/1/1"), to_study=T)
+    dicomstudy.revert(archive, S, to=3)  # the instance is in both
+    dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=S, to_series="1.2.4")
+
+
+#: What is done between two conversions.
+BETWEEN: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda _: None,
+    "moved": lambda archive: dicomstudy.move(archive, S, series=S2, to_study=T),
+    "merged": lambda archive: dicomstudy.merge(archive, S, into=T),
+    "split": lambda archive: dicomstudy.split(archive, S, series=[S1], new_study="1.2.3"),
+    "series": lambda archive: dicomstudy.move(archive, S, series=S1, to_study=S, to_series="1.2.3"),
+    "on": lambda archive: [
+        dicomstudy.merge(archive, S, into=T),
+        dicomstudy.split(archive, T, series=[S2], new_study="1.2.3"),
+        dicomstudy.merge(archive, "1.2.3", into=U),
+    ],
+    "to and fro": to_and_fro,
+    "source reverted": lambda archive: [
+        dicomstudy.merge(archive, S, into=T),
+        dicomstudy.revert(archive, S, to=1),
+    ],
+}
+
+
+@pytest.mark.parametrize(("inline", "jobs"), [(256, 1), (64, 1), (1 << 20, 1), (256, 2)])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_values_are_copied_at_last_wherever_their_instance_is(
+    between: str, inline: int, jobs: int, tmp_path: Path
+) -> None:
+    """An archive made by reference becomes complete, and nothing else changes."""
+    files = [*slices(), ("u.dcm", make.ct_slice("u", 1, 1))]
     folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
     dicomstudy.convert([folder], archive, bulk="reference")
+    BETWEEN[between](archive)
+    before = there(archive)
+    histories = {study: dicomstudy.history(archive, study) for study in before}
+    assert dicomstudy.convert([folder], archive, bulk="reference").unchanged == 8
+    report = dicomstudy.convert([folder], archive, max_inline=inline, jobs=jobs)
+    assert (report.instances, report.unchanged, report.problems) == (8, 0, [])
+    complete = studies.state_of(archive)
+    assert dicomstudy.convert([folder], archive, jobs=jobs).unchanged == 8
+    assert dicomstudy.convert([folder], archive, bulk="reference").unchanged == 8
+    assert studies.state_of(archive) == complete
+    shutil.rmtree(folder)
+    assert there(archive) == before
+    for study, versions in histories.items():
+        assert [v.number for v in dicomstudy.history(archive, study)] == [
+            v.number for v in versions
+        ]
+    all_is_well(archive)
+    assert originals(archive) == {data for _, data in files}
+    for study, versions in histories.items():
+        for version in versions:
+            dicomstudy.revert(archive, study, to=version.number)
+            all_is_well(archive)
+
+
+def test_what_a_killed_run_left_to_be_copied_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, archive = studies.write_files(tmp_path / "in", slices()), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
     dicomstudy.merge(archive, S, into=T)
-    assert dicomstudy.convert([folder], archive, bulk="reference").unchanged == 2
-    assert again(archive) == (2, 0)
-    assert again(archive) == (0, 2)
-    for path in folder.iterdir():
-        path.unlink()
-    with dicomstudy.open_archive(archive)[S] as study:
-        assert [each.original().to_p10() for each in study.values()] == [files[0][1]]
+    whole = shutil.copytree(archive, tmp_path / "whole")
+    dicomstudy.convert([folder], whole)
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(change, "write_atomically", full)  # that of the target
+    with pytest.raises(ArchiveError) as raised:
+        dicomstudy.convert([folder], archive)
+    assert raised.value.code == "archive/unwritable"
+    monkeypatch.undo()
+    all_is_well(archive)
+    assert studies.state_of(archive) != studies.state_of(whole)
+    dicomstudy.convert([folder], archive)
+    assert studies.state_of(archive) == studies.state_of(whole)
+
+
+@pytest.mark.parametrize("damaged", ["document", "bulk file"])
+def test_a_damaged_study_does_not_get_values(damaged: str, tmp_path: Path) -> None:
+    files = [*slices(), ("u.dcm", make.ct_slice("u", 1, 1))]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder / "t1.dcm"], archive)
+    dicomstudy.convert([folder], archive, bulk="reference")
+    dicomstudy.move(archive, S, series=S1, to_study=T)
+    if damaged == "bulk file":
+        archive_bulk(archive, T).write_bytes(b"DCMBULK1")
+    else:
+        dicomstudy.open_archive(archive).document_path(T).write_bytes(b"damaged")
+    (folder / "t1.dcm").unlink()
+    (folder / "t2.dcm").unlink()
+    report = dicomstudy.convert([folder], archive)
+    if damaged == "bulk file":
+        assert [(p.source, p.code) for p in report.problems] == [
+            (str(archive_bulk(archive, T)), "bulk/truncated")
+        ]
+        assert not report.complete
+        assert keys(archive, S) == {S2: of(S2, 1, 2)}
+    else:  # nobody knows where they are
+        assert report.problems == []
+        assert keys(archive, S) == {S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
 
 
 @pytest.mark.parametrize("state", ["there", "out", "in another series"])
@@ -374,10 +486,12 @@ def test_what_needs_no_file_stays_so_wherever_it_goes(state: str, tmp_path: Path
     if state == "out":
         dicomstudy.delete(archive, T, series=S1)
     before, version = content(archive, to), dicomstudy.history(archive, to)[-1]
-    dicomstudy.convert([folder], archive, bulk="copy")
-    if to == S:  # what comes with better values comes in again
-        assert keys(archive, S).keys() == {S1, "1.2.3"}
+    if state == "there":  # in both, and nothing says so any more
+        dicomstudy.revert(archive, S, to=1)
+        dicomstudy.collect(archive, study=S, older_versions=True, remove=True)
+    elif state == "in another series":
         dicomstudy.delete(archive, S, series="1.2.3")
+    dicomstudy.convert([folder], archive, bulk="copy")
     moved = dicomstudy.move(archive, S, series=S1, to_study=to, to_series=to_series)
     shutil.rmtree(folder)
     all_is_well(archive)
@@ -544,6 +658,26 @@ def test_other_content_of_one_uid_is_kept_beside_it(archive: Path) -> None:
     found = keys(archive, T)
     assert {key.partition("#")[0] for key in found[uid("v/1")]} == {uid("t/1/1")}
     assert [c.group for c in dicomstudy.conflicts(archive, study=T)] == ["instance"]
+    all_is_well(archive)
+
+
+@pytest.mark.parametrize(("what", "of"), [("document", S), ("document", T), ("bulk file", S)])
+def test_what_cannot_be_read_is_said_to_be_unreadable(
+    what: str, of: str, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = dicomstudy.open_archive(archive)
+    path = opened.document_path(of) if what == "document" else opened.bulk_path(of)
+    before = studies.state_of(archive)
+    code = "study/unreadable" if what == "document" else "bulk/unreadable"
+    for after in range(1, 9):
+        studies.unreadable(monkeypatch, path, after=after if what == "document" else 1)
+        with pytest.raises(DicomStudyError) as raised:
+            dicomstudy.move(archive, S, series=S1, to_study=T)
+        monkeypatch.undo()
+        assert (raised.value.code, raised.value.location.source) == (code, str(path))
+        for file, content_of_file in studies.state_of(archive).items():
+            assert file.endswith(".bulk") or before[file] == content_of_file
+    dicomstudy.move(archive, S, series=S1, to_study=T)
     all_is_well(archive)
 
 

@@ -15,6 +15,7 @@ import dicomstudy
 from dicomstudy import ion
 from dicomstudy.records import _safe
 from fixtures import make
+from tests import studies
 
 FIXTURES = Path(make.__file__).parent
 HOSPITAL = FIXTURES / "archive"
@@ -220,6 +221,16 @@ def test_a_destination_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(dicomstudy.ArchiveError) as raised:
         dicomstudy.write_records([HOSPITAL], tmp_path / "file")
     assert raised.value.code == "records/unwritable"
+
+
+def test_a_record_that_cannot_be_written_is_no_fault_of_its_file(tmp_path: Path) -> None:
+    files = [(f"{n}.dcm", make.ct_slice("a", 1, n)) for n in (1, 2)]
+    folder, out = studies.write_files(tmp_path / "in", files), tmp_path / "out"
+    (out / "1.dcm.ion").mkdir(parents=True)
+    recorded = dicomstudy.write_records([folder], out)
+    assert (recorded.records, recorded.refused) == (1, 1)
+    (problem,) = recorded.problems
+    assert (problem.source, problem.code) == (str(out / "1.dcm.ion"), "records/unwritable")
 
 
 def test_a_negative_max_inline_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import dicomstudy
 from dicomstudy.moving.referring import Referrer, Relocation
 from fixtures import make
 from fixtures.make import uid
-from tests.movable import S1, S2, T1, S, T, U, added, all_is_well, archive_in, keys, of
+from tests import studies
+from tests.movable import S1, S2, T1, S, T, U, added, all_is_well, archive_in, keys, of, there
 from tests.test_versioning import content
 
 Items = list[dict[str, Any]]
@@ -508,3 +510,33 @@ def test_a_damaged_study_stands_in_nobody_s_way(archive: Path) -> None:
     dicomstudy.open_archive(archive).document_path(U).write_bytes(b"damaged")
     dicomstudy.move(archive, S, series=S2, to_study=T)
     assert keys(archive, T)[S2] == of(S2, 1, 2)
+
+
+@pytest.mark.parametrize("moved", ["what is referred to", "what refers to itself"])
+def test_large_values_that_edits_refer_to_stay_large(moved: str, tmp_path: Path) -> None:
+    """An instance is not kept in another form than edits need, here or where it went."""
+    refers_to = (S, S1, "s/1/1") if moved == "what is referred to" else (T, uid("1/series"), "1")
+    study, series, name = refers_to
+    image = item(
+        ReferencedSOPClassUID=make.CT_IMAGE, ReferencedSOPInstanceUID=uid(name), TextValue="x" * 700
+    )
+    inner = item(SeriesInstanceUID=series, ReferencedSOPSequence=[image])
+    evidence = item(StudyInstanceUID=study, ReferencedSeriesSequence=[inner])
+    refers = file_of(T, "1", CurrentRequestedProcedureEvidenceSequence=[evidence])
+    files = [("s", make.ct_slice("s", 1, 1)), ("t", refers)]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
+    if study == S:
+        dicomstudy.move(archive, S, series=S1, to_study=T)
+    else:
+        dicomstudy.merge(archive, T, into=S)
+    before = there(archive)
+    report = dicomstudy.convert([folder], archive, max_inline=1 << 20)
+    assert (report.instances, report.unchanged) == (1, 1)
+    assert {problem.code for problem in report.problems} == {"convert/max-inline"}
+    assert there(archive) == before
+    assert dicomstudy.convert([folder], archive).instances == 1
+    assert dicomstudy.convert([folder], archive).unchanged == 2
+    shutil.rmtree(folder)
+    assert there(archive) == before
+    all_is_well(archive)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
 import random
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy import sources
-from dicomstudy.errors import BulkError, DicomStudyError
+from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError
 from dicomstudy.sources import (
     Member,
     SourceFiles,
@@ -285,6 +288,59 @@ def test_paths_come_back_from_their_uris(name: str, tmp_path: Path) -> None:
     assert uri.isascii()
     assert path_of(uri) == tmp_path / name
     assert path_of(uri_of(tmp_path / name / "b")) == tmp_path / name / "b"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("broken", ["made", "written"])
+def test_a_large_member_that_cannot_be_written_is_no_damage(
+    kind: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"in.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a", bytes(100))
+    else:
+        with tarfile.open(path, "w") as tar:
+            info = tarfile.TarInfo("a")
+            info.size = 100
+            tar.addfile(info, io.BytesIO(bytes(100)))
+
+    class Full(io.BytesIO):
+        def __init__(self, *_: object, **__: object) -> None:
+            if broken == "made":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().__init__()
+
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sources, "MAX_WHOLE", 10)
+    monkeypatch.setattr("tempfile.TemporaryFile", Full)
+    with pytest.raises(ArchiveError, match="No space") as raised:
+        list(open_members(path, folder=tmp_path))
+    assert (raised.value.code, raised.value.location.source) == (
+        "archive/unwritable",
+        str(tmp_path),
+    )
+
+
+def test_a_large_member_is_written_whole_if_writes_are_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(range(256)) * 4
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.writestr("a", content)
+    make_file = tempfile.TemporaryFile
+
+    def short(**options: Any) -> Any:
+        file = make_file(**options)
+        write_on = file.write
+        return mock.Mock(wraps=file, write=lambda data: write_on(data[:7]))
+
+    monkeypatch.setattr(sources, "MAX_WHOLE", 10)
+    monkeypatch.setattr(tempfile, "TemporaryFile", short)
+    (found,) = (bytes(m.data[0:2000]) for m in open_members(tmp_path / "in.zip") if m.data)
+    assert found == content
 
 
 def test_a_relative_path_has_an_absolute_uri(

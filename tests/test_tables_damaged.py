@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import fcntl
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -247,6 +249,37 @@ def test_a_destination_that_cannot_be_made_is_an_error(archive: Path, tmp_path: 
     with pytest.raises(ArchiveError) as caught:
         dicomstudy.export_tables(archive, tmp_path / "file" / "tables")
     assert caught.value.code == "archive/unwritable"
+
+
+def test_a_document_that_cannot_be_read_on_is_a_problem(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = list(dicomstudy.open_archive(archive).documents())
+    read_on = hashlib.file_digest
+
+    def failing(file: Any, name: str) -> Any:
+        if file.name == str(documents[0]):
+            raise OSError(errno.EIO, "Input/output error")
+        return read_on(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", failing)
+    exported = dicomstudy.export_tables(archive, tmp_path / "tables")
+    assert exported.studies == len(documents) - 1
+    found = [(problem.source, problem.code) for problem in exported.problems]
+    assert found == [(str(documents[0]), "study/unreadable")]
+
+
+def test_a_bulk_file_that_cannot_be_read_is_said_to_be_unreadable(
+    archive: Path, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = max(archive.rglob("*.bulk"), key=lambda path: path.stat().st_size)
+    studies.unreadable(monkeypatch, path)
+    with (
+        dicomstudy.open_tables(copied) as tables,
+        pytest.raises(BulkError) as caught,
+    ):
+        tables.to_archive(tmp_path / "again")
+    assert (caught.value.code, caught.value.location.source) == ("bulk/unreadable", str(path))
 
 
 @pytest.mark.parametrize("field", [{"uri": 1}, {"size": "7"}, {"size": 1 << 70}, {"modified": 0.5}])

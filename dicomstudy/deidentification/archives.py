@@ -156,19 +156,19 @@ def _take_over(
     transfer = Transfer(study, policy_, pseudonyms, bulk)
     document = target.document_path(transfer.uid)
     try:
+        done = report.instances
+        for chunk in study.chunks():
+            if isinstance(chunk, DicomStudyError):
+                raise chunk
+            for instance in chunk:
+                transfer.add(instance)
+                if progress is not None:
+                    progress("instances", done + len(transfer.batch.entries), None)
+        bulk_length = transfer.bulk_length
+        report.problems += transfer.problems
+        if not transfer.batch.entries:
+            return
         with writing(target.path):
-            done = report.instances
-            for chunk in study.chunks():
-                if isinstance(chunk, DicomStudyError):
-                    raise chunk
-                for instance in chunk:
-                    transfer.add(instance)
-                    if progress is not None:
-                        progress("instances", done + len(transfer.batch.entries), None)
-            bulk_length = transfer.bulk_length
-            report.problems += transfer.problems
-            if not transfer.batch.entries:
-                return
             document.parent.mkdir(exist_ok=True)
             if bulk_length:
                 bulk.replace(target.bulk_path(transfer.uid))
@@ -182,10 +182,10 @@ def _take_over(
             )
             written = write_atomically(document, frames, within=target.path / "incoming")
     finally:
-        with writing(target.path):
-            try:
-                transfer.close()
-            finally:
+        try:
+            transfer.close()
+        finally:
+            with writing(target.path):
                 bulk.unlink(missing_ok=True)
     report.studies += 1
     report.instances += len(transfer.batch.entries)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from dicomstudy.bulk import BulkReader, BulkWriter, Place
 from dicomstudy.errors import BulkError
+from dicomstudy.folder import writing
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Copies"]
@@ -47,14 +48,16 @@ class Copies:
         """The size of the bulk file, which is on disk then; 0 if there is none."""
         if self._writer is None:
             return 0
-        self._writer.sync()
+        with writing(self._path):
+            self._writer.sync()
         return self._writer.end
 
     def close(self) -> None:
         """Close the bulk file."""
-        for file in (self._writer, self._reader):
-            if file is not None:
-                file.close()
+        with writing(self._path):
+            for file in (self._writer, self._reader):
+                if file is not None:
+                    file.close()
 
     def _open(self) -> BulkWriter:
         if self._writer is None:
@@ -80,15 +83,18 @@ class Copies:
         place = self.instance.place(reference)
         if place is not None and sha256 is not None:
             self._homes[sha256] = False, place
-            new = self._open().copy(self._study.bulk, place)
+            bulk = self._study.bulk
+            with writing(self._path):
+                new = self._open().copy(bulk, place)
         else:
             digest = hashlib.sha256()
-            new = self._open().add(
-                _hashed(self._pieces_of(reference), digest.update),
-                int(reference["length"]),
-                word=self.word,
-                frame=self.frame,
-            )
+            with writing(self._path):
+                new = self._open().add(
+                    _hashed(self._pieces_of(reference), digest.update),
+                    int(reference["length"]),
+                    word=self.word,
+                    frame=self.frame,
+                )
             plain["sha256"] = digest.hexdigest()
             if sha256 not in {None, plain["sha256"]}:
                 raise _changed(self._study.path)
@@ -102,7 +108,8 @@ class Copies:
         """The reference to a new value."""
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 not in self.places:
-            new = self._open().add([content], len(content))
+            with writing(self._path):
+                new = self._open().add([content], len(content))
             self._homes[sha256] = True, new
             self.places[sha256] = new.to_struct()
         return {"length": len(content), "sha256": sha256}
@@ -143,7 +150,8 @@ class Copies:
         return b"".join(self.pieces(reference))
 
     def _own_reader(self) -> BulkReader:
-        self._open().flush()
+        with writing(self._path):
+            self._open().flush()
         if self._reader is None:
             self._reader = BulkReader(self._path)
         return self._reader

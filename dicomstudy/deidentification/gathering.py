@@ -46,7 +46,4 @@ def gather(study: Study, identities: Identities, values: Copies, reader: Reader)
     identities.gather_study(study.uid)
     for version in study.history.versions:
         identities.gather_study(version.from_study, version.to_study)
-        identities.gather_edits(version.edits)
-        for brought in version.brought:
-            for earlier in brought.versions:
-                identities.gather_edits(earlier.edits)
+    identities.gather_edits(study.history.all_edits())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -24,7 +23,7 @@ from dicomstudy.deidentification.risks import of_instance
 from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.deidentification.stamps import Stamps
 from dicomstudy.document import references
-from dicomstudy.elements import Form
+from dicomstudy.elements import Form, sha256_and_size
 from dicomstudy.errors import Problem
 from dicomstudy.frames import fragments, pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
@@ -273,15 +272,14 @@ class Transfer:
             meta.insert(0, (_META_LENGTH, self._text(length)))
         digest, written = self._encoding(encoding, meta, data_set)
         content = {made.key: made.value for made in own}
-        sha256, size = hashlib.sha256(), 0
-        for segment in self._encoder.rebuild(
-            [(part.number, part.content) for part in parts], content, written, self._values.resolve
-        ):
-            pieces = [segment] if isinstance(segment, bytes) else self._values.pieces(segment)
-            for piece in pieces:
-                sha256.update(piece)
-                size += len(piece)
-        name = self._uid(instance.uid), self._uid(instance.series), sha256.hexdigest()
+        groups = [(part.number, part.content) for part in parts]
+        sha256, size = sha256_and_size(
+            chain.from_iterable(
+                [segment] if isinstance(segment, bytes) else self._values.pieces(segment)
+                for segment in self._encoder.rebuild(groups, content, written, self._values.resolve)
+            )
+        )
+        name = self._uid(instance.uid), self._uid(instance.series), sha256
         if name in self._seen:
             return
         self._seen.add(name)
@@ -304,7 +302,7 @@ class Transfer:
             )
         )
         self.bytes_in += instance.source.size or 0
-        whole = ungroup([(part.number, part.content) for part in parts], content)
+        whole = ungroup(groups, content)
         self.notes.update(notes | of_instance(whole) | self._of_pixels(instance, whole, written))
 
     def _of_pixels(

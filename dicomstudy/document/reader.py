@@ -68,18 +68,25 @@ class Document:
     def _error(self, code: str, message: str) -> StudyError:
         return StudyError(code, message, source=str(self.path))
 
+    def _pread(self, length: int, offset: int) -> bytes:
+        """`length` bytes from `offset` on, fewer if the document ends before."""
+        try:
+            return os.pread(self._file.fileno(), length, offset)
+        except OSError as error:
+            message = f"the document cannot be read: {error.strerror}"
+            raise self._error("study/unreadable", message) from error
+
     def _read_table(self) -> list[tuple[int, int, int]]:
         """Offset, size and plain size of every frame; empty if there is no table."""
-        descriptor = self._file.fileno()
-        size = os.fstat(descriptor).st_size
-        footer = os.pread(descriptor, FOOTER.size, max(size - FOOTER.size, 0))
+        size = os.fstat(self._file.fileno()).st_size
+        footer = self._pread(FOOTER.size, max(size - FOOTER.size, 0))
         if len(footer) < FOOTER.size:
             return []
         count, _, magic = FOOTER.unpack(footer)
         length = count * TABLE_ENTRY.size
         if magic != SEEKABLE or length + FOOTER.size + 8 > size:
             return []
-        table = os.pread(descriptor, length, size - FOOTER.size - length)
+        table = self._pread(length, size - FOOTER.size - length)
         frames = []
         offset = 0
         for compressed, plain in TABLE_ENTRY.iter_unpack(table):
@@ -90,7 +97,8 @@ class Document:
         return frames
 
     def _plain(self) -> bytes:
-        data = b"".join(iter(lambda: os.read(self._file.fileno(), 1 << 20), b""))
+        places = range(0, os.fstat(self._file.fileno()).st_size, 1 << 20)
+        data = b"".join(self._pread(1 << 20, at) for at in places)
         if not data.startswith(ZSTD_MAGIC):
             return data
         plain = []
@@ -211,7 +219,7 @@ class Document:
 
     def _stored(self, at: int) -> tuple[bytes, int]:
         offset, size, plain_size = self._frames[at]
-        return os.pread(self._file.fileno(), size, offset), plain_size
+        return self._pread(size, offset), plain_size
 
     @cached_property
     def counts(self) -> dict[str, Counts]:

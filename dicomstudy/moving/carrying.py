@@ -7,19 +7,19 @@ the target is written first, then the studies that refer to it, then the source.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from dicomstudy import lineage
 from dicomstudy.archive import Archive
-from dicomstudy.bulk import append
+from dicomstudy.change import bring_values
 from dicomstudy.document import encode_version
 from dicomstudy.errors import DicomStudyError
-from dicomstudy.folder import sync_folder, write_atomically
+from dicomstudy.folder import write_atomically
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History, Version
 from dicomstudy.moving.adapting import Adapter, Side, brought, modifications
 from dicomstudy.moving.referring import Relocation
+from dicomstudy.trail import identity_of
 from dicomstudy.updating import changed_groups, edit_study
 from dicomstudy.versioning import write_version
 
@@ -95,11 +95,11 @@ class Carrier:
     def _there(self, going: Mapping[int, str]) -> dict[int, int]:
         """Those that the target has already, as they would come: their places, and those there."""
         entries, target = self._source.batch.entries, self._target
-        names = {(*_identity(entries[place]), to): place for place, to in going.items()}
+        names = {(*identity_of(entries[place]), to): place for place, to in going.items()}
         if len(names) < len(going):
             raise _conflict("two of the instances are equal")
         present = {
-            (*_identity(entry), entry.series): place
+            (*identity_of(entry), entry.series): place
             for place, entry in enumerate(target.batch.entries[: len(target.present)])
         }
         if self._source is target:
@@ -108,7 +108,7 @@ class Carrier:
             return {}
         elsewhere = {name[:2] for name in present} & {name[:2] for name in names}
         same = {place: present[name] for name, place in names.items() if name in present}
-        if len(elsewhere - {_identity(entries[place]) for place in same}):
+        if len(elsewhere - {identity_of(entries[place]) for place in same}):
             raise _conflict(f"the target has {min(elsewhere)[0]} in another series")
         theirs = dict(target.instances(set(same.values())))
         for place, instance in self._source.instances(same):
@@ -143,9 +143,9 @@ class Carrier:
         new = _arrived(source, batch, coming, there, events)
         if not new and history is side.history:
             return history.versions[-1]
-        if side is not self._source:
+        if side is not self._source and self._source.study is not None:
             bulk = self._archive.bulk_path(side.uid, number)
-            length, new = self._store(new, bulk, length)
+            length, new = bring_values(new, self._source.study, batch, bulk, length)
         carried = Batch(source.contents, source.rows, source.bases, new)
         frames = encode_version(
             side.uid,
@@ -157,28 +157,6 @@ class Carrier:
         )
         write_atomically(side.path, frames, within=self._archive.path / "incoming")
         return history.versions[-1]
-
-    def _store(self, new: list[Entry], bulk: Path, length: int) -> tuple[int, list[Entry]]:
-        """Copy the large values that the target has not; the new end, and entries with places."""
-        places = {
-            sha256: place
-            for entry in self._target.batch.entries
-            for sha256, place in entry.places.items()
-            if "stored" in place
-        }
-        wanted = {
-            sha256: place
-            for entry in new
-            for sha256, place in entry.places.items()
-            if "stored" in place and sha256 not in places
-        }
-        source = self._source.study
-        if wanted and source is not None:
-            values = {sha256: (source.bulk, place) for sha256, place in wanted.items()}
-            length, copied = append(bulk, values, length)
-            places |= copied
-            sync_folder(bulk.parent)
-        return length, [entry.stored_at(places) for entry in new]
 
     def _write_source(self, going: Mapping[int, str], edits: list[dict[str, Any]]) -> Version:
         """Write the source without what went, and return its new version."""
@@ -198,11 +176,6 @@ class Carrier:
         return history.versions[-1]
 
 
-def _identity(entry: Entry) -> tuple[str, str]:
-    """What an instance is, wherever it stands."""
-    return entry.instance, entry.digest
-
-
 def _conflict(message: str) -> DicomStudyError:
     return DicomStudyError("change/conflict", message)
 
@@ -218,12 +191,12 @@ def _arrived(
 
     Of two equal ones, the better one is kept, as when a file is converted (spec/archive.md).
     """
-    known = {(*_identity(entry), entry.series): at for at, entry in enumerate(target.entries)}
+    known = {(*identity_of(entry), entry.series): at for at, entry in enumerate(target.entries)}
     new: list[Entry] = []
     replaced: set[int] = set()
     for place in (*coming, *there):
         entry = source.entries[place]
-        at = there[place] if place in there else known.get((*_identity(entry), coming[place]))
+        at = there[place] if place in there else known.get((*identity_of(entry), coming[place]))
         if at is None:
             new.append(entry._replace(series=coming[place], events=events))
             continue

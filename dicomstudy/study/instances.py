@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from io import BytesIO
@@ -22,6 +21,7 @@ from dicomstudy.document import (
     source_of,
     uid_of,
 )
+from dicomstudy.elements import sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.lineage import Version
@@ -237,13 +237,8 @@ class Instance:
 
     def write_p10(self, file: BinaryIO) -> int:
         """Write the file, and return its size. As `to_p10`, with bounded memory."""
-        digest = hashlib.sha256()
-        size = 0
-        for piece in self.pieces():
-            digest.update(piece)
-            size += len(piece)
-            file.write(piece)
-        self.prove(digest.hexdigest())
+        sha256, size = sha256_and_size(self.pieces(), file.write)
+        self.prove(sha256)
         return size
 
     def prove(self, sha256: str) -> None:

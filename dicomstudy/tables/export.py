@@ -203,6 +203,10 @@ class _Run:
             except DicomStudyError as error:
                 self._problems.append(error.problem(str(path)))
                 continue
+            except OSError as error:
+                message = f"the document cannot be read: {error.strerror}"
+                self._problems.append(Problem(str(path), "study/unreadable", message))
+                continue
             instances = sum(chunk["instances"] for chunk in document.chunks)
             found[document.study] = _Found((instances, sha256), path)
         return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from dicomstudy.bulk import BulkReader
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import encode
 from dicomstudy.errors import ArchiveError, BulkError, TableError
@@ -197,15 +199,6 @@ def _bulk(archive: Folder | None, uid: str, length: int, number: int) -> Iterato
             f"the bulk file of study {uid} is not there: name the archive that has it",
             source=None if path is None else str(path),
         )
-    with path.open("rb") as file:
-        rest = length
-        while rest:
-            piece = file.read(min(rest, _PIECE))
-            if not piece:
-                raise BulkError(
-                    "bulk/truncated",
-                    "the bulk file is shorter than its document said",
-                    source=str(path),
-                )
-            rest -= len(piece)
-            yield piece
+    with contextlib.closing(BulkReader(path)) as file:
+        for at in range(0, length, _PIECE):
+            yield file.pread(min(_PIECE, length - at), at)

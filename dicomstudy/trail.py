@@ -1,0 +1,130 @@
+"""Where instances of a study are that were moved, on their way through others (spec/moving.md)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from dicomstudy.document import Document, digest_of, source_of
+from dicomstudy.errors import DicomStudyError
+from dicomstudy.folder import Folder
+from dicomstudy.grouping import Entry, Source
+from dicomstudy.lineage import History
+
+__all__ = ["Identity", "Trail", "identity_of"]
+
+#: What an instance is, in whatever study and series: its SOP Instance UID, and its digest.
+Identity: TypeAlias = tuple[str, str]
+
+
+def identity_of(entry: Entry) -> Identity:
+    """What an instance is, wherever it stands."""
+    return entry.instance, entry.digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Station:
+    """A study, and of some instances that are or were in it the events, and where they are from.
+
+    There are several of an instance that was in several series.
+    """
+
+    history: History
+    stays: dict[Identity, list[tuple[Sequence[int], Source]]] = field(default_factory=dict)
+
+    def note(self, identity: Identity, events: Sequence[int], source: Source) -> None:
+        """Have one instance more."""
+        self.stays.setdefault(identity, []).append((events, source))
+
+
+class Trail:
+    """The studies that some instances went to by moves, in any of the versions of each.
+
+    Args:
+        archive: the archive.
+        study: the Study Instance UID of the first study.
+        history: its versions.
+        entries: what is or was in it.
+        wanted: the instances that are asked about.
+    """
+
+    def __init__(
+        self,
+        archive: Folder,
+        study: str,
+        history: History,
+        entries: Iterable[Entry],
+        wanted: AbstractSet[Identity],
+    ) -> None:
+        self._archive = archive
+        self._first = study
+        self._stations = {study: _Station(history)}
+        for entry in entries:
+            if identity_of(entry) in wanted:
+                self._stations[study].note(identity_of(entry), entry.events, entry.source)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Look into each study that a version says that instances went to."""
+        first = self._stations[self._first]
+        seen = {(self._first, identity) for identity in first.stays}
+        waiting = [(first.history, first.stays)]
+        while waiting:
+            history, stays = waiting.pop()
+            went: dict[str, set[Identity]] = {}
+            for identity, several in stays.items():
+                for events, _ in several:
+                    for version in history.departures(events):
+                        place = version.to_study, identity
+                        if version.to_study and place not in seen:
+                            seen.add(place)
+                            went.setdefault(version.to_study, set()).add(identity)
+            for study, some in went.items():
+                with contextlib.suppress(DicomStudyError):  # what is damaged has none of them
+                    waiting += self._arrive(study, some)
+
+    def _arrive(
+        self, study: str, wanted: AbstractSet[Identity]
+    ) -> Iterator[tuple[History, dict[Identity, list[tuple[Sequence[int], Source]]]]]:
+        """Find some instances in a study, if it is still there."""
+        path = self._archive.document_path(study)
+        if not path.exists():
+            return
+        with contextlib.closing(Document(path)) as document:
+            found = _Station(document.history)
+            for uid, instance in document.named({uid for uid, _ in wanted}):
+                if (identity := (uid, digest_of(instance))) in wanted:
+                    found.note(identity, instance.get("_versions", ()), source_of(instance))
+        station = self._stations.setdefault(study, found)
+        station.stays.update(found.stays)
+        yield found.history, found.stays
+
+    def leads_to(self, identity: Identity) -> bool:
+        """Whether an instance is in a study or series, to which moves that count now brought it."""
+        studies = [self._first]
+        for study in studies:
+            station = self._stations[study]
+            for events, _ in station.stays.get(identity, ()):
+                if station.history.since(events) is not None:
+                    return True
+                left = station.history.left(events)
+                if left is not None and left.to_study in self._stations.keys() - {*studies}:
+                    studies.append(left.to_study)
+        return False
+
+    def worse(self, best: Mapping[Identity, Source]) -> dict[str, set[Identity]]:
+        """The instances that other studies have from a source that a better one is known of.
+
+        Args:
+            best: the best source that is known of each.
+        """
+        worse: dict[str, set[Identity]] = {}
+        for study, station in self._stations.items():
+            if study != self._first:
+                for identity, several in station.stays.items():
+                    if any(best[identity].is_better(source) for _, source in several):
+                        worse.setdefault(study, set()).add(identity)
+        return worse
