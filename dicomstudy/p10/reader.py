@@ -15,7 +15,6 @@ from dicomstudy.p10.headers import (
     SEQUENCE_DELIMITATION,
     VRS,
     Header,
-    group_length,
     header,
     looks_explicit,
 )
@@ -48,6 +47,8 @@ _LONGEST_KNOWN = 1 << 16
 #: Runs that are still expected though files do not have them.
 _MOST_SKIPPED = 1 << 10
 _size_of, _group_of, _has_bytes = map(attrgetter, ("size", "group", "encoded"))
+#: Group lengths that are remembered to be right, or wrong.
+_MOST_SETTLED = 1 << 10
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
 
@@ -96,6 +97,7 @@ class Reader:
         self.max_inline = max_inline
         self._known: dict[tuple[bool, bool, bool], _Known] = {}
         self._group_lengths: dict[tuple[int, str], Run] = {}
+        self._settled: dict[tuple[Run, int], Run] = {}
 
     def read(self, data: Buffer, *, source: str | None = None) -> P10File:
         """Split a Part 10 file into elements without decoding any value.
@@ -273,31 +275,38 @@ class Reader:
         if not alone:
             return
         groups = list(map(_group_of, runs))
-        groups.append(None)
+        groups.append(-1)
         for index in alone:
-            run, group = runs[index], groups[index]
+            group = groups[index]
             if index and runs[index - 1].last >> 16 == group:
                 continue  # it is not the first of its group
             end = index + 1
             while groups[end] == group:
                 end += 1
             length = starts[end] - starts[index + 1]
-            if groups[end] == -1:
+            if end < len(runs) and groups[end] < 0:
                 length += runs[end].size_of_first(group)
-            if run.head is None:
-                is_right = is_group_length(run.elements[0], length, big=big)
-            else:
-                is_right = run.encoded[run.head.size :] == group_length(length, big=big)
-            if is_right:
-                runs[index] = self._right_group_length(run)
+            runs[index] = self._settle(runs[index], length, big=big)
 
-    def _right_group_length(self, run: Run) -> Run:
-        """The run without its value: one for all of the same tag and VR."""
-        vr = run.elements[0].vr if run.head is None else run.head.vr
-        right = self._group_lengths.get((run.low, vr))
+    def _settle(self, run: Run, length: int, *, big: bool) -> Run:
+        """The run of a group length, without its value if that is `length`."""
+        known = self._settled
+        found = known.get((run, length))
+        if found is None:
+            if len(known) > _MOST_SETTLED:
+                known.clear()
+            element = run.elements[0]
+            is_right = is_group_length(element, length, big=big)
+            found = self._right_group_length(element, run.size) if is_right else run
+            known[run, length] = found
+        return found
+
+    def _right_group_length(self, element: Element, size: int) -> Run:
+        """The run of a right one: the same for all of its tag and VR."""
+        right = self._group_lengths.get(element[:2])
         if right is None:
-            element = Element(run.low, vr, b"", Form.GROUP_LENGTH)
-            right = self._group_lengths[run.low, vr] = Run.single(element, b"", run.size)
+            right = Run.single(Element(*element[:2], b"", Form.GROUP_LENGTH), b"", size)
+            self._group_lengths[element[:2]] = right
         return right
 
 

@@ -80,6 +80,7 @@ class Template:
         self.keys = [attribute.key for attribute in variable]
         self.open = [place for place, item in enumerate(row) if isinstance(item, int)]
         self.pieces = [b"" if isinstance(item, int) else item.encoded for item in row]
+        sizes = list(map(len, self.pieces))
         self.raw: list[Attribute] = []
         self.large: list[tuple[int, Large]] = []
         self.flaws: list[tuple[int, Attribute, int]] = []
@@ -97,7 +98,7 @@ class Template:
                     if any(isinstance(inside, int) for inside in row[place + 1 : found.end]):
                         self.group_lengths.append(found)
                     else:
-                        self.fixed.append((place, found.fill(self.pieces)))
+                        self.fixed.append((place, found.fill(sizes)))
                 else:
                     groups.setdefault(group, []).append(item)
                 continue
@@ -147,9 +148,9 @@ class _GroupLength(NamedTuple):
         head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
         return cls(place, end, rest, head, big)
 
-    def fill(self, pieces: list[bytes], more: int = 0) -> bytes:
-        """The element, of the bytes of all runs, and those that are not among them."""
-        length = self.rest + sum(map(len, pieces[self.place + 1 : self.end])) + more
+    def fill(self, sizes: list[int]) -> bytes:
+        """The element, of the bytes that each run has."""
+        length = self.rest + sum(sizes[self.place + 1 : self.end])
         return self.header + p10.group_length(length, big=self.big)
 
 
@@ -228,9 +229,12 @@ class Record:
                 copies[place] = attribute.value
         for place, piece in template.fixed:
             pieces[place] = piece
-        for found in template.group_lengths:
-            inside = (at for at in copies if found.place < at < found.end)
-            pieces[found.place] = found.fill(pieces, sum(copies[at]["length"] for at in inside))
+        if template.group_lengths:
+            sizes = list(map(len, pieces))
+            for place, reference in copies.items():
+                sizes[place] += reference["length"]
+            for found in template.group_lengths:
+                pieces[found.place] = found.fill(sizes)
         around = {}
         for attribute in self.extra:
             if attribute.key in _AROUND:
