@@ -53,7 +53,7 @@ def references(value: Any) -> Iterator[str]:
         for item in value:
             yield from references(item)
     elif type(value) is dict:
-        if type(value.get("length")) is int and type(value.get("sha256")) is str:
+        if type(value.get("length")) is int and isinstance(value.get("sha256"), str):
             yield value["sha256"]
         for item in value.values():
             if type(item) is list or type(item) is dict:
