@@ -54,7 +54,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(item)
     elif type(value) is dict:
         if type(value.get("length")) is int and isinstance(value.get("sha256"), str):
-            yield value["sha256"]
+            yield str(value["sha256"])
         for item in value.values():
             if type(item) is list or type(item) is dict:
                 yield from references(item)
