@@ -127,8 +127,8 @@ class _Digester:
         try:
             taken = map(hashlib.sha256, iter(self._given.get, None))
             deque(map(self._taken.put, taken), maxlen=0)
-        finally:
-            self._taken.put(None)
+        except Exception as error:  # noqa: BLE001 (it is raised where a digest is waited for)
+            self._taken.put(error)
 
     def take(self, data: bytes) -> _Digest:
         """The digest of `data`, taken as soon as there is time; returns once few others wait."""
@@ -142,8 +142,8 @@ class _Digester:
     def _next(self) -> None:
         """Wait for the digest that has waited longest."""
         taken = self._taken.get()
-        if taken is None:
-            raise MemoryError("the thread that takes digests has ended")
+        if isinstance(taken, Exception):
+            raise taken
         self._waiting.popleft().sha256 = taken.hexdigest()
 
     def close(self) -> None:

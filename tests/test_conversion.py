@@ -505,6 +505,20 @@ def test_a_run_that_is_interrupted_leaves_nothing_behind(source: Path, tmp_path:
     assert dicomstudy.convert([source / "archive"], tmp_path).instances == 37
 
 
+def test_a_digest_that_cannot_be_taken_ends_the_run(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the thread that takes digests if it has failed."""
+    monkeypatch.setattr(ingestion, "_WORTH_A_THREAD", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(ingestion, "hashlib", mock.Mock(**{"sha256.side_effect": MemoryError}))
+        with pytest.raises(MemoryError):
+            dicomstudy.convert([source / "archive"], tmp_path, bulk="reference")
+    assert not list((tmp_path / "incoming").iterdir())
+    assert dicomstudy.convert([source / "archive"], tmp_path, bulk="reference").instances == 37
+    assert dicomstudy.verify(tmp_path).problems == []
+
+
 def test_what_a_killed_run_left_is_cleared_away(source: Path, tmp_path: Path) -> None:
     dicomstudy.convert([source / "archive/ct"], tmp_path)
     studies.write_files(tmp_path / "incoming/tmpdead", [("a/1.bulk", b"x"), ("a/1.batches", b"y")])
