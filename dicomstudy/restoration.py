@@ -94,26 +94,30 @@ def restore(
         progress: as for `convert`.
 
     Raises:
-        ArchiveError: there is no archive, or nothing in it has those UIDs.
+        ArchiveError: there is no archive, nothing in it has those UIDs, or the destination cannot
+            be written (``archive/unwritable``).
     """
     opened = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
     target = Path(destination)
-    with writing(target):
-        target.mkdir(parents=True, exist_ok=True)
     restored = Restored()
     everything = study is series is instance is None
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
     with _Files(target, restored) as files:
         for found in _chosen(opened, study, series, instance, restored):
-            files.add(found.original() if original else found)
+            with writing(target):
+                files.add(found.original() if original else found)
             if progress is not None:
                 progress("files", restored.files, None)
-    if everything:
-        for kept in opened.quarantined():
-            try:
+    for kept in opened.quarantined() if everything else ():
+        try:
+            with writing(target):
                 _restore_quarantined(kept, target / "quarantine", restored)
-            except DicomStudyError as error:
-                restored.problems.append(error.problem(kept.uri or str(kept.path)))
-    elif not restored.files and not restored.problems:
+        except ArchiveError as error:
+            if error.code == "archive/unwritable":
+                raise
+            restored.problems.append(error.problem(kept.uri or str(kept.path)))
+    if not (everything or restored.files or restored.problems):
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
     return restored
 
@@ -182,8 +186,9 @@ class _Files:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            while kind is None and self._pending:
-                self._finish(self._pending.popleft())
+            with writing(self._target):
+                while kind is None and self._pending:
+                    self._finish(self._pending.popleft())
         finally:
             self._thread.shutdown()
             for pending in self._pending:
@@ -218,14 +223,13 @@ class _Files:
     def _finish(self, pending: _Pending) -> None:
         try:
             pending.instance.prove(pending.sha256.result())
+            self._done(pending.part, pending.path, pending.size)
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(pending.instance.uid))
             Path(pending.part).unlink(missing_ok=True)
-            return
         except BaseException:
             Path(pending.part).unlink(missing_ok=True)
             raise
-        self._done(pending.part, pending.path, pending.size)
 
     def _done(self, part: str, path: str, size: int) -> None:
         os.replace(part, path)  # noqa: PTH105 (as below)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -63,6 +64,21 @@ def test_files_are_written_by_study_series_and_instance(converted: Path, tmp_pat
     assert not list(tmp_path.rglob("*.part"))
     clash = [p for p in (tmp_path / CT).rglob("*.dcm") if p.name.startswith(make.uid("ct/1/3"))]
     assert len(clash) == 2
+
+
+@pytest.mark.parametrize("step", ["_create", "os.replace", "shutil.copyfile"])
+def test_a_destination_that_is_full_is_said_to_be(
+    step: str, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"dicomstudy.restoration.{step}", full)
+    with pytest.raises(ArchiveError) as raised:
+        dicomstudy.restore(converted / "copy", tmp_path)
+    assert raised.value.code == "archive/unwritable"
+    assert str(tmp_path) in str(raised.value)
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize("bulk", ["copy", "reference"])
