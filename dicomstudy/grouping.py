@@ -8,7 +8,7 @@ which instances come.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -528,18 +528,21 @@ def _repeating(batch: Batch, entries: list[Entry]) -> tuple[dict[str, list[int]]
     for base, times in Counter(entry.base for entry in entries).items():
         for number in batch.bases[base]:
             seen[number] += times
-    variants: dict[tuple[str, str], list[int]] = {}
+    variants: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for number in seen:
         group, key, _ = batch.rows[number]
         if group != INSTANCE:
-            variants.setdefault((group, key), []).append(number)
+            variants[group, key].append(number)
+    most = most_values(count)
     constant: dict[str, list[int]] = {}
     slow: dict[int, str] = {}
     for (group, _), numbers in variants.items():
+        if len(numbers) > most:
+            continue
         present = sum(seen[number] for number in numbers)
         if len(numbers) == 1 and present == count:
             constant.setdefault(group, []).append(numbers[0])
-        elif len(numbers) + (present < count) <= most_values(count):
+        elif len(numbers) + (present < count) <= most:
             slow |= dict.fromkeys(numbers, group)
     return constant, slow
 
@@ -549,18 +552,14 @@ def _combinations(
 ) -> dict[str, dict[tuple[int, ...], list[int]]]:
     """By group, the combinations of slow rows with the places of the entries that have them."""
     groups = set(slow.values())
-    slow_of_base = {
-        entry.base: [number for number in batch.bases[entry.base] if number in slow]
-        for entry in entries
-    }
+    slow_of_base = {entry.base: slow.keys() & batch.bases[entry.base] for entry in entries}
     cases: dict[str, dict[tuple[int, ...], list[int]]] = {group: {} for group in groups}
     for place, entry in enumerate(entries):
         mine: dict[str, list[int]] = {group: [] for group in groups}
-        for number in chain(slow_of_base[entry.base], entry.own):
-            if number in slow:
-                mine[slow[number]].append(number)
+        for number in sorted(slow_of_base[entry.base].union(slow.keys() & entry.own)):
+            mine[slow[number]].append(number)
         for group, numbers in mine.items():
-            cases[group].setdefault(tuple(sorted(numbers)), []).append(place)
+            cases[group].setdefault(tuple(numbers), []).append(place)
     return cases
 
 
