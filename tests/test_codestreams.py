@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from dicomstudy.deidentification.codestreams import has_metadata
@@ -197,7 +197,10 @@ segments = st.lists(st.sampled_from(QUIET_JPEG + TELLING_JPEG[:3]), max_size=8)
 @given(st.lists(segments, min_size=1, max_size=3), st.integers(1, 5000))
 def test_it_is_the_same_however_images_are_cut(images: list[list[bytes]], size: int) -> None:
     expected = any(each in TELLING_JPEG for image in images for each in image)
-    fragments = [part for image in images for part in cut(jpeg(*image), size)]
+    cuts = [cut(jpeg(*image), size) for image in images]
+    # the end of a SPIFF header has the mark in it: whoever cuts there begins another image
+    assume(not any(part.startswith(b"\xff\xd8\xff") for parts in cuts for part in parts[1:]))
+    fragments = [part for parts in cuts for part in parts]
     if size > 2 or len(images) == 1:  # an image that is not the first has to begin with its mark
         assert says_more(*fragments) == expected
 
