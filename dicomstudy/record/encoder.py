@@ -337,12 +337,13 @@ class Encoder:
                 "record/missing-attribute", f"the layout names {error}, which is missing"
             ) from error
         cuts = sorted((plan.places[key], value) for key, value in large.items()) if large else []
-        lengths = {at: value["length"] for at, value in cuts}
-        for place, end, _, head, big in plan.group_lengths:
-            size = sum(map(len, row[place + 1 : end]))
-            if cuts:
-                size += sum(lengths.get(at, 0) for at in range(place + 1, end))
-            row[place] = head + p10.group_length(size, big=big)
+        if plan.group_lengths:
+            sizes = list(map(len, row))
+            for at, value in cuts:
+                sizes[at] += value["length"]
+            for place, end, _, head, big in plan.group_lengths:
+                row[place] = head + p10.group_length(sum(sizes[place + 1 : end]), big=big)
+                sizes[place] = len(row[place])
         if plan.preamble:
             row.insert(0, _preamble(attributes) + p10.PREFIX)
         shift = int(plan.preamble)
