@@ -168,6 +168,7 @@ def test_lengths_of_boxes() -> None:
     assert not says_more(jp2(long, last))
     assert says_more(jp2(long, box(b"uuid"), last))
     assert not says_more(jp2(box(b"jp2c", codestream())) + bytes(9))  # padding
+    assert says_more(jp2(bytes(8) + box(b"uuid", b"A^B")))
     assert says_more(jp2(struct.pack(">I4s", 7, b"res ")))
     assert says_more(jp2(struct.pack(">I4sQ", 1, b"res ", 8)))
     assert says_more(jp2(struct.pack(">I4s", 20, b"jp2c") + codestream()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -286,6 +287,19 @@ def test_group_lengths_are_right_or_wrong_by_their_file() -> None:
     for data in [right] * 10 + [wrong] * 10 + [right, wrong]:
         forms = [each.form is Form.GROUP_LENGTH for each in reader.read(data).elements]
         assert forms[0] is (data is right)
+
+
+def test_long_values_in_the_place_of_group_lengths_are_not_remembered() -> None:
+    reader = Reader()
+    tracemalloc.start()
+    try:
+        for size in range(6000, 6010):
+            value = item(NAME * size)
+            reader.read(file_of(element(0x00090000, "SQ", value, undefined=True)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1 << 20
 
 
 # -- syntaxes ----------------------------------------------------------------------------------

@@ -205,8 +205,10 @@ def _boxes(image: _Image) -> bool:
     for _ in range(_MOST):
         start = image.position
         header = image.take(8)
+        if not header:
+            return False
         if not header.strip(b"\0"):
-            return False  # the end, or padding
+            continue  # padding, if nothing comes behind it
         length, kind = int.from_bytes(header[:4], "big"), header[4:]
         if length == 1:
             length = image.number(8)

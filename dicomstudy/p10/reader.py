@@ -49,6 +49,8 @@ _MOST_SKIPPED = 1 << 10
 _size_of, _group_of, _has_bytes = map(attrgetter, ("size", "group", "encoded"))
 #: Group lengths that are remembered to be right, or wrong.
 _MOST_SETTLED = 1 << 10
+#: The bytes of a group length with the longest header; no longer element is one.
+_LONGEST_GROUP_LENGTH = 16
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
 
@@ -290,10 +292,12 @@ class Reader:
 
     def _settle(self, run: Run, length: int, *, big: bool) -> Run:
         """The run of a group length, without its value if that is `length`."""
+        if run.size > _LONGEST_GROUP_LENGTH:
+            return run
         known = self._settled
         found = known.get((run, length))
         if found is None:
-            if len(known) > _MOST_SETTLED:
+            if len(known) >= _MOST_SETTLED:
                 known.clear()
             element = run.elements[0]
             is_right = is_group_length(element, length, big=big)
