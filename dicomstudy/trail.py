@@ -94,6 +94,8 @@ class Trail:
         if not path.exists():
             return
         with contextlib.closing(Document(path)) as document:
+            if document.study != study:  # it does not belong there
+                return
             found = _Station(document.history)
             for uid, instance in document.named({uid for uid, _ in wanted}):
                 if (identity := (uid, digest_of(instance))) in wanted:

@@ -449,6 +449,20 @@ def test_what_a_killed_run_left_to_be_copied_is_copied(
     assert studies.state_of(archive) == studies.state_of(whole)
 
 
+def test_a_document_in_the_place_of_another_gets_no_values(tmp_path: Path) -> None:
+    folder, archive = studies.write_files(tmp_path / "in", slices()), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
+    dicomstudy.move(archive, S, series=S1, to_study=T)
+    path = dicomstudy.open_archive(archive).document_path(T)
+    shutil.copy(dicomstudy.open_archive(archive).document_path(S), path)
+    misplaced = path.read_bytes()
+    for name in ("t1.dcm", "t2.dcm"):
+        (folder / name).unlink()
+    assert dicomstudy.convert([folder], archive).problems == []
+    assert path.read_bytes() == misplaced
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
+
+
 @pytest.mark.parametrize("damaged", ["document", "bulk file"])
 def test_a_damaged_study_does_not_get_values(damaged: str, tmp_path: Path) -> None:
     files = [*slices(), ("u.dcm", make.ct_slice("u", 1, 1))]

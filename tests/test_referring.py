@@ -540,3 +540,24 @@ def test_large_values_that_edits_refer_to_stay_large(moved: str, tmp_path: Path)
     shutil.rmtree(folder)
     assert there(archive) == before
     all_is_well(archive)
+
+
+def test_values_that_edits_need_stay_large_when_a_killed_run_is_completed(tmp_path: Path) -> None:
+    image = item(
+        ReferencedSOPClassUID=make.CT_IMAGE, ReferencedSOPInstanceUID=uid("1"), TextValue="x" * 700
+    )
+    inner = item(SeriesInstanceUID=uid("1/series"), ReferencedSOPSequence=[image])
+    evidence = item(StudyInstanceUID=T, ReferencedSeriesSequence=[inner])
+    refers = file_of(T, "1", CurrentRequestedProcedureEvidenceSequence=[evidence])
+    files = [("s", make.ct_slice("s", 1, 1)), ("t", refers)]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder], archive, bulk="reference")
+    path = dicomstudy.open_archive(archive).document_path(T)
+    unmerged = path.read_bytes()
+    dicomstudy.merge(archive, T, into=S)
+    before = there(archive)
+    path.write_bytes(unmerged)  # as after a run that was killed before it wrote the source
+    dicomstudy.convert([folder], archive, max_inline=1 << 20)
+    dicomstudy.merge(archive, T, into=S)
+    assert there(archive) == before
+    all_is_well(archive)

@@ -266,8 +266,8 @@ class Document:
     def named(self, uids: AbstractSet[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """All instances of some SOP Instance UIDs, each with its own, the retired ones too."""
         wanted = [uid.encode() for uid in uids]
-        for number in range(len(self.chunks) + len(self.retired)):
-            if self.has_table:
+        for number, said in enumerate([*self.chunks, *self.retired]):
+            if self.has_table and len(wanted) < said["instances"]:  # quicker than all of them
                 plain = self._decompressed(self._first_chunk + number)
                 if not any(uid in plain for uid in wanted):
                     continue

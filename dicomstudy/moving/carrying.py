@@ -189,7 +189,8 @@ def _arrived(
 ) -> list[Entry]:
     """Let instances of a batch come into another one; those that it had not so are returned.
 
-    Of two equal ones, the better one is kept, as when a file is converted (spec/archive.md).
+    Of two equal ones, the better one is kept, as when a file is converted (spec/archive.md); but
+    not if large values would be inline that edits of the target may refer to.
     """
     known = {(*identity_of(entry), entry.series): at for at, entry in enumerate(target.entries)}
     new: list[Entry] = []
@@ -203,7 +204,8 @@ def _arrived(
         before = target.entries[at]
         if place in coming:
             before = target.entries[at] = before._replace(events=(*before.events, *events))
-        if entry.source.is_better(before.source):
+        has_all = before.places.keys() <= entry.places.keys()
+        if has_all and entry.source.is_better(before.source):
             new.append(entry._replace(series=before.series, events=before.events))
             replaced.add(at)
     target.entries = [entry for at, entry in enumerate(target.entries) if at not in replaced]
