@@ -39,6 +39,7 @@ MAX_MEMBER = 8 << 30
 #: Zip and tar files that unpack to more than so many times their size are not unpacked further.
 MAX_RATIO = 1100
 _WINDOW = 1 << 20
+_TOO_LARGE = "it is too large to be taken out of its zip or tar file"
 _ZIP, _GZIP, _XZ, _BZIP2 = b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
 
 
@@ -252,12 +253,16 @@ def _zip_members(taking: _Taking) -> Iterator[Member]:
             if info.flag_bits & 1:
                 yield taking.refused(info.filename, "it is encrypted")
                 continue
+            if info.file_size and taking.is_exhausted:
+                yield taking.refused(info.filename, _TOO_LARGE)
+                continue
             try:
                 with archive.open(info) as file:
                     member = taking.take(file, info.filename)
             except (MemoryError, ArchiveError):
                 raise
             except Exception as error:  # noqa: BLE001 (as above)
+                taking.count(info.file_size)  # no more is unpacked before it fails
                 member = taking.refused(info.filename, str(error))
             yield from _closing(member)
 
@@ -287,7 +292,7 @@ class _Taking:
         data = file.read(min(MAX_WHOLE, limit) + 1)
         size = len(data)
         if size <= min(MAX_WHOLE, limit):
-            self._remaining -= size
+            self.count(size)
             return Member(name, data)
         import tempfile  # noqa: PLC0415 (as above)
 
@@ -299,14 +304,23 @@ class _Taking:
                     _write_all(large, data)
                 data = file.read(_WINDOW)
                 size += len(data)
-            self._remaining -= min(size, limit)
+            self.count(size)
             if size <= limit:
                 return Member(name, Window(large))
         except BaseException:
             large.close()
             raise
         large.close()
-        return self.refused(name, "it is too large to be taken out of its zip or tar file")
+        return self.refused(name, _TOO_LARGE)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing more is taken out; to read one byte may unpack a whole member."""
+        return not self._remaining
+
+    def count(self, size: int) -> None:
+        """Have so many bytes less to take out."""
+        self._remaining -= min(size, self._limit, self._remaining)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import tarfile
 import tempfile
 import zipfile
@@ -258,6 +259,20 @@ def test_a_member_that_is_damaged_does_not_spoil_the_others(tmp_path: Path) -> N
     found = members_of(content.replace(b"second", b"SECOND", 1), tmp_path)
     assert [member.data for member in found] == [b"first", None, b"third"]
     assert [member.problem.code for member in found if member.problem] == ["source/member"]
+
+
+def test_damaged_members_count_as_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a small zip file could keep a run busy for hours."""
+    monkeypatch.setattr(sources, "MAX_WHOLE", 1 << 20)
+    bombs = {f"bomb {number}": bytes(1 << 20) for number in range(20)}
+    content = bytearray(a_zip(bombs, zipfile.ZIP_BZIP2))
+    for head in re.finditer(b"PK\1\2", content):
+        content[head.start() + 16] ^= 1  # of the CRC-32
+    found = members_of(bytes(content), tmp_path)
+    messages = [member.problem.message for member in found if member.problem]
+    assert len(messages) == 20
+    assert "CRC" in messages[0]
+    assert "too large" in messages[-1]
 
 
 @given(st.randoms(use_true_random=False), st.sampled_from(sorted(CONTAINERS)))
