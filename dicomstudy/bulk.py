@@ -309,6 +309,9 @@ class BulkReader:
             raise BulkError("bulk/not-bulk", "this is not a bulk file", source=str(path))
         self._decompress = zstandard.ZstdDecompressor().decompress
 
+    def _error(self, code: str, message: str, offset: int) -> BulkError:
+        return BulkError(code, message, source=str(self.path), offset=offset)
+
     def pread(self, length: int, offset: int) -> bytes:
         """`length` bytes from `offset` on.
 
@@ -318,19 +321,10 @@ class BulkReader:
         try:
             data = os.pread(self._file.fileno(), length, offset)
         except OSError as error:
-            raise BulkError(
-                "bulk/unreadable",
-                f"the bulk file cannot be read: {error.strerror}",
-                source=str(self.path),
-                offset=offset,
-            ) from error
+            message = f"the bulk file cannot be read: {error.strerror}"
+            raise self._error("bulk/unreadable", message, offset) from error
         if len(data) != length:
-            raise BulkError(
-                "bulk/truncated",
-                "the bulk file ends inside a value",
-                source=str(self.path),
-                offset=offset,
-            )
+            raise self._error("bulk/truncated", "the bulk file ends inside a value", offset)
         return data
 
     def read(self, place: Place, start: int = 0, stop: int | None = None) -> bytes:
@@ -349,8 +343,9 @@ class BulkReader:
         """
         length, chunk = place.length, place.chunk
         stop = length if stop is None else min(stop, length)
-        offset = place.offset
-        for at, size in enumerate(place.stored):
+        passed = start // chunk if chunk else 0
+        offset = place.offset + sum(place.stored[:passed])
+        for at, size in enumerate(place.stored[passed:], passed):
             first = at * chunk
             if first >= stop:
                 return
@@ -371,20 +366,12 @@ class BulkReader:
         try:
             content = zstandard.get_frame_parameters(data).content_size
             if content != expected:
-                raise BulkError(
-                    "bulk/damaged",
-                    "a chunk has another length than was recorded",
-                    source=str(self.path),
-                    offset=offset,
-                )
+                message = "a chunk has another length than was recorded"
+                raise self._error("bulk/damaged", message, offset)
             return unshuffle(self._decompress(data), word)
         except zstandard.ZstdError as error:
-            raise BulkError(
-                "bulk/damaged",
-                f"a chunk cannot be decompressed: {error}",
-                source=str(self.path),
-                offset=offset,
-            ) from error
+            message = f"a chunk cannot be decompressed: {error}"
+            raise self._error("bulk/damaged", message, offset) from error
 
     def verify(self, place: Place, sha256: str) -> None:
         """Prove that a value is what its digest says.

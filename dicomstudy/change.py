@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from dicomstudy.archive import Archive, open_archive
 from dicomstudy.bulk import append
-from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError
 from dicomstudy.folder import at_work, locked, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History
 
 if TYPE_CHECKING:
+    from dicomstudy.document import Document
     from dicomstudy.study import Study
 
 __all__ = ["AnyArchive", "Change", "bring_values", "changing", "opened", "stored_in"]
@@ -104,7 +104,7 @@ def changing(
     Raises:
         ArchiveError: there is no such study, it is of another version than `expect`
             (``archive/moved-on``), or it cannot be written.
-        StudyError: the document is damaged.
+        StudyError: the document is damaged, or that of another study.
     """
     archive = opened(archive)
     path = archive.document_path(study) if isinstance(study, str) else study
@@ -113,8 +113,7 @@ def changing(
     with at_work(archive.path), writing(archive.path), locked(path):
         if not path.exists():
             raise _not_found(archive, study)
-        document = Document(path)
-        with contextlib.closing(document):
+        with contextlib.closing(archive.document(path)) as document:
             current = document.history.current
             if expect not in {None, current}:
                 raise ArchiveError(

@@ -20,7 +20,7 @@ from dicomstudy.change import bring_values, changing, stored_in
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode_version, read_batch, references
 from dicomstudy.document.extension import extended, stored_places
-from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import Folder, locked, reading, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry, Source
 from dicomstudy.ingestion import Settings, study_folder
@@ -95,13 +95,7 @@ def _finish(
     with contextlib.ExitStack() as stack:
         document = None
         if path.exists():
-            document = stack.enter_context(contextlib.closing(Document(path)))
-            if document.study != study:
-                raise StudyError(
-                    "study/damaged",
-                    f"it is the document of study {document.study}",
-                    source=str(path),
-                )
+            document = stack.enter_context(contextlib.closing(archive.document(path)))
         coming = _late(new, document) or _coming(new, document, definitions, archive)
         if not coming.fresh and not coming.back:
             return Finished(0, coming.unchanged, 0, coming.problems), coming.elsewhere

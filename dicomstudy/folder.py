@@ -18,7 +18,8 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import numbered
 from dicomstudy.definitions import Definitions
-from dicomstudy.errors import ArchiveError, IonError
+from dicomstudy.document import Document
+from dicomstudy.errors import ArchiveError, IonError, StudyError
 from dicomstudy.sources import SourceFiles
 
 if TYPE_CHECKING:
@@ -107,6 +108,19 @@ class Folder:
     def bulk_path(self, uid: str, number: int = 0) -> Path:
         """Where the bulk file of a study is, or would be, that has this number."""
         return bulk_beside(self.document_path(uid), number)
+
+    def document(self, path: Path) -> Document:
+        """The document at `path`, opened; the caller closes it.
+
+        Raises:
+            StudyError: it is damaged, or that of another study.
+        """
+        document = Document(path)
+        if self.document_path(document.study) != path:
+            document.close()
+            message = f"it is the document of study {document.study}"
+            raise StudyError("study/damaged", message, source=str(path))
+        return document
 
     def documents(self) -> Iterator[Path]:
         """The documents of all studies."""

@@ -143,6 +143,7 @@ class _Digester:
         """Wait for the digest that has waited longest."""
         taken = self._taken.get()
         if isinstance(taken, Exception):
+            self._taken.put(taken)  # whoever waits again is not left waiting
             raise taken
         self._waiting.popleft().sha256 = taken.hexdigest()
 

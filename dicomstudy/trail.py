@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dicomstudy.document import Document, digest_of, source_of
+from dicomstudy.document import digest_of, source_of
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.folder import Folder
 from dicomstudy.grouping import Entry, Source
@@ -93,9 +93,7 @@ class Trail:
         path = self._archive.document_path(study)
         if not path.exists():
             return
-        with contextlib.closing(Document(path)) as document:
-            if document.study != study:  # it does not belong there
-                return
+        with contextlib.closing(self._archive.document(path)) as document:
             found = _Station(document.history)
             for uid, instance in document.named({uid for uid, _ in wanted}):
                 if (identity := (uid, digest_of(instance))) in wanted:

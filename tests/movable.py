@@ -80,3 +80,19 @@ def there(archive: Path) -> dict[str, dict[str, tuple[str, bytes]]]:
         uid: {key: (each.series, each.to_p10()) for key, each in study.items()}
         for uid, study in dicomstudy.open_archive(archive).items()
     }
+
+
+def originals(archive: Path) -> set[bytes]:
+    """The files of all instances as they came."""
+    return {
+        instance.original().to_p10()
+        for study in dicomstudy.open_archive(archive).values()
+        for instance in study.values()
+    }
+
+
+def archive_bulk(archive: Path, study: str) -> Path:
+    """The bulk file of a study."""
+    with dicomstudy.open_archive(archive)[study] as opened:
+        assert opened.bulk_path is not None
+        return opened.bulk_path

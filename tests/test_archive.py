@@ -119,6 +119,36 @@ def test_an_archive_is_a_mapping_of_studies(converted: Path) -> None:
             archive[other]  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda archive: dicomstudy.update(archive, "1.2.3", [{"set": {"PatientName": "B"}}]),
+        lambda archive: dicomstudy.delete(archive, "1.2.3", series=make.uid("ct/1")),
+        lambda archive: dicomstudy.revert(archive, "1.2.3", to=1),
+        lambda archive: dicomstudy.collect(archive, study="1.2.3"),
+        lambda archive: dicomstudy.move(
+            archive, "1.2.3", series=make.uid("ct/1"), to_study=make.uid("u")
+        ),
+        lambda archive: dicomstudy.merge(archive, make.uid("u"), into="1.2.3"),
+    ],
+    ids=["update", "delete", "revert", "collect", "move", "merge"],
+)
+def test_a_document_in_the_place_of_another_is_not_changed(
+    change: Callable[[Path], object], tmp_path: Path
+) -> None:
+    files = [("a", make.ct_slice("ct", 1, 1)), ("u", make.ct_slice("u", 1, 1))]
+    dicomstudy.convert([studies.write_files(tmp_path / "in", files)], tmp_path / "archive")
+    archive = open_archive(tmp_path / "archive")
+    path = archive.document_path("1.2.3")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(archive.document_path(CT).read_bytes())
+    before = studies.state_of(archive.path)
+    with pytest.raises((ArchiveError, StudyError)) as raised:
+        change(archive.path)
+    assert raised.value.code in {"study/damaged", "archive/damaged"}
+    assert studies.state_of(archive.path) == before
+
+
 def test_hostile_uids_are_those_of_their_studies(converted: Path) -> None:
     archive = open_archive(converted)
     assert "../../x" in set(archive)

@@ -519,6 +519,18 @@ def test_a_digest_that_cannot_be_taken_ends_the_run(
     assert dicomstudy.verify(tmp_path).problems == []
 
 
+def test_whoever_waits_for_a_digest_that_failed_hears_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingestion, "hashlib", mock.Mock(**{"sha256.side_effect": MemoryError}))
+    digester = ingestion._Digester()
+    digests = [digester.take(b"a"), digester.take(b"b")]
+    for digest in (*digests, *digests):
+        with pytest.raises(MemoryError):
+            digest()
+    digester.close()
+
+
 def test_what_a_killed_run_left_is_cleared_away(source: Path, tmp_path: Path) -> None:
     dicomstudy.convert([source / "archive/ct"], tmp_path)
     studies.write_files(tmp_path / "incoming/tmpdead", [("a/1.bulk", b"x"), ("a/1.batches", b"y")])

@@ -28,7 +28,6 @@ from dicomstudy.p10 import Header, P10File, Run
 from dicomstudy.record.attributes import (
     CHARACTER_SET,
     DEFLATED,
-    INSTANCE,
     META_CONTEXT,
     PREAMBLE,
     RAW,
@@ -40,6 +39,7 @@ from dicomstudy.record.attributes import (
     group_of,
 )
 from dicomstudy.record.encoder import ENCODING_FIELDS, Encoder
+from dicomstudy.record.repeats import as_repeated, is_ascending, rename_repeated
 from dicomstudy.record.template import Part, Record, Template
 from dicomstudy.values import Context, Kind, Kinds, swap
 
@@ -147,7 +147,7 @@ class Decoder:
             large.sort(key=lambda item: item.span.offset)
         if template.repeated:
             for place, occurrence in template.repeated:
-                variable[place] = _repeated(variable[place], occurrence)
+                variable[place] = as_repeated(variable[place], occurrence)
             extra = [raw for attribute in variable for raw in attribute.raw]
         extra += self._around(file, data, large)
         flaws += [(found, starts[place] + offset) for place, found, offset in template.flaws]
@@ -171,8 +171,8 @@ class Decoder:
                 row.append(count)
                 count += 1
         repeated: list[tuple[int, int]] = []
-        if not _is_ascending(runs):
-            row, repeated = _rename_repeated(row, variable)
+        if not is_ascending(runs):
+            row, repeated = rename_repeated(row, variable)
         occurrences = dict(repeated)
         encoding_key = (
             file.preamble is not None,
@@ -535,76 +535,3 @@ def _layout(item: Part | int, variable: list[Attribute], repeated: dict[int, int
     token = variable[item].token
     occurrence = repeated.get(item)
     return token if occurrence is None else layout.with_occurrence(token, occurrence)
-
-
-def _is_ascending(runs: list[Run]) -> bool:
-    """Whether every tag is greater than the one before it."""
-    last = -1
-    for run in runs:
-        if run.tag <= last or not run.ascending:
-            return False
-        last = run.high
-    return True
-
-
-def _rename_repeated(
-    row: list[Part | int], variable: list[Attribute]
-) -> tuple[list[Part | int], list[tuple[int, int]]]:
-    """Give the name of an attribute to the last element of each tag only.
-
-    Those before it are named ``<keyword>#1``, ``#2`` and so on, and stay with the instance
-    (spec/record.md). Returns the row with renamed parts, and the numbers of
-    those of `variable` that are to be renamed, each with its occurrence.
-    """
-    total = Counter(
-        attribute.key
-        for item in row
-        for attribute in ((variable[item],) if isinstance(item, int) else item.attributes)
-        if attribute.group is not None
-    )
-    occurrence: Counter[str] = Counter()
-    renamed: list[Part | int] = []
-    repeated = []
-    for item in row:
-        if isinstance(item, int):
-            attribute = variable[item]
-            if attribute.group is not None:
-                occurrence[attribute.key] += 1
-                if occurrence[attribute.key] < total[attribute.key]:
-                    repeated.append((item, occurrence[attribute.key]))
-            renamed.append(item)
-            continue
-        attributes = list(item.attributes)
-        for place, attribute in enumerate(attributes):
-            if attribute.group is None:
-                continue
-            occurrence[attribute.key] += 1
-            if occurrence[attribute.key] < total[attribute.key]:
-                attributes[place] = _repeated(attribute, occurrence[attribute.key])
-        renamed.append(
-            item._replace(
-                attributes=tuple(attributes),
-                layout=" ".join(attribute.token for attribute in attributes),
-                raw=tuple(raw for attribute in attributes for raw in attribute.raw),
-            )
-        )
-    return renamed, repeated
-
-
-def _repeated(attribute: Attribute, occurrence: int) -> Attribute:
-    """`attribute` under the name of an element that a later one of its tag replaces."""
-    path = RAW + attribute.token[:8]
-    return Attribute(
-        f"{attribute.key}#{occurrence}",
-        attribute.value,
-        INSTANCE,
-        token=layout.with_occurrence(attribute.token, occurrence),
-        encoded=attribute.encoded,
-        raw=tuple(
-            Attribute(f"{path}#{occurrence}{raw.key[len(path) :]}", raw.value, RAW_GROUP)
-            for raw in attribute.raw
-        ),
-        large=attribute.large,
-        copied=attribute.copied,
-        flaw=attribute.flaw,
-    )
