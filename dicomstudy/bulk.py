@@ -44,6 +44,8 @@ _WORD_LEVEL, _BYTE_LEVEL = -1, 3
 #: So much of a value is compressed to find out whether compressing it pays.
 _PROBE = 1 << 15
 _PAYS = 0.95
+#: Codecs that write each character below 256 as a little-endian word, by the size of the word.
+_WIDER = {2: "utf-16-le", 4: "utf-32-le"}
 
 
 class Place(NamedTuple):
@@ -121,10 +123,16 @@ def unshuffle(data: bytes, word: int) -> bytes | bytearray:
         return data
     count = len(data) // word
     end = count * word
-    whole = bytearray(len(data))
-    for at in range(word):
+    if word in _WIDER:
+        # the codec makes a word of each byte, much sooner than slices would put it in its place
+        whole = bytearray(data[:count].decode("latin-1").encode(_WIDER[word]))
+        whole += data[end:]
+    else:
+        whole = bytearray(len(data))
+        whole[:end:word] = data[:count]
+        whole[end:] = data[end:]
+    for at in range(1, word):
         whole[at:end:word] = data[at * count : (at + 1) * count]
-    whole[end:] = data[end:]
     return whole
 
 

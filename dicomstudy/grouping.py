@@ -215,7 +215,10 @@ class _SeedGroup(NamedTuple):
 
 
 class _Outline(NamedTuple):
-    """What a `Grouper` has worked out for all records of one template."""
+    """What a `Grouper` has worked out for all records of one template.
+
+    `uids` are those of study, series and instance, or their numbers where they are left open.
+    """
 
     definitions: Definitions
     template: Template
@@ -223,7 +226,7 @@ class _Outline(NamedTuple):
     encoding: _Content
     base: tuple[Attribute, ...]
     own: tuple[int, ...]
-    uids: tuple[Attribute | int | None, ...]
+    uids: tuple[str | int, ...]
 
 
 class Pending:
@@ -257,7 +260,7 @@ class Pending:
             self.weight += len(attribute.encoded) + _ROW_WEIGHT
         return number
 
-    def number_all(self, attributes: list[Attribute]) -> list[int]:
+    def number_all(self, attributes: Iterable[Attribute]) -> list[int]:
         """The rows of attributes."""
         known = self._numbers
         return [known[a] if a in known else self.number(a) for a in attributes]
@@ -267,7 +270,7 @@ class Pending:
         base = self._bases.get(outline.template)
         if base is None:
             base = self._bases[outline.template] = len(self.batch.bases)
-            self.batch.bases.append(tuple([self.number(a) for a in outline.base]))
+            self.batch.bases.append(tuple(self.number_all(outline.base)))
             self.weight += _ROW_WEIGHT * len(outline.template.pieces)
         return base
 
@@ -295,9 +298,7 @@ class Grouper:
         """Study, series and SOP Instance UID of a record; None if one of them is no text."""
         found = []
         for item in self._outline(record.template).uids:
-            attribute = record.variable[item] if isinstance(item, int) else item
-            value = None if attribute is None else attribute.value
-            uid = value.strip(" \0") if isinstance(value, str) else ""
+            uid = _uid(record.variable[item]) if isinstance(item, int) else item
             if not uid:
                 return None
             found.append(uid)
@@ -399,6 +400,7 @@ class Grouper:
                 own += numbers
         seeds.sort(key=lambda seed: seed.order)
         encoding = template.encoding
+        uids = [template.find(*name) for name in _UIDS]
         return _Outline(
             self._definitions,
             template,
@@ -406,8 +408,14 @@ class Grouper:
             self._as_last(ENCODING, encoding, lambda: encoding),
             tuple(base),
             tuple(own),
-            tuple([template.find(*name) for name in _UIDS]),
+            tuple([item if isinstance(item, int) else _uid(item) for item in uids]),
         )
+
+
+def _uid(attribute: Attribute | None) -> str:
+    """The UID that an attribute gives, empty if there is none."""
+    value = None if attribute is None else attribute.value
+    return value.strip(" \0") if isinstance(value, str) else ""
 
 
 def ordered(pairs: Iterable[tuple[str, Any]], definitions: Definitions) -> dict[str, Any]:

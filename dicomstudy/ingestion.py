@@ -10,13 +10,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
 from dicomstudy.archive import Archive
+from dicomstudy.beside import Beside
 from dicomstudy.bulk import BulkWriter
 from dicomstudy.elements import Buffer, Span, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
@@ -109,31 +108,18 @@ class _Digest:
 class _Digester:
     """Takes digests in a thread of its own, while the next files are taken apart.
 
-    The thread has a queue at each end and no code of ours between them: hardly ever does it
-    hold the lock of the interpreter, for which the other one would wait.
-
     Few files wait for theirs: the memory of those that are done is used for the next ones,
     which costs less than new memory.
     """
 
     def __init__(self) -> None:
-        self._given: SimpleQueue[bytes | None] = SimpleQueue()
-        self._taken: SimpleQueue[Any] = SimpleQueue()
+        self._beside = Beside(hashlib.sha256)
         self._waiting: deque[_Digest] = deque()
-        self._thread = Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        try:
-            taken = map(hashlib.sha256, iter(self._given.get, None))
-            deque(map(self._taken.put, taken), maxlen=0)
-        except Exception as error:  # noqa: BLE001 (it is raised where a digest is waited for)
-            self._taken.put(error)
 
     def take(self, data: bytes) -> _Digest:
         """The digest of `data`, taken as soon as there is time; returns once few others wait."""
         digest = _Digest(self._next)
-        self._given.put(data)
+        self._beside.give(data)
         self._waiting.append(digest)
         if len(self._waiting) > _WAITING:
             self._next()
@@ -141,16 +127,12 @@ class _Digester:
 
     def _next(self) -> None:
         """Wait for the digest that has waited longest."""
-        taken = self._taken.get()
-        if isinstance(taken, Exception):
-            self._taken.put(taken)  # whoever waits again is not left waiting
-            raise taken
-        self._waiting.popleft().sha256 = taken.hexdigest()
+        sha256 = self._beside.take()
+        self._waiting.popleft().sha256 = sha256.hexdigest()
 
     def close(self) -> None:
         """End the thread."""
-        self._given.put(None)
-        self._thread.join()
+        self._beside.close()
 
 
 class Ingester:

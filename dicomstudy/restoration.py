@@ -8,18 +8,19 @@ import re
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from dicomstudy.archive import Archive, Quarantined, open_archive
+from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
 from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, writing
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.sources import write_all
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Restored", "Verified", "restore", "verify"]
@@ -163,10 +164,10 @@ class _Pending(NamedTuple):
     """A file that is being written; then its SHA-256 is known, and it has to be proved."""
 
     instance: Instance
+    file: BinaryIO
     part: str
     path: str
     size: int
-    sha256: Future[str]
 
 
 class _Files:
@@ -178,7 +179,7 @@ class _Files:
     def __init__(self, target: Path, restored: Restored) -> None:
         self._target = target
         self._restored = restored
-        self._thread = ThreadPoolExecutor(1)
+        self._beside = Beside(_write)
         self._pending: deque[_Pending] = deque()
 
     def __enter__(self) -> Self:
@@ -190,8 +191,9 @@ class _Files:
                 while kind is None and self._pending:
                     self._finish(self._pending.popleft())
         finally:
-            self._thread.shutdown()
+            self._beside.close()
             for pending in self._pending:
+                pending.file.close()
                 Path(pending.part).unlink(missing_ok=True)
 
     def add(self, instance: Instance) -> None:
@@ -209,8 +211,9 @@ class _Files:
                 self._done(part, path, size)
             else:
                 data = instance.rebuilt()
-                sha256 = self._thread.submit(_write, data, folder, part)
-                self._pending.append(_Pending(instance, part, path, len(data), sha256))
+                file = _create(folder, part, buffering=0)
+                self._pending.append(_Pending(instance, file, part, path, len(data)))
+                self._beside.give((file, data))
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(instance.uid))
             Path(part).unlink(missing_ok=True)
@@ -222,7 +225,9 @@ class _Files:
 
     def _finish(self, pending: _Pending) -> None:
         try:
-            pending.instance.prove(pending.sha256.result())
+            with pending.file:
+                sha256 = self._beside.take()
+            pending.instance.prove(sha256)
             self._done(pending.part, pending.path, pending.size)
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(pending.instance.uid))
@@ -237,19 +242,19 @@ class _Files:
         self._restored.bytes_out += size
 
 
-def _create(folder: str, path: str) -> BinaryIO:
+def _create(folder: str, path: str, buffering: int = -1) -> BinaryIO:
     """A new file, and its folder if need be."""
     try:
-        return open(path, "wb")  # noqa: PTH123 (a Path costs more than the file)
+        return open(path, "wb", buffering)  # noqa: PTH123 (a Path costs more than the file)
     except FileNotFoundError:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        return open(path, "wb")  # noqa: PTH123
+        return open(path, "wb", buffering)  # noqa: PTH123
 
 
-def _write(data: bytes, folder: str, path: str) -> str:
+def _write(given: tuple[BinaryIO, bytes]) -> str:
     """Write a file; its SHA-256."""
-    with _create(folder, path) as file:
-        file.write(data)
+    file, data = given
+    write_all(file, data)
     return sha256_of(data)
 
 

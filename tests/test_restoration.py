@@ -66,11 +66,11 @@ def test_files_are_written_by_study_series_and_instance(converted: Path, tmp_pat
     assert len(clash) == 2
 
 
-@pytest.mark.parametrize("step", ["_create", "os.replace", "shutil.copyfile"])
+@pytest.mark.parametrize("step", ["_create", "write_all", "os.replace", "shutil.copyfile"])
 def test_a_destination_that_is_full_is_said_to_be(
     step: str, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(f"dicomstudy.restoration.{step}", full)

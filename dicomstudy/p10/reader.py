@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from itertools import accumulate, groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 from dicomstudy.elements import Buffer, Element, Form, Sequence, Span, format_tag
 from dicomstudy.errors import P10Error, Problem
@@ -51,6 +52,8 @@ _size_of, _group_of, _has_bytes = map(attrgetter, ("size", "group", "encoded"))
 _MOST_SETTLED = 1 << 10
 #: The bytes of a group length with the longest header; no longer element is one.
 _LONGEST_GROUP_LENGTH = 16
+#: The bytes of a header without VR, or with a short one; and with the VR of large values.
+_HEADER, _LONG_HEADER = 8, 12
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
 
@@ -63,13 +66,14 @@ class _Known:
         files: how many it has read.
     """
 
-    __slots__ = ("_by_bytes", "_weight", "files", "runs", "stable")
+    __slots__ = ("_by_bytes", "_by_place", "_weight", "files", "runs", "stable")
 
     def __init__(self) -> None:
         self.runs: list[Run] = []
         self.stable: set[Run] = set()
         self.files = 0
         self._by_bytes: dict[bytes, Run] = {}
+        self._by_place: dict[tuple[int, bytes], Run] = {}
         self._weight = 0
 
     def ordinary(self, head: Header, encoded: bytes) -> Run:
@@ -78,11 +82,105 @@ class _Known:
 
     def add(self, run: Run) -> Run:
         """Remember `run`, or the run of the same bytes that is remembered already."""
+        self._weigh(run.size)
+        return self._by_bytes.setdefault(run.encoded, run)
+
+    def placed(self, pos: int, head: bytes) -> Run | None:
+        """The run of a large element that began with these bytes at the same place."""
+        return self._by_place.get((pos, head))
+
+    def place(self, pos: int, head: bytes, run: Run) -> Run:
+        """Remember `run` by its place."""
+        self._weigh(0)
+        self._by_place[pos, head] = run
+        return run
+
+    def _weigh(self, size: int) -> None:
         if self._weight > _MAX_WEIGHT:
             self._by_bytes.clear()
+            self._by_place.clear()
             self._weight = 0
-        self._weight += run.size + _RUN_WEIGHT
-        return self._by_bytes.setdefault(run.encoded, run)
+        self._weight += size + _RUN_WEIGHT
+
+
+class _Pass(NamedTuple):
+    """One way through the elements of a file that are in one group of settings.
+
+    Those of the file meta information, if `meta`; else those of the data set. `problems` are
+    those that came up.
+    """
+
+    parser: Parser
+    state: _Known
+    explicit: bool
+    meta: bool
+    source: str | None
+    problems: list[Problem]
+
+    def read_one(self, pos: int, count: int) -> Run | None:
+        """The run of the element at `pos`, before which there are `count`.
+
+        None where the data set ends.
+        """
+        parser, problems = self.parser, self.problems
+        if self.meta and parser.data[pos : pos + 2] != META_GROUP:
+            return None
+        if count >= MAX_ELEMENTS:
+            message = f"the data set has more than {MAX_ELEMENTS} elements"
+            problems.append(Problem(self.source, "p10/too-many-elements", message, pos))
+            return None
+        try:
+            read = self._placed(pos) or self._take_apart(pos)
+        except P10Error as error:
+            problems.append(error.problem(self.source))
+            return None
+        if parser.flaws:
+            problems += [flaw._replace(source=self.source) for flaw in parser.flaws]
+            parser.flaws.clear()
+        return read
+
+    def _placed(self, pos: int) -> Run | None:
+        """The run of the element at `pos` if one like it lay there before: its bytes do not matter.
+
+        As `_take_apart` would say, but for a value that may be items.
+        """
+        parser = self.parser
+        value_at = pos + (_LONG_HEADER if self.explicit else _HEADER)
+        run = self.state.placed(pos, parser.data[pos:value_at])
+        if run is None or pos + run.size > len(parser.data):
+            return None
+        return None if parser.data[value_at : value_at + 4] == parser.order.item_tag else run
+
+    def _take_apart(self, pos: int) -> Run | None:
+        """The run of the element at `pos`; without its bytes if it is not to be remembered.
+
+        None where the data set ends.
+        """
+        parser, explicit = self.parser, self.explicit
+        data, end = parser.data, len(parser.data)
+        element, after = parser.element(pos, end, explicit, 0, top=not self.meta)
+        size = after - pos
+        if element.tag in _NEVER_IN_A_DATA_SET:
+            return None
+        if element.tag == 0 and not any(data[pos : pos + 64]):
+            return None  # zero padding behind the data set
+        if element.form is Form.DECLARED:
+            parser.flaws.append(_truncated(element, size, pos))
+        elif isinstance(element.value, Span):
+            value_at = element.value.offset
+            if not element.form and value_at - pos == (_LONG_HEADER if explicit else _HEADER):
+                return self.state.place(pos, data[pos:value_at], Run.single(element, b"", size))
+        elif (
+            size <= _LONGEST_KNOWN
+            and not parser.flaws  # they are to be found again
+            and element.tag  # the same bytes may be padding in another file
+            and isinstance(element.value, bytes | Sequence)
+        ):
+            encoded = data[pos:after]
+            if _is_ordinary(element, explicit=explicit):
+                return Run(header(element.tag, element.vr, big=parser.big), encoded)
+            return Run.single(element, encoded, size)
+        return Run.single(element, b"", size)
 
 
 class Reader:
@@ -147,7 +245,7 @@ class Reader:
         state = self._known.setdefault((explicit, parser.big, meta), _Known())
         known = state.runs
         runs: list[Run] = []
-        problems: list[Problem] = []
+        reading = _Pass(parser, state, explicit, meta, source, [])
         opened: set[Run] = set()
         start = pos
         index = count = 0
@@ -180,7 +278,7 @@ class Reader:
                 if data[pos : pos + 4] != run.encoded[:4] and run.tag < parser.tag(pos):
                     index += 1
                     continue
-            read = self._read_one(parser, pos, explicit, count, source, problems, meta=meta)
+            read = reading.read_one(pos, count)
             if read is None:
                 break
             if read.encoded:
@@ -200,64 +298,7 @@ class Reader:
         self._learn(state, runs)
         starts = list(accumulate(map(_size_of, runs), initial=start))
         self._settle_group_lengths(runs, starts, big=parser.big)
-        return runs, starts, problems
-
-    def _read_one(
-        self,
-        parser: Parser,
-        pos: int,
-        explicit: bool,
-        count: int,
-        source: str | None,
-        problems: list[Problem],
-        *,
-        meta: bool,
-    ) -> Run | None:
-        """The run of the element at `pos`, before which there are `count`; adds to `problems`.
-
-        None where the data set ends.
-        """
-        if meta and parser.data[pos : pos + 2] != META_GROUP:
-            return None
-        if count >= MAX_ELEMENTS:
-            message = f"the data set has more than {MAX_ELEMENTS} elements"
-            problems.append(Problem(source, "p10/too-many-elements", message, pos))
-            return None
-        try:
-            read = self._take_apart(parser, pos, explicit, meta=meta)
-        except P10Error as error:
-            problems.append(error.problem(source))
-            return None
-        if parser.flaws:
-            problems += [flaw._replace(source=source) for flaw in parser.flaws]
-            parser.flaws.clear()
-        return read
-
-    def _take_apart(self, parser: Parser, pos: int, explicit: bool, *, meta: bool) -> Run | None:
-        """The run of the element at `pos`; without its bytes if it is not to be remembered.
-
-        None where the data set ends.
-        """
-        data, end = parser.data, len(parser.data)
-        element, after = parser.element(pos, end, explicit, 0, top=not meta)
-        size = after - pos
-        if element.tag in _NEVER_IN_A_DATA_SET:
-            return None
-        if element.tag == 0 and not any(data[pos : pos + 64]):
-            return None  # zero padding behind the data set
-        if element.form is Form.DECLARED:
-            parser.flaws.append(_truncated(element, size, pos))
-        elif (
-            size <= _LONGEST_KNOWN
-            and not parser.flaws  # they are to be found again
-            and element.tag  # the same bytes may be padding in another file
-            and isinstance(element.value, bytes | Sequence)
-        ):
-            encoded = data[pos:after]
-            if _is_ordinary(element, explicit=explicit):
-                return Run(header(element.tag, element.vr, big=parser.big), encoded)
-            return Run.single(element, encoded, size)
-        return Run.single(element, b"", size)
+        return runs, starts, reading.problems
 
     def _learn(self, state: _Known, runs: list[Run]) -> None:
         """After the first file, and every now and then, join what came as it did some files ago."""

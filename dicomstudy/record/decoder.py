@@ -40,7 +40,7 @@ from dicomstudy.record.attributes import (
 )
 from dicomstudy.record.encoder import ENCODING_FIELDS, Encoder
 from dicomstudy.record.repeats import as_repeated, is_ascending, rename_repeated
-from dicomstudy.record.template import Part, Record, Template
+from dicomstudy.record.template import Part, Record, Template, by_group
 from dicomstudy.values import Context, Kind, Kinds, swap
 
 #: What is remembered is weighed in bytes of files; all of it goes when it is too much.
@@ -101,6 +101,7 @@ class Decoder:
         self._templates: dict[tuple[object, ...], Template] = {}
         self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
         self._preambles: dict[bytes, Attribute] = {}
+        self._charsets: dict[tuple[str, bytes, bool], text.CharacterSet] = {}
         self._weight = 0
 
     def decode(self, file: P10File, data: Buffer) -> Record:
@@ -194,9 +195,15 @@ class Decoder:
         element = file.find(CHARACTER_SET)
         if element is None or not isinstance(element.value, bytes):
             return text.character_set(())
-        rule = self._kinds.rule(CHARACTER_SET, element.vr)
-        context = Context(text.character_set(()), file.syntax.big)
-        return character_set_of(values.decode(element.value, rule, context))
+        written = element.vr, element.value, file.syntax.big
+        charset = self._charsets.get(written)
+        if charset is None:
+            rule = self._kinds.rule(CHARACTER_SET, element.vr)
+            context = Context(text.character_set(()), file.syntax.big)
+            charset = character_set_of(values.decode(element.value, rule, context))
+            self._charsets[written] = charset
+            self._weight += len(element.value) + _ELEMENT_WEIGHT
+        return charset
 
     def _memo(self, context: Context, *, deflated: bool) -> _Memo:
         memo = self._memos.get((context, deflated))
@@ -210,6 +217,7 @@ class Decoder:
         self._templates.clear()
         self._encodings.clear()
         self._preambles.clear()
+        self._charsets.clear()
         self._heads.clear()
         self._weight = 0
 
@@ -229,10 +237,10 @@ class Decoder:
         if attribute is None:
             (element,) = run.elements
             attribute = self._attribute(memo, element, run.encoded or None, file)
-            if not run.encoded and element.form is not Form.GROUP_LENGTH:
+            if not (run.encoded or element.form is Form.GROUP_LENGTH or _is_by_offset(attribute)):
                 return attribute
         memo.runs[run] = attribute
-        self._weight += run.size + _ELEMENT_WEIGHT
+        self._weight += len(run.encoded) + _ELEMENT_WEIGHT
         return attribute
 
     def _ordinary(self, context: Context, run: Run) -> Attribute | None:
@@ -496,6 +504,11 @@ def _inside(sha256: str, content: bytes, source: bytes) -> Large:
     return Large(sha256, Span(place, len(content)), inside=True)
 
 
+def _is_by_offset(attribute: Attribute) -> bool:
+    """Whether an attribute says where a large value lies, and nothing of what it is."""
+    return bool(attribute.large) and attribute.large[0].sha256 is None
+
+
 def _placed(large: Iterable[Large], start: int) -> list[Large]:
     """`large` with every place counted from the start of the source."""
     return [_moved(item, start)._replace(inside=False) if item.inside else item for item in large]
@@ -512,6 +525,7 @@ def _join(attributes: list[Attribute]) -> Part:
         offset += len(attribute.encoded)
     return Part(
         tuple(attributes),
+        by_group(attributes),
         " ".join(attribute.token for attribute in attributes),
         b"".join([attribute.encoded for attribute in attributes]),
         tuple(raw for attribute in attributes for raw in attribute.raw),

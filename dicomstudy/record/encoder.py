@@ -151,6 +151,8 @@ ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
 _PLAIN = Token(0, "")[2:6] + Token(0, "")[7:]
 _SHORT = 1 << 16
 _MEMO_SIZE = 512
+#: Sets of groups that are remembered together.
+_FEW = 32
 #: Plans of longer layouts are not remembered: files are hardly ever written alike so.
 _LONGEST_LAYOUT = 1 << 14
 #: Holds the place of a group length, which is as long as this.
@@ -165,6 +167,7 @@ class Encoder:
         self._kinds = Kinds(definitions)
         self._plan = lru_cache(maxsize=256)(self._make_plan)
         self._groups: dict[tuple[str, Plan, Context], Encoded] = {}
+        self._together: dict[tuple[tuple[str, ...], Plan, Context], Encoded] = {}
 
     def plan(self, encoding: Mapping[str, Any]) -> Plan:
         """How to write what has this encoding.
@@ -215,19 +218,7 @@ class Encoder:
         parts = [*(content for _, content in groups), own]
         charset = next((part for part in reversed(parts) if CHARACTER_SET_KEY in part), own)
         context = self.context(charset, plan)
-        whole = Encoded({}, {}, {})
-        for digest, content in groups:
-            name = (digest, plan, context)
-            encoded = self._groups.get(name)
-            if encoded is None:
-                encoded = self.encode(
-                    content, plan, context=context, raw={}, resolve=resolve, partly=True
-                )
-                if len(self._groups) > _MEMO_SIZE:
-                    self._groups.clear()
-                if digest:
-                    self._groups[name] = encoded
-            whole.add(encoded)
+        whole = self._encode_groups(groups, plan, context, resolve)
         whole.around.update({key: value for key, value in own.items() if key[:1] == "_"})
         raw = _raw(whole.around)
         whole.add(self.encode(own, plan, context=context, raw=raw, resolve=resolve))
@@ -236,6 +227,36 @@ class Encoder:
             values_ = {key: part[key] for part in parts for key in inexact & part.keys()}
             whole.add(self.encode(values_, plan, context=context, raw=raw, resolve=resolve))
         return self.assemble(plan, whole, whole.around)
+
+    def _encode_groups(
+        self,
+        groups: Sequence[tuple[str, Mapping[str, Any]]],
+        plan: Plan,
+        context: Context,
+        resolve: Resolve,
+    ) -> Encoded:
+        """The elements in groups, as far as they can be encoded without raw bytes."""
+        together = (tuple([digest for digest, _ in groups]), plan, context)
+        whole = self._together.get(together)
+        if whole is None:
+            whole = Encoded({}, {}, {})
+            for digest, content in groups:
+                name = (digest, plan, context)
+                encoded = self._groups.get(name)
+                if encoded is None:
+                    encoded = self.encode(
+                        content, plan, context=context, raw={}, resolve=resolve, partly=True
+                    )
+                    if len(self._groups) > _MEMO_SIZE:
+                        self._groups.clear()
+                    if digest:
+                        self._groups[name] = encoded
+                whole.add(encoded)
+            if len(self._together) > _FEW:
+                self._together.clear()
+            if all(together[0]):
+                self._together[together] = whole
+        return Encoded(whole.pieces.copy(), whole.large.copy(), whole.around.copy())
 
     def _key_at(self, path: str) -> str:
         """The attribute in which a path of raw bytes lies."""

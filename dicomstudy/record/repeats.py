@@ -7,7 +7,7 @@ from collections import Counter
 from dicomstudy import layout
 from dicomstudy.p10 import Run
 from dicomstudy.record.attributes import INSTANCE, RAW, RAW_GROUP, Attribute
-from dicomstudy.record.template import Part
+from dicomstudy.record.template import Part, by_group
 
 __all__ = ["as_repeated", "is_ascending", "rename_repeated"]
 
@@ -59,6 +59,7 @@ def rename_repeated(
         renamed.append(
             item._replace(
                 attributes=tuple(attributes),
+                groups=by_group(attributes),
                 layout=" ".join(attribute.token for attribute in attributes),
                 raw=tuple(raw for attribute in attributes for raw in attribute.raw),
             )

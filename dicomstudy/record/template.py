@@ -20,20 +20,33 @@ from dicomstudy.record.attributes import (
     Segment,
 )
 
-__all__ = ["Part", "Record", "Template"]
+__all__ = ["Part", "Record", "Template", "by_group"]
 
 _AROUND = frozenset((PREAMBLE, TRAILING, DEFLATED))
 
 
 class Part(NamedTuple):
-    """The attributes of a run of several elements, ready to be joined with others."""
+    """The attributes of a run of several elements, ready to be joined with others.
+
+    `groups` are those that are kept, by the name of their group.
+    """
 
     attributes: tuple[Attribute, ...]
+    groups: dict[str, list[Attribute]]
     layout: str
     encoded: bytes
     raw: tuple[Attribute, ...]
     large: tuple[Large, ...]
     flaws: tuple[tuple[Attribute, int], ...]
+
+
+def by_group(attributes: Iterable[Attribute]) -> dict[str, list[Attribute]]:
+    """Attributes by the name of their group, but for those that are not kept."""
+    groups: dict[str, list[Attribute]] = {}
+    for attribute in attributes:
+        if attribute.group is not None:
+            groups.setdefault(attribute.group, []).append(attribute)
+    return groups
 
 
 class Template:
@@ -105,9 +118,8 @@ class Template:
             self.raw += item.raw
             self.large += [(place, large) for large in item.large]
             self.flaws += [(place, *flaw) for flaw in item.flaws]
-            for attribute in item.attributes:
-                if attribute.group is not None:
-                    groups.setdefault(attribute.group, []).append(attribute)
+            for name, attributes in item.groups.items():
+                groups.setdefault(name, []).extend(attributes)
         self.groups = {name: tuple(some) for name, some in groups.items()}
 
     @classmethod
