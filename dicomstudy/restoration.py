@@ -164,7 +164,6 @@ class _Pending(NamedTuple):
     """A file that is being written; then its SHA-256 is known, and it has to be proved."""
 
     instance: Instance
-    file: BinaryIO
     part: str
     path: str
     size: int
@@ -193,7 +192,6 @@ class _Files:
         finally:
             self._beside.close()
             for pending in self._pending:
-                pending.file.close()
                 Path(pending.part).unlink(missing_ok=True)
 
     def add(self, instance: Instance) -> None:
@@ -211,9 +209,8 @@ class _Files:
                 self._done(part, path, size)
             else:
                 data = instance.rebuilt()
-                file = _create(folder, part, buffering=0)
-                self._pending.append(_Pending(instance, file, part, path, len(data)))
-                self._beside.give((file, data))
+                self._pending.append(_Pending(instance, part, path, len(data)))
+                self._beside.give((data, folder, part))
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(instance.uid))
             Path(part).unlink(missing_ok=True)
@@ -225,9 +222,7 @@ class _Files:
 
     def _finish(self, pending: _Pending) -> None:
         try:
-            with pending.file:
-                sha256 = self._beside.take()
-            pending.instance.prove(sha256)
+            pending.instance.prove(self._beside.take())
             self._done(pending.part, pending.path, pending.size)
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(pending.instance.uid))
@@ -251,10 +246,11 @@ def _create(folder: str, path: str, buffering: int = -1) -> BinaryIO:
         return open(path, "wb", buffering)  # noqa: PTH123
 
 
-def _write(given: tuple[BinaryIO, bytes]) -> str:
-    """Write a file; its SHA-256."""
-    file, data = given
-    write_all(file, data)
+def _write(given: tuple[bytes, str, str]) -> str:
+    """Write a file, its bytes, folder and path being given; its SHA-256."""
+    data, folder, path = given
+    with _create(folder, path, buffering=0) as file:
+        write_all(file, data)
     return sha256_of(data)
 
 
