@@ -459,6 +459,8 @@ class Clustered:
 
 def cluster(batch: Batch, definitions: Definitions) -> Clustered:
     """Move what repeats over a series into groups; the order of `batch` is forgotten."""
+    if not batch.entries:
+        return Clustered({}, batch.rows, [])
     by_series: dict[str, list[Entry]] = {}
     for entry in batch.entries:
         by_series.setdefault(entry.series, []).append(entry)
@@ -519,10 +521,10 @@ def _regroup(
         entry.base: [number for number in batch.bases[entry.base] if number not in grouped]
         for entry in entries
     }
-    own = (
-        (*own_of_base[entry.base], *(number for number in entry.own if number not in grouped))
+    own = [
+        own_of_base[entry.base] + [number for number in entry.own if number not in grouped]
         for entry in entries
-    )
+    ]
     return [
         (mine, tuple(sorted(numbers, key=order.__getitem__)))
         for mine, numbers in zip(digests, own, strict=True)
@@ -561,13 +563,17 @@ def _combinations(
     """By group, the combinations of slow rows with the places of the entries that have them."""
     groups = set(slow.values())
     slow_of_base = {entry.base: slow.keys() & batch.bases[entry.base] for entry in entries}
-    cases: dict[str, dict[tuple[int, ...], list[int]]] = {group: {} for group in groups}
+    alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for place, entry in enumerate(entries):
+        own = tuple([number for number in entry.own if number in slow])
+        alike.setdefault((entry.base, own), []).append(place)
+    cases: dict[str, dict[tuple[int, ...], list[int]]] = {group: {} for group in groups}
+    for (base, own), places in alike.items():
         mine: dict[str, list[int]] = {group: [] for group in groups}
-        for number in sorted(slow_of_base[entry.base].union(slow.keys() & entry.own)):
+        for number in sorted(slow_of_base[base].union(own)):
             mine[slow[number]].append(number)
         for group, numbers in mine.items():
-            cases[group].setdefault(tuple(numbers), []).append(place)
+            cases[group].setdefault(tuple(numbers), []).extend(places)
     return cases
 
 

@@ -39,7 +39,7 @@ META_GROUP = b"\2\0"
 _TOO_LARGE = f"the deflated data set is too large: it has more than {MAX_INFLATED} bytes"
 #: A `Reader` looks which runs it may join whenever it has read so many files, and a few times
 #: early on.
-_FILES_TO_LEARN, _FIRST_TO_LEARN = 64, frozenset((4, 16))
+_FILES_TO_LEARN, _FIRST_TO_LEARN = 64, frozenset((4, 8, 16))
 #: What is remembered is weighed in bytes of files; all of it goes when it is too much.
 _MAX_WEIGHT = 4 << 20
 _RUN_WEIGHT = 256

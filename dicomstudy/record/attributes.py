@@ -52,12 +52,14 @@ class Attribute:
     `key` is its name in the record and `value` an Ion value; `group` is the attribute group
     that takes it, None if it is not kept. `token` is its part of the layout, `encoded` what
     `value` and `token` give (of a large value: the header), `raw` the attributes with bytes
-    that do not come out of values, `large` its large values. `flaw` is a sentence on what was
+    that do not come out of values, `large` its large values. `copied`: the bytes of its value come
+    behind `encoded`; `size` is how many both are together. `flaw` is a sentence on what was
     wrong with it; `plain`: it has none of the last three.
     """
 
     __slots__ = (
-        *("copied", "encoded", "flaw", "group", "key", "large", "plain", "raw", "token", "value"),
+        *("copied", "encoded", "flaw", "group", "key", "large", "plain", "raw", "size"),
+        *("token", "value"),
     )
 
     def __init__(
@@ -75,6 +77,7 @@ class Attribute:
         self.flaw = flaw
         self.plain = not (raw or large or flaw)
         self.copied = copied
+        self.size = len(encoded) + value["length"] if copied else len(encoded)
         self.key = key
         self.value = value
         self.group = group

@@ -16,7 +16,7 @@ def is_ascending(runs: list[Run]) -> bool:
     """Whether every tag is greater than the one before it."""
     last = -1
     for run in runs:
-        if run.tag <= last or not run.ascending:
+        if run.low <= last or not run.ascending:
             return False
         last = run.high
     return True

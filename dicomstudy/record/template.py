@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dicomstudy import p10
@@ -65,15 +65,16 @@ class Template:
             offset in it.
         repeated: numbers of attributes that a later one of their tag replaces, each with its
             occurrence.
-        open: the places of the runs that are left open, and `keys` their keys.
-        group_lengths: those to be filled in, and `fixed` the bytes of the others by their place.
-        pieces: the bytes of the runs; empty where one is left open.
+        keys: the keys of what is left open.
+        pieces: the bytes of the runs; empty where they depend on what is left open.
+        open: the places that attributes belong in, each with the number of its attribute.
+        group_lengths: those that belong in others, by their place.
         meta: how many of the runs are file meta information.
         outline: what a `Grouper` has worked out for it.
     """
 
     __slots__ = (
-        *("encoding", "fixed", "flaws", "group_lengths", "groups", "keys", "large", "meta"),
+        *("encoding", "flaws", "group_lengths", "groups", "keys", "large", "meta"),
         *("open", "outline", "pieces", "raw", "repeated"),
     )
 
@@ -91,29 +92,28 @@ class Template:
         self.repeated = repeated
         self.meta = meta
         self.keys = [attribute.key for attribute in variable]
-        self.open = [place for place, item in enumerate(row) if isinstance(item, int)]
+        self.open: list[tuple[int, int]] = []
         self.pieces = [b"" if isinstance(item, int) else item.encoded for item in row]
-        sizes = list(map(len, self.pieces))
         self.raw: list[Attribute] = []
         self.large: list[tuple[int, Large]] = []
         self.flaws: list[tuple[int, Attribute, int]] = []
-        self.group_lengths: list[_GroupLength] = []
-        self.fixed: list[tuple[int, bytes]] = []
+        self.group_lengths: list[tuple[int, _GroupLength]] = []
         renamed = {number for number, _ in repeated}
         groups: dict[str, list[Attribute | int]] = {}
         for place, item in enumerate(row):
             if isinstance(item, int):
                 group = INSTANCE if item in renamed else variable[item].group
-                if group is None:
-                    stop = meta if place < meta else len(runs)
-                    big = place >= meta and encoding["byteOrder"] == "big"
-                    found = _GroupLength.find(runs, place, stop, big=big)
-                    if any(isinstance(inside, int) for inside in row[place + 1 : found.end]):
-                        self.group_lengths.append(found)
-                    else:
-                        self.fixed.append((place, found.fill(sizes)))
-                else:
+                if group is not None:
                     groups.setdefault(group, []).append(item)
+                    self.open.append((place, item))
+                    continue
+                stop = meta if place < meta else len(runs)
+                big = place >= meta and encoding["byteOrder"] == "big"
+                length = _GroupLength.find(runs, row, place, stop, big=big)
+                if length.open:
+                    self.group_lengths.append((place, length))
+                else:
+                    self.pieces[place] = length.encode(())
                 continue
             self.raw += item.raw
             self.large += [(place, large) for large in item.large]
@@ -140,29 +140,36 @@ class Template:
 
 
 class _GroupLength(NamedTuple):
-    """A group length to be filled in: the runs of its group, and `rest` bytes of one more."""
+    """A group length: how many bytes of its group are `known`, and the numbers of its open runs."""
 
-    place: int
-    end: int
-    rest: int
+    open: tuple[int, ...]
+    known: int
     header: bytes
     big: bool
 
     @classmethod
-    def find(cls, runs: list[Run], place: int, stop: int, *, big: bool) -> _GroupLength:
+    def find(
+        cls, runs: list[Run], row: list[Part | int], place: int, stop: int, *, big: bool
+    ) -> _GroupLength:
         (element,) = runs[place].elements
         group = element.tag >> 16
-        end, rest = place + 1, 0
+        end, known = place + 1, 0
+        open_: list[int] = []
         while end < stop and runs[end].group == group:
+            item = row[end]
+            if isinstance(item, int):
+                open_.append(item)
+            else:
+                known += len(item.encoded)
             end += 1
         if end < stop:
-            rest = runs[end].size_of_first(group)
+            known += runs[end].size_of_first(group)
         head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
-        return cls(place, end, rest, head, big)
+        return cls(tuple(open_), known, head, big)
 
-    def fill(self, sizes: list[int]) -> bytes:
-        """The element, of the bytes that each run has."""
-        length = self.rest + sum(sizes[self.place + 1 : self.end])
+    def encode(self, variable: Sequence[Attribute]) -> bytes:
+        """The element, `variable` being the attributes that are left open."""
+        length = self.known + sum([variable[number].size for number in self.open])
         return self.header + p10.group_length(length, big=self.big)
 
 
@@ -233,20 +240,16 @@ class Record:
         template, file = self.template, self._file
         if file is None:
             raise RecordError("record/no-encoding", "the record was not read from a file")
+        variable = self.variable
         pieces = template.pieces.copy()
         copies = {}
-        for place, attribute in zip(template.open, self.variable, strict=True):
+        for place, number in template.open:
+            attribute = variable[number]
             pieces[place] = attribute.encoded
             if attribute.copied:
                 copies[place] = attribute.value
-        for place, piece in template.fixed:
-            pieces[place] = piece
-        if template.group_lengths:
-            sizes = list(map(len, pieces))
-            for place, reference in copies.items():
-                sizes[place] += reference["length"]
-            for found in template.group_lengths:
-                pieces[found.place] = found.fill(sizes)
+        for place, length in template.group_lengths:
+            pieces[place] = length.encode(variable)
         around = {}
         for attribute in self.extra:
             if attribute.key in _AROUND:
