@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
@@ -29,6 +27,8 @@ __all__ = ["Restored", "Verified", "restore", "verify"]
 _MAX_WHOLE = 16 << 20
 #: So many of them wait to be written and proved.
 _AHEAD = 4
+#: Bytes of a file in quarantine that are read at once.
+_PIECE = 1 << 20
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -255,31 +255,45 @@ def _write(given: tuple[bytes, str, str]) -> str:
 
 
 def _restore_quarantined(kept: Quarantined, target: Path, restored: Restored) -> None:
-    _prove_quarantined(kept)
     target.mkdir(parents=True, exist_ok=True)
     parts = urlsplit(kept.uri)
     original = Path(unquote(parts.fragment or parts.path)).name
     safe = _UNSAFE.sub("_", original).strip(".")[-80:]
     path = target / f"{kept.sha256[:16]}-{safe or 'file'}"
-    shutil.copyfile(kept.path, path)
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            _prove_quarantined(kept, file.write)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     restored.files += 1
     restored.bytes_out += kept.size
 
 
-def _prove_quarantined(kept: Quarantined) -> None:
+def _prove_quarantined(
+    kept: Quarantined, write: Callable[[bytes | bytearray | memoryview], object] | None = None
+) -> None:
+    """Compare a file in quarantine with its SHA-256; `write` is given its bytes meanwhile."""
+    sha256, _ = sha256_and_size(_quarantined(kept), write)
+    if sha256 != kept.sha256:
+        raise ArchiveError(
+            "archive/damaged", "a file in quarantine is not the original", source=str(kept.path)
+        )
+
+
+def _quarantined(kept: Quarantined) -> Iterator[bytes]:
+    """The bytes of a file in quarantine, in pieces."""
     try:
         with kept.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            while piece := file.read(_PIECE):
+                yield piece
     except OSError as error:
         raise ArchiveError(
             "archive/damaged",
             f"a file in quarantine cannot be read: {error.strerror}",
             source=str(kept.path),
         ) from error
-    if digest != kept.sha256:
-        raise ArchiveError(
-            "archive/damaged", "a file in quarantine is not the original", source=str(kept.path)
-        )
 
 
 def verify(

@@ -388,41 +388,41 @@ class SourceFiles:
     def open(
         self, uri: str, *, size: int | None, sha256: str | None, modified: int | None = None
     ) -> Window:
-        """The file at `uri`, if it is still the one that was recorded.
+        """The file that was recorded: at `uri`, or wherever it is below the folders.
 
-        It is taken to be if its size and its time of modification (nanoseconds) are the same;
-        otherwise its SHA-256 decides, which is taken once.
+        At `uri` it is taken to be the same if its size and its time of modification (nanoseconds)
+        are; otherwise, and everywhere else, its SHA-256 decides, which is taken once.
 
         Raises:
             BulkError: the file is gone (``bulk/source-missing``) or has changed
                 (``bulk/source-changed``), and is not below the folders either.
+            DicomStudyError: it cannot be read, and is not below the folders either.
         """
         known = self._found.get((uri, sha256 or ""))
         if known is not None:
             with contextlib.suppress(OSError):  # it is gone by now, and looked for again
                 return Window(known)
-        changed = False
+        place = path_of(uri)
+        problem: DicomStudyError | None = None
         for path in self._candidates(uri, size):
             try:
-                status = path.stat()
                 window = Window(path)
             except OSError:
                 continue
-            if size is None or status.st_size == size:
-                same = sha256 is None or status.st_mtime_ns == modified
-                if same or sha256_of(window) == sha256:
+            try:
+                if _is_recorded(window, size, sha256, modified if path == place else None):
                     self._found[uri, sha256 or ""] = path
                     return window
+                problem = problem or BulkError(
+                    "bulk/source-changed",
+                    "the referenced file is no longer the one that was converted; "
+                    "name the folder that has it with --sources",
+                    source=uri,
+                )
+            except DicomStudyError as error:
+                problem = problem or error
             window.close()
-            changed = True
-        if changed:
-            raise BulkError(
-                "bulk/source-changed",
-                "the referenced file is no longer the one that was converted; "
-                "name the folder that has it with --sources",
-                source=uri,
-            )
-        raise BulkError(
+        raise problem or BulkError(
             "bulk/source-missing",
             "the referenced file is gone; name the folder that has it with --sources",
             source=uri,
@@ -442,3 +442,12 @@ class SourceFiles:
         name = Path(urlsplit(uri).path).name
         candidates = self._by_size.get(size or -1, [])
         yield from sorted(candidates, key=lambda candidate: candidate.name != unquote(name))
+
+
+def _is_recorded(
+    window: Window, size: int | None, sha256: str | None, modified: int | None
+) -> bool:
+    """Whether a file is the one of this size and SHA-256; `modified`, if that is proof enough."""
+    if size not in {None, len(window)}:
+        return False
+    return sha256 is None or window.modified == modified or sha256_of(window) == sha256

@@ -32,6 +32,7 @@ from dicomstudy.sources import (
     path_of,
     uri_of,
 )
+from tests import studies
 from tests.samples import chance_of, mutant
 
 FILES = {"a.dcm": b"first", "folder/b.dcm": b"", "c": bytes(range(256)) * 20}
@@ -435,6 +436,42 @@ def test_a_file_that_moved_is_found_below_the_folders(
     assert raised.value.code == "bulk/source-missing"
     assert raised.value.location.source == recorded["uri"]
     assert opened(SourceFiles([tmp_path / "other"]), recorded) == b"content"
+
+
+def test_a_time_of_modification_proves_nothing_elsewhere(
+    referred: tuple[Path, dict[str, str | int]], tmp_path: Path
+) -> None:
+    """What is unpacked together often has one time, and images of a series have one size."""
+    path, recorded = referred
+    time = int(recorded["modified"])
+    studies.write_files(tmp_path / "other", [("a", b"CONTENT"), ("b", b"content")])
+    for other in (tmp_path / "other").iterdir():
+        os.utime(other, ns=(time, time))
+    path.unlink()
+    assert opened(SourceFiles([tmp_path / "other"]), recorded) == b"content"
+
+
+def test_a_file_that_cannot_be_read_is_found_elsewhere(
+    referred: tuple[Path, dict[str, str | int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, recorded = referred
+    studies.write_files(tmp_path / "other", [("a", b"content"), ("b", b"content")])
+    for bad in (path, tmp_path / "other/a"):
+        os.utime(bad, ns=(1, 1))
+    failing = {file.stat().st_ino for file in (path, tmp_path / "other/a")}
+    read_on = os.pread
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        if os.fstat(descriptor).st_ino in failing:
+            raise OSError(errno.EIO, "Input/output error")
+        return read_on(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert opened(SourceFiles([tmp_path / "other"]), recorded) == b"content"
+    for files in (SourceFiles(), SourceFiles([path.parent])):
+        with pytest.raises(DicomStudyError) as raised:
+            opened(files, recorded)
+        assert raised.value.code == "source/unreadable"
 
 
 @pytest.mark.parametrize("other", [b"changed", b"longer content", b""])
