@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from dicomstudy.archive import Archive, Quarantined, open_archive
@@ -18,7 +18,6 @@ from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, writing
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.sources import write_all
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Restored", "Verified", "restore", "verify"]
@@ -204,7 +203,7 @@ class _Files:
         part, path = f"{folder}/{name}.part", f"{folder}/{name}"
         try:
             if (instance.source.size or 0) > _MAX_WHOLE:
-                with _create(folder, part) as file:
+                with open(_create(folder, part), "wb") as file:
                     size = instance.write_p10(file)
                 self._done(part, path, size)
             else:
@@ -237,20 +236,29 @@ class _Files:
         self._restored.bytes_out += size
 
 
-def _create(folder: str, path: str, buffering: int = -1) -> BinaryIO:
-    """A new file, and its folder if need be."""
+def _create(folder: str, path: str) -> int:
+    """The descriptor of a new file; its folder is made if need be."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     try:
-        return open(path, "wb", buffering)  # noqa: PTH123 (a Path costs more than the file)
+        return os.open(path, flags, 0o666)
     except FileNotFoundError:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        return open(path, "wb", buffering)  # noqa: PTH123
+        return os.open(path, flags, 0o666)
 
 
 def _write(given: tuple[bytes, str, str]) -> str:
-    """Write a file, its bytes, folder and path being given; its SHA-256."""
+    """Write a file, its bytes, folder and path being given; its SHA-256.
+
+    Without a file object, which asks the system more than once for each file.
+    """
     data, folder, path = given
-    with _create(folder, path, buffering=0) as file:
-        write_all(file, data)
+    descriptor = _create(folder, path)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
     return sha256_of(data)
 
 

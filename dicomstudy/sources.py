@@ -301,7 +301,7 @@ class _Taking:
         try:
             while data and size <= limit:
                 with self._writing():
-                    write_all(large, data)
+                    _write_all(large, data)
                 data = file.read(_WINDOW)
                 size += len(data)
             self.count(size)
@@ -340,7 +340,7 @@ class _Taking:
         return Member(name, None, Problem(f"{self.path}!{name}", "source/member", message))
 
 
-def write_all(file: IO[bytes], data: bytes) -> None:
+def _write_all(file: IO[bytes], data: bytes) -> None:
     """Write to a file without a buffer, which may take a part only."""
     rest = memoryview(data)
     while rest:

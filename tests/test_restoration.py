@@ -66,7 +66,7 @@ def test_files_are_written_by_study_series_and_instance(converted: Path, tmp_pat
     assert len(clash) == 2
 
 
-@pytest.mark.parametrize("step", ["_create", "write_all", "os.replace", "Path.replace"])
+@pytest.mark.parametrize("step", ["_create", "os.write", "os.replace", "Path.replace"])
 def test_a_destination_that_is_full_is_said_to_be(
     step: str, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
