@@ -25,6 +25,9 @@ class Beside(Generic[_Given, _Result]):
 
     The thread has a queue at each end and no code of ours between them: hardly ever does it
     hold the lock of the interpreter, for which the other one would wait.
+
+    Args:
+        function: what is called; not on None.
     """
 
     def __init__(self, function: Callable[[_Given], _Result]) -> None:
@@ -48,7 +51,8 @@ class Beside(Generic[_Given, _Result]):
     def take(self) -> _Result:
         """The result of the first call of which it was not taken yet, once it is there.
 
-        What the function raises is raised here, whenever a result is asked for from then on.
+        Never returns if there is no such call. What the function raises is raised here, whenever
+        a result is asked for from then on.
         """
         result = self._results.get()
         if isinstance(result, _Failed):
@@ -57,6 +61,6 @@ class Beside(Generic[_Given, _Result]):
         return result
 
     def close(self) -> None:
-        """End the thread, once it has done all that it was given."""
+        """End the thread, once it has done all that it was given, or has failed."""
         self._given.put(None)
         self._thread.join()

@@ -187,11 +187,13 @@ class _Files:
         try:
             with writing(self._target):
                 while kind is None and self._pending:
-                    self._finish(self._pending.popleft())
+                    self._finish()
         finally:
-            self._beside.close()
-            for pending in self._pending:
-                Path(pending.part).unlink(missing_ok=True)
+            try:
+                self._beside.close()
+            finally:
+                for pending in self._pending:
+                    Path(pending.part).unlink(missing_ok=True)
 
     def add(self, instance: Instance) -> None:
         """Write the file of an instance; a problem if that cannot be done."""
@@ -217,18 +219,18 @@ class _Files:
             Path(part).unlink(missing_ok=True)
             raise
         if len(self._pending) > _AHEAD:
-            self._finish(self._pending.popleft())
+            self._finish()
 
-    def _finish(self, pending: _Pending) -> None:
+    def _finish(self) -> None:
+        """Let the file that has waited longest have its name, or a problem if it is not proved."""
+        pending = self._pending[0]
         try:
             pending.instance.prove(self._beside.take())
             self._done(pending.part, pending.path, pending.size)
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(pending.instance.uid))
             Path(pending.part).unlink(missing_ok=True)
-        except BaseException:
-            Path(pending.part).unlink(missing_ok=True)
-            raise
+        self._pending.popleft()
 
     def _done(self, part: str, path: str, size: int) -> None:
         os.replace(part, path)  # noqa: PTH105 (as below)

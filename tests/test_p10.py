@@ -33,6 +33,7 @@ from tests import strategies
 from tests.samples import files_below, fixture_files, mutant, own_files, rewritten, taken_apart
 
 UNDEFINED = make.UNDEFINED
+DELIMITER = b"\xfe\xff\xdd\xe0" + bytes(4)
 
 #: A reader learns every few files, so that short rows of files show what it learns.
 often_learning = mock.patch("dicomstudy.p10.reader._FILES_TO_LEARN", 3)
@@ -135,6 +136,40 @@ def test_padding_is_padding_whatever_was_read_before() -> None:
     file = reader.read(padded)
     assert file.trailing == Span(len(padded) - 200, 200)
     assert taken_apart(file) == taken_apart(read(padded))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [
+            file_of(element(0x00091001, "UN", value))
+            for value in (bytes(300), item(element(0x00100010, "LO", "a" * 284)))
+        ],
+        [
+            file_of(
+                element(0x7FE00010, "OB", bytes(size) + DELIMITER, length=UNDEFINED),
+                element(0xFFFCFFFC, "OB", bytes(1000)),
+            )
+            for size in (300, 400)
+        ],
+    ],
+    ids=["items", "undefined length"],
+)
+def test_a_large_value_is_not_known_by_its_place_alone(files: list[bytes]) -> None:
+    """The same header at the same place, but items in it, or another length."""
+    reader = Reader()
+    for data in files:
+        assert taken_apart(reader.read(data)) == taken_apart(read(data))
+
+
+def test_large_values_at_one_place_are_the_same_run() -> None:
+    reader = Reader()
+    files = [
+        reader.read(file_of(element(0x7FE00010, "OW", bytes([number]) * 300)))
+        for number in range(3)
+    ]
+    assert files[0].runs == files[1].runs == files[2].runs
+    assert files[2].elements == [Element(0x7FE00010, "OW", Span(files[2].starts[0] + 12, 300))]
 
 
 def test_runs_of_equal_files_are_taken_apart_once() -> None:

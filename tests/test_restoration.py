@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -79,6 +80,28 @@ def test_a_destination_that_is_full_is_said_to_be(
     assert raised.value.code == "archive/unwritable"
     assert str(tmp_path) in str(raised.value)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_an_interrupted_run_leaves_no_part_of_a_file(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the file is made only after the run has ended."""
+    written = threading.Event()
+    write_on = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        written.wait(5)
+        return write_on(descriptor, data)
+
+    def interrupt(*_: object) -> None:
+        threading.Timer(0.2, written.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dicomstudy.restoration.os.write", write)
+    monkeypatch.setattr("dicomstudy.restoration.Beside.take", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        dicomstudy.restore(converted / "copy", tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("bulk", ["copy", "reference"])

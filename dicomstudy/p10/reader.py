@@ -52,7 +52,7 @@ _size_of, _group_of, _has_bytes = map(attrgetter, ("size", "group", "encoded"))
 _MOST_SETTLED = 1 << 10
 #: The bytes of a group length with the longest header; no longer element is one.
 _LONGEST_GROUP_LENGTH = 16
-#: The bytes of a header without VR, or with a short one; and with the VR of large values.
+#: The bytes of an implicit header; and of an explicit one with a length of 32 bits.
 _HEADER, _LONG_HEADER = 8, 12
 _NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
@@ -61,7 +61,8 @@ class _Known:
     """What a `Reader` keeps of one kind of data set.
 
     Attributes:
-        runs: those it expects, in their order.
+        runs: those it expects, in their order; large values are not among them, but known by
+            their header and where they lie.
         stable: those that it may join if they come again: they came when it last looked.
         files: how many it has read.
     """
@@ -86,7 +87,7 @@ class _Known:
         return self._by_bytes.setdefault(run.encoded, run)
 
     def placed(self, pos: int, head: bytes) -> Run | None:
-        """The run of a large element that began with these bytes at the same place."""
+        """The run of a large element that had this header at the same place; None without."""
         return self._by_place.get((pos, head))
 
     def place(self, pos: int, head: bytes, run: Run) -> Run:
@@ -104,11 +105,7 @@ class _Known:
 
 
 class _Pass(NamedTuple):
-    """One way through the elements of a file that are in one group of settings.
-
-    Those of the file meta information, if `meta`; else those of the data set. `problems` are
-    those that came up.
-    """
+    """One reading of the file meta information, or of a data set; `problems` are those of it."""
 
     parser: Parser
     state: _Known
@@ -116,6 +113,11 @@ class _Pass(NamedTuple):
     meta: bool
     source: str | None
     problems: list[Problem]
+
+    @property
+    def header_size(self) -> int:
+        """The bytes of the header that a large value mostly has."""
+        return _LONG_HEADER if self.explicit else _HEADER
 
     def read_one(self, pos: int, count: int) -> Run | None:
         """The run of the element at `pos`, before which there are `count`.
@@ -140,12 +142,13 @@ class _Pass(NamedTuple):
         return read
 
     def _placed(self, pos: int) -> Run | None:
-        """The run of the element at `pos` if one like it lay there before: its bytes do not matter.
+        """The run of the large element at `pos`, as `_take_apart` would say.
 
-        As `_take_apart` would say, but for a value that may be items.
+        None if there was none with its header at this place before, or if it may have items:
+        then it is to be taken apart.
         """
         parser = self.parser
-        value_at = pos + (_LONG_HEADER if self.explicit else _HEADER)
+        value_at = pos + self.header_size
         run = self.state.placed(pos, parser.data[pos:value_at])
         if run is None or pos + run.size > len(parser.data):
             return None
@@ -168,7 +171,7 @@ class _Pass(NamedTuple):
             parser.flaws.append(_truncated(element, size, pos))
         elif isinstance(element.value, Span):
             value_at = element.value.offset
-            if not element.form and value_at - pos == (_LONG_HEADER if explicit else _HEADER):
+            if not element.form and value_at - pos == self.header_size:
                 return self.state.place(pos, data[pos:value_at], Run.single(element, b"", size))
         elif (
             size <= _LONGEST_KNOWN
@@ -189,8 +192,8 @@ class Reader:
     The runs of the last file are kept: where the bytes of one stand again, its elements are
     known and are not taken apart a second time. A run that no longer fits is split around
     the elements that differ; runs that go on fitting are joined again. Elements with the same
-    bytes are the same run, while it is remembered. What is read never depends on what was read
-    before.
+    bytes are the same run, while it is remembered, as are large ones with the same header at
+    the same place. What is read never depends on what was read before.
     """
 
     def __init__(self, *, max_inline: int = 256) -> None:

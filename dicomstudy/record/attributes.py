@@ -52,9 +52,9 @@ class Attribute:
     `key` is its name in the record and `value` an Ion value; `group` is the attribute group
     that takes it, None if it is not kept. `token` is its part of the layout, `encoded` what
     `value` and `token` give (of a large value: the header), `raw` the attributes with bytes
-    that do not come out of values, `large` its large values. `copied`: the bytes of its value come
-    behind `encoded`; `size` is how many both are together. `flaw` is a sentence on what was
-    wrong with it; `plain`: it has none of the last three.
+    that do not come out of values, `large` its large values. `flaw` is a sentence on what was
+    wrong with it; `plain`: it has none of the last three. `copied`: the bytes of its value come
+    behind `encoded`; `size` is that of both together.
     """
 
     __slots__ = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from dicomstudy import layout, p10, text, values
@@ -45,7 +46,7 @@ from dicomstudy.values import Context, Kind, Kinds, swap
 
 #: What is remembered is weighed in bytes of files; all of it goes when it is too much.
 _MAX_WEIGHT = 4 << 20
-_ELEMENT_WEIGHT = 64
+_ELEMENT_WEIGHT, _PLACE_WEIGHT = 64, 1 << 10
 #: Files with a longer layout are hardly ever written alike.
 _LONGEST_LAYOUT = 1 << 14
 _ITEM_TAGS = frozenset((b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
@@ -152,6 +153,7 @@ class Decoder:
             extra = [raw for attribute in variable for raw in attribute.raw]
         extra += self._around(file, data, large)
         flaws += [(found, starts[place] + offset) for place, found, offset in template.flaws]
+        flaws.sort(key=itemgetter(1))
         if flaws or context.charset.problems:
             found = (_problem(*flaw) for flaw in flaws)
             file = file._replace(problems=(*file.problems, *context.charset.problems, *found))
@@ -232,13 +234,15 @@ class Decoder:
         return part
 
     def _single(self, memo: _Memo, run: Run, file: P10File) -> Attribute:
-        """The attribute of a run of one element, which is remembered if its bytes are."""
+        """The attribute of a run of one element, remembered if the same run may come again."""
         attribute = self._ordinary(memo.context, run)
         if attribute is None:
             (element,) = run.elements
             attribute = self._attribute(memo, element, run.encoded or None, file)
-            if not (run.encoded or element.form is Form.GROUP_LENGTH or _is_by_offset(attribute)):
-                return attribute
+            if not run.encoded and element.form is not Form.GROUP_LENGTH:
+                if not _is_by_place(element, attribute):
+                    return attribute
+                self._weight += _PLACE_WEIGHT
         memo.runs[run] = attribute
         self._weight += len(run.encoded) + _ELEMENT_WEIGHT
         return attribute
@@ -504,9 +508,10 @@ def _inside(sha256: str, content: bytes, source: bytes) -> Large:
     return Large(sha256, Span(place, len(content)), inside=True)
 
 
-def _is_by_offset(attribute: Attribute) -> bool:
-    """Whether an attribute says where a large value lies, and nothing of what it is."""
-    return bool(attribute.large) and attribute.large[0].sha256 is None
+def _is_by_place(element: Element, attribute: Attribute) -> bool:
+    """Whether an attribute follows from where the value lies, as the run of such a value does."""
+    is_placed = isinstance(element.value, Span) and not element.form
+    return is_placed and attribute.large[0].sha256 is None
 
 
 def _placed(large: Iterable[Large], start: int) -> list[Large]:

@@ -151,8 +151,8 @@ ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
 _PLAIN = Token(0, "")[2:6] + Token(0, "")[7:]
 _SHORT = 1 << 16
 _MEMO_SIZE = 512
-#: Sets of groups that are remembered together.
-_FEW = 32
+#: Sets of groups whose elements are remembered together; series have few.
+_MOST_TOGETHER = 32
 #: Plans of longer layouts are not remembered: files are hardly ever written alike so.
 _LONGEST_LAYOUT = 1 << 14
 #: Holds the place of a group length, which is as long as this.
@@ -252,7 +252,7 @@ class Encoder:
                     if digest:
                         self._groups[name] = encoded
                 whole.add(encoded)
-            if len(self._together) > _FEW:
+            if len(self._together) >= _MOST_TOGETHER:
                 self._together.clear()
             if all(together[0]):
                 self._together[together] = whole

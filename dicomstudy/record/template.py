@@ -28,7 +28,7 @@ _AROUND = frozenset((PREAMBLE, TRAILING, DEFLATED))
 class Part(NamedTuple):
     """The attributes of a run of several elements, ready to be joined with others.
 
-    `groups` are those that are kept, by the name of their group.
+    `groups` has the attributes that a record keeps, by the name of their group.
     """
 
     attributes: tuple[Attribute, ...]
@@ -67,8 +67,8 @@ class Template:
             occurrence.
         keys: the keys of what is left open.
         pieces: the bytes of the runs; empty where they depend on what is left open.
-        open: the places that attributes belong in, each with the number of its attribute.
-        group_lengths: those that belong in others, by their place.
+        open: the places of attributes that are left open, each with the attribute's number.
+        group_lengths: those that depend on what is left open, each with its place in front.
         meta: how many of the runs are file meta information.
         outline: what a `Grouper` has worked out for it.
     """
