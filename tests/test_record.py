@@ -461,10 +461,19 @@ def test_places_do_not_depend_on_what_was_decoded_before(
         assert found.attributes() == alone.attributes()
 
 
+def test_problems_come_in_the_order_of_the_file() -> None:
+    """Those of runs that files have in common too."""
+    reader, decoder = Reader(), Decoder(DEFINITIONS)
+    for number in range(12):
+        rows = [(0x10, 0x20, b"\xff "), (0x10, 0x22, b"a "), (0x12, 0x20, b"\xff%d" % number)]
+        data = row_of(rows)
+        problems = decoder.decode(reader.read(data), data).problems
+        assert [problem.tag for problem in problems] == ["00100020", "00120020"]
+
+
 def test_fragments_are_not_remembered() -> None:
     """Of pixel data that is recorded by its offset: no other file has them."""
-    value = make.encapsulate([[bytes(2)] * 2000])
-    data = make.encapsulated(value)
+    data = file_of(make.encapsulated(make.encapsulate([[bytes(2)] * 2000])))
     reader, decoder = Reader(), Decoder(DEFINITIONS, by_offset=True)
     decoder.decode(reader.read(data), data)
     tracemalloc.start()
