@@ -459,7 +459,7 @@ class Clustered:
 
 def cluster(batch: Batch, definitions: Definitions) -> Clustered:
     """Move what repeats over a series into groups; the order of `batch` is forgotten."""
-    if not batch.entries:  # as of most studies, when it is asked for what is no more
+    if not batch.entries:  # mostly so of those that only older versions have
         return Clustered({}, batch.rows, [])
     by_series: dict[str, list[Entry]] = {}
     for entry in batch.entries:
