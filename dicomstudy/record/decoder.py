@@ -162,28 +162,29 @@ class Decoder:
     def _template(self, file: P10File, context: Context, variable: list[Attribute]) -> Template:
         """What records of this shape have in common; `variable` are those of one of them."""
         meta = len(file.meta)
-        contexts = [META_CONTEXT] * meta + [context] * len(file.runs)
-        runs = file.meta + file.runs
         row: list[Part | int] = []
         count = 0
-        for run, here in zip(runs, contexts, strict=True):
-            if run.singles:
-                memo = self._memo(here, deflated=file.deflated is not None)
-                row.append(self._part(memo, run, file))
-            else:
-                row.append(count)
-                count += 1
+        for some, here in ((file.meta, META_CONTEXT), (file.runs, context)):
+            memo = self._memo(here, deflated=file.deflated is not None)
+            for run in some:
+                if run.singles:
+                    row.append(self._part(memo, run, file))
+                else:
+                    row.append(count)
+                    count += 1
+        runs = file.meta + file.runs
         repeated: list[tuple[int, int]] = []
         if not is_ascending(runs):
             row, repeated = rename_repeated(row, variable)
-        occurrences = dict(repeated)
+        tokens = [attribute.token for attribute in variable]
+        for number, occurrence in repeated:
+            tokens[number] = layout.with_occurrence(tokens[number], occurrence)
+        texts = [tokens[item] if isinstance(item, int) else item.layout for item in row]
         encoding_key = (
             file.preamble is not None,
             context.big,
-            *(
-                " ".join(_layout(item, variable, occurrences) for item in some)
-                for some in (row[:meta], row[meta:])
-            ),
+            " ".join(texts[:meta]),
+            " ".join(texts[meta:]),
         )
         encoding = self._encodings.get(encoding_key)
         if encoding is None:
@@ -545,12 +546,3 @@ def _moved(large: Large, by: int) -> Large:
 
 def _problem(attribute: Attribute, start: int) -> Problem:
     return Problem(None, "record/inexact", attribute.flaw, start, attribute.token[:8])
-
-
-def _layout(item: Part | int, variable: list[Attribute], repeated: dict[int, int]) -> str:
-    """The layout of a run; `variable` are not renamed yet."""
-    if not isinstance(item, int):
-        return item.layout
-    token = variable[item].token
-    occurrence = repeated.get(item)
-    return token if occurrence is None else layout.with_occurrence(token, occurrence)

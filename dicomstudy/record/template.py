@@ -151,17 +151,15 @@ class _GroupLength(NamedTuple):
     def find(
         cls, runs: list[Run], row: list[Part | int], place: int, stop: int, *, big: bool
     ) -> _GroupLength:
+        """That at `place` of `runs`, of which `row` says what is left open."""
         (element,) = runs[place].elements
         group = element.tag >> 16
-        end, known = place + 1, 0
-        open_: list[int] = []
+        end = place + 1
         while end < stop and runs[end].group == group:
-            item = row[end]
-            if isinstance(item, int):
-                open_.append(item)
-            else:
-                known += len(item.encoded)
             end += 1
+        inside = row[place + 1 : end]
+        open_ = [item for item in inside if isinstance(item, int)]
+        known = sum([len(item.encoded) for item in inside if not isinstance(item, int)])
         if end < stop:
             known += runs[end].size_of_first(group)
         head = p10.encode_element(element.tag, element.vr, b"", big=big, length=4)
