@@ -11,16 +11,9 @@ from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
+from dicomstudy.clustering import ClusteredSeries, most_combinations, most_values
 from dicomstudy.definitions import Definitions
-from dicomstudy.grouping import (
-    ENCODING,
-    ClusteredSeries,
-    Row,
-    freeze,
-    most_combinations,
-    most_values,
-    ordered,
-)
+from dicomstudy.grouping import ENCODING, Row, freeze, ordered
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import INSTANCE, group_of
 

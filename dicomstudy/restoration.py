@@ -18,6 +18,7 @@ from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, writing
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.sources import write_all
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Restored", "Verified", "restore", "verify"]
@@ -256,9 +257,7 @@ def _write(given: tuple[bytes, str, str]) -> str:
     data, folder, path = given
     descriptor = _create(folder, path)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        write_all(descriptor, data)
     finally:
         os.close(descriptor)
     return sha256_of(data)

@@ -30,6 +30,7 @@ __all__ = [
     "path_of",
     "read_whole",
     "uri_of",
+    "write_all",
 ]
 
 #: Files up to this size are read whole.
@@ -301,7 +302,7 @@ class _Taking:
         try:
             while data and size <= limit:
                 with self._writing():
-                    _write_all(large, data)
+                    write_all(large.fileno(), data)
                 data = file.read(_WINDOW)
                 size += len(data)
             self.count(size)
@@ -340,11 +341,11 @@ class _Taking:
         return Member(name, None, Problem(f"{self.path}!{name}", "source/member", message))
 
 
-def _write_all(file: IO[bytes], data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
     """Write to a file without a buffer, which may take a part only."""
     rest = memoryview(data)
     while rest:
-        rest = rest[file.write(rest) :]
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _closing(member: Member) -> Iterator[Member]:

@@ -13,18 +13,9 @@ import pytest
 from hypothesis import strategies as st
 
 import dicomstudy
+from dicomstudy.clustering import Clustered, cluster
 from dicomstudy.document import Document, encode, read_batch
-from dicomstudy.grouping import (
-    Batch,
-    Clustered,
-    Entry,
-    Grouper,
-    Pending,
-    Row,
-    Source,
-    cluster,
-    freeze,
-)
+from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Row, Source, freeze
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.p10 import Reader
 from dicomstudy.record import Decoder, group_of

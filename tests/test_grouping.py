@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomstudy.clustering import cluster
 from dicomstudy.errors import RecordError
-from dicomstudy.grouping import (
-    Batch,
-    Grouper,
-    Pending,
-    Source,
-    cluster,
-    freeze,
-    ordered,
-    ungroup,
-)
+from dicomstudy.grouping import Batch, Grouper, Pending, Source, freeze, ordered, ungroup
 from dicomstudy.ion import dumps, ion_hash_hex
 from dicomstudy.p10 import read
 from dicomstudy.record import Decoder

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomstudy.grouping import Batch, Clustered, Entry, Row, Source, cluster, freeze
+from dicomstudy.clustering import Clustered, cluster
+from dicomstudy.grouping import Batch, Entry, Row, Source, freeze
 from dicomstudy.growth import Counts, Grown, count, grown
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import group_of

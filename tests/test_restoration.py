@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import dicomstudy
+from dicomstudy import restoration
 from dicomstudy.archive import Archive
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
@@ -86,18 +87,18 @@ def test_an_interrupted_run_leaves_no_part_of_a_file(
     converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the file is made only after the run has ended."""
-    written = threading.Event()
-    write_on = os.write
+    interrupted = threading.Event()
 
-    def write(descriptor: int, data: bytes) -> int:
-        written.wait(5)
-        return write_on(descriptor, data)
+    def create(folder: str, path: str) -> int:
+        interrupted.wait(5)
+        return create_now(folder, path)
 
     def interrupt(*_: object) -> None:
-        threading.Timer(0.2, written.set).start()
+        threading.Timer(0.2, interrupted.set).start()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dicomstudy.restoration.os.write", write)
+    create_now = restoration._create
+    monkeypatch.setattr(restoration, "_create", create)
     monkeypatch.setattr("dicomstudy.restoration.Beside.take", interrupt)
     with pytest.raises(KeyboardInterrupt):
         dicomstudy.restore(converted / "copy", tmp_path)

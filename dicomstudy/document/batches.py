@@ -19,13 +19,7 @@ from dicomstudy.document.fields import (
     without_places,
 )
 from dicomstudy.document.reader import Document
-from dicomstudy.grouping import (
-    ENCODING,
-    Batch,
-    Entry,
-    Row,
-    freeze,
-)
+from dicomstudy.grouping import ENCODING, Batch, Entry, Row, freeze
 from dicomstudy.record import group_of
 
 

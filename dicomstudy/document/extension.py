@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dicomstudy.clustering import cluster
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.batches import BatchReader
 from dicomstudy.document.fields import (
@@ -31,7 +32,7 @@ from dicomstudy.document.writer import (
     instance_struct,
     places_of,
 )
-from dicomstudy.grouping import ENCODING, Batch, Entry, cluster, rank
+from dicomstudy.grouping import ENCODING, Batch, Entry, rank
 from dicomstudy.growth import Grown, grown
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History

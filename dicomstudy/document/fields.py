@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from dicomstudy.bulk import Place
-from dicomstudy.grouping import (
-    Source,
-)
+from dicomstudy.grouping import Source
 
 FORMAT = "dicomstudy"
 VERSION = 1

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from dicomstudy import ion
+from dicomstudy.clustering import Clustered, cluster
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     FOOTER,
@@ -24,14 +25,7 @@ from dicomstudy.document.fields import (
     references,
 )
 from dicomstudy.document.reader import Document
-from dicomstudy.grouping import (
-    Batch,
-    Clustered,
-    Entry,
-    Row,
-    Source,
-    cluster,
-)
+from dicomstudy.grouping import Batch, Entry, Row, Source
 from dicomstudy.growth import Counts, count
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dicomstudy import definitions as definitions_
+from dicomstudy.clustering import cluster
 from dicomstudy.current import as_it_is
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
 from dicomstudy.folder import Folder, Progress, sync_folder, writing
-from dicomstudy.grouping import cluster
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of

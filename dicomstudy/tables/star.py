@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dicomstudy import layout
+from dicomstudy.clustering import Clustered, ClusteredSeries
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, add_places, uid_of
 from dicomstudy.elements import is_private
 from dicomstudy.errors import DefinitionsError, DicomStudyError, RecordError, StudyError, TableError
-from dicomstudy.grouping import ENCODING, Clustered, ClusteredSeries, Entry, Row, Source
+from dicomstudy.grouping import ENCODING, Entry, Row, Source
 from dicomstudy.record import INSTANCE
 from dicomstudy.study import Instance, Study
 from dicomstudy.tables.cells import Cells, Kind

@@ -11,8 +11,9 @@ from typing import Any
 
 from dicomstudy import definitions
 from dicomstudy.archive import create
+from dicomstudy.clustering import Clustered, ClusteredSeries
 from dicomstudy.document import Document, encode, source_of, uid_of
-from dicomstudy.grouping import Clustered, ClusteredSeries, Entry, Row, Source
+from dicomstudy.grouping import Entry, Row, Source
 from dicomstudy.ion import ion_hash_hex
 
 DEFINITIONS = definitions.load()

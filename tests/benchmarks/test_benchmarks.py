@@ -12,7 +12,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import dicomstudy
 from dicomstudy import document
-from dicomstudy.grouping import Grouper, Pending, Source, cluster
+from dicomstudy.clustering import cluster
+from dicomstudy.grouping import Grouper, Pending, Source
 from dicomstudy.p10 import Reader
 from dicomstudy.record import Decoder
 from fixtures import make
