@@ -83,6 +83,16 @@ def test_a_destination_that_is_full_is_said_to_be(
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_files_are_written_whole_if_writes_are_short(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicomstudy.restore(converted / "copy", tmp_path / "long")
+    write_on = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write_on(file, data[:1000]))
+    assert dicomstudy.restore(converted / "copy", tmp_path / "short").problems == []
+    assert studies.state_of(tmp_path / "short") == studies.state_of(tmp_path / "long")
+
+
 def test_an_interrupted_run_leaves_no_part_of_a_file(
     converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

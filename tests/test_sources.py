@@ -9,12 +9,10 @@ import os
 import random
 import re
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -307,7 +305,7 @@ def test_paths_come_back_from_their_uris(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-@pytest.mark.parametrize("broken", ["made", "written"])
+@pytest.mark.parametrize("broken", ["tempfile.TemporaryFile", "os.write"])
 def test_a_large_member_that_cannot_be_written_is_no_damage(
     kind: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,17 +319,11 @@ def test_a_large_member_that_cannot_be_written_is_no_damage(
             info.size = 100
             tar.addfile(info, io.BytesIO(bytes(100)))
 
-    class Full(io.BytesIO):
-        def __init__(self, *_: object, **__: object) -> None:
-            if broken == "made":
-                raise OSError(errno.ENOSPC, "No space left on device")
-            super().__init__()
-
-        def write(self, _: Any) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sources, "MAX_WHOLE", 10)
-    monkeypatch.setattr("tempfile.TemporaryFile", Full)
+    monkeypatch.setattr(broken, full)
     with pytest.raises(ArchiveError, match="No space") as raised:
         list(open_members(path, folder=tmp_path))
     assert (raised.value.code, raised.value.location.source) == (
@@ -346,15 +338,9 @@ def test_a_large_member_is_written_whole_if_writes_are_short(
     content = bytes(range(256)) * 4
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.writestr("a", content)
-    make_file = tempfile.TemporaryFile
-
-    def short(**options: Any) -> Any:
-        file = make_file(**options)
-        write_on = file.write
-        return mock.Mock(wraps=file, write=lambda data: write_on(data[:7]))
-
+    write_on = os.write
     monkeypatch.setattr(sources, "MAX_WHOLE", 10)
-    monkeypatch.setattr(tempfile, "TemporaryFile", short)
+    monkeypatch.setattr(os, "write", lambda file, data: write_on(file, data[:7]))
     (found,) = (bytes(m.data[0:2000]) for m in open_members(tmp_path / "in.zip") if m.data)
     assert found == content
 
