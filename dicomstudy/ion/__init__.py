@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from dicomstudy.errors import IonError
-from dicomstudy.ion.binary import BINARY_MARK, check_binary, cut_fractions
+from dicomstudy.ion.binary import BINARY_MARK, check_binary, cut_fractions, put_back, take_out
 from dicomstudy.ion.checks import adopt, check
 from dicomstudy.ion.hashing import ion_hash, ion_hash_hex
 from dicomstudy.ion.library import MULTIMAP, NATIVE, encode, load, require_c_extension
@@ -121,7 +121,11 @@ def load_all(data: bytes) -> list[Value]:
 def _decode(data: bytes) -> list[Any]:
     if data.startswith(BINARY_MARK):
         check_binary(data)
-        return load(data, None, NATIVE)
+        left, taken = take_out(data)
+        values = load(left, None, NATIVE)
+        if taken:
+            put_back(values, taken)
+        return values
     check_text(data)
     # The limit is for the longest string or blob.
     values = load(data, max(len(data) + 1, MIN_TEXT_BUFFER), MULTIMAP)

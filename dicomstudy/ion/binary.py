@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from types import MappingProxyType
 from typing import Final
 
-from dicomstudy.ion.checks import MAX_FRACTION_DIGITS
+from dicomstudy.ion.checks import CONTAINERS, MAX_FRACTION_DIGITS
 from dicomstudy.ion.values import (
     MAX_DEPTH,
+    Value,
     damaged,
     refused,
     repeated,
@@ -20,12 +22,15 @@ __all__ = [
     "check_binary",
     "cut_fractions",
     "extent",
+    "put_back",
+    "take_out",
 ]
 
 BINARY_MARK: Final = b"\xe0\x01\x00\xea"
 _MAX_VARUINT: Final = 5  # bytes, for 32 bits
 _LIST: Final = 0xB
 _STRUCT: Final = 0xD
+_POSITIVE, _NEGATIVE_INTEGER = 0x2, 0x3
 _TIMESTAMP: Final = 0x6
 _ANNOTATED: Final = 0xE
 _LENGTH_FOLLOWS: Final = 0xE
@@ -37,6 +42,10 @@ _PADS: Final = range(0x0F)
 _NEGATIVE: Final = 0x40  # the sign of the exponent of a fraction of a second
 _FINEST: Final = _NEGATIVE | MAX_FRACTION_DIGITS
 _LONGEST: Final = 0x80
+_PAGE: Final = 1 << 13  # the library reads so many bytes at a time
+_INTEGER: Final = 8  # bytes of an integer that it changes if two pages have a part of it
+_BLOB: Final = 0xA
+_BEFORE: Final = frozenset({0x28, 0x38, 0x88})  # the byte in front of such an integer
 _LONG_SCALARS: Final = frozenset({0x2E, 0x3E, 0x5E, 0x6E, 0x7E, 0x8E, 0xAE})
 
 
@@ -216,7 +225,9 @@ def cut_fractions(data: bytes) -> bytes:
     The library changes finer fractions, and a datetime has no room for them.
     """
     cut = bytearray(data)
-    for start, stop in _timestamps(data, 0, len(data), is_struct=False):
+    for head, start, stop in _scalars(data, 0, len(data), is_struct=False):
+        if data[head] >> 4 != _TIMESTAMP or start + 9 >= stop:
+            continue
         position = start
         for _ in range(7):  # offset, year, month, day, hour, minute, second
             _, position = _varuint(data, position)
@@ -229,19 +240,73 @@ def cut_fractions(data: bytes) -> bytes:
     return bytes(cut)
 
 
-def _timestamps(
+def take_out(data: bytes) -> tuple[bytes, dict[bytes, int]]:
+    """A stream that was checked, without the integers that the library would change; and these.
+
+    It changes those of eight bytes with the first bit set of which two pages have a part. In
+    their place stand blobs of the same length that are nowhere else in the stream.
+    """
+    taken: dict[bytes, int] = {}
+    if not _may_be_split(data):
+        return data, taken
+    left = bytearray(data)
+    marks = (mark for n in count() if (mark := n.to_bytes(_INTEGER, "big")) not in data)
+    for head, start, stop in _scalars(data, 0, len(data), is_struct=False):
+        kind, form = divmod(data[head], 16)
+        if kind in {_POSITIVE, _NEGATIVE_INTEGER} and _is_split(data, start, stop):
+            mark = next(marks)
+            magnitude = int.from_bytes(data[start:stop], "big")
+            taken[mark] = magnitude if kind == _POSITIVE else -magnitude
+            left[head] = _BLOB << 4 | form
+            left[start:stop] = mark
+    return bytes(left), taken
+
+
+def put_back(values: list[Value], taken: dict[bytes, int]) -> None:
+    """Put integers that were taken out where they were. Mirror of `take_out`."""
+    level: list[Value] = [values]
+    while level:
+        inner: list[Value] = []
+        for container in level:
+            fields = container.items() if type(container) is dict else enumerate(container)
+            for key, item in list(fields):
+                if type(item) is bytes and item in taken:
+                    container[key] = taken[item]
+                elif type(item) in CONTAINERS:
+                    inner.append(item)
+        level = inner
+
+
+def _may_be_split(data: bytes) -> bool:
+    """Whether bytes look like such an integer, wherever values begin."""
+    return any(
+        data[start] & 0x80 and data[start - 1] in _BEFORE
+        for page in range(_PAGE, len(data), _PAGE)
+        for start in range(page - _INTEGER + 1, page)
+    )
+
+
+def _is_split(data: bytes, start: int, stop: int) -> bool:
+    is_long = stop - start == _INTEGER and data[start] & 0x80
+    return bool(is_long) and start // _PAGE != (stop - 1) // _PAGE
+
+
+def _scalars(
     data: bytes, position: int, stop: int, *, is_struct: bool
-) -> Iterator[tuple[int, int]]:
-    """Start and stop of each timestamp in a stream that was checked."""
+) -> Iterator[tuple[int, int, int]]:
+    """Each value that is no list or struct, in a stream that was checked.
+
+    Its place, and start and stop of its representation.
+    """
     while position < stop:
         if is_struct:
             _, position = _varuint(data, position)
-        kind = data[position] >> 4
+        head, kind = position, data[position] >> 4
         if data[position : position + 4] == BINARY_MARK:
             position += 4
             continue
         start, position = extent(data, position)
         if kind in (_LIST, _STRUCT):
-            yield from _timestamps(data, start, position, is_struct=kind == _STRUCT)
-        elif kind == _TIMESTAMP and start + 9 < position:
-            yield start, position
+            yield from _scalars(data, start, position, is_struct=kind == _STRUCT)
+        else:
+            yield head, start, position

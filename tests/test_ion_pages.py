@@ -1,0 +1,80 @@
+"""Values that lie in two pages of what the Ion library reads at a time come back as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicomstudy import ion
+from dicomstudy.ion.binary import BINARY_MARK, take_out
+
+PAGE = 8192
+SCALARS = {
+    "least changed": 1 << 63,
+    "greatest changed": (1 << 64) - 1,
+    "least changed below zero": -(1 << 63) - 1,
+    "greatest changed below zero": -(1 << 64) + 1,
+    "greatest of 63 bits": (1 << 63) - 1,
+    "least of 64 bits": -(1 << 63),
+    "nine bytes": 1 << 64,
+    "sixteen bytes": (1 << 127) + 1,
+    "float": 1e300,
+    "decimal": Decimal("-1.8446744073709551615"),
+    "text": "é" * 40,
+    "blob": b"\xff" * 40,
+}
+
+
+def around_pages(longest: int, pages: Iterable[int] = (1, 2, 5)) -> Iterable[int]:
+    """Lengths of text in front of a value, so that it has every place around a page's end."""
+    for page in pages:
+        yield from range(page * PAGE - longest - 40, page * PAGE + 1)
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
+@pytest.mark.parametrize("name", SCALARS)
+def test_a_value_at_every_place_around_the_end_of_a_page(name: str, text: bool) -> None:
+    value = SCALARS[name]
+    for length in around_pages(90):
+        struct = {"before": "x" * length, "value": value, "list": [value, b"\0" * 8], "after": 7}
+        assert ion.loads(ion.dumps(struct, text=text)) == struct, length
+
+
+@pytest.mark.parametrize("head", [b"\x28", b"\x2e\x88", b"\x2e\x00\x88", b"\x38", b"\x3e\x88"])
+def test_any_form_of_the_length(head: bytes) -> None:
+    sign = -1 if head[0] >> 4 == 3 else 1
+    for length in range(PAGE - 40, PAGE):
+        text = b"\x8e" + bytes([length >> 7, 0x80 | length & 0x7F]) + b"x" * length
+        data = BINARY_MARK + text + head + b"\xff" * 8
+        assert ion.load_all(data) == ["x" * length, sign * ((1 << 64) - 1)]
+
+
+def test_bytes_that_look_like_such_integers_are_left() -> None:
+    for value in ("(é" * 9, b"\x28\xff" * 9, [-24, 1.5, b"\x88\x80"]):
+        for length in around_pages(40, pages=(1,)):
+            struct = {"before": "x" * length, "value": value}
+            data = ion.dumps(struct)
+            assert take_out(data) == (data, {})
+            assert ion.loads(data) == struct
+
+
+def test_blobs_that_are_like_what_stands_for_an_integer() -> None:
+    """However many: what stands for an integer is nowhere else."""
+    blobs = [number.to_bytes(8, "big") for number in range(40)]
+    for length in around_pages(20, pages=(1,)):
+        struct = {"before": "x" * length, "value": (1 << 64) - 1, "blobs": blobs}
+        assert ion.loads(ion.dumps(struct)) == struct
+
+
+@given(st.integers(0, 1 << 32), st.integers(0, 9))
+@settings(max_examples=30)
+def test_many_of_them(seed: int, shift: int) -> None:
+    random = Random(seed)  # noqa: S311 (no secret is made)
+    numbers = [random.randrange(1 << 62, 1 << 64) for _ in range(3000)]
+    values = {"x" * shift: [numbers, {"inside": [-number for number in numbers]}]}
+    assert ion.loads(ion.dumps(values)) == values
