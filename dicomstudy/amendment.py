@@ -20,7 +20,7 @@ from dicomstudy.following import Follower, differing, inner_set
 from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
-from dicomstudy.paths import CHARACTER_SET, ORIGINALS, Step, parse_path
+from dicomstudy.paths import CHARACTER_SET, ORIGINALS, Step, parse_path, parse_raw_path
 from dicomstudy.record import INSTANCE, RAW, Resolve, character_set_of, group_of
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds
@@ -34,7 +34,6 @@ _Group: TypeAlias = tuple[str, str, dict[str, Any]]
 
 _MODIFIED = "ModifiedAttributesSequence"
 _MEMO_SIZE = 1 << 12
-_RAW_STEP = re.compile(r"([0-9A-F]{8})((?:#[0-9]+)?)(?:\[([0-9]+)\])?")
 
 
 class Amended(NamedTuple):
@@ -81,15 +80,19 @@ class Amender:
         for _, step in groupby(edits, key=lambda each: each[0].number):
             steps = list(step)
             version, of_version = steps[0][0], [edit for _, edit in steps]
+            turned = False
             try:
                 after, vrs = self._after(attributes, version, of_version)
             except _NotHeldError:
-                turned = self._follower.to_unicode(attributes, encoding, resolve)
-                after, vrs = self._after(turned, version, of_version)
+                turned = True
+                unicode = self._follower.to_unicode(attributes, encoding, resolve)
+                after, vrs = self._after(unicode, version, of_version)
             if after is attributes:
                 continue
             if encoding is not None:
                 encoding = self._follower.encoding(encoding, attributes, after, vrs)
+                if turned:
+                    encoding = self._follower.widened(encoding, after)
             attributes = after
         if attributes is original:
             return None
@@ -98,7 +101,7 @@ class Amender:
     def _after(
         self, before: dict[str, Any], version: Version, edits: Iterable[Edit]
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """The attributes after the edits of one version, and the VRs that these give.
+        """The attributes after the edits of one version, and the VRs that these give by path.
 
         They are `before` itself if nothing changes.
         """
@@ -111,7 +114,7 @@ class Amender:
                 key = steps[0][0]
                 vr = edit.get("vrs", {}).get(path, "")
                 if vr:
-                    vrs[steps[-1][0]] = vr
+                    vrs[path] = vr
                 inner = _set_at(attributes, steps, charset)
                 value = self._bytes(given, vr, inner) if vr and type(given) is str else given
                 new = _placed(attributes.get(key, ...), steps, value)
@@ -142,21 +145,27 @@ class Amender:
     def _stamp(
         self, attributes: dict[str, Any], previous: Mapping[str, Any], version: Version
     ) -> None:
-        """Say what was there before (PS3.3 C.12.1.1.9), and drop the bytes of what is no more."""
-        items = attributes.get(ORIGINALS)
-        items = list(items) if type(items) is list else []
+        """Say what was there before (PS3.3 C.12.1.1.9), and drop the bytes of what is no more.
+
+        It is not said where Original Attributes Sequence is no row of items.
+        """
+        said = attributes.get(ORIGINALS)
+        has_items = said is None or type(said) is list
+        items = list(said or ()) if has_items else []
         inside = f"{self._hex(ORIGINALS)}[{len(items)}].{self._hex(_MODIFIED)}[0]."
         tops = {self._hex(key) for key in previous}
         for key in [key for key in attributes if key.startswith(RAW)]:
             path = key[len(RAW) :]
             top = re.split(r"[\[#]", path)[0]
             if top in tops:
-                if "#" not in path.partition("[")[0]:
+                if has_items and "#" not in path.partition("[")[0]:
                     attributes[f"{RAW}{inside}{path}"] = attributes[key]
                 if self._meant_at(path, attributes) != self._meant_at(path, previous):
                     del attributes[key]
-        for key in [key for key in attributes if "#" in key and key.partition("#")[0] in previous]:
-            del attributes[key]
+        for key in previous:
+            _drop_repeats(attributes, key)
+        if not has_items:
+            return
         creators = {creator for key in previous if (creator := self._creator(key)) in attributes}
         there = {key: attributes[key] for key in creators - previous.keys()} | dict(previous)
         before = [(key, without_places(value)) for key, value in there.items()]
@@ -179,16 +188,13 @@ class Amender:
         """
         value: Any = ...
         charsets: list[object] = []
-        for step in path.split("."):
-            found = _RAW_STEP.fullmatch(step)
-            if found is None:
-                return ()
-            tag, occurrence, item = found.groups()
-            value = struct.get(self._definitions.keyword(int(tag, 16)) + occurrence, ...)
+        for tag, occurrence, item in parse_raw_path(path):
+            key = self._definitions.keyword(tag)
+            value = struct.get(f"{key}#{occurrence}" if occurrence else key, ...)
             if item is not None:
-                if type(value) is not list or int(item) >= len(value):
+                if type(value) is not list or item >= len(value):
                     return ()
-                struct = value[int(item)]
+                struct = value[item]
                 charsets.append(freeze(struct.get(CHARACTER_SET, ...)))
         return freeze(value), *charsets
 
@@ -296,6 +302,12 @@ def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
         attributes[key] = value
 
 
+def _drop_repeats(attributes: dict[str, Any], key: str) -> None:
+    """Drop the elements that the attribute `key` had replaced."""
+    for repeat in [other for other in attributes if other.startswith(f"{key}#")]:
+        del attributes[repeat]
+
+
 def _set_at(
     attributes: Mapping[str, Any], steps: Sequence[Step], charset: CharacterSet
 ) -> CharacterSet:
@@ -319,5 +331,9 @@ def _placed(before: Any, steps: Sequence[Step], value: Any) -> Any:
         return before
     struct = dict(before[item])
     key = steps[1][0]
-    _put(struct, key, _placed(struct.get(key, ...), steps[1:], value))
+    inside = struct.get(key, ...)
+    placed = _placed(inside, steps[1:], value)
+    if freeze(placed) != freeze(inside):
+        _drop_repeats(struct, key)
+    _put(struct, key, placed)
     return [*before[:item], struct, *before[item + 1 :]]

@@ -339,9 +339,9 @@ def _text(vr: str, parts: list[str], wrong: _Wrong) -> str | None:
             _check_name(value, wrong)
         elif len(value) > longest:
             raise wrong(f"a {vr} has at most {longest} characters")
-        if vr == "DA":
+        if vr == "DA" or (vr == "DT" and re.match(r"[0-9]{8}", value)):
             try:
-                date(int(value[:4]), int(value[4:6]), int(value[6:]))
+                date(int(value[:4]), int(value[4:6]), int(value[6:8]))
             except ValueError:
                 raise wrong("there is no such day") from None
         if vr == "IS" and not -(1 << 31) <= int(value) < 1 << 31:

@@ -6,16 +6,17 @@ all others are written as they were.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import TEXT_VRS, Form
+from dicomstudy.elements import SHORT_VRS, TEXT_VRS, Form
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import ItemLayout, Token
-from dicomstudy.paths import CHARACTER_SET
+from dicomstudy.paths import CHARACTER_SET, parse_raw_path
 from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of, is_reference
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kind, Kinds
@@ -28,9 +29,12 @@ _TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
 _CHARACTER_SET_TAG = 0x00080005
-#: Original and Modified Attributes Sequence: what stands in them stood at the top before.
-_PREVIOUS = frozenset((0x04000550, 0x04000561))
+_ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
+_META_GROUP = 2
+#: The longest value with a length of 16 bits (PS3.5 section 7.1.2).
+_LONGEST_SHORT = 0xFFFE
 _UNICODE_SET = character_set_of(_UNICODE)
+_PLAIN = Context(_UNICODE_SET, False)
 
 
 def inner_set(item: Mapping[str, Any], outer: CharacterSet) -> CharacterSet:
@@ -51,7 +55,7 @@ def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
 def _difference(before: Any, after: Any) -> object:
     """What the layout of a changed value depends on: equal for changes with an equal one."""
     if type(after) is not list:
-        return None if after is None else after is not ...
+        return after if isinstance(after, int | float) else type(after)
     old = before if type(before) is list else []
     return len(old), tuple(
         [
@@ -90,7 +94,7 @@ class Follower:
         the data set goes, and so does the old deflate stream; `after` is without them then.
 
         Args:
-            vrs: VRs by key, of private attributes that are new.
+            vrs: VRs by path, of attributes whose VR the dictionary does not tell.
         """
         meta, data_set = (self._parse(encoding[part]) for part in _PARTS)
         for key in (TRAILING, DEFLATED, *self._lengths(encoding["meta"], encoding["dataSet"])):
@@ -153,23 +157,40 @@ class Follower:
 
     def _changed(self, token: Token, before: Any, after: Any, scope: _Scope) -> Token:
         """The layout of an element whose value became another."""
-        vr = token.vr
+        key, vr = self._key(token), token.vr
         if type(after) is not list:
-            if vr and type(after) is bytes:  # of the VR that the edit gives, or as it was
-                vr = scope.vrs.get(self._key(token), vr)
-            return Token(token.tag, vr, reserved=token.reserved if vr == token.vr else 0)
+            if vr:
+                vr = self._vr_for(after, token, scope.vrs.get(scope.path + key), scope)
+            reserved = token.reserved if vr == token.vr else 0
+            return Token(token.tag, vr, reserved=reserved, occurrence=token.occurrence)
         if token.items is None and vr:
             vr = "SQ"
         old = list(zip(token.items or (), before if type(before) is list else (), strict=False))
-        known = scope.known if token.tag in _PREVIOUS else {}
-        inner = scope._replace(explicit=scope.explicit and vr != "UN", known=known)
         items = []
         for at, struct in enumerate(after):
             layout_of_item, previous = old[at] if at < len(old) else (ItemLayout((), False), {})
+            inner = scope.inside(token.tag, f"{key}[{at}].", explicit=vr not in {"", "UN"})
             tokens = self._tokens(layout_of_item.tokens, previous, struct, inner)
             self._add(tokens, struct, {self._key(each) for each in tokens}, struct, inner)
             items.append(ItemLayout(tuple(tokens), layout_of_item.undefined))
-        return Token(token.tag, vr, items=tuple(items), undefined=token.undefined)
+        return Token(
+            token.tag,
+            vr,
+            occurrence=token.occurrence,
+            items=tuple(items),
+            undefined=token.undefined,
+        )
+
+    def _vr_for(self, value: Any, token: Token, given: str | None, scope: _Scope) -> str:
+        """The VR of an element that becomes `value`: that of the file, if it can have it."""
+        if type(value) is bytes:
+            return given or token.vr
+        rule = self._kinds.rule(token.tag, token.vr)
+        if isinstance(value, str):
+            fits = rule.kind in _TEXT_KINDS or rule.kind is Kind.TAG
+        else:
+            fits = values.encode(value, rule, _PLAIN) is not None
+        return token.vr if fits else _vr_of(token.tag, self._definitions, signed=scope.signed)
 
     def _add(
         self,
@@ -184,19 +205,22 @@ class Follower:
             if key in there:
                 continue
             token = self._new(key, struct[key], scope)
-            place = next((at for at, t in enumerate(tokens) if t.tag > token.tag), len(tokens))
+            order = _order(token)
+            place = next((at for at, t in enumerate(tokens) if _order(t) > order), len(tokens))
             tokens.insert(place, token)
 
     def _new(self, key: str, value: Any, scope: _Scope) -> Token:
         """The layout of an element that was not there: what stood at the top has the same."""
-        known = scope.known.get(key)
+        known = scope.known.get(key) if scope.previous else None
         if known is not None and value is not None:
-            return _defined(known)
-        tag = self._definitions.tag(key)
+            return _defined(known if scope.explicit else _without_vrs(known))
+        name, _, occurrence = key.partition("#")
+        tag = self._definitions.tag(name)
         vr = ""
         if scope.explicit:
-            vr = scope.vrs.get(key) or _vr_of(tag, self._definitions, signed=scope.signed)
-        return self._changed(Token(tag, vr), None, value, scope)
+            given = scope.vrs.get(scope.path + key)
+            vr = given or _vr_of(tag, self._definitions, signed=scope.signed)
+        return self._changed(Token(tag, vr, occurrence=int(occurrence or 0)), None, value, scope)
 
     def to_unicode(
         self,
@@ -215,11 +239,41 @@ class Follower:
         charset = character_set_of(attributes.get(CHARACTER_SET))
         result = self._turned(attributes, tokens, charset, resolve)
         for key in [key for key in result if key.startswith(RAW)]:
-            leaf = int(key[len(RAW) :].rsplit(".", 1)[-1][:8], 16)
-            is_text = self._kinds.rule(leaf, "").kind in _TEXT_KINDS
+            path = key[len(RAW) :]
+            steps = parse_raw_path(path)
+            if not steps or steps[0].tag >> 16 == _META_GROUP:
+                continue
+            leaf = steps[-1].tag
+            is_text = self._kinds.rule(leaf, _vr_at(tokens, path)).kind in _TEXT_KINDS
             if leaf == _CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
                 del result[key]
         return {**result, CHARACTER_SET: _UNICODE}
+
+    def widened(self, encoding: dict[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """The encoding, with UN for text that is too long for the header of its VR.
+
+        See PS3.5 section 6.2.2. Text that was not gets longer in Unicode.
+        """
+        before = self._parse(encoding["dataSet"])
+        after = self._widened(before, attributes)
+        if after == before:
+            return encoding
+        return {**encoding, "dataSet": layout.format_tokens(after)}
+
+    def _widened(self, tokens: Iterable[Token], struct: Mapping[str, Any]) -> tuple[Token, ...]:
+        return tuple([self._wide(token, struct.get(self._key(token))) for token in tokens])
+
+    def _wide(self, token: Token, value: Any) -> Token:
+        if type(value) is list and token.items is not None:
+            items = [
+                item._replace(tokens=self._widened(item.tokens, struct))
+                for item, struct in zip(token.items, value, strict=True)
+            ]
+            return token._replace(items=tuple(items))
+        size = len(value.encode()) if isinstance(value, str) else 0
+        if type(value) is bytes:
+            size = len(value)
+        return token._replace(vr="UN") if size > _LONGEST_SHORT and token.vr in SHORT_VRS else token
 
     def _turned(
         self,
@@ -264,20 +318,61 @@ class Follower:
         if _is_plain(raw):
             return value
         text = values.decode(raw, rule, Context(charset, False))
-        return values.encode(text, rule, Context(_UNICODE_SET, False)) if private else text
+        return values.encode(text, rule, _PLAIN) if private else text
 
 
 class _Scope(NamedTuple):
     """What the layout of a new element depends on.
 
-    `explicit`: VRs are written; `signed`: what is "US or SS" is SS; `vrs` are those of private
-    keys; `known` is the layout of what stands at the top.
+    `explicit`: VRs are written; `signed`: what is "US or SS" is SS; `vrs` are those that were
+    given, by path, and `path` is that of the item; `known` is the layout of what stands at the
+    top, and `previous` says that what is here stood there before (PS3.3 C.12.1.1.9). `within`
+    is the tag of the sequence that the item is of.
     """
 
     explicit: bool
     signed: bool
     vrs: Mapping[str, str]
     known: Mapping[str, Token]
+    path: str = ""
+    previous: bool = False
+    within: int = 0
+
+    def inside(self, tag: int, step: str, *, explicit: bool) -> _Scope:
+        """That of an item of the sequence `tag`, to which `step` leads."""
+        previous = tag == _MODIFIED_TAG and self.within == _ORIGINALS_TAG
+        return self._replace(
+            explicit=self.explicit and explicit,
+            path="" if previous else self.path + step,
+            previous=previous,
+            within=tag,
+        )
+
+
+def _order(token: Token) -> tuple[int, int]:
+    """Where an element stands among others: the one that counts behind those it replaces."""
+    return token.tag, token.occurrence or sys.maxsize
+
+
+def _vr_at(tokens: Iterable[Token], path: str) -> str:
+    """The VR in the file of what raw bytes belong to (spec/record.md); empty if it has none."""
+    vr = ""
+    for tag, occurrence, item in parse_raw_path(path):
+        found = (t for t in tokens if t.tag == tag and t.occurrence == occurrence)
+        token = next(found, None)
+        if token is None:
+            return ""
+        items = token.items or ()
+        vr, tokens = token.vr, items[item].tokens if item is not None and item < len(items) else ()
+    return vr
+
+
+def _without_vrs(token: Token) -> Token:
+    """The token as it is where no VRs are written."""
+    items = token.items and tuple(
+        [each._replace(tokens=tuple(map(_without_vrs, each.tokens))) for each in token.items]
+    )
+    return token._replace(vr="", reserved=0, items=items)
 
 
 def _is_plain(raw: bytes) -> bool:

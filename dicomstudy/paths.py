@@ -1,14 +1,14 @@
 """Where in a data set an attribute is that an edit changes: ``Key``, or ``Key[0].Key`` in items.
 
-See spec/edits.md.
+See spec/edits.md; and where raw bytes of a file belong (spec/record.md).
 """
 
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["CHARACTER_SET", "ORIGINALS", "Step", "parse_path"]
+__all__ = ["CHARACTER_SET", "ORIGINALS", "RawStep", "Step", "parse_path", "parse_raw_path"]
 
 #: A key, and the number of the item that the next key is in; None for the last one.
 Step: TypeAlias = tuple[str, int | None]
@@ -17,6 +17,15 @@ CHARACTER_SET = "SpecificCharacterSet"
 #: The attribute that says what was there before (PS3.3 C.12.1.1.9).
 ORIGINALS = "OriginalAttributesSequence"
 _STEP = re.compile(r"([A-Za-z0-9]+)(?:\[([0-9]{1,6})\]\.)?")
+_RAW_STEP = re.compile(r"([0-9A-F]{8})(?:#([1-9][0-9]*))?(?:\[([0-9]+)\])?")
+
+
+class RawStep(NamedTuple):
+    """One step to raw bytes: an element, and the number of the item of it that leads on."""
+
+    tag: int
+    occurrence: int
+    item: int | None
 
 
 def parse_path(path: str) -> list[Step]:
@@ -29,4 +38,18 @@ def parse_path(path: str) -> list[Step]:
             return []
         steps.append((found[1], None if found[2] is None else int(found[2])))
         position = found.end()
+    return steps
+
+
+def parse_raw_path(path: str) -> list[RawStep]:
+    """The steps of a path to raw bytes, without `RAW` in front; empty if it is none."""
+    steps: list[RawStep] = []
+    for step in path.split("."):
+        found = _RAW_STEP.fullmatch(step)
+        if found is None:
+            return []
+        tag, occurrence, item = found.groups()
+        steps.append(
+            RawStep(int(tag, 16), int(occurrence or 0), None if item is None else int(item))
+        )
     return steps

@@ -1,0 +1,225 @@
+"""How odd files are written after edits (spec/edits.md, "Character set" and "Encoding")."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+import dicomstudy
+from dicomstudy.errors import DicomStudyError
+from dicomstudy.study import Instance
+from fixtures import make
+from tests import studies
+
+STUDY = "1.2.3"
+BASE = {
+    0x00080016: make.element(0x00080016, "UI", "1.2.840.10008.5.1.4.1.1.7"),
+    0x00080018: make.element(0x00080018, "UI", "1.2.3.4.5"),
+    0x0020000D: make.element(0x0020000D, "UI", STUDY),
+    0x0020000E: make.element(0x0020000E, "UI", "1.2.3.4"),
+}
+
+
+def file_of(elements: Mapping[int, bytes]) -> bytes:
+    """A file with these elements beside the usual ones."""
+    data_set = b"".join(element for _, element in sorted({**BASE, **elements}.items()))
+    return make.part10(make.file_meta(make.EXPLICIT, sop_instance="1.2.3.4.5"), data_set)
+
+
+def converted(folder: Path, file: bytes) -> Instance:
+    """The only instance of a new archive of a file."""
+    dicomstudy.convert([studies.write_files(folder / "in", [("a", file)])], folder / "archive")
+    return only(folder)
+
+
+def only(folder: Path) -> Instance:
+    (study,) = dicomstudy.open_archive(folder / "archive").values()
+    return next(iter(study.values()))
+
+
+def edited(folder: Path, elements: Mapping[int, bytes], **edit: Any) -> Instance:
+    """The instance of a file with these elements after an edit.
+
+    Its file gives the same attributes when it is converted again, and the original is there.
+    """
+    file = file_of(elements)
+    before = converted(folder / "before", file)
+    dicomstudy.update(folder / "before" / "archive", STUDY, [edit])
+    after = only(folder / "before")
+    assert after.original().to_p10() == file == before.to_p10()
+    again = converted(folder / "after", after.to_p10())
+    assert again.to_json() == after.to_json()
+    assert not dicomstudy.verify(folder / "after" / "archive").problems
+    return after
+
+
+def layout_of(instance: Instance) -> list[str]:
+    """The layouts of the elements of a data set."""
+    assert instance.encoding is not None
+    return str(instance.encoding["dataSet"]).split()
+
+
+def item(*elements: bytes) -> bytes:
+    return make.item(b"".join(elements))
+
+
+def test_a_replaced_element_does_not_become_the_one_that_counts(tmp_path: Path) -> None:
+    """Private text is kept as bytes, and written anew in Unicode, that of repeats too."""
+    after = edited(
+        tmp_path,
+        {
+            0x00080005: make.element(0x00080005, "CS", "ISO_IR 100"),
+            0x00090010: make.element(0x00090010, "LO", "ACME"),
+            0x00091001: make.element(0x00091001, "LO", b"Erste \xfc")
+            + make.element(0x00091001, "LO", b"Zweite\xf6 "),
+        },
+        set={"PatientName": "山"},
+    )
+    assert after.to_dataset()[0x00091001].value == "Zweiteö"
+    assert [each for each in layout_of(after) if "00091001" in each] == [
+        "00091001LO#1",
+        "00091001LO",
+    ]
+
+
+def test_a_vr_is_for_its_path_only(tmp_path: Path) -> None:
+    inside = make.element(0x00280106, "SS", (-5,))
+    after = edited(
+        tmp_path,
+        {
+            0x00081140: make.element(0x00081140, "SQ", item(inside)),
+            0x00280106: make.element(0x00280106, "US", (3,)),
+        },
+        set={
+            "SmallestImagePixelValue:US": 40000,
+            "ReferencedImageSequence[0].SmallestImagePixelValue:SS": -1,
+        },
+    ).to_dataset()
+    assert (after[0x00280106].VR, after[0x00280106].value) == ("US", 40000)
+    (image,) = after.ReferencedImageSequence
+    assert (image[0x00280106].VR, image[0x00280106].value) == ("SS", -1)
+
+
+def test_what_a_new_private_attribute_was_has_its_vr(tmp_path: Path) -> None:
+    creator = {0x00090010: make.element(0x00090010, "LO", "ACME")}
+    after = edited(tmp_path, creator, set={"00091001:LO": "text"}).to_dataset()
+    (was,) = after.OriginalAttributesSequence[0].ModifiedAttributesSequence
+    assert (was[0x00091001].VR, was[0x00091001].value) == ("LO", "")
+
+
+def test_items_without_vrs_stay_without(tmp_path: Path) -> None:
+    """Original Attributes Sequence came as UN, of a system that did not know it."""
+
+    def implicit(tag: int, vr: str, value: bytes | str) -> bytes:
+        return make.element(tag, vr, value, explicit=False)
+
+    modified = implicit(0x04000550, "SQ", item(implicit(0x00100020, "LO", "OLD ")))
+    originals = item(modified, implicit(0x04000563, "LO", "SYS "))
+    after = edited(
+        tmp_path,
+        {
+            0x00100010: make.element(0x00100010, "PN", "A^B "),
+            0x04000561: make.element(0x04000561, "UN", originals, undefined=True),
+        },
+        set={"PatientName": "C^D"},
+    )
+    first, second = after.metadata()["OriginalAttributesSequence"]
+    assert first["ModifiedAttributesSequence"] == [{"PatientID": "OLD"}]
+    assert second["ModifiedAttributesSequence"] == [{"PatientName": "A^B"}]
+
+
+def test_repeats_in_items_go_with_their_attribute(tmp_path: Path) -> None:
+    names = [make.element(0x00100010, "PN", name) for name in ("OLD^NAME", "NEW^NAME")]
+    elements = {0x00081140: make.element(0x00081140, "SQ", item(*names))}
+    path = "ReferencedImageSequence[0].PatientName"
+    removed = edited(tmp_path / "removed", elements, remove=[path]).to_dataset()
+    assert "PatientName" not in removed.ReferencedImageSequence[0]
+    other = edited(tmp_path / "set", elements, set={path: "A^B"})
+    assert b"OLD^NAME" in other.to_p10()  # where it is said what was there
+    assert other.metadata()["ReferencedImageSequence"] == [{"PatientName": "A^B"}]
+    same = edited(tmp_path / "same", elements, set={path: "NEW^NAME"})
+    assert not same.changed
+
+
+def test_text_that_gets_too_long_for_its_header(tmp_path: Path) -> None:
+    value = b"\\".join([b"\xfc" * 63] * 900) + b" "
+    after = edited(
+        tmp_path,
+        {
+            0x00080005: make.element(0x00080005, "CS", "ISO_IR 100"),
+            0x00081080: make.element(0x00081080, "LO", value),
+        },
+        set={"PatientName": "Ж"},
+    )
+    assert after.metadata()["AdmittingDiagnosesDescription"] == "\\".join(["ü" * 63] * 900)
+    assert "00081080UN" in layout_of(after)
+
+
+def test_modified_attributes_at_the_top_are_no_layout_of_those_inside(tmp_path: Path) -> None:
+    elements = {0x04000550: make.element(0x04000550, "SQ", b"")}
+    after = edited(tmp_path, elements, set={"PatientName": "C^D"}).to_dataset()
+    assert len(after.OriginalAttributesSequence[0].ModifiedAttributesSequence) == 1
+
+
+def test_text_by_its_vr_in_the_file_is_turned_to_unicode(tmp_path: Path) -> None:
+    """The dictionary says OB of it."""
+    elements = {0x00720081: make.element(0x00720081, "ST", b"M\xfcller")}
+    after = edited(tmp_path, elements, set={"PatientName": "Ж"})
+    read = pydicom.dcmread(io.BytesIO(after.to_p10()))
+    assert read[0x00720081].value == "Müller"
+
+
+def test_file_meta_information_is_not_turned_to_unicode(tmp_path: Path) -> None:
+    file = file_of({})
+    named = file.replace(b"FIXTURES", b"F\xfcXTURES")
+    assert named != file
+    converted(tmp_path, named)
+    dicomstudy.update(tmp_path / "archive", STUDY, [{"set": {"PatientName": "Ж"}}])
+    assert b"F\xfcXTURES" in only(tmp_path).to_p10()
+
+
+def test_original_attributes_that_are_no_items_stay(tmp_path: Path) -> None:
+    """Its item would be longer than the value."""
+    broken = b"\xfe\xff\x00\xe0\x20\0\0\0abcd"
+    file = file_of({0x04000561: make.element(0x04000561, "SQ", broken)})
+    converted(tmp_path, file)
+    dicomstudy.update(tmp_path / "archive", STUDY, [{"set": {"PatientName": "C^D"}}])
+    after = only(tmp_path)
+    assert after.metadata()["OriginalAttributesSequence"] == broken
+    assert broken in after.to_p10()
+    assert after.metadata()["PatientName"] == "C^D"
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "keyword", "value", "expected"),
+    [
+        (0x00104000, "OB", "PatientComments", "text", "LT"),
+        (0x00104000, "ST", "PatientComments", "text", "ST"),
+        (0x00104000, "UN", "PatientComments", "text", "UN"),
+        (0x00181310, "OB", "AcquisitionMatrix", [1, 2, 3, 4], "OB"),
+        (0x00189073, "OB", "AcquisitionDuration", 1.5, "FD"),
+    ],
+)
+def test_a_vr_that_cannot_have_the_value_is_that_of_the_dictionary(
+    tmp_path: Path, tag: int, vr: str, keyword: str, value: Any, expected: str
+) -> None:
+    elements = {tag: make.element(tag, vr, b"12345678")}
+    after = edited(tmp_path, elements, set={keyword: value})
+    assert f"{tag:08X}{expected}" in layout_of(after)
+
+
+def test_there_is_no_such_day(tmp_path: Path) -> None:
+    converted(tmp_path, file_of({}))
+    for value, is_day in (("20230231", False), ("20230228", True), ("202302311200", False),
+                          ("2023", True), ("2023+0100", True), ("202302", True)):  # fmt: skip
+        edit = {"set": {"AcquisitionDateTime": value}}
+        if is_day:
+            dicomstudy.update(tmp_path / "archive", STUDY, [edit])
+        else:
+            with pytest.raises(DicomStudyError, match="no such day"):
+                dicomstudy.update(tmp_path / "archive", STUDY, [edit])
