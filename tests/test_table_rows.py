@@ -153,6 +153,9 @@ def test_a_value_has_a_cell_and_comes_back(key: str, value: object, row: Row) ->
         ("0019100C", "LO", b"abc ", {"ACME 1:0019xx0C_LO": "abc"}),
         ("0019100C", "UI", b"1.2\0", {"ACME 1:0019xx0C_UI": "1.2"}),
         ("0019100C", "US", b"\1\0", {"ACME 1:0019xx0C_US": [1]}),
+        ("0019100C", "AT", b"\x08\0\x05\1", {"ACME 1:0019xx0C_AT": ["00080105"]}),
+        ("0019100C", "AT", b"\x28\0\x09\0\xe0\x7f\x10\0",
+         {"ACME 1:0019xx0C_AT": ["00280009", "7FE00010"]}),
         ("0019100C", "FD", struct.pack("<2d", 1, 2), {"ACME 1:0019xx0C_FD": [1.0, 2.0]}),
         ("0019100C", "OB", b"\1\0", {"ACME 1:0019xx0C": b"\1\0"}),
         ("0019100C", "DS", b"1.0 ",
@@ -168,7 +171,10 @@ def test_a_blob_has_the_type_that_its_file_gives_it(
 
 @pytest.mark.parametrize(
     ("vr", "value"),
-    [("LO", b"\xe4 "), ("LO", b"a\0"), ("LO", b"a   "), ("US", b"\1"), ("UI", b"1 ")],
+    [
+        *(("LO", b"\xe4 "), ("LO", b"a\0"), ("LO", b"a   "), ("US", b"\1"), ("UI", b"1 ")),
+        *(("AT", b"abcdef"), ("AT", b"")),
+    ],
 )
 def test_a_blob_that_would_not_come_back_is_kept(vr: str, value: bytes) -> None:
     assert cell_of("0019100C", value, **{"0019100C": vr}).keys() == {"exact"}
@@ -290,7 +296,7 @@ STRUCTS = st.recursive(
 )
 WRITTEN = st.dictionaries(
     st.sampled_from(["0019100C", "SmallestImagePixelValue", "PixelData"]),
-    st.sampled_from(["US", "DS", "LO", "OB", "UN", "FD", "PN", "DT", "SQ"]),
+    st.sampled_from(["US", "DS", "LO", "OB", "UN", "FD", "PN", "DT", "SQ", "AT"]),
 )
 
 

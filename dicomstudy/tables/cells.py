@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from dicomstudy.elements import NUMBER_FORMATS
+from dicomstudy.values import swap
 
 __all__ = ["Cell", "Cells", "Kind", "kind_of"]
 
@@ -28,6 +29,7 @@ _DAYS_A_YEAR = 365.25
 _YEARS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
 _INT64 = range(-(1 << 63), 1 << 63)
 _MAX_OFFSET = 24 * 60
+_TAG_SIZE = 4
 _NAME_GROUPS = ("alphabetic", "ideographic", "phonetic")
 _NAME_PARTS = ("family", "given", "middle", "prefix", "suffix")
 
@@ -118,7 +120,13 @@ class Cells:
         """The text that a value is, or that its blob has; None if that would not come back."""
         if not self.written:
             return value if type(value) is str else None
-        if self._number is not None or type(value) is not bytes or not value.isascii():
+        if self._number is not None or type(value) is not bytes:
+            return None
+        if self.written == "AT":
+            if not value or len(value) % _TAG_SIZE:
+                return None
+            return swap(value, 2).hex("\\", _TAG_SIZE).upper()
+        if not value.isascii():
             return None
         text = value.decode("ascii").rstrip(" \0")
         return text if self.of_text(text) == value else None
@@ -127,6 +135,8 @@ class Cells:
         """The value that has a text. Mirror of `text_of`."""
         if not self.written:
             return text
+        if self.written == "AT":
+            return swap(bytes.fromhex(text.replace("\\", "")), 2)
         padding = "\0" if self.written == "UI" else " "
         return (text + padding * (len(text) % 2)).encode("ascii", "replace")
 

@@ -158,7 +158,7 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
         written = ""
     if written:
         name, vr, kind = f"{name}_{written}", written, kind_of(written)
-        many = kind in {Kind.INTEGER, Kind.DECIMAL} or written in NUMBER_FORMATS
+        many = kind in {Kind.INTEGER, Kind.DECIMAL} or written in {"AT", *NUMBER_FORMATS}
     metadata = {"key": key, "tag": f"{tag:08X}", "vr": vr, "name": title}
     return _Traits(name, kind, many, written, metadata, definitions.rank(key))
 
