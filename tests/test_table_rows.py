@@ -17,7 +17,7 @@ from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.errors import ArchiveError, TableError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.tables.cells import Cells, Kind, kind_of
-from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Context
+from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Context, Level
 from dicomstudy.tables.counts import Counts
 from dicomstudy.tables.rows import NO_CONTEXT, Row, decode, encode
 from tests.real_files import own_files
@@ -178,6 +178,35 @@ def test_a_blob_has_the_type_that_its_file_gives_it(
 )
 def test_a_blob_that_would_not_come_back_is_kept(vr: str, value: bytes) -> None:
     assert cell_of("0019100C", value, **{"0019100C": vr}).keys() == {"exact"}
+
+
+@pytest.mark.parametrize(
+    ("creator", "name"),
+    [
+        ("A\0B", r"A\x00B"),
+        ("A\x1b\x7f\x9f", r"A\x1b\x7f\x9f"),
+        (r"A\x00B", r"A\x5cx00B"),
+        ("\\\0", r"\\x00"),
+        (r"\\x00", r"\\x5cx00"),
+        (r"A\B\x0", r"A\B\x0"),
+    ],
+)
+def test_control_characters_of_a_creator_are_escaped(creator: str, name: str) -> None:
+    attributes = {"0019100C": b"\1\2"}
+    (again,), (row,), _ = through_arrow([attributes], Context({"001910": creator}, {}))
+    assert again == attributes
+    assert row[f"{name}:0019xx0C"] == b"\1\2"
+
+
+CREATORS = st.text(st.sampled_from("\\\\x05c\0\5"), min_size=1, max_size=8)
+
+
+@given(st.lists(CREATORS, min_size=2, max_size=2, unique=True))
+def test_no_two_creators_give_one_name(creators: list[str]) -> None:
+    level = Level(DEFINITIONS)
+    for creator in creators:
+        encode({"0019100C": b""}, level, Context({"001910": creator}, {}))
+    assert len(level.columns) == len(creators)
 
 
 def test_labels_are_dictionaries_at_the_top_and_single_only() -> None:

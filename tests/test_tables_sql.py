@@ -336,9 +336,16 @@ def test_opening_and_reading_tables_does_without_duckdb(
         assert len(opened["patient"].to_table()) == len(opened["patient"])
 
 
-def test_names_from_files_are_no_sql(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("creator", "shown"),
+    [
+        ("""O'X"; DROP. 1""", """O'X"; DROP. 1"""),
+        ("A\0B\n", r"A\x00B\x0a"),
+        (r"A\x00B", r"A\x5cx00B"),
+    ],
+)
+def test_names_from_files_are_no_sql(creator: str, shown: str, tmp_path: Path) -> None:
     """A private creator may be anything: its columns can be asked for all the same."""
-    creator = """O'X"; DROP. 1"""
     private = {
         0x00190010: make.element(0x00190010, "LO", creator),
         0x00191001: make.element(0x00191001, "DS", "1.5"),
@@ -347,12 +354,16 @@ def test_names_from_files_are_no_sql(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.dcm").write_bytes(data)
     dicomstudy.convert([tmp_path / "files"], tmp_path / "archive")
-    name = f"{creator}:0019xx01_DS"
+    name = f"{shown}:0019xx01_DS"
     with dicomstudy.open_archive(tmp_path / "archive").tables() as opened:
         assert opened.select([name])[name].to_pylist() == [[1.5]]
         quoted = sql.quoted(name)
         result = opened.sql(f"SELECT {quoted} FROM metadata WHERE {quoted}[1] > 1")
         assert result.to_arrow().column_names == [name]
+        assert list(result.to_pandas().columns) == result.to_polars().columns == [name]
+        assert opened.select(["00190010"])["00190010"].to_pylist() == [creator]
+        opened.to_archive(tmp_path / "again")
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")
 
 
 RESULT = Result(

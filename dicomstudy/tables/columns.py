@@ -6,6 +6,7 @@ those grow with what is found in the data, and are the same in all tables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
@@ -66,6 +67,8 @@ LABEL = pa.dictionary(pa.int32(), pa.string())
 #: What names of columns that refer to groups end with.
 REFERS = "_digest"
 _ODD_DIGITS = frozenset("13579BDF")
+#: What has no place in a name, and what would be taken for one of these.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]|\\(?=x[0-9a-f]{2})")
 _LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
 #: Items deeper than this have no columns: Arrow hands no more than 64 levels from one library to
 #: another, and a sequence has two.
@@ -149,7 +152,8 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
         title = "Private Creator"
     elif creator and is_private(tag):
         block = tag >> 8 & 0xFF
-        name = f"{creator}:{tag >> 16:04X}xx{tag & 0xFF:02X}"
+        escaped = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", creator)
+        name = f"{escaped}:{tag >> 16:04X}xx{tag & 0xFF:02X}"
         if block != 0x10:  # the block that nearly all have
             name += f"@{block:02X}"
     kind = kind_of(vr)
