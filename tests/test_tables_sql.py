@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -26,6 +27,7 @@ from dicomstudy.archive import create
 from dicomstudy.cli import main
 from dicomstudy.errors import TableError
 from dicomstudy.tables import sql
+from dicomstudy.tables.columns import LABEL
 from dicomstudy.tables.result import Result
 from fixtures import make
 from tests import studies
@@ -362,6 +364,56 @@ def test_names_from_files_are_no_sql(creator: str, shown: str, tmp_path: Path) -
         assert result.to_arrow().column_names == [name]
         assert list(result.to_pandas().columns) == result.to_polars().columns == [name]
         assert opened.select(["00190010"])["00190010"].to_pylist() == [creator]
+        opened.to_archive(tmp_path / "again")
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")
+
+
+ALIKE = ("Philips Imaging DD 001", "PHILIPS IMAGING DD 001")
+
+
+def with_creators(number: int, creators: Sequence[str]) -> bytes:
+    """A file with two private blocks, which are in an item, too."""
+    first, second = creators
+    private = {
+        0x20010010: make.element(0x20010010, "LO", first),
+        0x20010011: make.element(0x20010011, "LO", second),
+        0x20011001: make.element(0x20011001, "LO", f"{number} {first}"),
+        0x20011101: make.element(0x20011101, "LO", f"{number} {second}"),
+    }
+    item = make.item(b"".join(private.values()))
+    references = make.element(0x00081140, "SQ", item)
+    return make.ct_slice(number=number, replace={**private, 0x00081140: references})
+
+
+@pytest.mark.parametrize("names", [("a.dcm", "b.dcm"), ("b.dcm", "a.dcm")])
+def test_names_that_differ_in_case_only_are_told_apart(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / names[0]).write_bytes(with_creators(1, ALIKE))
+    (folder / names[1]).write_bytes(with_creators(2, ALIKE[::-1]))
+    dicomstudy.convert([folder], tmp_path / "archive")
+    columns = [f"{creator}:2001xx01_LO" for creator in ALIKE]
+    expected = [(f"1 {ALIKE[0]}", None), (None, f"2 {ALIKE[1]}")]
+
+    def rows(table: pa.Table, names: Sequence[str]) -> list[tuple[str | None, ...]]:
+        assert table.select(names).schema.types == [LABEL, LABEL]
+        return sorted(zip(*(table[name].to_pylist() for name in names), strict=True), key=str)
+
+    in_sql = [f"{column}~{hashlib.sha256(column.encode()).hexdigest()[:8]}" for column in columns]
+    in_items = "SELECT unnest(ReferencedImageSequence, recursive := true) FROM metadata"
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as opened:
+        assert rows(opened["instances"].to_table(), columns) == expected
+        assert rows(opened.select(columns), columns) == expected
+        for query in ("FROM metadata", "FROM instances", in_items):
+            assert rows(opened.sql(query).to_arrow(), in_sql) == expected
+        for column, suffixed in zip(columns, in_sql, strict=True):
+            found = opened.select([column], where=f"{sql.quoted(suffixed)} IS NOT NULL")
+            assert (found.column_names, len(found)) == ([column], 1)
+            for attributes in ("", "ReferencedImageSequence[1]."):
+                with pytest.raises(TableError, match=re.escape(suffixed)):
+                    opened.sql(f"SELECT {attributes}{sql.quoted(column)} FROM metadata")
         opened.to_archive(tmp_path / "again")
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")
 

@@ -202,9 +202,12 @@ class Tables(Mapping[str, Table]):
                 unknown column (``tables/no-column``) or table (``tables/no-table``), or a file
                 is damaged.
         """
+        return self._opened_database().execute(query)
+
+    def _opened_database(self) -> Database:
         if self._database is None:
             self._database = Database(self)
-        return self._database.execute(query)
+        return self._database
 
     def select(self, columns: Sequence[str], *, where: str | None = None) -> pa.Table:
         """Attributes of instances, in whatever groups they are: a row for each instance.
@@ -212,15 +215,18 @@ class Tables(Mapping[str, Table]):
         It asks the view `metadata`, and needs DuckDB as `sql` does.
 
         Args:
-            columns: names of columns of that view.
+            columns: names of columns of that view, as tables have them.
             where: a condition in SQL on columns of that view.
 
         Raises:
             TableError: as `sql`.
         """
-        names = ", ".join(quoted(name) for name in columns)
+        renamed = self._opened_database().renamed
+        names = ", ".join(quoted(renamed.get(name, name)) for name in columns)
         condition = f" WHERE ({where}\n)" if where else ""
-        return self.sql(f"SELECT {names} FROM metadata{condition}").to_arrow()  # noqa: S608 (only reads)
+        found = self.sql(f"SELECT {names} FROM metadata{condition}").to_arrow()  # noqa: S608 (only reads)
+        own = {shown: name for name, shown in renamed.items()}
+        return found.rename_columns([own.get(name, name) for name in found.column_names])
 
     def to_archive(
         self,

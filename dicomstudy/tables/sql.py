@@ -5,9 +5,11 @@ DuckDB is an extra, and is imported when the first question is asked.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -122,6 +124,11 @@ class Database:
             raise TableError("tables/query", f"Arrow cannot hold the answer: {error}") from error
         return Result(_with_labels(found, self._labels(named)))
 
+    @cached_property
+    def renamed(self) -> dict[str, str]:
+        """The columns that have other names in SQL than in their tables, with these names."""
+        return _renamed(name for table in self._tables.values() for name in table.schema.names)
+
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
@@ -140,13 +147,28 @@ class Database:
     def _make_views(self, named: set[str], definition: str) -> None:
         """Make the views of some tables, and the one of all with this definition."""
         for name in sorted(named - self._made):
-            files = ", ".join(_text(str(path)) for path in self._tables[name].files)
-            self._connection.execute(
-                f"CREATE VIEW {quoted(name)} AS SELECT * FROM read_parquet([{files}])"  # noqa: S608 (quoted)
-            )
+            self._connection.execute(f"CREATE VIEW {quoted(name)} AS {self._view(name)}")
             self._made.add(name)
         if definition:
             self._connection.execute(f"CREATE OR REPLACE VIEW {METADATA} AS {definition}")
+
+    def _view(self, table: str) -> str:
+        """The definition of the view of a table."""
+        files = ", ".join(_text(str(path)) for path in self._tables[table].files)
+        schema = self._tables[table].schema
+        places = [f"c{at}" for at in range(len(schema))]
+        values = [_value(*pair) for pair in zip(places, schema.types, strict=True)]
+        if values == places and self.renamed.keys().isdisjoint(schema.names):
+            return f"SELECT * FROM read_parquet([{files}])"  # noqa: S608 (quoted)
+        columns = ", ".join(
+            f"{value} AS {quoted(name)}"
+            for value, name in zip(values, self._names(table), strict=True)
+        )
+        return f"SELECT {columns} FROM read_parquet([{files}]) AS t({', '.join(places)})"  # noqa: S608
+
+    def _names(self, table: str) -> list[str]:
+        """The names of the columns of a table in SQL."""
+        return [self.renamed.get(name, name) for name in self._tables[table].schema.names]
 
     def _metadata(self, words: set[str] | None) -> tuple[str, set[str]]:
         """The definition of the view with the columns that are named, and its tables."""
@@ -171,28 +193,23 @@ class Database:
         return {column: group for column, group in columns.items() if group in self._tables}
 
     def _sources(self) -> dict[str, tuple[str, list[str]]]:
-        """The columns of the view by their names in lower case, with the tables that have them.
-
-        Names that differ in case only are one to DuckDB: the first counts.
-        """
+        """The columns of the view by their names in lower case, with the tables that have them."""
         if self._columns is None:
             self._columns = {}
             # Those of the format, not of an attribute, are the instance's alone.
             schema = self._tables[INSTANCES].schema
             own = {field.name for field in schema if b"key" not in (field.metadata or {})}
             for table in (INSTANCES, *self._digests().values()):
-                for name in self._tables[table].schema.names:
+                for name in self._names(table):
                     if name in _LEFT_OUT or (table != INSTANCES and name in own):
                         continue
-                    first, tables = self._columns.setdefault(name.lower(), (name, []))
-                    if first == name:
-                        tables.append(table)
+                    self._columns.setdefault(name.lower(), (name, []))[1].append(table)
         return self._columns
 
     def _labels(self, named: set[str]) -> set[str]:
         """The columns of tables that are categorical in pandas."""
         return {
-            field.name
+            self.renamed.get(field.name, field.name)
             for name in named
             for field in self._tables[name].schema
             if field.type == LABEL
@@ -209,7 +226,7 @@ class Database:
             self._tables[name].check(rows=unknown is None)
         if unknown is None:
             return TableError("tables/query", message)
-        names = {name for table in named for name in self._tables[table].schema.names}
+        names = {name for table in named for name in self._names(table)}
         if has_metadata and INSTANCES in self._tables:
             names = {name for name, _ in self._sources().values()}
         return no_column(unknown[1], names, "these tables")
@@ -235,6 +252,39 @@ def quoted(name: str) -> str:
 
 def _text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _renamed(names: Iterable[str]) -> dict[str, str]:
+    """The names that differ from others in case only, each with one that SQL tells from them.
+
+    That depends on nothing but the name, so that it means the same when others come or go.
+    """
+    alike: dict[str, set[str]] = {}
+    for name in names:
+        alike.setdefault(name.lower(), set()).add(name)
+    return {
+        name: f"{name}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        for same in alike.values()
+        if len(same) > 1
+        for name in same
+    }
+
+
+def _value(value: str, kind: pa.DataType) -> str:
+    """A value of an Arrow type in SQL, with the fields of items renamed that need it."""
+    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
+        return value
+    names = [field.name for field in kind.value_type]
+    renamed = _renamed(names)
+    plain = [f"struct_extract_at(item, {at})" for at in range(1, len(names) + 1)]
+    fields = [_value(each, field.type) for each, field in zip(plain, kind.value_type, strict=True)]
+    if fields == plain and not renamed:
+        return value
+    struct = ", ".join(
+        f"{quoted(renamed.get(name, name))} := {field}"
+        for name, field in zip(names, fields, strict=True)
+    )
+    return f"[struct_pack({struct}) for item in {value}]"
 
 
 def _merged(name: str, tables: Sequence[str]) -> str:
