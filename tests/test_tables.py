@@ -457,3 +457,25 @@ def test_columns_say_what_they_are(tables_folder: Path) -> None:
         "int64", "00200013", "IS", "Instance Number", "",
     )  # fmt: skip
     assert facts["instances", "patient_digest"] == ("string", "", "", "", "")
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_a_shared_group_has_no_creator_that_stands_elsewhere(
+    order: tuple[str, str], tmp_path: Path
+) -> None:
+    """The value is constant over the series, its creator is not."""
+    (tmp_path / "in").mkdir()
+    for number, (name, creator) in enumerate(zip(order, ("ONE ", "TWO "), strict=True), 1):
+        private = {
+            0x00190010: make.element(0x00190010, "LO", creator),
+            0x00191001: make.element(0x00191001, "LO", "same"),
+        }
+        file = make.ct_slice(number=number, replace=private)
+        (tmp_path / "in" / name).write_bytes(file)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as opened:
+        (row,) = opened["private"].to_table().to_pylist()
+        assert row["00191001_LO"] == "same"
+        assert not {"ONE:0019xx01_LO", "TWO:0019xx01_LO"} & row.keys()
+        opened.to_archive(tmp_path / "again")
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")

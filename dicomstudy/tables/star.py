@@ -362,7 +362,9 @@ class Tabulator:
 
     def _add_group(self, digest: str, content: _Content, context: Context) -> None:
         name, attributes = content.groups[digest]
-        row, weight = encode(attributes, self._columns.level, context)
+        # instances may share a group and have different creators outside of it
+        mine = Context(creators_of(attributes), context.vrs)
+        row, weight = encode(attributes, self._columns.level, mine)
         row[DIGEST] = digest
         self._emit(name, row, weight)
 
