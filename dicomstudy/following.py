@@ -250,9 +250,9 @@ class Follower:
         return {**result, CHARACTER_SET: _UNICODE}
 
     def widened(self, encoding: dict[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """The encoding, with UN for text that is too long for the header of its VR.
+        """The encoding, with UN for text that became too long for the header of its VR.
 
-        See PS3.5 section 6.2.2. Text that was not gets longer in Unicode.
+        See PS3.5 section 6.2.2: the same text mostly has more bytes in Unicode.
         """
         before = self._parse(encoding["dataSet"])
         after = self._widened(before, attributes)
