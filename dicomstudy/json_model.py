@@ -21,7 +21,16 @@ from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import p10, text, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import LONG_VRS, NUMBER_FORMATS, SHORT_VRS, TEXT_VRS, Form, format_tag
+from dicomstudy.elements import (
+    LONG_VRS,
+    NUMBER_FORMATS,
+    PIXEL_DATA_TAGS,
+    SHORT_VRS,
+    TEXT_VRS,
+    WORD_SIZES,
+    Form,
+    format_tag,
+)
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.record import RAW, Encoder, Plan, Resolve
@@ -61,26 +70,33 @@ class _Scope(NamedTuple):
     charset: CharacterSet
     signed: bool
     vrs: Mapping[str, str]
+    big: bool
 
     def inside(self, struct: Mapping[str, Any]) -> _Scope:
-        charset, signed, vrs = self
+        charset, signed, vrs, big = self
         terms = struct.get("SpecificCharacterSet")
         if isinstance(terms, str):
             charset = text.character_set(tuple(term.strip() for term in terms.split("\\")))
         representation = struct.get("PixelRepresentation")
         if isinstance(representation, int):
             signed = representation == 1
-        return _Scope(charset, signed, vrs)
+        return _Scope(charset, signed, vrs, big)
 
 
 class _Field(NamedTuple):
-    """An attribute, the VR that its value has, and the layout of its items if it is known."""
+    """An attribute, the VR that its value has, and what its layout says of items and length."""
 
     key: str
     tag: int
     vr: str
     value: Any
-    items: tuple[ItemLayout, ...] | None
+    items: tuple[ItemLayout, ...] | None = None
+    form: Form = Form.DEFINED
+
+    def little(self, raw: bytes, scope: _Scope) -> bytes:
+        """A blob in little-endian: only native pixel data is in documents as in the file."""
+        native = self.tag in PIXEL_DATA_TAGS and self.form is not Form.UNDEFINED
+        return values.swap(raw, WORD_SIZES.get(self.vr, 1)) if native and scope.big else raw
 
 
 def metadata(
@@ -98,10 +114,10 @@ def metadata(
     """
     walk = _Walk(encoder)
     if encoding is None:
-        return walk.metadata(attributes, None, walk.scope(attributes), {}, "")
+        return walk.metadata(attributes, None, walk.scope(attributes, None), {}, "")
     plan = encoder.plan(encoding)
     raw = {key[len(RAW) :]: raw for key, raw in attributes.items() if key.startswith(RAW)}
-    return walk.metadata(attributes, _tokens(plan), walk.scope(attributes), raw, "")
+    return walk.metadata(attributes, _tokens(plan), walk.scope(attributes, plan), raw, "")
 
 
 def bulk_uri(reference: Mapping[str, Any]) -> str:
@@ -140,8 +156,9 @@ def to_json(
         RecordError: the encoding is incomplete or its layout malformed.
     """
     walk = _Walk(encoder)
-    tokens = None if encoding is None else _tokens(encoder.plan(encoding))
-    return walk.to_json(attributes, tokens, walk.scope(attributes), resolve, uri)
+    plan = None if encoding is None else encoder.plan(encoding)
+    tokens = None if plan is None else _tokens(plan)
+    return walk.to_json(attributes, tokens, walk.scope(attributes, plan), resolve, uri)
 
 
 def _tokens(plan: Plan) -> list[Token]:
@@ -158,11 +175,12 @@ class _Walk:
         self.definitions: Definitions = encoder.definitions
         self._kinds = Kinds(encoder.definitions)
 
-    def scope(self, attributes: Mapping[str, Any]) -> _Scope:
+    def scope(self, attributes: Mapping[str, Any], plan: Plan | None) -> _Scope:
         """The scope of the whole data set."""
         vrs = attributes.get(_VRS_KEY)
         vrs = {key.upper(): vr for key, vr in vrs.items()} if isinstance(vrs, Mapping) else {}
-        return _Scope(text.character_set(()), signed=False, vrs=vrs).inside(attributes)
+        big = plan is not None and plan.big
+        return _Scope(text.character_set(()), signed=False, vrs=vrs, big=big).inside(attributes)
 
     def fields(
         self, struct: Mapping[str, Any], tokens: Iterable[Token] | None, scope: _Scope
@@ -177,7 +195,7 @@ class _Walk:
             seen.add(key)
             value = struct[key]
             vr = self._vr(token.tag, token.vr, value, scope)
-            yield _Field(key, token.tag, vr, value, token.items)
+            yield _Field(key, token.tag, vr, value, token.items, token.form)
         rest = []
         for key in struct:
             if key not in seen and key[:1] != "_" and "#" not in key:
@@ -186,7 +204,7 @@ class _Walk:
         for tag, key in sorted(rest):
             value = struct[key]
             vr = self._vr(tag, scope.vrs.get(format_tag(tag), ""), value, scope)
-            yield _Field(key, tag, vr, value, None)
+            yield _Field(key, tag, vr, value)
 
     def _vr(self, tag: int, written: str, value: object, scope: _Scope) -> str:
         """The VR that `value` has, `written` being the one in the file."""
@@ -213,7 +231,7 @@ class _Walk:
         if field.vr not in _DECODED_VRS:
             return raw
         rule = self._kinds.of_vr(field.vr)
-        return values.decode(raw, rule, Context(scope.charset, big=False))
+        return values.decode(field.little(raw, scope), rule, Context(scope.charset, big=False))
 
     def metadata(
         self,
@@ -238,7 +256,7 @@ class _Walk:
             elif key in struct:
                 result[key] = None
         for field in self.fields(struct, tokens, scope):
-            key, _, _, value, items = field
+            key, value, items = field.key, field.value, field.items
             if type(value) is list:
                 here = f"{path}{format_tag(field.tag)}"
                 value = [
@@ -334,10 +352,12 @@ class _Walk:
         if isinstance(value, bytes):
             value = self.decode(field, value, scope)
         if isinstance(value, bytes):
+            if vr not in _DECODED_VRS:
+                return _binary(vr, field.tag, field.little(value, scope))
             number = NUMBER_FORMATS.get(vr)
             numbers = None if number is None else _unpack(number, value)
             if numbers is None:
-                return _binary("UN" if vr in _DECODED_VRS else vr, field.tag, value)
+                return _binary("UN", field.tag, value)
             if vr == "SS" and _DESCRIPTORS.fullmatch(field.key):
                 numbers[0] %= 1 << 16
             return {"vr": vr, "Value": [_number(each) for each in numbers]}

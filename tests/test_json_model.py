@@ -132,11 +132,11 @@ def difference_of_values(where: str, mine: Json, other: Json, decoded: Decoded) 
         content = decoded.large[mine["BulkDataURI"].removeprefix("sha256:")]
         if "Value" not in other:
             inline = base64.b64decode(other.get("InlineBinary", ""))
-            if decoded.big and int(where[-8:], 16) not in PIXEL_DATA_TAGS:
+            if decoded.big and int(where[-8:], 16) not in PIXEL_DATA_TAGS:  # these are as there
                 content = swap(content, WORD_SIZES.get(mine["vr"], 1))
             return "" if content.removesuffix(DELIMITER) == inline else "unknown"
         mine = {"vr": mine["vr"], "Value": numbers(mine["vr"], content)}
-    if "InlineBinary" in mine and decoded.big and int(where[-8:], 16) not in PIXEL_DATA_TAGS:
+    if "InlineBinary" in mine and decoded.big:
         inline = base64.b64decode(mine["InlineBinary"])
         word = WORD_SIZES.get(mine["vr"], 1)
         if word > 1:
@@ -366,6 +366,41 @@ def test_character_set_of_an_item_counts_inside_it() -> None:
     assert document["00091001"] == "ÁÂ"
     names = [each["00091001"] for each in document["ReferencedImageSequence"]]
     assert names == ["ÁÂ", "\u0391\u0392"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "letter"),
+    [(0x7FE00010, "OW", "H"), (0x7FE00008, "OF", "I"), (0x7FE00009, "OD", "Q")],
+)
+def test_pixel_data_of_big_endian_files_is_little_endian(tag: int, vr: str, letter: str) -> None:
+    pixels = element(tag, vr, struct.pack(f">3{letter}", 1, 2, 3), big=True)
+    icon = element(0x00880200, "SQ", make.item(pixels, big=True), big=True)
+    decoded = file(icon, pixels, syntax=make.BIG_ENDIAN)
+    model = ours(decoded)
+    inline = base64.b64encode(struct.pack(f"<3{letter}", 1, 2, 3)).decode()
+    attribute = {"vr": vr, "InlineBinary": inline}
+    assert model[f"{tag:08X}"] == attribute
+    assert model["00880200"]["Value"] == [{f"{tag:08X}": attribute}]
+    compare([decoded])
+    key = DEFINITIONS.keyword(tag)
+    assert metadata(decoded.attributes, decoded.encoding, ENCODER)[key] == decoded.attributes[key]
+
+
+def test_pixel_data_of_big_endian_files_has_the_words_of_its_vr() -> None:
+    rows = element(0x7FE00010, "OB", b"abcd", big=True)
+    assert ours(file(rows, syntax=make.BIG_ENDIAN))["7FE00010"]["InlineBinary"] == "YWJjZA=="
+    numbers = file(element(0x7FE00010, "US", (1, 2), big=True), syntax=make.BIG_ENDIAN)
+    assert ours(numbers)["7FE00010"] == {"vr": "US", "Value": [1, 2]}
+    number = file(element(0x7FE00010, "US", 1, big=True), syntax=make.BIG_ENDIAN)
+    assert metadata(number.attributes, number.encoding, ENCODER)["PixelData"] == 1
+
+
+def test_encapsulated_pixel_data_is_not_turned_round() -> None:
+    fragments = make.item(big=True) + make.item(b"ab", big=True)
+    pixels = element(0x7FE00010, "OW", fragments, big=True, undefined=True)
+    icon = element(0x00880200, "SQ", make.item(pixels, big=True), big=True)
+    (inner,) = ours(file(icon, syntax=make.BIG_ENDIAN))["00880200"]["Value"]
+    assert base64.b64decode(inner["7FE00010"]["InlineBinary"]).startswith(fragments)
 
 
 def test_large_values_are_named() -> None:
