@@ -32,6 +32,7 @@ from dicomstudy.elements import (
     format_tag,
 )
 from dicomstudy.errors import DefinitionsError, RecordError
+from dicomstudy.following import inner_set
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.record import RAW, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
@@ -74,13 +75,10 @@ class _Scope(NamedTuple):
 
     def inside(self, struct: Mapping[str, Any]) -> _Scope:
         charset, signed, vrs, big = self
-        terms = struct.get("SpecificCharacterSet")
-        if isinstance(terms, str):
-            charset = text.character_set(tuple(term.strip() for term in terms.split("\\")))
         representation = struct.get("PixelRepresentation")
         if isinstance(representation, int):
             signed = representation == 1
-        return _Scope(charset, signed, vrs, big)
+        return _Scope(inner_set(struct, charset), signed, vrs, big)
 
 
 class _Field(NamedTuple):

@@ -368,6 +368,19 @@ def test_character_set_of_an_item_counts_inside_it() -> None:
     assert names == ["ÁÂ", "\u0391\u0392"]
 
 
+def test_empty_character_set_of_an_item_is_the_default_one() -> None:
+    name, private = element(0x00100010, "PN", b"M\xfcller"), element(0x00191001, "LO", b"M\xfcller")
+    item = make.item(element(0x00080005, "CS") + name + private)
+    decoded = file(element(0x00080005, "CS", "ISO_IR 144"), element(0x00081140, "SQ", item))
+    (inner,) = ours(decoded)["00081140"]["Value"]
+    assert inner["00100010"]["Value"] == [{"Alphabetic": "Müller"}]
+    assert inner["00191001"]["Value"] == ["Müller"]
+    compare([decoded])
+    document = metadata(decoded.attributes, decoded.encoding, ENCODER)
+    (inner,) = document["ReferencedImageSequence"]
+    assert (inner["PatientName"], inner["00191001"]) == ("Müller", "Müller")
+
+
 @pytest.mark.parametrize(
     ("tag", "vr", "letter"),
     [(0x7FE00010, "OW", "H"), (0x7FE00008, "OF", "I"), (0x7FE00009, "OD", "Q")],
