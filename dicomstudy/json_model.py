@@ -47,7 +47,7 @@ _KNOWN_VRS = (SHORT_VRS | LONG_VRS) - {"UN"}
 _DECODED_VRS = TEXT_VRS | NUMBER_FORMATS.keys() | {"AT"}
 #: Their backslashes are characters, not delimiters (PS3.5 section 6.2).
 _SINGLE_VALUED = frozenset(("LT", "ST", "UR", "UT"))
-#: What a value is taken for whose VR nobody knows but which is decoded.
+#: What a value is taken for that is decoded although its VR is unknown, or one of bytes or items.
 _VRS_OF_TYPES = {str: "UT", int: "SV", float: "FD"}
 
 #: "US or SS" attributes whose first value is always US (PS3.3 C.11.1.1.1).
@@ -219,7 +219,7 @@ class _Walk:
         if value is None:
             return vr
         if vr == "SQ":
-            return "UN"  # bytes that could not be split into items
+            vr = "UN"  # it could not be split into items
         if vr not in _DECODED_VRS:
             return _VRS_OF_TYPES.get(type(value), vr)
         return vr

@@ -482,6 +482,23 @@ def test_inherited_keys_without_an_encoding() -> None:
     assert document["SmallestImagePixelValue"] == 65535
 
 
+def test_what_is_decoded_is_never_bytes_or_items() -> None:
+    attributes: Json = {
+        "ReferencedImageSequence": 1.0,
+        "ReferencedStudySequence": 7,
+        "ReferencedSeriesSequence": "text",
+        "ReferencedPatientSequence": b"abc",
+        "PixelData": 7,
+    }
+    assert to_json(attributes, None, ENCODER, lambda _: b"") == {
+        "00081110": {"vr": "SV", "Value": [7]},
+        "00081115": {"vr": "UT", "Value": ["text"]},
+        "00081120": {"vr": "UN", "InlineBinary": "YWJj"},
+        "00081140": {"vr": "FD", "Value": [1.0]},
+        "7FE00010": {"vr": "SV", "Value": [7]},
+    }
+
+
 def lengths(dataset: Dataset) -> list[int]:
     """The values of the group lengths, those of items in front of those that follow."""
     found = []
