@@ -10,6 +10,7 @@ from unittest import mock
 
 import pydicom
 import pytest
+from pydicom.errors import BytesLengthException
 
 import dicomstudy
 from dicomstudy import definitions
@@ -140,6 +141,47 @@ def test_the_metadata_has_every_attribute_in_the_order_of_the_file(study: Study)
 def test_an_instance_is_a_dataset_of_pydicom(study: Study) -> None:
     for instance in study.values():
         assert instance.to_dataset() == pydicom.dcmread(io.BytesIO(instance.to_p10()))
+
+
+def read(dataset: pydicom.Dataset, keyword: str) -> object:
+    try:
+        return dataset[keyword].value
+    except BytesLengthException as error:
+        return type(error)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_bad_value_keeps_back_no_others_whether_there_is_a_file_or_not(tmp_path: Path) -> None:
+    bad = make.element(0x00280030, "DS", "1,5\\2.5")
+    file = make.part10(
+        make.file_meta(make.EXPLICIT),
+        make.element(0x00080018, "UI", "1.2.3.1")
+        + make.element(0x00081140, "SQ", make.item(bad))
+        + make.element(0x00100010, "PN", "A^B")
+        + make.element(0x0020000D, "UI", "1.2")
+        + make.element(0x0020000E, "UI", "1.2.3")
+        + make.element(0x00200013, "IS", "1.5")
+        + make.element(0x00280010, "US", b"abc")
+        + bad
+        + make.element(0x00281101, "US", (1, 2, 3)),
+    )
+    record = r"""{dataSet: {
+        SOPInstanceUID: "1.2.3.2", StudyInstanceUID: "1.2", SeriesInstanceUID: "1.2.3",
+        ReferencedImageSequence: [{PixelSpacing: "1,5\\2.5"}], PatientName: "A^B",
+        InstanceNumber: "1.5", Rows: {{YWJj}}, PixelSpacing: "1,5\\2.5",
+        RedPaletteColorLookupTableDescriptor: {{AQACAAMA}},
+    }}"""
+    studies.write_files(tmp_path / "in", [("1.dcm", file), ("2.ion", record.encode())])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    study = dicomstudy.open_archive(tmp_path / "archive")["1.2"]
+    of_file, of_record = (study[uid].to_dataset() for uid in ("1.2.3.1", "1.2.3.2"))
+    assert study["1.2.3.2"].encoding is None
+    assert of_record.keys() == of_file.keys()
+    for keyword in of_file.dir():
+        if keyword != "SOPInstanceUID":
+            assert read(of_record, keyword) == read(of_file, keyword), keyword
+    assert read(of_record, "Rows") is BytesLengthException
+    assert read(of_record.ReferencedImageSequence[0], "PixelSpacing") == ["1,5", "2.5"]
 
 
 def test_an_instance_is_json(study: Study) -> None:

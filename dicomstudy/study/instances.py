@@ -28,6 +28,7 @@ from dicomstudy.lineage import Version
 from dicomstudy.p10 import deflate
 from dicomstudy.record import DEFLATED, Segment, is_reference
 from dicomstudy.sources import Window
+from dicomstudy.study import datasets
 
 if TYPE_CHECKING:
     import pydicom
@@ -214,13 +215,16 @@ class Instance:
     def to_dataset(self) -> pydicom.Dataset:
         """The instance as pydicom reads it from its file.
 
+        Without a file it is made of the values. In either case, a value that pydicom refuses is
+        refused when it is asked for.
+
         Raises:
-            RecordError, BulkError: as `to_p10`; without a file it is made of the values.
+            RecordError, BulkError: as `to_p10`.
         """
         import pydicom  # noqa: PLC0415 (it takes longer to import than all else)
 
         if self.encoding is None:
-            return pydicom.Dataset.from_json(self.to_json(), self._at_uri)
+            return datasets.from_json(self.to_json(), self._at_uri)
         return pydicom.dcmread(BytesIO(self.to_p10()), force=True)
 
     def to_p10(self) -> bytes:
