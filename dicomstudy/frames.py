@@ -30,6 +30,8 @@ _SAMPLES = {"PixelData": 0, "FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _NATIVE = frozenset(f"1.2.840.10008.1.2{rest}" for rest in ("", ".1", ".1.99", ".2"))
 #: MPEG-2, MPEG-4 AVC and HEVC: all frames are one stream (PS3.5 section 8.2.5 to 8.2.11).
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?")
+#: Text of VR IS (PS3.5 section 6.2).
+_INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 
 _HEADER = 8
 _ITEM_TAGS = {False: b"\xfe\xff\x00\xe0", True: b"\xff\xfe\xe0\x00"}
@@ -159,10 +161,11 @@ def _number_of_frames(attributes: Mapping[str, Any], value: _Value) -> int | Non
     number = attributes.get("NumberOfFrames")
     if number is None or number == "":
         return None
-    try:
-        return max(int(number), 0) or None
-    except (TypeError, ValueError):
-        raise value.error(f"Number of Frames is {number!r:.40}") from None
+    if isinstance(number, str) and _INTEGER.fullmatch(number.strip(" ")):
+        number = int(number)
+    if type(number) is not int:
+        raise value.error(f"Number of Frames is {number!r:.40}")
+    return max(number, 0) or None
 
 
 # Native pixel data

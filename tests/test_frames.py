@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -307,8 +308,10 @@ IMAGE = {
 
 @pytest.mark.parametrize("inline", [True, False])
 def test_native_frames_are_cut_by_the_image_attributes(*, inline: bool) -> None:
-    image: dict[str, Any] = IMAGE | {"NumberOfFrames": "2"}
-    assert found(b"abcdefABCDEF", image, inline=inline) == [b"abcdef", b"ABCDEF"]
+    image: dict[str, Any] = dict(IMAGE)
+    for number in ("2", " +02 ", 2):
+        image["NumberOfFrames"] = number
+        assert found(b"abcdefABCDEF", image, inline=inline) == [b"abcdef", b"ABCDEF"]
     image |= {"BitsAllocated": 16, "NumberOfFrames": "1"}
     assert found(b"abcdefABCDEF, padded", image, inline=inline) == [b"abcdefABCDEF"]
 
@@ -341,7 +344,9 @@ def test_native_frames_that_cannot_be_told_apart() -> None:
     fails(b"abcde", "1 of 6 bytes are more than the 5", IMAGE)
     fails(b"abcdef", "Rows is None", IMAGE | {"Rows": None})
     fails(b"abcdef", "Columns is 0", (IMAGE | {"Columns": 0}))
-    fails(b"abcdef", "Number of Frames is 'two'", (IMAGE | {"NumberOfFrames": "two"}))
+    for number in ("two", "1_0", "\u0661", "\xa01", "1\\1", "1.0", b"1", 1.5):
+        message = f"Number of Frames is {number!r}"
+        fails(b"abcdef", re.escape(message), (IMAGE | {"NumberOfFrames": number}))
     fails(b"", "no pixel data", IMAGE)
     with pytest.raises(StudyError, match="no pixel data"):
         find({"PixelData": None}, lambda *_: b"", big=False, uid="1.2")

@@ -284,6 +284,11 @@ def test_number_strings_are_numbers_where_they_are_exact() -> None:
     assert of(0x00280030, "DS", b" 1.0000\\-.5e1 ")["Value"] == [1.0, -5.0]
     assert of(0x00280030, "DS", b"0.12345678901234567890")["Value"] == ["0.12345678901234567890"]
     assert of(0x00280030, "DS", b"1,5 \\1e999 ")["Value"] == ["1,5", "1e999"]
+    for vr, tag in (("DS", 0x00280030), ("IS", 0x00081160)):  # float and int would take them
+        assert of(tag, vr, b"1_0")["Value"] == ["1_0"]
+        arabic = make.element(tag, vr, "\u0661")
+        model = ours(file(element(0x00080005, "CS", "ISO_IR 192"), arabic))
+        assert model[f"{tag:08X}"]["Value"] == ["\u0661"]
     value = of(0x00081160, "IS", b"+07\\1.0\\1.5\\1A\\12345678901234567890")["Value"]
     assert same_repr(value, [7, 1, 1.5, "1A", "12345678901234567890"])
 
