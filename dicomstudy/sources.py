@@ -6,6 +6,7 @@ Nothing here knows DICOM. A file is read whole if it is small; a large one is a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from dicomstudy.elements import sha256_of
 from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem
@@ -124,7 +125,10 @@ class Window:
     """
 
     def __init__(self, path: Path | IO[bytes]) -> None:
-        self._file = path.open("rb", buffering=0) if isinstance(path, Path) else path
+        if isinstance(path, Path):
+            self._file: IO[bytes] = os.fdopen(_opened(path), "rb", buffering=0)
+        else:
+            self._file = path
         self._source = str(path) if isinstance(path, Path) else None
         status = os.fstat(self._file.fileno())
         self._size = status.st_size
@@ -189,6 +193,15 @@ class Window:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _opened(path: Path) -> int:
+    """The descriptor of a file; nobody waits for what is none, such as a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return descriptor
 
 
 class Member(NamedTuple):
@@ -357,8 +370,8 @@ def _closing(member: Member) -> Iterator[Member]:
 def uri_of(path: str | os.PathLike[str], member: str = "") -> str:
     """The file URI of a path; of a member, with its name as the fragment."""
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 (links are not followed)
-    uri = _folder_uri(folder) + quote(name)
-    return f"{uri}#{quote(member)}" if member else uri
+    uri = _folder_uri(folder) + quote(os.fsencode(name))
+    return f"{uri}#{quote(os.fsencode(member))}" if member else uri
 
 
 @lru_cache(maxsize=64)
@@ -368,10 +381,15 @@ def _folder_uri(folder: str) -> str:
 
 def path_of(uri: str) -> Path | None:
     """The path of a file URI; None if it names a member, or no file of this machine."""
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or parts.fragment:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
         return None
-    return Path(unquote(parts.path))
+    path = unquote_to_bytes(parts.path)
+    is_file = parts.scheme == "file" and parts.netloc in {"", "localhost"}
+    if not is_file or parts.fragment or b"\0" in path:
+        return None
+    return Path(os.fsdecode(path))
 
 
 class SourceFiles:
@@ -435,14 +453,14 @@ class SourceFiles:
             yield path
         if not self._folders:
             return
+        name = "" if path is None else path.name
         if self._by_size is None:
             self._by_size = {}
             for found in find(self._folders):
                 if found.problem is None:
                     self._by_size.setdefault(found.size, []).append(Path(found.path))
-        name = Path(urlsplit(uri).path).name
         candidates = self._by_size.get(size or -1, [])
-        yield from sorted(candidates, key=lambda candidate: candidate.name != unquote(name))
+        yield from sorted(candidates, key=lambda candidate: candidate.name != name)
 
 
 def _is_recorded(
