@@ -180,7 +180,12 @@ def make(path: Path) -> None:
             }
             (path / "incoming").mkdir(exist_ok=True)
             marker = [ion.dumps(header, text=True)]
-            write_atomically(path / MARKER, marker, within=path / "incoming")
+            try:
+                write_atomically(path / MARKER, marker, within=path / "incoming")
+            except FileNotFoundError:
+                # another run has made the archive meanwhile, and emptied `incoming`
+                if not (path / MARKER).exists():
+                    raise
         for folder in ("studies", "quarantine", "incoming"):
             (path / folder).mkdir(exist_ok=True)
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dicomstudy
-from dicomstudy import ion
+from dicomstudy import folder, ion
 from dicomstudy.archive import create, open_archive
 from dicomstudy.errors import ArchiveError, StudyError
 from dicomstudy.folder import at_work, locked, name_of, write_atomically
@@ -403,3 +403,24 @@ def test_a_file_in_quarantine_without_its_note_is_still_there(
     (kept,) = open_archive(tmp_path).quarantined()
     assert (kept.sha256, kept.size, kept.code) == (name, 1, "archive/no-note")
     assert dicomstudy.restore(tmp_path, tmp_path / "out").files == 1
+
+
+def test_two_runs_make_one_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is done, and empties `incoming`, while the other writes what marks an archive."""
+    path = tmp_path / "archive"
+    write = folder.write_atomically
+
+    def overtaken(marker: Path, pieces: Iterable[bytes], *, within: Path) -> int:
+        monkeypatch.setattr(folder, "write_atomically", write)
+        create(path)
+
+        def meanwhile() -> Iterator[bytes]:
+            yield from pieces
+            with folder.at_work(path):
+                assert not any(within.iterdir())
+
+        return write(marker, meanwhile(), within=within)
+
+    monkeypatch.setattr(folder, "write_atomically", overtaken)
+    assert len(create(path)) == 0
+    assert not any((path / "incoming").iterdir())

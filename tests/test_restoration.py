@@ -382,3 +382,50 @@ def test_damaged_pixels_are_the_problem_of_their_instance(copy: Path, tmp_path: 
     assert done.files == 16 - len(done.problems)
     for problem in done.problems:
         assert problem.code in {"bulk/damaged", "bulk/digest", "study/sha256"}
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_damaged_pixels_of_changed_instances_are_found(
+    copy: Path, tmp_path: Path, collected: bool
+) -> None:
+    """There is no SHA-256 of their files."""
+    archive = dicomstudy.open_archive(copy)
+    dicomstudy.update(copy, CT, [{"set": {"PatientName": "A^B"}}])
+    if collected:
+        dicomstudy.collect(copy, older_versions=True, remove=True)
+    dicomstudy.restore(copy, tmp_path / "sound", study=CT)
+    sound = files_below(tmp_path / "sound")
+    with archive[CT] as study:
+        place = max((place for _, _, place in study.places()), key=lambda each: each["offset"])
+    (path,) = bulk(archive).parent.glob(f"{CT}*.bulk")
+    whole = path.read_bytes()
+    for at in range(place["offset"], place["offset"] + sum(place["stored"]), 150):
+        data = bytearray(whole)
+        data[at] ^= 0x40
+        path.write_bytes(data)
+        folder = tmp_path / str(at)
+        done = dicomstudy.restore(copy, folder, study=CT)
+        assert files_below(folder).items() < sound.items()
+        codes = {problem.code for problem in done.problems}
+        assert codes
+        assert codes <= {"bulk/damaged", "study/sha256" if collected else "bulk/digest"}
+
+
+def files_below(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.dcm")}
+
+
+def test_changed_pixels_of_changed_instances_are_found(referring: Path) -> None:
+    """They are in a file that looks as it did: it has the same size and time."""
+    archive = dicomstudy.open_archive(referring / "archive")
+    (uid,) = archive
+    dicomstudy.update(referring / "archive", uid, [{"set": {"PatientName": "A^B"}}])
+    path = min((referring / "in").rglob("*.dcm"))
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 0x40
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    done = dicomstudy.restore(referring / "archive", referring / "out")
+    assert [problem.code for problem in done.problems] == ["study/sha256"]
+    assert done.files == 5 == len(digests_below(referring / "out"))

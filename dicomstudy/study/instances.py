@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from io import BytesIO
@@ -270,11 +271,31 @@ class Instance:
         return b"".join(self._pieces())
 
     def _pieces(self) -> Iterator[bytes | bytearray | memoryview]:
-        for segment in self._segments():
+        segments = self._segments()
+        if self.changed and not all(isinstance(s, bytes) or "sha256" in s for s in segments):
+            original = self.original()  # nothing else says what these values are
+            sha256, _ = sha256_and_size(original.pieces())
+            original.prove(sha256)
+        for segment in segments:
             if isinstance(segment, bytes):
                 yield segment
+            elif self.changed:  # there is no SHA-256 of the whole file
+                yield from self._proved(segment)
             else:
                 yield from self._read(segment)
+
+    def _proved(self, reference: Mapping[str, Any]) -> Iterator[bytes | bytearray | memoryview]:
+        """A whole large value in pieces, compared with its digest if it has one."""
+        digest = hashlib.sha256()
+        for piece in self._read(reference):
+            digest.update(piece)
+            yield piece
+        if reference.get("sha256") not in {None, digest.hexdigest()}:
+            raise BulkError(
+                "bulk/digest",
+                f"a large value of {self.uid} is not what its digest says",
+                source=str(self.study.path),
+            )
 
     def _segments(self) -> list[Segment]:
         study, encoding = self.study, self.encoding
@@ -314,7 +335,7 @@ class Instance:
         raise BulkError("bulk/no-place", "there is no such value", source=uri)
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
-        return b"".join(self._read(reference))
+        return b"".join(self._proved(reference))
 
     def place(self, reference: Mapping[str, Any]) -> Place | None:
         """Where in the bulk file of the study a large value lies; None if it is not there."""
