@@ -27,7 +27,7 @@ Read: TypeAlias = Callable[[Mapping[str, Any], int, int], bytes]
 _SAMPLES = {"PixelData": 0, "FloatPixelData": 32, "DoubleFloatPixelData": 64}
 
 #: Implicit and Explicit VR Little Endian, Deflated, and Explicit VR Big Endian.
-_NATIVE = frozenset(f"1.2.840.10008.1.2{rest}" for rest in ("", ".1", ".1.99", ".2"))
+_NATIVE = tuple(f"1.2.840.10008.1.2{rest}" for rest in ("", ".1", ".1.99", ".2"))
 #: MPEG-2, MPEG-4 AVC and HEVC: all frames are one stream (PS3.5 section 8.2.5 to 8.2.11).
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?")
 #: Text of VR IS (PS3.5 section 6.2).

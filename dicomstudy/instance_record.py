@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from dicomstudy import ion, layout
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import Buffer, is_private
+from dicomstudy.elements import PIXEL_DATA_TAGS, Buffer, is_private
 from dicomstudy.errors import IonError, RecordError
 from dicomstudy.grouping import Source, ordered
 from dicomstudy.layout import Token
 from dicomstudy.record import (
+    DEFLATED,
+    PREAMBLE,
+    RAW,
+    TRAILING,
     Attribute,
     Encoder,
     Large,
@@ -27,6 +32,18 @@ _SUFFIXES = frozenset((".ion", ".10n"))
 _SCALARS = frozenset((str, int, float, bytes))
 #: Fields of a reference that say where its value lies: in the file, or here.
 _PLACE_FIELDS = frozenset(("dataOffset", "data"))
+_VRS = "_vrs"
+#: What begins with ``_`` is one of these or a raw value, lest it be taken for a field of documents.
+_OTHERS = frozenset((PREAMBLE, TRAILING, DEFLATED, _VRS))
+#: What no attribute can be called: nothing, or like the field that tells a reference.
+_NO_KEYS = frozenset(("", "length"))
+_REFERENCE_FIELDS = frozenset(("length", "sha256", "dataOffset", "fragments"))
+_FIELDS_OF_DICOM2ION = frozenset(("encapsulatedPixelData", "basicOffsetTable"))
+_SHA256 = re.compile("[0-9a-f]{64}")
+#: Bytes in front of a fragment and of the delimiter behind the last one.
+_HEADER = 8
+#: What a record of as many elements as a file may have stays below.
+_MAX_VALUES = 1 << 22
 
 
 class Loaded(NamedTuple):
@@ -74,7 +91,7 @@ def to_struct(
     tokens = layout.parse(record.encoding["meta"]) + layout.parse(record.encoding["dataSet"])
     vrs = _vrs(tokens, data_set, definitions)
     if vrs:
-        data_set["_vrs"] = vrs
+        data_set[_VRS] = vrs
     return {
         "sourceInfo": {"uri": source.uri},
         "options": {
@@ -146,19 +163,19 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
 
     Raises:
         RecordError: the data are no instance record (``record/not-a-record``), or no file
-            could be written of what they say.
+            could be written of what they say; they have too many values
+            (``record/too-large``); one of them can be none (``record/value``).
     """
     try:
-        struct = ion.loads(data)
+        struct = ion.loads(data, max_values=_MAX_VALUES)
     except IonError as error:
-        raise RecordError("record/not-a-record", error.message, source=source) from error
+        code = "record/too-large" if error.code == "ion/too-large" else "record/not-a-record"
+        raise RecordError(code, error.message, source=source) from error
     if not isinstance(struct, dict) or not isinstance(struct.get("dataSet"), dict):
         raise RecordError("record/not-a-record", "it has no struct 'dataSet'", source=source)
-    data_set: dict[str, Any] = struct["dataSet"]
-    for key, value in data_set.items():
-        if not _is_value(value):
-            raise RecordError("record/value", f"{key} is no value of an attribute", source=source)
     encoding = struct.get("encoding")
+    origin = _source(struct, source, known=encoding is not None)
+    data_set = _DataSetCheck(definitions, origin.size).checked(struct["dataSet"])
     if encoding is not None:
         _check_encoding(encoding, data_set, definitions)
     groups: dict[str, list[Attribute]] = {}
@@ -166,39 +183,144 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
     for key, value in data_set.items():
         plain = value if encoding is None else _without_place(value, places)
         group = group_of(key, definitions)
-        if key != "_vrs" or encoding is None:
+        if key != _VRS or encoding is None:
             groups.setdefault(group, []).append(Attribute(key, plain, group))
     return Loaded(
         Record(Template.closed(groups, encoding or {}), [], [], []),
-        _source(struct, source, known=encoding is not None),
+        origin,
         places,
     )
 
 
 def _source(struct: Mapping[str, Any], path: str, *, known: bool) -> Source:
     """The file of a record; dicom2ion-js gives no digest of it (spec/record.md)."""
-    origin, file = struct.get("sourceInfo"), struct.get("fileInfo")
-    uri = str(origin.get("uri", path)) if isinstance(origin, dict) else path
+    origin, file = struct.get("sourceInfo", {}), struct.get("fileInfo")
+    uri = origin.get("uri", path) if isinstance(origin, dict) else None
+    if type(uri) is not str:
+        raise RecordError("record/not-a-record", "the URI of its file is no text", source=path)
     if not known:
         return Source(uri, proved=False)
     sha256, size = (file.get("sha256"), file.get("size")) if isinstance(file, dict) else (0, 0)
-    if type(sha256) is not str or type(size) is not int:
-        raise RecordError("record/not-a-record", "'fileInfo' is incomplete", source=path)
+    if not _is_sha256(sha256) or not _is_count(size):
+        raise RecordError(
+            "record/not-a-record", "'fileInfo' lacks the SHA-256 or the size", source=path
+        )
     return Source(uri, sha256, size, proved=False)
 
 
-def _is_value(value: object) -> bool:
-    """Whether an attribute can have `value`: a scalar, a reference, items, or `_vrs`."""
-    if isinstance(value, dict):
-        rest = value
-        if isinstance(fragments := value.get("fragments"), list):
-            if any(type(length) is not int for length in fragments):
-                return False
-            rest = {name: each for name, each in value.items() if name != "fragments"}
-        return all(map(_is_value, rest.values()))
-    if isinstance(value, list):
-        return all(isinstance(item, dict) and _is_value(item) for item in value)
-    return value is None or type(value) in _SCALARS
+def _is_sha256(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    """Whether `value` can be a number of bytes."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _refused(key: str, why: str) -> RecordError:
+    return RecordError("record/value", f"{key!r:.80} {why}")
+
+
+class _DataSetCheck:
+    """Refuses what spec/record.md does not let a `dataSet` have, at any depth.
+
+    Nothing of what it says is believed later on: whoever wrote it may be mistaken, or want what
+    reads the archive to fail, or to read a file that is none of a study.
+
+    Args:
+        definitions: those of the format.
+        size: bytes of the P10 file; None in a record of dicom2ion-js, which does not say it.
+    """
+
+    def __init__(self, definitions: Definitions, size: int | None) -> None:
+        self._size = size
+        self._pixel_data = frozenset(map(definitions.keyword, PIXEL_DATA_TAGS))
+        more = _FIELDS_OF_DICOM2ION if size is None else {"data"}
+        self._fields = _REFERENCE_FIELDS | more
+
+    def checked(self, data_set: dict[str, Any]) -> dict[str, Any]:
+        """The data set, in which references of dicom2ion-js have the fields of ours.
+
+        Raises:
+            RecordError: ``record/value``, of the first attribute that cannot be one.
+        """
+        vrs = data_set.get(_VRS, {})
+        if not isinstance(vrs, dict) or not _NO_KEYS.isdisjoint(vrs):
+            raise _refused(_VRS, "is no struct of VRs by key")
+        if any(type(vr) is not str for vr in vrs.values()):
+            raise _refused(_VRS, "has a VR that is no text")
+        for key, value in data_set.items():
+            if key[:1] != "_":
+                continue
+            if key not in _OTHERS and not key.startswith(RAW):
+                raise _refused(key, "is no key of an attribute")
+            if (key == PREAMBLE or key.startswith(RAW)) and type(value) is not bytes:
+                raise _refused(key, "is no blob")
+        rest = {key: value for key, value in data_set.items() if key != _VRS}
+        return self._struct("dataSet", rest) | ({_VRS: vrs} if _VRS in data_set else {})
+
+    def _struct(self, key: str, struct: dict[str, Any]) -> dict[str, Any]:
+        """A data set, or an item of the attribute `key`."""
+        if not _NO_KEYS.isdisjoint(struct):
+            raise _refused(key, "has an attribute without a key, or one that is called 'length'")
+        return {name: self._value(name, value) for name, value in struct.items()}
+
+    def _value(self, key: str, value: Any) -> Any:
+        if isinstance(value, list):
+            if not all(isinstance(item, dict) for item in value):
+                raise _refused(key, "has an item that is no struct")
+            return [self._struct(key, item) for item in value]
+        if isinstance(value, dict):
+            return self._reference(key, value)
+        if value is None or type(value) in _SCALARS:
+            return value
+        raise _refused(key, "is no value of an attribute")
+
+    def _reference(self, key: str, reference: dict[str, Any]) -> dict[str, Any]:
+        if not reference.keys() <= self._fields:
+            raise _refused(key, "is a reference with fields that none has")
+        if not _is_count(reference.get("length")):
+            raise _refused(key, "is a reference without a length")
+        if "dataOffset" in reference and not _is_count(reference["dataOffset"]):
+            raise _refused(key, "is a reference to no place in a file")
+        if "sha256" in reference:
+            if not _is_sha256(reference["sha256"]):
+                raise _refused(key, "is a reference with a digest that is none")
+        elif "dataOffset" not in reference or key.partition("#")[0] not in self._pixel_data:
+            raise _refused(key, "is a reference without a digest")
+        if self._size is not None:
+            self._check_place(key, reference, self._size)
+        return self._with_fragments(key, reference)
+
+    def _check_place(self, key: str, reference: Mapping[str, Any], size: int) -> None:
+        if ("data" in reference) == ("dataOffset" in reference):
+            raise _refused(key, "is a reference to no place, or to two")
+        length = reference["length"]
+        if "data" not in reference:
+            if reference["dataOffset"] + length > size:
+                raise _refused(key, "is a reference beyond the end of the file")
+        elif type(reference["data"]) is not bytes or len(reference["data"]) != length:
+            raise _refused(key, "is a reference with bytes of another length")
+
+    def _with_fragments(self, key: str, reference: dict[str, Any]) -> dict[str, Any]:
+        """A reference with the lengths of its fragments, as they are in ours."""
+        rest = {name: x for name, x in reference.items() if name not in _FIELDS_OF_DICOM2ION}
+        if "fragments" not in reference:
+            return rest
+        lengths = reference["fragments"]
+        if isinstance(lengths, list) and "basicOffsetTable" in reference:
+            table = reference["basicOffsetTable"]
+            lengths = [
+                4 * len(table) if isinstance(table, list) else None,
+                *(each.get("length") if isinstance(each, dict) else None for each in lengths),
+            ]
+        if not isinstance(lengths, list) or not all(map(_is_count, lengths)):
+            raise _refused(key, "has fragments that are no lengths")
+        behind = reference["length"] - sum(lengths) - _HEADER * len(lengths)
+        # What is behind them is the delimiter; only a damaged file has less or more.
+        if behind < 0 or (self._size is None and behind not in {0, _HEADER}):
+            raise _refused(key, "has another length than its fragments")
+        return rest | {"fragments": lengths}
 
 
 def _check_encoding(

@@ -20,6 +20,7 @@ from typing import Any
 from dicomstudy.errors import IonError
 from dicomstudy.ion.binary import BINARY_MARK, check_binary, cut_fractions, put_back, take_out
 from dicomstudy.ion.checks import adopt, check
+from dicomstudy.ion.counting import has_more_values
 from dicomstudy.ion.hashing import ion_hash, ion_hash_hex
 from dicomstudy.ion.library import MULTIMAP, NATIVE, encode, load, require_c_extension
 from dicomstudy.ion.text import (
@@ -83,14 +84,21 @@ def dumps(value: Value, *, text: bool = False) -> bytes:
     return data
 
 
-def loads(data: bytes) -> Value:
+def loads(data: bytes, *, max_values: int | None = None) -> Value:
     """The only value in `data`, binary or text Ion.
 
     Mirror of `dumps`.
 
+    Args:
+        data: binary or text Ion.
+        max_values: of how many values there may be one in another; each takes up to a hundred
+            times its bytes in memory.
+
     Raises:
         IonError: as `load_all`, and ``ion/not-one-value`` for none or several.
     """
+    if max_values is not None and has_more_values(data, max_values):
+        raise IonError("ion/too-large", f"it has more than {max_values:,} values")
     values = load_all(data)
     if len(values) != 1:
         raise IonError("ion/not-one-value", f"expected one Ion value, found {len(values)}")

@@ -26,7 +26,7 @@ from dicomstudy.elements import sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.lineage import Version
-from dicomstudy.p10 import deflate
+from dicomstudy.p10 import PREFIX, deflate
 from dicomstudy.record import DEFLATED, Segment, is_reference
 from dicomstudy.sources import Window
 from dicomstudy.study import datasets
@@ -376,6 +376,12 @@ class Instance:
             return
         window, offset = self._open_source(reference, table)
         with window:
+            if offset + length > len(window):
+                raise BulkError(
+                    "bulk/place",
+                    "a large value reaches beyond the end of the file that it lies in",
+                    source=self.source.uri,
+                )
             for at in range(offset + start, offset + stop, 1 << 20):
                 yield window[at : min(at + (1 << 20), offset + stop)]
 
@@ -400,6 +406,14 @@ class Instance:
         window = self.study.sources.open(
             source.uri, size=source.size, sha256=source.sha256, modified=source.modified
         )
+        if source.sha256 is None and window[128:132] != PREFIX:
+            # whoever wrote a record without its digest could name any file of this machine
+            window.close()
+            raise BulkError(
+                "bulk/source-changed",
+                "the referenced file is no P10 file; name the folder that has it with --sources",
+                source=source.uri,
+            )
         return window, int(fields["dataOffset"])
 
     def frames(self) -> Iterator[bytes]:

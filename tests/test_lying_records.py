@@ -1,0 +1,310 @@
+"""Instance records that lie in one field: refused when they come in, one by one."""
+
+from __future__ import annotations
+
+import copy
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dicomstudy
+from dicomstudy import instance_record, ion
+from dicomstudy.errors import RecordError
+from dicomstudy.show import render
+from fixtures import make
+from tests.strategies import DEFINITIONS
+
+HOSPITAL = Path(make.__file__).parent / "archive"
+UIDS = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3", "SOPInstanceUID": "1.4"}
+SHA256 = "0123456789abcdef" * 4
+
+#: The place of a field in a record, and what is put there.
+Lie = tuple[tuple[str | int, ...], Any]
+
+
+def has_fragments(record: dict[str, Any]) -> bool:
+    return "fragments" in (record["dataSet"].get("PixelData") or ())
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A record with encapsulated pixel data in a file, with its layout."""
+    out = tmp_path_factory.mktemp("records")
+    dicomstudy.write_records([HOSPITAL], out)
+    records = (ion.loads(path.read_bytes()) for path in sorted(out.rglob("*.ion")))
+    return next(record for record in records if has_fragments(record))
+
+
+def lying(record: dict[str, Any], place: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    """The record with one field changed, or one more."""
+    lie = copy.deepcopy(record)
+    inner: Any = lie
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    return lie
+
+
+def foreign(**attributes: Any) -> dict[str, Any]:
+    """A record such as dicom2ion-js writes them."""
+    return {
+        "sourceInfo": {"uri": "file:///nowhere/1.dcm"},
+        "fileInfo": {"sha256": SHA256},
+        "dataSet": UIDS | attributes,
+    }
+
+
+def reference(**fields: Any) -> dict[str, Any]:
+    return {"dataOffset": 0, "length": 300, "sha256": SHA256} | fields
+
+
+LIES_ABOUT_FILES: dict[str, Lie] = {
+    "a URI that is no text": (("sourceInfo", "uri"), 5),
+    "a URI that is null": (("sourceInfo", "uri"), None),
+    "a source that is no struct": (("sourceInfo",), ["file:///a"]),
+    "a digest that is a path": (("fileInfo", "sha256"), "a/b"),
+    "a digest with NUL": (("fileInfo", "sha256"), "a\0b"),
+    "a digest with an escape": (("fileInfo", "sha256"), "\x1b[31m"),
+    "a digest in capitals": (("fileInfo", "sha256"), SHA256.upper()),
+    "a negative size": (("fileInfo", "size"), -1),
+    "a size that no file has": (("fileInfo", "size"), 1 << 63),
+}
+LIES_ABOUT_VALUES: dict[str, Lie] = {
+    "a length beyond all": (("dataSet", "PixelData", "length"), 1 << 62),
+    "the longest length of 32 bits": (("dataSet", "PixelData", "length"), 4294967294),
+    "a negative length": (("dataSet", "PixelData", "length"), -1),
+    "a length below that of the fragments": (("dataSet", "PixelData", "length"), 9),
+    "fragments that are none": (("dataSet", "PixelData", "fragments"), 5),
+    "a negative fragment": (("dataSet", "PixelData", "fragments"), [-8]),
+    "a fragment beyond all": (("dataSet", "PixelData", "fragments"), [1 << 62]),
+    "a fragment that is a bool": (("dataSet", "PixelData", "fragments"), [True]),
+    "an offset that is text": (("dataSet", "PixelData", "dataOffset"), "x"),
+    "an offset that is null": (("dataSet", "PixelData", "dataOffset"), None),
+    "an offset that is a struct": (("dataSet", "PixelData", "dataOffset"), {}),
+    "an offset that is a list": (("dataSet", "PixelData", "dataOffset"), []),
+    "a negative offset": (("dataSet", "PixelData", "dataOffset"), -1),
+    "an offset behind the file": (("dataSet", "PixelData", "dataOffset"), 1 << 40),
+    "a digest that is a struct": (("dataSet", "PixelData", "sha256"), {}),
+    "a digest that is a list": (("dataSet", "PixelData", "sha256"), []),
+    "a file of its own": (("dataSet", "PixelData", "uri"), "file:///etc/passwd"),
+    "a place in a bulk file": (("dataSet", "PixelData", "stored"), [5]),
+    "an offset in a bulk file": (("dataSet", "PixelData", "offset"), 5),
+    "a digest of its source": (("dataSet", "PixelData", "source"), SHA256),
+    "a time of its source": (("dataSet", "PixelData", "modified"), 5),
+    "bytes beside a place": (("dataSet", "PixelData", "data"), b"bytes"),
+    "an empty struct": (("dataSet", "PatientComments"), {}),
+    "a length only": (("dataSet", "PatientComments"), {"length": 5}),
+    "a struct of something": (("dataSet", "PatientComments"), {"a": 1}),
+    "a reference of text without digest": (
+        ("dataSet", "PatientComments"),
+        {"length": 60, "dataOffset": 0},
+    ),
+    "bytes of another length": (
+        ("dataSet", "PatientComments"),
+        {"length": 60, "sha256": SHA256, "data": b"bytes"},
+    ),
+    "an item with a length that is text": (
+        ("dataSet", "ReferencedStudySequence"),
+        [{"PatientComments": {"length": "x"}}],
+    ),
+    "an item with a digest that is a list": (
+        ("dataSet", "ReferencedStudySequence"),
+        [{"PatientComments": reference(sha256=[])}],
+    ),
+    "an item of an item with an empty struct": (
+        ("dataSet", "ReferencedStudySequence"),
+        [{"ReferencedSeriesSequence": [{"PatientComments": {}}]}],
+    ),
+    "an item that could be a reference": (
+        ("dataSet", "ReferencedStudySequence"),
+        [{"length": 5, "sha256": SHA256}],
+    ),
+    "an item that is no struct": (("dataSet", "ReferencedStudySequence"), [5]),
+    "an item with an empty key": (("dataSet", "ReferencedStudySequence"), [{"": 1}]),
+    "an empty key": (("dataSet", ""), 1),
+    "a field of documents": (("dataSet", "_versions"), [{"a": 1}]),
+    "VRs that are no struct": (("dataSet", "_vrs"), "LO"),
+    "a VR that is no text": (("dataSet", "_vrs"), {"00091010": []}),
+    "raw bytes that are none": (("dataSet", "_raw.00100010"), 5),
+    "a preamble that is text": (("dataSet", "_preamble"), "x"),
+}
+
+
+def refused(record: dict[str, Any], tmp_path: Path) -> str:
+    """The code of the problem that a record alone has beside a sound file."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a lie.ion").write_bytes(ion.dumps(record))
+    (folder / "sound.dcm").write_bytes(make.ct_slice("sound", 1, 1))
+    report = dicomstudy.convert([folder], tmp_path / "archive")
+    assert (report.instances, report.refused) == (1, 1)
+    (problem,) = report.problems
+    assert Path(problem.source or "").name == "a lie.ion"
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+    return problem.code
+
+
+@pytest.mark.parametrize("lie", LIES_ABOUT_FILES.values(), ids=LIES_ABOUT_FILES)
+def test_what_lies_about_its_file_is_no_record(
+    lie: Lie, sound: dict[str, Any], tmp_path: Path
+) -> None:
+    assert refused(lying(sound, *lie), tmp_path) == "record/not-a-record"
+
+
+@pytest.mark.parametrize("lie", LIES_ABOUT_VALUES.values(), ids=LIES_ABOUT_VALUES)
+def test_a_value_that_cannot_be_one_is_refused(
+    lie: Lie, sound: dict[str, Any], tmp_path: Path
+) -> None:
+    assert refused(lying(sound, *lie), tmp_path) == "record/value"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"": 1},
+        {"PatientComments": {}},
+        {"PatientComments": {"length": 5}},
+        {"PatientComments": {"a": 1}},
+        {"PatientComments": {"length": 60, "dataOffset": 0}},
+        {"PatientComments": reference(uri="file:///etc/passwd")},
+        {"PatientComments": reference(data=b"x" * 300)},
+        {"PatientComments": reference(sha256={})},
+        {"PixelData": reference(length=1 << 62, fragments=[0, 8])},
+        {"PixelData": reference(length=4294967294, fragments=[0, 8])},
+        {"PixelData": reference(basicOffsetTable=[], fragments=[{"length": "x"}])},
+        {"PixelData": reference(basicOffsetTable=5, fragments=[])},
+        {"PixelData": reference(dataOffset="x")},
+        {"RequestAttributesSequence": [{"PatientComments": {"length": "x"}}]},
+    ],
+    ids=repr,
+)
+def test_records_of_dicom2ion_are_not_believed_either(
+    attributes: dict[str, Any], tmp_path: Path
+) -> None:
+    assert refused(foreign(**attributes), tmp_path) == "record/value"
+
+
+def test_the_record_without_lies_is_taken_in(sound: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "1.ion").write_bytes(ion.dumps(sound))
+    report = dicomstudy.convert([tmp_path / "1.ion"], tmp_path / "archive")
+    assert (report.instances, report.problems) == (1, [])
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+
+
+def test_fragments_of_dicom2ion_are_the_lengths_that_ours_are(tmp_path: Path) -> None:
+    pixels = b"\xfe\xff\x00\xe0\4\0\0\0\0\0\0\0" + b"\xfe\xff\x00\xe0\2\0\0\0ab"
+    pixels += b"\xfe\xff\xdd\xe0\0\0\0\0"
+    (tmp_path / "1.dcm").write_bytes(bytes(128) + b"DICM" + pixels)
+    value = reference(
+        dataOffset=132,
+        length=len(pixels),
+        encapsulatedPixelData=True,
+        basicOffsetTable=[0],
+        fragments=[{"offset": 0, "position": 152, "length": 2}],
+    )
+    record = foreign(PixelData=value) | {"sourceInfo": {"uri": (tmp_path / "1.dcm").as_uri()}}
+    (tmp_path / "1.ion").write_bytes(ion.dumps(record))
+    report = dicomstudy.convert([tmp_path / "1.ion"], tmp_path / "archive")
+    assert report.problems == []
+    instance = dicomstudy.open_archive(tmp_path / "archive")["1.2"]["1.4"]
+    kept = reference(dataOffset=132, length=len(pixels), fragments=[4, 2])
+    assert instance.attributes()["PixelData"] == kept
+    assert list(instance.frames()) == [b"ab"]
+
+
+def test_every_record_of_dicom2ion_is_taken_in(shared: Path, tmp_path: Path) -> None:
+    records = sorted((shared / "golden/sopInstance").rglob("*.dcm.ion"))
+    report = dicomstudy.convert(records, tmp_path / "archive")
+    assert (report.instances + report.unchanged, report.problems) == (len(records), [])
+
+
+def archive_of(record: dict[str, Any], tmp_path: Path) -> Path:
+    (tmp_path / "1.ion").write_bytes(ion.dumps(record))
+    assert dicomstudy.convert([tmp_path / "1.ion"], tmp_path / "archive").problems == []
+    return tmp_path / "archive"
+
+
+@pytest.mark.parametrize("keyword", ["PatientComments", "PixelData"])
+def test_no_file_is_read_that_could_be_any(keyword: str, tmp_path: Path) -> None:
+    """A record that says neither size nor digest could name a file that is none of a study."""
+    secret = tmp_path / "passwd"
+    secret.write_bytes(b"root:x:0:0:" * 100)
+    record = foreign(**{keyword: reference()}) | {"sourceInfo": {"uri": secret.as_uri()}}
+    archive = archive_of(record, tmp_path)
+    instance = dicomstudy.open_archive(archive)["1.2"]["1.4"]
+    with pytest.raises(dicomstudy.BulkError) as raised:
+        b"".join(instance.value_pieces(instance.attributes()[keyword]))
+    assert raised.value.code == "bulk/source-changed"
+
+
+def test_the_text_of_a_record_comes_from_its_p10_file(tmp_path: Path) -> None:
+    file = tmp_path / "1.dcm"
+    file.write_bytes(bytes(128) + b"DICM" + b"x" * 300)
+    record = foreign(PatientComments=reference(dataOffset=132))
+    archive = archive_of(record | {"sourceInfo": {"uri": file.as_uri()}}, tmp_path)
+    assert "x" * 300 in "".join(render(dicomstudy.open_archive(archive), "1.4", form="json"))
+
+
+@pytest.mark.parametrize("length", [300, 1 << 62])
+def test_a_value_beyond_the_end_of_its_file_is_a_problem(length: int, tmp_path: Path) -> None:
+    file = tmp_path / "1.dcm"
+    file.write_bytes(bytes(128) + b"DICM" + b"x" * 299)
+    record = foreign(PatientComments=reference(dataOffset=132, length=length))
+    archive = archive_of(record | {"sourceInfo": {"uri": file.as_uri()}}, tmp_path)
+    with pytest.raises(dicomstudy.BulkError) as raised:
+        dicomstudy.open_archive(archive)["1.2"]["1.4"].to_json()
+    assert raised.value.code == "bulk/place"
+
+
+# -- records of many values --------------------------------------------------------------------
+
+
+def binary_of(count: int) -> bytes:
+    """A list of empty structs."""
+    return b"\xe0\x01\x00\xea\xbe" + varuint(count) + b"\xd0" * count
+
+
+def table_of(count: int) -> bytes:
+    """A symbol table of empty symbols, and no value."""
+    symbols = b"\x87\xbe" + varuint(count) + b"\x80" * count
+    table = b"\x81\x83\xde" + varuint(len(symbols)) + symbols
+    return b"\xe0\x01\x00\xea\xee" + varuint(len(table)) + table
+
+
+def varuint(value: int) -> bytes:
+    groups = [value >> shift & 0x7F for shift in (28, 21, 14, 7, 0)]
+    return struct.pack("5B", *groups[:4], groups[4] | 0x80)
+
+
+@pytest.mark.parametrize(
+    "make_it",
+    [
+        binary_of,
+        table_of,
+        lambda count: b"[" + b"{}," * count + b"]",
+        lambda count: b"1 " * count,
+        lambda count: b"(" + b"/ " * count + b")",
+        lambda count: b"[{{////}}," + b"{}," * count + b"]",
+        lambda count: b"[" + b"a::b::1," * count + b"]",
+        lambda count: b'["\\"",' + b"'''a''',//\n" * count + b"]",
+    ],
+)
+def test_a_record_of_too_many_values_is_too_large(make_it: Callable[[int], bytes]) -> None:
+    with pytest.raises(RecordError) as raised:
+        instance_record.load(make_it((1 << 22) + 1), DEFINITIONS, source="many.ion")
+    assert raised.value.code == "record/too-large"
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
+def test_values_are_counted_as_they_are(text: bool) -> None:
+    value = {"a": [1, "b, c: [", {"d": b"//" * 50, "e f": None}], "g": {"h": "'"}}
+    data = ion.dumps([value] * 50, text=text)
+    count = 1 + 50 * 9
+    more = 0 if text else 8 + 3  # the symbols, and what they stand in
+    assert ion.loads(data, max_values=count + more) == [value] * 50
+    with pytest.raises(dicomstudy.IonError) as raised:
+        ion.loads(data, max_values=count - 1)
+    assert raised.value.code == "ion/too-large"
