@@ -385,6 +385,9 @@ class Ingester:
         uids = self._grouper.uids(loaded.record)
         if uids is None:
             raise DicomStudyError("record/no-uids", "the record lacks one of its three UIDs")
+        for sha256, place in loaded.places.items():
+            if "data" in place and sha256_of(place["data"]) != sha256:
+                raise RecordError("record/digest", "a large value is not what its digest says")
         self._result.bytes_in += len(data)
         pending = self._pending.setdefault(uids[0], Pending())
         self._grouper.add(
@@ -399,9 +402,7 @@ class Ingester:
         )
 
     def _carried(self, sha256: str, data: bytes, study: str) -> dict[str, Any]:
-        """The place of a value that a record has with it."""
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise RecordError("record/digest", "a large value is not what its digest says")
+        """The place of a value that a record has with it, which is what its digest says."""
         large = Large(sha256, Span(0, len(data)), data)
         return self._place(large, data, study, None, referring=False)
 

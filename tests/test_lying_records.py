@@ -221,6 +221,28 @@ def test_every_record_of_dicom2ion_is_taken_in(shared: Path, tmp_path: Path) -> 
     assert (report.instances + report.unchanged, report.problems) == (len(records), [])
 
 
+def test_a_value_that_is_not_what_its_digest_says_leaves_nothing_behind(tmp_path: Path) -> None:
+    dicomstudy.write_records([HOSPITAL / "late.tar"], tmp_path / "records")
+    path = next(iter(sorted((tmp_path / "records").rglob("*.ion"))))
+    record = ion.loads(path.read_bytes())
+    value = next(v for v in record["dataSet"].values() if isinstance(v, dict) and "data" in v)
+    value["data"] = bytes(len(value["data"]))
+    path.write_bytes(ion.dumps(record))
+    report = dicomstudy.convert([path], tmp_path / "archive")
+    assert [problem.code for problem in report.problems] == ["record/digest"]
+    assert (report.refused, report.studies, report.bytes_in) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("syntax", [[{}], 5])
+def test_frames_do_not_ask_what_kind_of_value_a_transfer_syntax_is(
+    syntax: object, tmp_path: Path
+) -> None:
+    pixels = {"Rows": 1, "Columns": 2, "BitsAllocated": 8, "SamplesPerPixel": 1, "PixelData": b"ab"}
+    archive = archive_of(foreign(TransferSyntaxUID=syntax, **pixels), tmp_path)
+    instance = dicomstudy.open_archive(archive)["1.2"]["1.4"]
+    assert list(instance.frames()) == [b"ab"]
+
+
 def archive_of(record: dict[str, Any], tmp_path: Path) -> Path:
     (tmp_path / "1.ion").write_bytes(ion.dumps(record))
     assert dicomstudy.convert([tmp_path / "1.ion"], tmp_path / "archive").problems == []
