@@ -186,8 +186,8 @@ def _archive_text(archive: Archive) -> Iterator[str]:
         with archive[uid] as study:
             facts = _study_facts(study)
             yield f"{_INDENT}study {escape(uid)}\n"
-            yield f"{_INDENT * 2}{escape(' | '.join(_patients(study)))}\n"
-            yield f"{_INDENT * 2}{escape(facts)}\n"
+            yield f"{_INDENT * 2}{' | '.join(_patients(study))}\n"
+            yield f"{_INDENT * 2}{facts}\n"
             yield f"{_INDENT * 2}{_extent(study)}\n"
     for file in quarantined:
         yield f"{_INDENT}quarantined {file.sha256[:_DIGEST]}, {size(file.size)}\n"
@@ -208,11 +208,11 @@ def _extent(study: Study) -> str:
 
 def _patients(study: Study) -> list[str]:
     """Every patient of a study, as one line; there should be one."""
-    patients = [
-        f"{content.get('PatientName') or '(no name)'}  {content.get('PatientID') or '(no ID)'}"
-        for content in study.groups.get("patient", {}).values()
-    ]
-    return sorted(set(patients)) or ["(no patient)"]
+    patients = {
+        f"{_fact(each, 'PatientName') or '(no name)'}  {_fact(each, 'PatientID') or '(no ID)'}"
+        for each in study.groups.get("patient", {}).values()
+    }
+    return sorted(patients) or ["(no patient)"]
 
 
 def _study_facts(study: Study) -> str:
@@ -223,8 +223,14 @@ def _study_facts(study: Study) -> str:
 
 def _all(study: Study, group: str, keyword: str) -> str:
     """All values that an attribute has in a study."""
-    values = {content.get(keyword) for content in study.groups.get(group, {}).values()}
-    return ", ".join(sorted(str(value) for value in values if value is not None))
+    values = {_fact(content, keyword) for content in study.groups.get(group, {}).values()}
+    return ", ".join(sorted(values - {""}))
+
+
+def _fact(attributes: Mapping[str, Any], keyword: str) -> str:
+    """The value of an attribute as a part of a line; empty if there is none."""
+    value = attributes.get(keyword)
+    return "" if value is None else _value_text(value)
 
 
 def _text(_: Archive, shown: _Shown) -> Iterator[str]:
@@ -239,8 +245,8 @@ def _text(_: Archive, shown: _Shown) -> Iterator[str]:
 
 def _study_text(study: Study) -> Iterator[str]:
     yield f"study {escape(study.uid)}\n"
-    yield f"{_INDENT}{escape(' | '.join(_patients(study)))}\n"
-    yield f"{_INDENT}{escape(_study_facts(study))}\n"
+    yield f"{_INDENT}{' | '.join(_patients(study))}\n"
+    yield f"{_INDENT}{_study_facts(study)}\n"
     yield f"{_INDENT}{_extent(study)}\n"
     yield from _groups_text(study)
     for uid, keys in study.series.items():
@@ -268,11 +274,10 @@ def _wrapped(start: str, listed: str) -> Iterator[str]:
 def _series_head(study: Study, uid: str, keys: Sequence[str], indent: str) -> Iterator[str]:
     yield f"{indent}series {escape(uid)}\n"
     attributes = study[keys[0]].attributes() if keys else {}
-    words = [attributes.get("Modality"), attributes.get("SeriesNumber")]
-    words.append(attributes.get("SeriesDescription"))
-    facts = "  ".join(str(word) for word in words if word is not None)
+    words = [_fact(attributes, key) for key in ("Modality", "SeriesNumber", "SeriesDescription")]
+    facts = "  ".join(filter(None, words))
     count = _count(len(keys), "instance")
-    yield f"{indent}{_INDENT}{escape(facts)}{'; ' if facts else ''}{count}\n"
+    yield f"{indent}{_INDENT}{facts}{'; ' if facts else ''}{count}\n"
 
 
 def _series_text(study: Study, uid: str, keys: Sequence[str]) -> Iterator[str]:
@@ -280,10 +285,10 @@ def _series_text(study: Study, uid: str, keys: Sequence[str]) -> Iterator[str]:
     yield f"{_INDENT}of study {escape(study.uid)}\n"
     for key in keys:
         instance = study[key]
-        number = instance.attributes().get("InstanceNumber")
+        number = _fact(instance.attributes(), "InstanceNumber")
         length = instance.source.size
         known = "" if length is None else f"  {size(length)}"
-        label = "" if number is None else f"  no. {escape(str(number))}"
+        label = f"  no. {number}" if number else ""
         yield f"{_INDENT}instance {escape(key)}{label}{known}\n"
 
 
@@ -351,10 +356,10 @@ def _value_text(value: object, vr: str = "") -> str:
     if isinstance(value, bytes):
         start = value[:16].hex(" ")
         return f"{size(len(value))}: {start}{' ...' if len(value) > 16 else ''}"
-    if isinstance(value, dict):  # stands for a large value
+    if isinstance(value, dict) and type(value.get("length")) is int:  # stands for a large value
         digest = value.get("sha256")
         named = f", SHA-256 {digest[:_DIGEST]}" if isinstance(digest, str) else ""
-        return f"{size(int(value['length']))} apart{named}"
+        return f"{size(value['length'])} apart{named}"
     text = escape(str(value))
     return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}... ({len(str(value)):,} characters)"
 
@@ -429,18 +434,22 @@ def _study_json(study: Study) -> dict[str, Any]:
         f"{definitions.tag(keyword):08X}": first.get(f"{definitions.tag(keyword):08X}")
         for keyword in _STUDY_KEYWORDS
     }
-    modalities = sorted(
-        {
-            str(content["Modality"])
-            for content in study.groups.get("generalSeries", {}).values()
-            if content.get("Modality")
-        }
-    )
+    modalities = _modalities(study)
     result["00080061"] = {"vr": "CS", "Value": modalities} if modalities else {"vr": "CS"}
     result["0020000D"] = {"vr": "UI", "Value": [study.uid]}
     result["00201206"] = {"vr": "IS", "Value": [len(study.series)]}
     result["00201208"] = {"vr": "IS", "Value": [len(study)]}
     return {tag: element for tag, element in sorted(result.items()) if element is not None}
+
+
+def _modalities(study: Study) -> list[str]:
+    """Every Modality of a study; large ones are read, with the instances that have them."""
+    contents = study.groups.get("generalSeries", {}).values()
+    said = [content.get("Modality") for content in contents]
+    if any(isinstance(value, dict) for value in said):
+        for instance in study.values():
+            said += instance.to_json().get("00080060", {}).get("Value", ())
+    return sorted({value for value in said if isinstance(value, str) and value})
 
 
 def _json(_: Archive, shown: _Shown) -> Iterator[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from fixtures import make
 FIXTURES = Path(make.__file__).parent
 CT = make.uid("ct")
 FORMS = ["text", "ion", "json"]
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 #: A title for a terminal, a C1 control, a right-to-left override, a line feed, a private-use one.
 HOSTILE = "A\x1b]0;x\x07B\x9b31mC\u202eD\nE\U000f0000F"
 
@@ -166,6 +168,46 @@ def test_unknown_uids_are_refused(form: str, archive: Archive) -> None:
     with pytest.raises(dicomstudy.ArchiveError) as raised:
         rendered(archive, "1.2.3", form)
     assert raised.value.code == "archive/not-found"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_heads_show_may_be_large(form: str, tmp_path: Path) -> None:
+    dicomstudy.convert([FIXTURES / "archive/ct/bone"], tmp_path / "archive", max_inline=0)
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    shown = {uid: rendered(archive, uid, form) for uid in targets(archive)}
+    if form == "text":
+        assert "    2 bytes apart, SHA-256 " in shown[None]
+        assert "    12 bytes apart, SHA-256 " in shown[None]
+    if form == "json":
+        (study,) = json.loads(shown[None])
+        assert study["00080061"] == {"vr": "CS", "Value": ["CT"]}
+        assert study["00100010"]["Value"] == [{"Alphabetic": "Example^Ann"}]
+
+
+def test_a_large_study_description_is_named_by_its_size(tmp_path: Path) -> None:
+    description = make.element(0x00081030, "LO", b"x" * 300)
+    meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid("wrecks/1/long"))
+    (tmp_path / "long.dcm").write_bytes(make.part10(meta, make.small("long", description)))
+    dicomstudy.convert([tmp_path / "long.dcm"], tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    digest = sha256(b"x" * 300).hexdigest()[:12]
+    for uid in (None, make.uid("wrecks")):
+        assert f"  300 bytes apart, SHA-256 {digest}\n" in rendered(archive, uid)
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"Alphabetic": "A"}, {"length": "A"}, {"length": None}, b"A"]
+)
+def test_values_of_records_may_be_of_any_kind(value: object, tmp_path: Path) -> None:
+    uids = {key: f"1.2.{at}" for at, key in enumerate(UIDS)}
+    heads = ("PatientName", "PatientID", "Modality", "StudyDescription", "InstanceNumber")
+    record = {"dataSet": {**uids, **dict.fromkeys(heads, value)}}
+    (tmp_path / "1.ion").write_bytes(ion.dumps(record))
+    dicomstudy.convert([tmp_path / "1.ion"], tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    assert len(archive) == 1
+    for uid in targets(archive):
+        rendered(archive, uid)
 
 
 @pytest.mark.parametrize("form", FORMS)
