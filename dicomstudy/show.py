@@ -31,7 +31,7 @@ _INDENT = "  "
 _MOST_NAMED = 3
 _UNITS = ("kB", "MB", "GB", "TB")
 _THOUSAND = 1000
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_NOT_PLAIN = re.compile(r"[^\x00-\x7e]")
 
 #: Attributes of a study in the DICOM JSON model, as QIDO-RS gives them (PS3.18 Table 10.6.3-3).
 _STUDY_KEYWORDS = (
@@ -79,8 +79,9 @@ def render(archive: Archive, uid: str | None = None, *, form: str = "text") -> I
 def history_text(versions: Sequence[Version], *, as_json: bool = False) -> str:
     """The versions of a study as a table, or as JSON with the fields of documents."""
     if as_json:
-        return json.dumps([version.to_struct() for version in versions], default=repr) + "\n"
-    rows = [("version", "when", "command", "what")]
+        listed = [version.to_struct() for version in versions]
+        return _escape_json(json.dumps(listed, default=repr)) + "\n"
+    rows: list[tuple[str, ...]] = [("version", "when", "command", "what")]
     for version in versions:
         to = "" if version.to is None else f" to {version.to}"
         ways = (
@@ -90,7 +91,8 @@ def history_text(versions: Sequence[Version], *, as_json: bool = False) -> str:
         what = [_count(number, "instance") + way + other for number, way, other in ways if number]
         what += [", ".join(version.groups)] if version.groups else []
         command = version.command + to
-        rows.append((str(version.number), version.when, escape(command), escape("; ".join(what))))
+        texts = (version.when, command, "; ".join(what))
+        rows.append((str(version.number), *map(escape, texts)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines) + "\n"
@@ -100,7 +102,7 @@ def conflicts_text(conflicts: Sequence[Conflict], *, as_json: bool = False) -> s
     """Conflicts as a table for each, or as JSON."""
     if as_json:
         listed = [_conflict_json(conflict) for conflict in conflicts]
-        return json.dumps(listed, indent=2, default=bytes.hex) + "\n"
+        return _escape_json(json.dumps(listed, indent=2, default=bytes.hex)) + "\n"
     return "".join(line + "\n" for conflict in conflicts for line in _conflict_text(conflict))
 
 
@@ -111,7 +113,7 @@ def _conflict_text(conflict: Conflict) -> Iterator[str]:
         keys = ", ".join(map(escape, side.instances[:_MOST_NAMED]))
         more = len(side.instances) - _MOST_NAMED
         yield (
-            f"{_INDENT}{side.digest[:_DIGEST]}  {_count(len(side.instances), 'instance')}: {keys}"
+            f"{_INDENT}{_short(side.digest)}  {_count(len(side.instances), 'instance')}: {keys}"
             + (f" and {more:,} more" if more > 0 else "")
         )
         for key, values in conflict.differences.items():
@@ -145,6 +147,11 @@ def escape(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def _short(digest: str) -> str:
+    """The start of a digest; a document may have any text as one."""
+    return escape(digest[:_DIGEST])
 
 
 def size(number: int) -> str:
@@ -190,7 +197,7 @@ def _archive_text(archive: Archive) -> Iterator[str]:
             yield f"{_INDENT * 2}{facts}\n"
             yield f"{_INDENT * 2}{_extent(study)}\n"
     for file in quarantined:
-        yield f"{_INDENT}quarantined {file.sha256[:_DIGEST]}, {size(file.size)}\n"
+        yield f"{_INDENT}quarantined {_short(file.sha256)}, {size(file.size)}\n"
         yield f"{_INDENT * 2}{escape(file.uri)}\n"
         yield f"{_INDENT * 2}{escape(file.code)}: {escape(file.message)}\n"
 
@@ -257,9 +264,9 @@ def _groups_text(study: Study) -> Iterator[str]:
     yield f"{_INDENT}groups\n"
     for name, contents in study.groups.items():
         digests = ", ".join(
-            f"{digest[:_DIGEST]} ({len(content)})" for digest, content in contents.items()
+            f"{_short(digest)} ({len(content)})" for digest, content in contents.items()
         )
-        yield from _wrapped(f"{_INDENT * 2}{name}  ", digests)
+        yield from _wrapped(f"{_INDENT * 2}{escape(name)}  ", digests)
 
 
 def _wrapped(start: str, listed: str) -> Iterator[str]:
@@ -299,14 +306,14 @@ def _instance_text(instance: Instance) -> Iterator[str]:
     yield f"{_INDENT}of study {escape(instance.study.uid)}\n"
     yield f"{_INDENT}from {escape(source.uri) or '(unknown)'}\n"
     if source.sha256 is not None and source.size is not None:
-        yield f"{_INDENT}{size(source.size)}, SHA-256 {source.sha256}\n"
+        yield f"{_INDENT}{size(source.size)}, SHA-256 {escape(source.sha256)}\n"
     yield from (
         f"{_INDENT}other content of the same UID: {escape(key)}\n"
         for key in instance.study.series[instance.series]
         if key != instance.key and key.partition("#")[0] == instance.uid
     )
     for digest, name, content in instance.groups:
-        yield f"{_INDENT}group {name} {digest[:_DIGEST]} ({len(content)})\n"
+        yield f"{_INDENT}group {escape(name)} {_short(digest)} ({len(content)})\n"
     encoding = instance.encoding
     encoder = instance.study.encoder
     tokens: dict[str, Token] = {}
@@ -358,7 +365,7 @@ def _value_text(value: object, vr: str = "") -> str:
         return f"{size(len(value))}: {start}{' ...' if len(value) > 16 else ''}"
     if isinstance(value, dict) and type(value.get("length")) is int:  # stands for a large value
         digest = value.get("sha256")
-        named = f", SHA-256 {digest[:_DIGEST]}" if isinstance(digest, str) else ""
+        named = f", SHA-256 {_short(digest)}" if isinstance(digest, str) else ""
         return f"{size(value['length'])} apart{named}"
     text = escape(str(value))
     return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}... ({len(str(value)):,} characters)"
@@ -406,10 +413,8 @@ def _ion_text(value: dict[str, Any]) -> str:
 
 
 def _escape_strings(written: str, escaped: Callable[[str], str]) -> str:
-    """Text Ion or JSON, where all that is not ASCII is in strings, without unprintable text."""
-    if written.isascii():
-        return written
-    return _NOT_ASCII.sub(
+    """Text Ion or JSON, where DEL and all that is not ASCII is in strings, without unprintables."""
+    return _NOT_PLAIN.sub(
         lambda found: found[0] if found[0].isprintable() else escaped(found[0]), written
     )
 
@@ -472,7 +477,14 @@ def _json_text(value: dict[str, Any]) -> str:
     """A data set, one attribute a line."""
     lines = [f'  "{tag}": {json.dumps(each, ensure_ascii=False)}' for tag, each in value.items()]
     text = "{\n" + ",\n".join(lines) + "\n}"
-    return _escape_strings(text, lambda character: json.dumps(character)[1:-1])
+    return _escape_json(text)
+
+
+def _escape_json(text: str) -> str:
+    """JSON without unprintable text; `json` itself leaves DEL as it is."""
+    return _escape_strings(
+        text, lambda character: r"\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+    )
 
 
 _ARCHIVE_FORMS = {"text": _archive_text, "ion": _archive_ion, "json": _archive_json}

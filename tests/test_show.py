@@ -19,8 +19,8 @@ FIXTURES = Path(make.__file__).parent
 CT = make.uid("ct")
 FORMS = ["text", "ion", "json"]
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-#: A title for a terminal, a C1 control, a right-to-left override, a line feed, a private-use one.
-HOSTILE = "A\x1b]0;x\x07B\x9b31mC\u202eD\nE\U000f0000F"
+#: A title for a terminal, a C1 control, a right-to-left override, a line feed, private use, DEL.
+HOSTILE = "A\x1b]0;x\x07B\x9b31mC\u202eD\nE\U000f0000F\x7fG"
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,10 @@ def rendered(archive: Archive, uid: str | None = None, form: str = "text") -> st
     whole = "".join(pieces)
     assert whole.endswith("\n")
     return whole
+
+
+def is_printable(shown: str) -> bool:
+    return all(line.isprintable() for line in shown.split("\n"))
 
 
 def targets(archive: Archive) -> Iterator[str | None]:
@@ -222,13 +226,36 @@ def test_values_cannot_control_a_terminal(form: str, tmp_path: Path) -> None:
     archive = dicomstudy.open_archive(tmp_path / "archive")
     for uid in targets(archive):
         shown = rendered(archive, uid, form)
-        assert all(line.isprintable() for line in shown.splitlines() if line.isascii())
-        assert not [
-            character for character in shown if character != "\n" and not character.isprintable()
-        ]
+        assert is_printable(shown)
     if form == "json":
         (read,) = json.loads(rendered(archive, make.uid("wrecks"), form))
         assert read["00100010"]["Value"] == [{"Alphabetic": HOSTILE}]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_only_looks_like_a_digest_or_a_time_cannot_either(
+    as_json: bool, tmp_path: Path
+) -> None:
+    dicomstudy.convert([FIXTURES / "archive/us/native.dcm"], tmp_path / "native")
+    (study,) = dicomstudy.open_archive(tmp_path / "native").values()
+    (instance,) = study.values()
+    dicomstudy.write_records([FIXTURES / "archive/us/native.dcm"], tmp_path / "records")
+    (path,) = (tmp_path / "records").rglob("*.ion")
+    record = ion.loads(path.read_bytes())
+    for at in range(2):
+        record["fileInfo"]["sha256"] = f"{at}\x1b[31m\x7f"
+        (tmp_path / f"records/{at}.ion").write_bytes(ion.dumps(record))
+    path.unlink()
+    dicomstudy.convert([tmp_path / "records"], tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    for uid in targets(archive):
+        assert is_printable(rendered(archive, uid))
+    assert r"SHA-256 0\x1b[31m\x7f" in rendered(archive, instance.uid)
+    found = dicomstudy.conflicts(archive)
+    assert [conflict.group for conflict in found] == ["instance"]
+    assert is_printable(show.conflicts_text(found, as_json=as_json))
+    version = dicomstudy.Version(1, "\x1b[31m\x7f", "con\x1b[31m\x7fvert", from_study="\x1b\x7f")
+    assert is_printable(show.history_text([version], as_json=as_json))
 
 
 @given(st.text())
