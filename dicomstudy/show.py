@@ -6,6 +6,7 @@ but line feeds, so that it can be sent to a terminal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,8 +58,8 @@ def render(archive: Archive, uid: str | None = None, *, form: str = "text") -> I
         uid: of a study, series or instance; of the archive as a whole if None.
         form: "text", a tree; "ion", of a study its document as one struct, of an instance the
             struct of its attributes; "json", the DICOM JSON model: of a study or series the
-            array of its instances, of the archive that of its studies (PS3.18 sections F and
-            10.6).
+            array of its instances, also of several of one UID, of the archive that of its
+            studies (PS3.18 sections F and 10.6); of one instance the object that it is.
 
     Raises:
         ArchiveError: nothing in the archive has `uid`.
@@ -69,8 +70,7 @@ def render(archive: Archive, uid: str | None = None, *, form: str = "text") -> I
         return
     found = _find(archive, uid)
     try:
-        for shown in found:
-            yield from _FORMS[form](archive, shown)
+        yield from _FORMS[form](found)
     finally:
         for shown in found:
             shown.study.close()
@@ -240,14 +240,14 @@ def _fact(attributes: Mapping[str, Any], keyword: str) -> str:
     return "" if value is None else _value_text(value)
 
 
-def _text(_: Archive, shown: _Shown) -> Iterator[str]:
-    kind, uid, study, keys = shown
-    if kind == "study":
-        yield from _study_text(study)
-    elif kind == "series":
-        yield from _series_text(study, uid, keys)
-    else:
-        yield from _instance_text(study[uid])
+def _text(found: Sequence[_Shown]) -> Iterator[str]:
+    for kind, uid, study, keys in found:
+        if kind == "study":
+            yield from _study_text(study)
+        elif kind == "series":
+            yield from _series_text(study, uid, keys)
+        else:
+            yield from _instance_text(study[uid])
 
 
 def _study_text(study: Study) -> Iterator[str]:
@@ -392,19 +392,16 @@ def _summary(study: Study) -> dict[str, Any]:
     }
 
 
-def _ion(_: Archive, shown: _Shown) -> Iterator[str]:
-    kind, _uid, study, keys = shown
-    if kind == "study":
-        document = Document(study.path)
-        try:
-            yield _ion_text(whole(document))
-        finally:
-            document.close()
-    elif kind == "series":
-        for key in keys:
-            yield _ion_text({key: study[key].attributes()})
-    else:
-        yield _ion_text(study[keys[0]].attributes())
+def _ion(found: Sequence[_Shown]) -> Iterator[str]:
+    for kind, _, study, keys in found:
+        if kind == "study":
+            with contextlib.closing(Document(study.path)) as document:
+                yield _ion_text(whole(document))
+        elif kind == "series":
+            for key in keys:
+                yield _ion_text({key: study[key].attributes()})
+        else:
+            yield _ion_text(study[keys[0]].attributes())
 
 
 def _ion_text(value: dict[str, Any]) -> str:
@@ -457,12 +454,12 @@ def _modalities(study: Study) -> list[str]:
     return sorted({value for value in said if isinstance(value, str) and value})
 
 
-def _json(_: Archive, shown: _Shown) -> Iterator[str]:
-    kind, _uid, study, keys = shown
-    if kind == "instance":
-        yield _json_text(study[keys[0]].to_json()) + "\n"
+def _json(found: Sequence[_Shown]) -> Iterator[str]:
+    models = (study[key].to_json() for _, _, study, keys in found for key in keys)
+    if [shown.kind for shown in found] == ["instance"]:
+        yield _json_text(next(models)) + "\n"
     else:
-        yield from _array(study[key].to_json() for key in keys)
+        yield from _array(models)
 
 
 def _array(values: Iterator[dict[str, Any]]) -> Iterator[str]:

@@ -148,6 +148,27 @@ def test_json_is_the_dicom_json_model(archive: Archive) -> None:
     assert json.loads(rendered(archive, keys[0], "json")) == study[keys[0]].to_json()
 
 
+def test_what_several_studies_have_is_shown_of_all(tmp_path: Path) -> None:
+    """One JSON text for all that has the UID, and one stream of Ion."""
+    for at, study in enumerate((b"1.2.3 ", b"1.2.4 ")):
+        meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid("wrecks/1/twice"))
+        data_set = make.small("twice", make.element(0x0020000D, "UI", study.replace(b" ", b"\0")))
+        (tmp_path / f"{at}.dcm").write_bytes(make.part10(meta, data_set))
+    dicomstudy.convert(tmp_path.glob("*.dcm"), tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    models = [i.to_json() for study in archive.values() for i in study.values()]
+    attributes = [i.attributes() for study in archive.values() for i in study.values()]
+    assert [model["0020000D"]["Value"] for model in models] == [[uid] for uid in archive]
+    instance, series = (models[0][tag]["Value"][0] for tag in ("00080018", "0020000E"))
+    for uid in (instance, series):
+        assert json.loads(rendered(archive, uid, "json")) == models
+        assert rendered(archive, uid).count("of study ") == 2
+    assert ion.load_all(rendered(archive, instance, "ion").encode()) == attributes
+    assert ion.load_all(rendered(archive, series, "ion").encode()) == [
+        {instance: each} for each in attributes
+    ]
+
+
 def test_json_of_the_archive_is_as_a_search_for_studies(archive: Archive) -> None:
     studies = {
         each["0020000D"]["Value"][0]: each for each in json.loads(rendered(archive, form="json"))
