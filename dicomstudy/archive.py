@@ -91,22 +91,42 @@ class Archive(Folder, Mapping[str, "Study"]):
     def __len__(self) -> int:
         return sum(1 for _ in self.documents())
 
-    def find(self, uid: str) -> list[tuple[Study, list[str]]]:
+    def find(
+        self, uid: str, *, damaged: list[DicomStudyError] | None = None
+    ) -> list[tuple[Study, list[str]]]:
         """The studies that have a study, series or instance with this UID, and its instances.
 
         Reads the headers of all documents, and the chunks that may have it.
+
+        Args:
+            uid: what to look for.
+            damaged: gets what is wrong with documents that could not be looked into.
+
+        Raises:
+            DicomStudyError: nothing was found, and a document that may have it is damaged.
         """
         if uid in self:
-            study = self[uid]
-            return [(study, list(study))]
-        found = []
-        for name in self:
-            study = self[name]
-            keys = study.keys_of(uid)
+            whole = self[uid]
+            return [(whole, list(whole))]
+        found: list[tuple[Study, list[str]]] = []
+        errors: list[DicomStudyError] = []
+        for _, study in self.studies():
+            if isinstance(study, DicomStudyError):
+                errors.append(study)
+                continue
+            try:
+                keys = study.keys_of(uid)
+            except DicomStudyError as error:
+                errors.append(error)
+                keys = []
             if keys:
                 found.append((study, keys))
             else:
                 study.close()
+        if errors and not found:
+            raise errors[0]
+        if damaged is not None:
+            damaged += errors
         return found
 
     def tables(self) -> Tables:

@@ -11,13 +11,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from struct import iter_unpack
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from dicomstudy import ion
 from dicomstudy.archive import Archive
 from dicomstudy.document import Document, whole
 from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form
-from dicomstudy.errors import ArchiveError, DefinitionsError
+from dicomstudy.errors import ArchiveError, DefinitionsError, DicomStudyError
 from dicomstudy.layout import Token
 from dicomstudy.lineage import Version
 from dicomstudy.quality import Conflict
@@ -41,6 +41,9 @@ _STUDY_KEYWORDS = (
 )
 
 
+_Result = TypeVar("_Result")
+
+
 class _Shown(NamedTuple):
     """What a UID stands for, and the keys of the instances that are or lie in it."""
 
@@ -50,7 +53,13 @@ class _Shown(NamedTuple):
     keys: Sequence[str]
 
 
-def render(archive: Archive, uid: str | None = None, *, form: str = "text") -> Iterator[str]:
+def render(
+    archive: Archive,
+    uid: str | None = None,
+    *,
+    form: str = "text",
+    damaged: list[DicomStudyError] | None = None,
+) -> Iterator[str]:
     """The text of an archive, or of what has `uid` in it, in pieces that end with lines.
 
     Args:
@@ -60,15 +69,19 @@ def render(archive: Archive, uid: str | None = None, *, form: str = "text") -> I
             struct of its attributes; "json", the DICOM JSON model: of a study or series the
             array of its instances, also of several of one UID, of the archive that of its
             studies (PS3.18 sections F and 10.6); of one instance the object that it is.
+        damaged: gets what is wrong with studies that are left out: of an archive those that
+            cannot be shown, of a UID those that cannot be looked into.
 
     Raises:
         ArchiveError: nothing in the archive has `uid`.
-        DicomStudyError: what is to be shown is damaged.
+        DicomStudyError: what is to be shown is damaged, or, if nothing has `uid`, a study that
+            may have it.
     """
+    damaged = [] if damaged is None else damaged
     if uid is None:
-        yield from _ARCHIVE_FORMS[form](archive)
+        yield from _ARCHIVE_FORMS[form](archive, damaged)
         return
-    found = _find(archive, uid)
+    found = _find(archive, uid, damaged)
     try:
         yield from _FORMS[form](found)
     finally:
@@ -164,9 +177,9 @@ def size(number: int) -> str:
     return f"{number / _THOUSAND**power:.1f} {_UNITS[power - 1]}"
 
 
-def _find(archive: Archive, uid: str) -> list[_Shown]:
+def _find(archive: Archive, uid: str, damaged: list[DicomStudyError]) -> list[_Shown]:
     found = []
-    for study, keys in archive.find(uid):
+    for study, keys in archive.find(uid, damaged=damaged):
         if study.uid == uid:
             found.append(_Shown("study", uid, study, keys))
         elif uid in study.series:
@@ -182,24 +195,42 @@ def _find(archive: Archive, uid: str) -> list[_Shown]:
     return found
 
 
+def _of_each(
+    archive: Archive, show: Callable[[Study], _Result], damaged: list[DicomStudyError]
+) -> Iterator[_Result]:
+    """Every study as `show` shows it; those where it cannot go to `damaged`."""
+    for _, study in archive.studies():
+        if isinstance(study, DicomStudyError):
+            damaged.append(study)
+            continue
+        try:
+            with study:
+                shown = show(study)
+        except DicomStudyError as error:
+            damaged.append(error)
+        else:
+            yield shown
+
+
 # Text
 
 
-def _archive_text(archive: Archive) -> Iterator[str]:
+def _archive_text(archive: Archive, damaged: list[DicomStudyError]) -> Iterator[str]:
     quarantined = list(archive.quarantined())
     kept = f", {len(quarantined)} in quarantine" if quarantined else ""
     yield f"archive {escape(str(archive.path))}: {_count(len(archive), 'study', 'studies')}{kept}\n"
-    for uid in archive:
-        with archive[uid] as study:
-            facts = _study_facts(study)
-            yield f"{_INDENT}study {escape(uid)}\n"
-            yield f"{_INDENT * 2}{' | '.join(_patients(study))}\n"
-            yield f"{_INDENT * 2}{facts}\n"
-            yield f"{_INDENT * 2}{_extent(study)}\n"
+    yield from _of_each(archive, lambda study: "".join(_study_head(study, _INDENT)), damaged)
     for file in quarantined:
         yield f"{_INDENT}quarantined {_short(file.sha256)}, {size(file.size)}\n"
         yield f"{_INDENT * 2}{escape(file.uri)}\n"
         yield f"{_INDENT * 2}{escape(file.code)}: {escape(file.message)}\n"
+
+
+def _study_head(study: Study, indent: str) -> Iterator[str]:
+    yield f"{indent}study {escape(study.uid)}\n"
+    yield f"{indent}{_INDENT}{' | '.join(_patients(study))}\n"
+    yield f"{indent}{_INDENT}{_study_facts(study)}\n"
+    yield f"{indent}{_INDENT}{_extent(study)}\n"
 
 
 def _extent(study: Study) -> str:
@@ -251,10 +282,7 @@ def _text(found: Sequence[_Shown]) -> Iterator[str]:
 
 
 def _study_text(study: Study) -> Iterator[str]:
-    yield f"study {escape(study.uid)}\n"
-    yield f"{_INDENT}{' | '.join(_patients(study))}\n"
-    yield f"{_INDENT}{_study_facts(study)}\n"
-    yield f"{_INDENT}{_extent(study)}\n"
+    yield from _study_head(study, "")
     yield from _groups_text(study)
     for uid, keys in study.series.items():
         yield from _series_head(study, uid, keys, _INDENT)
@@ -378,10 +406,8 @@ def _count(number: int, one: str, several: str = "") -> str:
 # Ion
 
 
-def _archive_ion(archive: Archive) -> Iterator[str]:
-    for uid in archive:
-        with archive[uid] as study:
-            yield _ion_text({uid: _summary(study)})
+def _archive_ion(archive: Archive, damaged: list[DicomStudyError]) -> Iterator[str]:
+    return _of_each(archive, lambda study: _ion_text({study.uid: _summary(study)}), damaged)
 
 
 def _summary(study: Study) -> dict[str, Any]:
@@ -419,13 +445,8 @@ def _escape_strings(written: str, escaped: Callable[[str], str]) -> str:
 # The DICOM JSON model
 
 
-def _archive_json(archive: Archive) -> Iterator[str]:
-    def studies() -> Iterator[dict[str, Any]]:
-        for uid in archive:
-            with archive[uid] as study:
-                yield _study_json(study)
-
-    return _array(studies())
+def _archive_json(archive: Archive, damaged: list[DicomStudyError]) -> Iterator[str]:
+    return _array(_of_each(archive, _study_json, damaged))
 
 
 def _study_json(study: Study) -> dict[str, Any]:

@@ -164,6 +164,26 @@ def test_show_writes_what_render_gives(form: str, archive: Path, capsys: Capture
         assert (captured.out, captured.err) == ("".join(render(opened, uid, form=form)), "")
 
 
+@pytest.mark.parametrize("form", ["text", "ion", "json"])
+def test_show_goes_on_where_a_study_is_damaged(form: str, archive: Path, capsys: Captured) -> None:
+    opened = dicomstudy.open_archive(archive)
+    others = [uid for uid in opened if uid != CT]
+    instance = next(iter(opened[others[-1]]))
+    path = opened.document_path(CT)
+    path.write_bytes(path.read_bytes()[:500])
+    assert main(["show", str(archive), "--format", form]) == cli.INCOMPLETE
+    captured = capsys.readouterr()
+    assert all(uid in captured.out for uid in others)
+    assert CT not in captured.out
+    assert re.fullmatch(rf"study/[a-z-]+  {re.escape(str(path))}  .*\n", captured.err)
+    assert main(["show", str(archive), instance, "--format", form]) == cli.INCOMPLETE
+    found = capsys.readouterr()
+    assert found.out == "".join(render(opened, instance, form=form))
+    assert found.err == captured.err
+    assert main(["show", str(archive), "1.2.3"]) == cli.INCOMPLETE  # it may be in that study
+    assert "[study/" in capsys.readouterr().err
+
+
 def test_records_writes_records(tmp_path: Path, capsys: Captured) -> None:
     assert main(["records", str(HOSPITAL), str(tmp_path / "out"), "--text"]) == 0
     captured = capsys.readouterr()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import dicomstudy
 from dicomstudy import ion, show
 from dicomstudy.archive import Archive
+from dicomstudy.errors import DicomStudyError
 from fixtures import make
 
 FIXTURES = Path(make.__file__).parent
@@ -186,6 +187,23 @@ def test_an_empty_archive_is_shown(form: str, tmp_path: Path) -> None:
     shown = "".join(show.render(dicomstudy.open_archive(tmp_path / "archive"), form=form))
     empty = {"text": f"archive {tmp_path}/archive: 0 studies\n", "ion": "", "json": "[]\n"}
     assert shown == empty[form]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_study_that_is_damaged_behind_its_header_is_left_out_whole(
+    form: str, tmp_path: Path
+) -> None:
+    dicomstudy.convert([FIXTURES / "archive"], tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    path = archive.document_path(CT)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert archive[CT].uid == CT
+    damaged: list[DicomStudyError] = []
+    shown = "".join(show.render(archive, form=form, damaged=damaged))
+    assert [error.location.source for error in damaged] == [str(path)]
+    assert all((uid in shown) == (uid != CT) for uid in archive)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from dicomstudy.cli.output import (
     size_text,
     summarize,
 )
+
+if TYPE_CHECKING:
+    from dicomstudy.errors import DicomStudyError
 
 
 @commands.command()
@@ -157,7 +161,7 @@ def verify(archive: Path, *, folders: Sequence[str]) -> int:
     help="A tree to read, text Ion, or the DICOM JSON model (PS3.18 Annex F).",
 )
 @FOLDERS
-def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -> None:
+def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -> int:
     """Show an archive, study, series or instance.
 
     UID is that of a study, series or instance in ARCHIVE.
@@ -165,8 +169,12 @@ def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -
     from dicomstudy.archive import open_archive
     from dicomstudy.show import render
 
-    for piece in render(open_archive(archive, sources=folders), uid, form=form):
+    opened = open_archive(archive, sources=folders)
+    damaged: list[DicomStudyError] = []
+    for piece in render(opened, uid, form=form, damaged=damaged):
         click.echo(piece, nl=False)
+    show_problems([error.problem() for error in damaged])
+    return INCOMPLETE if damaged else 0
 
 
 @commands.command()
