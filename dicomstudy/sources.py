@@ -59,7 +59,8 @@ class Found(NamedTuple):
 def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     """Every file that is or lies below one of `sources`, folders in the order of their names.
 
-    Symbolic links to files are followed, those to folders are not (they may form a ring).
+    Symbolic links to files are followed, those to folders are not (they may form a ring); one
+    that leads nowhere is a problem, for it may have been a file.
     """
     for source in sources:
         path = str(source if isinstance(source, Path) else Path(source))
@@ -90,6 +91,8 @@ def _walk(folder: str) -> Iterator[Found]:
                 waiting += _entries(entry)
             elif entry.is_file():
                 yield Found(entry.path, entry.stat().st_size)
+            elif entry.is_symlink():
+                entry.stat()  # fails if it leads nowhere
         except OSError as error:
             yield _unreadable(entry.path, error)
 

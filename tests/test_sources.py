@@ -104,9 +104,21 @@ def test_links_to_files_are_followed_and_those_to_folders_are_not(tmp_path: Path
     (tmp_path / "in/file").write_bytes(b"abc")
     (tmp_path / "in/link").symlink_to(tmp_path / "in/file")
     (tmp_path / "in/ring").symlink_to(tmp_path / "in")
-    (tmp_path / "in/dangling").symlink_to(tmp_path / "gone")
     found = list(find([tmp_path / "in"]))
     assert [Path(each.path).name for each in found if each.problem is None] == ["file", "link"]
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("target", ["gone", "gone/file", "link"])
+def test_a_link_that_leads_nowhere_is_a_problem(target: str, tmp_path: Path) -> None:
+    """What it stands for may be on a share that is not there now."""
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    (found,) = find([tmp_path])
+    assert found.problem is not None
+    assert (found.problem.code, found.problem.source) == (
+        "source/unreadable",
+        str(tmp_path / "link"),
+    )
 
 
 def test_a_source_may_be_a_link_to_a_folder(tmp_path: Path) -> None:
