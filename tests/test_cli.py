@@ -90,6 +90,23 @@ def test_convert_writes_its_report(tmp_path: Path) -> None:
     assert all([*each] == [*Problem._fields] for each in read["problems"])
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
+def test_a_report_that_cannot_be_written_keeps_nothing_back(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    report = ["--report", "/dev/full"]
+    arguments = ["convert", str(WRECKS / "DICOMDIR"), str(HOSPITAL), str(tmp_path / "a"), *report]
+    assert main(arguments) == cli.USAGE
+    captured = capsys.readouterr()
+    assert "convert/dicomdir" in captured.err
+    assert "37 instances added" in captured.out
+    last = captured.err.splitlines()[-1]
+    assert last.endswith("--report: /dev/full cannot be written: No space left on device")
+    assert main(["deidentify", str(tmp_path / "a"), str(tmp_path / "b"), *report]) == cli.USAGE
+    assert "37 instances" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "b")]) == 0
+
+
 def test_convert_lists_problems_and_exits_with_1(tmp_path: Path, capsys: Captured) -> None:
     source = WRECKS / "DICOMDIR"
     assert main(["convert", str(source), str(tmp_path / "a")]) == cli.INCOMPLETE

@@ -13,6 +13,7 @@ from dicomstudy.cli.output import (
     INCOMPLETE,
     Progress,
     count,
+    reported,
     show_problems,
     size_text,
     summarize,
@@ -63,18 +64,17 @@ def convert(
         report = dicomstudy.convert(
             sources, archive, bulk=bulk, max_inline=max_inline, jobs=jobs, progress=progress
         )
-    if report_path is not None:
-        report_path.write_text(report.to_json(), encoding="utf-8")
-    show_problems(report.problems, more="--report FILE.json lists all of them")
     unchanged = f", {report.unchanged} unchanged" if report.unchanged else ""
-    summarize(
-        count(report.files, "file") + f", {report.skipped} skipped",
-        count(report.studies, "study", "studies"),
-        count(report.instances, "instance") + " added" + unchanged,
-        f"{report.quarantined} quarantined",
-        f"{size_text(report.bytes_in)} in, {size_text(report.bytes_out)} out",
-        count(len(report.problems), "problem"),
-    )
+    with reported(report_path, report.to_json):
+        show_problems(report.problems, more="--report FILE.json lists all of them")
+        summarize(
+            count(report.files, "file") + f", {report.skipped} skipped",
+            count(report.studies, "study", "studies"),
+            count(report.instances, "instance") + " added" + unchanged,
+            f"{report.quarantined} quarantined",
+            f"{size_text(report.bytes_in)} in, {size_text(report.bytes_out)} out",
+            count(len(report.problems), "problem"),
+        )
     return 0 if report.complete else INCOMPLETE
 
 

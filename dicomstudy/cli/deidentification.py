@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dicomstudy.cli.group import ARCHIVE, FOLDERS, REPORT, commands
-from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, size_text, summarize
+from dicomstudy.cli.output import (
+    INCOMPLETE,
+    Progress,
+    count,
+    reported,
+    show_problems,
+    size_text,
+    summarize,
+)
+
+if TYPE_CHECKING:
+    from dicomstudy.deidentification import Deidentified
 
 
 @commands.command()
@@ -58,8 +70,12 @@ def deidentify(
             sources=folders,
             progress=progress,
         )
-    if report_path is not None:
-        report_path.write_text(report.to_json(), encoding="utf-8")
+    with reported(report_path, report.to_json):
+        _show(report)
+    return INCOMPLETE if report.problems else 0
+
+
+def _show(report: Deidentified) -> None:
     show_problems(report.problems, more="--report FILE.json lists all of them")
     totals: dict[str, list[int]] = {}
     for risk in report.risks:
@@ -75,4 +91,3 @@ def deidentify(
         count(len(totals), "kind") + " of risk to look at",
         count(len(report.problems), "problem"),
     )
-    return INCOMPLETE if report.problems else 0

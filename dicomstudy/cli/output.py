@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Self, TextIO
 
 import click
 
 from dicomstudy.errors import Problem
 
-__all__ = ["INCOMPLETE", "Progress", "count", "show_problems", "size_text", "summarize"]
+__all__ = [
+    "INCOMPLETE",
+    "Progress",
+    "count",
+    "reported",
+    "show_problems",
+    "size_text",
+    "summarize",
+]
 
 #: Exit status where something did not go in or come out.
 INCOMPLETE = 1
@@ -65,6 +75,24 @@ class Progress:
             self._stream.write(start + self._line + end)
             self._stream.flush()
             self._line = ""
+
+
+@contextlib.contextmanager
+def reported(path: Path | None, to_json: Callable[[], str]) -> Iterator[None]:
+    """Write a report, if there is a path, and then do what is inside.
+
+    That it cannot be written is said last: by then it is said what was done.
+    """
+    failed: OSError | None = None
+    if path is not None:
+        try:
+            path.write_text(to_json(), encoding="utf-8")
+        except OSError as error:
+            failed = error
+    yield
+    if failed is not None:
+        message = f"{path} cannot be written: {failed.strerror or failed}"
+        raise click.BadParameter(message, param_hint="--report") from failed
 
 
 def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:
