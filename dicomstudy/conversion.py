@@ -20,6 +20,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -115,7 +116,8 @@ def convert(
 
     Raises:
         ArchiveError: the archive cannot be made or written.
-        DicomStudyError: ``convert/bulk`` or ``convert/options``, an argument has no such value.
+        DicomStudyError: ``convert/bulk`` or ``convert/options``, an argument has no such value;
+            ``convert/worker``, one of several processes was killed.
 
     The report tells of everything else that goes wrong (spec/archive.md).
     """
@@ -171,6 +173,13 @@ def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
     pool = ProcessPoolExecutor(jobs, context, initializer=_begin_worker)
     try:
         yield _Steps(pool, partial(ingest, settings), partial(finish, settings))
+    except BrokenProcessPool as error:
+        raise DicomStudyError(
+            "convert/worker",
+            "a process of this run was killed, as systems do when memory is short: run again, "
+            "with fewer jobs if it was",
+            source=str(settings.archive),
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

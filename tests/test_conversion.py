@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from unittest import mock
 import pytest
 
 import dicomstudy
-from dicomstudy import conversion, ingestion
+from dicomstudy import cli, conversion, ingestion
 from dicomstudy.bulk import BulkReader, BulkWriter
 from dicomstudy.conversion import Report
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
@@ -52,6 +53,28 @@ def wanted(*, without: tuple[str, ...] = ()) -> set[str]:
         for name, data in fixture_files().items()
         if name not in without and data[128:132] == b"DICM"
     }
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("step", ["ingest", "finish"])
+def test_a_worker_that_is_killed_is_one_error(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "archive"
+    arguments = ["convert", str(FIXTURES / "archive"), str(archive), "--jobs", "2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(conversion, step, killed)
+        assert cli.main(arguments) == cli.INCOMPLETE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[-1].endswith(f" [convert/worker] ({archive.resolve()})")
+    assert "Traceback" not in captured.err
+    assert list((archive / "incoming").iterdir()) == []
+    assert cli.main(arguments) == 0
+    assert dicomstudy.verify(archive).problems == []
 
 
 # -- in and out again --------------------------------------------------------------------------
