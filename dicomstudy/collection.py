@@ -29,7 +29,8 @@ class Collected:
         versions: versions that can no longer be gone back to.
         instances: instances that only those versions have.
         files: bulk files that no document refers to.
-        bytes: how much smaller the archive becomes.
+        bytes: how much smaller the archive becomes; negative if it becomes larger, as a document
+            may that has to name the version that is left.
     """
 
     studies: int = 0

@@ -201,6 +201,21 @@ def test_show_goes_on_where_a_study_is_damaged(form: str, archive: Path, capsys:
     assert "[study/" in capsys.readouterr().err
 
 
+def test_collect_says_if_an_archive_grows(tmp_path: Path, capsys: Captured) -> None:
+    """The version that says what was collected may be longer than what goes."""
+    archive = str(tmp_path / "archive")
+    assert main(["convert", str(HOSPITAL / "us"), archive]) == 0
+    study = make.uid("us")
+    assert main(["update", archive, "--study", study, "PatientID=7"]) == 0
+    for options, said in (
+        ([], "would be removed: 0 bytes, documents would grow by "),
+        (["--remove"], "removed: 0 bytes, documents grew by "),
+    ):
+        capsys.readouterr()
+        assert main(["collect", archive, "--older-versions", *options]) == 0
+        assert re.match(rf"{said}\d+ bytes; 1 study written anew; ", capsys.readouterr().out)
+
+
 def test_records_writes_records(tmp_path: Path, capsys: Captured) -> None:
     assert main(["records", str(HOSPITAL), str(tmp_path / "out"), "--text"]) == 0
     captured = capsys.readouterr()

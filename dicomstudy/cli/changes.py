@@ -181,8 +181,12 @@ def collect(
     collected = dicomstudy.collect(
         archive, study=study, older_versions=older_versions, remove=remove, expect=expect
     )
+    removed = f"{'removed' if remove else 'would be removed'}: {size_text(max(collected.bytes, 0))}"
+    if collected.bytes < 0:  # what a document has to say of it is longer than what goes
+        grow = "documents grew" if remove else "documents would grow"
+        removed += f", {grow} by {size_text(-collected.bytes)}"
     summarize(
-        ("removed" if remove else "would be removed") + f": {size_text(collected.bytes)}",
+        removed,
         count(collected.studies, "study", "studies") + " written anew",
         count(collected.versions, "older version"),
         count(collected.instances, "instance"),
