@@ -330,3 +330,18 @@ def test_values_are_counted_as_they_are(text: bool) -> None:
     with pytest.raises(dicomstudy.IonError) as raised:
         ion.loads(data, max_values=count - 1)
     assert raised.value.code == "ion/too-large"
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://[", "file:///a%00b", "file:///dev/null", "", "file:///etc"]
+)
+def test_a_uri_that_names_no_file_is_that_of_a_file_that_is_gone(
+    uri: str, sound: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "lie.ion").write_bytes(ion.dumps(lying(sound, ("sourceInfo", "uri"), uri)))
+    dicomstudy.convert([tmp_path / "lie.ion"], tmp_path / "archive")
+    for problems in (
+        dicomstudy.verify(tmp_path / "archive").problems,
+        dicomstudy.restore(tmp_path / "archive", tmp_path / "out").problems,
+    ):
+        assert [problem.code for problem in problems] == ["bulk/source-missing"]
