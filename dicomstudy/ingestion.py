@@ -17,6 +17,7 @@ from dicomstudy import instance_record, ion
 from dicomstudy.archive import Archive
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import BulkWriter
+from dicomstudy.containers import is_container, open_members
 from dicomstudy.elements import Buffer, Span, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.folder import write_atomically, writing
@@ -24,15 +25,7 @@ from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
-from dicomstudy.sources import (
-    MAX_WHOLE,
-    Window,
-    is_container,
-    is_surely_container,
-    open_members,
-    read_whole,
-    uri_of,
-)
+from dicomstudy.sources import MAX_WHOLE, Window, read_whole, uri_of
 
 __all__ = ["Ingested", "Ingester", "Settings", "may_be_bare", "study_folder"]
 
@@ -216,7 +209,7 @@ class Ingester:
         if head[128:132] != PREFIX:
             path = Path(name)
             if is_container(head):
-                self._container(path, surely=is_surely_container(head))
+                self._container(path)
                 return
             if instance_record.is_record(head, path.suffix):
                 self._result.files += 1
@@ -225,12 +218,10 @@ class Ingester:
         self._result.files += 1
         self._p10(_Input(data, uri_of(name), name, modified))
 
-    def _container(self, path: Path, *, surely: bool) -> None:
-        """Take in the files inside a zip or tar file; it may not `surely` be one."""
-        found = False
+    def _container(self, path: Path) -> None:
+        """Take in the files inside a zip or tar file."""
         for member in open_members(path, folder=self._settings.incoming):
             if member.data is not None:
-                found = True
                 self._result.files += 1
                 uri = uri_of(path, member.name)
                 given = _Input(member.data, uri, f"{path}!{member.name}")
@@ -240,12 +231,11 @@ class Ingester:
                     raise
                 except DicomStudyError as error:
                     self._refuse(error.problem(given.source))
-            elif member.name or found or surely:
-                if member.problem is not None:
-                    self._refuse(member.problem)
-            else:  # some other compressed file
+            elif member.is_other:  # some other compressed file
                 self._result.files += 1
                 self._result.skipped += 1
+            elif member.problem is not None:
+                self._refuse(member.problem)
 
     def _p10(self, given: _Input) -> None:
         """Take in one file, or keep it whole in quarantine."""

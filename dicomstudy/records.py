@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
+from dicomstudy.containers import is_container, open_members
 from dicomstudy.elements import Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import Progress, write_atomically
@@ -19,7 +20,7 @@ from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Decoder, Record
-from dicomstudy.sources import MAX_WHOLE, Found, Window, find, is_container, open_members, uri_of
+from dicomstudy.sources import MAX_WHOLE, Found, Window, find, uri_of
 
 __all__ = ["Recorded", "write_records"]
 
@@ -171,14 +172,12 @@ class _Writer:
             self._p10(_Input(data, name, uri_of(path), str(path)))
 
     def _members(self, path: Path, name: PurePosixPath) -> Iterator[_Input]:
-        found = False
         for member in open_members(path):
             source = f"{path}!{member.name}"
             if member.data is not None:
-                found = True
                 uri = uri_of(path, member.name)
                 yield _Input(member.data, name / _safe(member.name), uri, source, member=True)
-            elif member.problem is not None and (found or member.name or path.suffix):
+            elif member.problem is not None and (path.suffix or not member.is_other):
                 self._refuse(member.problem)
 
     def _p10(self, given: _Input) -> None:

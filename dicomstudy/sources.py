@@ -1,4 +1,4 @@
-"""Files that data come from: folders, zip and tar files of them, and single P10 files.
+"""Files that data come from: those in folders, and single ones.
 
 Nothing here knows DICOM. A file is read whole if it is small; a large one is a `Window`.
 """
@@ -17,17 +17,13 @@ from typing import IO, NamedTuple, Self
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from dicomstudy.elements import sha256_of
-from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem
+from dicomstudy.errors import BulkError, DicomStudyError, Problem
 
 __all__ = [
     "Found",
-    "Member",
     "SourceFiles",
     "Window",
     "find",
-    "is_container",
-    "is_surely_container",
-    "open_members",
     "path_of",
     "read_whole",
     "uri_of",
@@ -36,13 +32,7 @@ __all__ = [
 
 #: Files up to this size are read whole.
 MAX_WHOLE = 64 << 20
-#: Members of zip and tar files beyond this are refused.
-MAX_MEMBER = 8 << 30
-#: Zip and tar files that unpack to more than so many times their size are not unpacked further.
-MAX_RATIO = 1100
 _WINDOW = 1 << 20
-_TOO_LARGE = "it is too large to be taken out of its zip or tar file"
-_ZIP, _GZIP, _XZ, _BZIP2 = b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
 
 
 class Found(NamedTuple):
@@ -207,167 +197,11 @@ def _opened(path: Path) -> int:
     return descriptor
 
 
-class Member(NamedTuple):
-    """A file inside a zip or tar file; `data` is None if there is a problem."""
-
-    name: str
-    data: bytes | Window | None
-    problem: Problem | None = None
-
-
-def is_container(head: bytes) -> bool:
-    """Whether the first 512 bytes of a file may be those of a zip or tar file."""
-    return head.startswith((_ZIP, _GZIP, _XZ, _BZIP2)) or head[257:262] == b"ustar"
-
-
-def is_surely_container(head: bytes) -> bool:
-    """Whether it is a zip or tar file that is not compressed as a whole."""
-    return head.startswith(_ZIP) or head[257:262] == b"ustar"
-
-
-def open_members(
-    path: Path, *, folder: Path | None = None, limit: int = MAX_MEMBER
-) -> Iterator[Member]:
-    """The files inside a zip or tar file (gzip, bzip2 and xz included), in their order.
-
-    Args:
-        path: the zip or tar file.
-        folder: where large members stand while they are read.
-        limit: the size from which on a member is refused, whatever its header says. All
-            members together have at most `MAX_RATIO` times the bytes of the zip or tar file.
-
-    Yields:
-        One member at a time; one with a problem for what cannot be read.
-
-    Raises:
-        ArchiveError: a large member cannot be written to `folder` (``archive/unwritable``).
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-        taking = _Taking(path, folder, limit, MAX_WHOLE + MAX_RATIO * path.stat().st_size)
-        yield from _zip_members(taking) if head == _ZIP else _tar_members(taking)
-    except (MemoryError, ArchiveError):
-        raise
-    except Exception as error:  # noqa: BLE001 (of damage the libraries raise whatever they meet)
-        yield Member("", None, _container_problem(path, error))
-
-
-def _container_problem(path: Path, error: BaseException) -> Problem:
-    return Problem(str(path), "source/container", f"the zip or tar file is damaged: {error}")
-
-
-# What takes longer to import than a change of a study is imported where it is needed.
-
-
-def _zip_members(taking: _Taking) -> Iterator[Member]:
-    import zipfile  # noqa: PLC0415 (as above)
-
-    with zipfile.ZipFile(taking.path) as archive:
-        for info in archive.infolist():
-            if info.is_dir():
-                continue
-            if info.flag_bits & 1:
-                yield taking.refused(info.filename, "it is encrypted")
-                continue
-            if info.file_size and taking.is_exhausted:
-                yield taking.refused(info.filename, _TOO_LARGE)
-                continue
-            try:
-                with archive.open(info) as file:
-                    member = taking.take(file, info.filename)
-            except (MemoryError, ArchiveError):
-                raise
-            except Exception as error:  # noqa: BLE001 (as above)
-                taking.count(info.file_size)  # no more is unpacked before it fails
-                member = taking.refused(info.filename, str(error))
-            yield from _closing(member)
-
-
-def _tar_members(taking: _Taking) -> Iterator[Member]:
-    import tarfile  # noqa: PLC0415 (as above)
-
-    with tarfile.open(taking.path, "r|*") as archive:
-        for info in archive:
-            file = archive.extractfile(info) if info.isfile() else None
-            if file is not None:
-                yield from _closing(taking.take(file, info.name))
-
-
-class _Taking:
-    """Takes members out of one zip or tar file, up to so many bytes."""
-
-    def __init__(self, path: Path, folder: Path | None, limit: int, remaining: int) -> None:
-        self.path = path
-        self._folder = folder
-        self._limit = limit
-        self._remaining = remaining
-
-    def take(self, file: IO[bytes], name: str) -> Member:
-        """A member: in memory if it is small, otherwise in a file that has no name any more."""
-        limit = min(self._limit, self._remaining)
-        data = file.read(min(MAX_WHOLE, limit) + 1)
-        size = len(data)
-        if size <= min(MAX_WHOLE, limit):
-            self.count(size)
-            return Member(name, data)
-        import tempfile  # noqa: PLC0415 (as above)
-
-        with self._writing():
-            large = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 (a Window's)
-        try:
-            while data and size <= limit:
-                with self._writing():
-                    write_all(large.fileno(), data)
-                data = file.read(_WINDOW)
-                size += len(data)
-            self.count(size)
-            if size <= limit:
-                return Member(name, Window(large))
-        except BaseException:
-            large.close()
-            raise
-        large.close()
-        return self.refused(name, _TOO_LARGE)
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether nothing more is taken out; to read one byte may unpack a whole member."""
-        return not self._remaining
-
-    def count(self, size: int) -> None:
-        """Have so many bytes less to take out."""
-        self._remaining -= min(size, self._limit, self._remaining)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """What cannot be written is not the fault of the zip or tar file."""
-        try:
-            yield
-        except OSError as error:
-            raise ArchiveError(
-                "archive/unwritable",
-                f"a large member cannot be written: {error.strerror}",
-                source=None if self._folder is None else str(self._folder),
-            ) from error
-
-    def refused(self, name: str, why: str) -> Member:
-        """The member that cannot be taken out."""
-        message = f"cannot be read: {why}"
-        return Member(name, None, Problem(f"{self.path}!{name}", "source/member", message))
-
-
 def write_all(descriptor: int, data: bytes) -> None:
     """Write to a file without a buffer, which may take a part only."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-def _closing(member: Member) -> Iterator[Member]:
-    yield member
-    if isinstance(member.data, Window):
-        member.data.close()
 
 
 def uri_of(path: str | os.PathLike[str], member: str = "") -> str:

@@ -1,76 +1,27 @@
-"""Files below folders, in zip and tar files, and read in windows (spec/archive.md)."""
+"""Files below folders, and read in windows (spec/archive.md)."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
-import random
-import re
-import tarfile
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy import sources
-from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError
+from dicomstudy.errors import BulkError, DicomStudyError
 from dicomstudy.sources import (
-    Member,
     SourceFiles,
     Window,
     find,
-    is_container,
-    open_members,
     path_of,
     uri_of,
 )
 from tests import studies
-from tests.samples import chance_of, mutant
-
-FILES = {"a.dcm": b"first", "folder/b.dcm": b"", "c": bytes(range(256)) * 20}
-
-
-def a_zip(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", method) as target:
-        for name, content in files.items():
-            target.writestr(name, content)
-    return stream.getvalue()
-
-
-def a_tar(files: dict[str, bytes], compression: str = "") -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode=f"w:{compression}") as target:  # type: ignore[call-overload]
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            target.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
-
-
-CONTAINERS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
-    "zip": a_zip,
-    "zip-stored": lambda files: a_zip(files, zipfile.ZIP_STORED),
-    "zip-bzip2": lambda files: a_zip(files, zipfile.ZIP_BZIP2),
-    "zip-lzma": lambda files: a_zip(files, zipfile.ZIP_LZMA),
-    "tar": a_tar,
-    "tar.gz": lambda files: a_tar(files, "gz"),
-    "tar.bz2": lambda files: a_tar(files, "bz2"),
-    "tar.xz": lambda files: a_tar(files, "xz"),
-}
-
-
-def members_of(content: bytes, folder: Path, **options: Any) -> list[Member]:
-    path = folder / "container"
-    path.write_bytes(content)
-    return list(open_members(path, **options))
-
+from tests.samples import chance_of
 
 # -- folders -----------------------------------------------------------------------------------
 
@@ -208,102 +159,6 @@ def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
     assert raised.value.code == "source/changed"
 
 
-# -- zip and tar files -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", CONTAINERS)
-def test_members_are_read(kind: str, tmp_path: Path) -> None:
-    content = CONTAINERS[kind](FILES)
-    assert is_container(content[:512])
-    assert members_of(content, tmp_path) == [Member(*item) for item in FILES.items()]
-
-
-def test_other_files_are_no_containers() -> None:
-    for content in (b"", b"text", bytes(128) + b"DICM" + bytes(400), b"PK"):
-        assert not is_container(content[:512])
-
-
-def test_folders_and_links_are_no_members(tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as target:
-        for name, kind in (("folder", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE),
-                           ("hard", tarfile.LNKTYPE), ("pipe", tarfile.FIFOTYPE),
-                           ("device", tarfile.CHRTYPE)):  # fmt: skip
-            member = tarfile.TarInfo(name)
-            member.type = kind
-            member.linkname = "/etc/passwd"
-            target.addfile(member)
-    assert members_of(stream.getvalue(), tmp_path) == []
-    assert members_of(a_zip({"folder/": b""}), tmp_path) == []
-
-
-def test_members_that_are_too_large_are_refused(tmp_path: Path) -> None:
-    """A bomb is not inflated; the members beside it are read."""
-    files = {"before": b"1", "bomb": bytes(5 << 20), "after": b"2"}
-    for make in (a_zip, a_tar, CONTAINERS["tar.xz"]):
-        found = members_of(make(files), tmp_path, limit=1 << 20)
-        assert [member.data for member in found] == [b"1", None, b"2"]
-        assert found[1].problem is not None
-        assert found[1].problem.code == "source/member"
-        assert found[1].problem.source == f"{tmp_path / 'container'}!bomb"
-
-
-def test_a_member_of_a_zip_may_lie_about_its_size(tmp_path: Path) -> None:
-    content = a_zip({"bomb": bytes(5 << 20)})
-    lying = content.replace((5 << 20).to_bytes(4, "little"), (100).to_bytes(4, "little"))
-    (member,) = members_of(lying, tmp_path)
-    assert member.data is None or len(member.data) <= 100
-    assert lying != content
-
-
-def test_encrypted_members_are_refused(tmp_path: Path) -> None:
-    content = bytearray(a_zip({"secret": b"1"}, zipfile.ZIP_STORED))
-    for start in (content.index(b"PK\3\4") + 6, content.index(b"PK\1\2") + 8):
-        content[start] |= 1
-    (member,) = members_of(bytes(content), tmp_path)
-    assert member.problem is not None
-    assert "encrypted" in member.problem.message
-
-
-def test_a_member_that_is_damaged_does_not_spoil_the_others(tmp_path: Path) -> None:
-    content = a_zip({"a": b"first", "b": b"second", "c": b"third"}, zipfile.ZIP_STORED)
-    found = members_of(content.replace(b"second", b"SECOND", 1), tmp_path)
-    assert [member.data for member in found] == [b"first", None, b"third"]
-    assert [member.problem.code for member in found if member.problem] == ["source/member"]
-
-
-def test_damaged_members_count_as_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a small zip file could keep a run busy for hours."""
-    monkeypatch.setattr(sources, "MAX_WHOLE", 1 << 20)
-    bombs = {f"bomb {number}": bytes(1 << 20) for number in range(20)}
-    content = bytearray(a_zip(bombs, zipfile.ZIP_BZIP2))
-    for head in re.finditer(b"PK\1\2", content):
-        content[head.start() + 16] ^= 1  # of the CRC-32
-    found = members_of(bytes(content), tmp_path)
-    messages = [member.problem.message for member in found if member.problem]
-    assert len(messages) == 20
-    assert "CRC" in messages[0]
-    assert "too large" in messages[-1]
-
-
-@given(st.randoms(use_true_random=False), st.sampled_from(sorted(CONTAINERS)))
-def test_mutants_are_read_or_refused(path: Path, chance: random.Random, kind: str) -> None:
-    for _ in range(10):
-        content = mutant(CONTAINERS[kind](FILES), chance)
-        container = path.with_name("mutant")
-        container.write_bytes(content)
-        for member in open_members(container, limit=1 << 20):
-            assert (member.data is None) is (member.problem is not None)
-            if member.problem is not None:
-                assert member.problem.code in {"source/member", "source/container"}
-
-
-def test_a_container_that_is_gone_is_a_problem(tmp_path: Path) -> None:
-    (member,) = open_members(tmp_path / "nothing.zip")
-    assert member.problem is not None
-    assert member.problem.code == "source/container"
-
-
 # -- URIs --------------------------------------------------------------------------------------
 
 
@@ -314,47 +169,6 @@ def test_paths_come_back_from_their_uris(name: str, tmp_path: Path) -> None:
     assert uri.isascii()
     assert path_of(uri) == tmp_path / name
     assert path_of(uri_of(tmp_path / name / "b")) == tmp_path / name / "b"
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-@pytest.mark.parametrize("broken", ["tempfile.TemporaryFile", "os.write"])
-def test_a_large_member_that_cannot_be_written_is_no_damage(
-    kind: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / f"in.{kind}"
-    if kind == "zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("a", bytes(100))
-    else:
-        with tarfile.open(path, "w") as tar:
-            info = tarfile.TarInfo("a")
-            info.size = 100
-            tar.addfile(info, io.BytesIO(bytes(100)))
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(sources, "MAX_WHOLE", 10)
-    monkeypatch.setattr(broken, full)
-    with pytest.raises(ArchiveError, match="No space") as raised:
-        list(open_members(path, folder=tmp_path))
-    assert (raised.value.code, raised.value.location.source) == (
-        "archive/unwritable",
-        str(tmp_path),
-    )
-
-
-def test_a_large_member_is_written_whole_if_writes_are_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = bytes(range(256)) * 4
-    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
-        archive.writestr("a", content)
-    write_on = os.write
-    monkeypatch.setattr(sources, "MAX_WHOLE", 10)
-    monkeypatch.setattr(os, "write", lambda file, data: write_on(file, data[:7]))
-    (found,) = (bytes(m.data[0:2000]) for m in open_members(tmp_path / "in.zip") if m.data)
-    assert found == content
 
 
 def test_a_relative_path_has_an_absolute_uri(

@@ -1,0 +1,228 @@
+"""Zip and tar files → the files inside, one at a time (spec/archive.md).
+
+Nothing here knows DICOM, and no header is believed: the memory that is used, and what is unpacked,
+have bounds that only the size of the zip or tar file moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import zlib
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from dicomstudy.errors import ArchiveError, Problem
+from dicomstudy.sources import MAX_WHOLE, Window, write_all
+from dicomstudy.tars import Tar, is_tar
+from dicomstudy.unpacking import BZIP2, GZIP, TOO_GREEDY, XZ, DamagedError, unpacked, zip_unpacked
+
+if TYPE_CHECKING:
+    import zipfile
+
+__all__ = ["Member", "is_container", "is_surely_container", "open_members"]
+
+#: Members of zip and tar files beyond this are refused.
+MAX_MEMBER = 8 << 30
+#: Zip and tar files that unpack to more than so many times their size are not unpacked further.
+MAX_RATIO = 1100
+_BLOCK = 512
+_TOO_LARGE = "it is too large to be taken out of its zip or tar file"
+_TOO_MUCH = f"it unpacks to more than {MAX_RATIO} times its size"
+_ZIP = b"PK\x03\x04"
+
+
+class Member(NamedTuple):
+    """A file inside a zip or tar file; `data` is None if there is a problem.
+
+    `is_other`: the problem is that of a compressed file in which nothing looks like a tar file.
+    """
+
+    name: str
+    data: bytes | Window | None
+    problem: Problem | None = None
+    is_other: bool = False
+
+
+def is_container(head: bytes) -> bool:
+    """Whether the first 512 bytes of a file may be those of a zip or tar file."""
+    return is_surely_container(head) or head.startswith((GZIP, XZ, BZIP2))
+
+
+def is_surely_container(head: bytes) -> bool:
+    """Whether it is a zip or tar file that is not compressed as a whole."""
+    return head.startswith(_ZIP) or is_tar(head)
+
+
+def open_members(
+    path: Path, *, folder: Path | None = None, limit: int = MAX_MEMBER
+) -> Iterator[Member]:
+    """The files inside a zip or tar file (gzip, bzip2 and xz included), in their order.
+
+    Args:
+        path: the zip or tar file.
+        folder: where large members stand while they are read.
+        limit: the size from which on a member is refused, whatever its header says. All
+            members together, and all that a compressed tar file unpacks to, have at most
+            `MAX_RATIO` times the bytes of the zip or tar file, and `MAX_WHOLE`.
+
+    Yields:
+        One member at a time; one with a problem for what cannot be read.
+
+    Raises:
+        ArchiveError: a large member cannot be written to `folder` (``archive/unwritable``).
+    """
+    tar = None
+    try:
+        with path.open("rb") as file:
+            head = file.read(_BLOCK)
+            file.seek(0)
+            size = os.fstat(file.fileno()).st_size
+            taking = _Taking(path, folder, limit, MAX_WHOLE + MAX_RATIO * size)
+            if head.startswith(_ZIP):
+                yield from _zip_members(taking, file, size)
+                return
+            tar = Tar(_bounded(unpacked(file, head), taking.remaining))
+            for name, pieces in tar.members():
+                yield from _closing(taking.take(pieces, name))
+                if not taking.remaining:  # of holes, a small file may have as many as it likes
+                    raise DamagedError(_TOO_MUCH)  # noqa: TRY301 (as with all that is damaged)
+    except (MemoryError, ArchiveError):
+        raise
+    except Exception as error:  # noqa: BLE001 (of damage the libraries raise whatever they meet)
+        message = f"the zip or tar file cannot be read to its end: {error}"
+        problem = Problem(str(path), "source/container", message)
+        is_other = tar is not None and not tar.is_surely and TOO_GREEDY not in str(error)
+        yield Member("", None, problem, is_other=is_other)
+
+
+class _Taking:
+    """Takes members out of one zip or tar file, up to so many bytes."""
+
+    def __init__(self, path: Path, folder: Path | None, limit: int, remaining: int) -> None:
+        self.path = path
+        self._folder = folder
+        self._limit = limit
+        #: What may still be taken out.
+        self.remaining = remaining
+
+    def take(self, pieces: Iterator[bytes], name: str) -> Member:
+        """A member: in memory if it is small, otherwise in a file that has no name any more."""
+        limit = min(self._limit, self.remaining)
+        kept: list[bytes] = []
+        size = 0
+        try:
+            for piece in pieces:
+                kept.append(piece)
+                size += len(piece)
+                if size > min(MAX_WHOLE, limit):
+                    break
+            else:
+                return Member(name, b"".join(kept))
+            if size > limit:
+                return self.refused(name, _TOO_LARGE)
+            import tempfile  # noqa: PLC0415 (it takes longer to import than a small change)
+
+            with self._writing():
+                large = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 (a Window's)
+            try:
+                size = 0
+                for piece in chain(kept, pieces):
+                    size += len(piece)
+                    if size > limit:
+                        large.close()
+                        return self.refused(name, _TOO_LARGE)
+                    with self._writing():
+                        write_all(large.fileno(), piece)
+                return Member(name, Window(large))
+            except BaseException:
+                large.close()
+                raise
+        finally:
+            self.remaining -= min(size, self.remaining)  # damaged or not
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What cannot be written is not the fault of the zip or tar file."""
+        try:
+            yield
+        except OSError as error:
+            raise ArchiveError(
+                "archive/unwritable",
+                f"a large member cannot be written: {error.strerror}",
+                source=None if self._folder is None else str(self._folder),
+            ) from error
+
+    def refused(self, name: str, why: str) -> Member:
+        """The member that cannot be taken out."""
+        message = f"cannot be read: {why}"
+        return Member(name, None, Problem(f"{self.path}!{name}", "source/member", message))
+
+
+def _closing(member: Member) -> Iterator[Member]:
+    try:
+        yield member
+    finally:
+        if isinstance(member.data, Window):
+            member.data.close()
+
+
+# -- zip files ---------------------------------------------------------------------------------
+# What takes longer to import than a change of a study is imported where it is needed.
+
+
+def _zip_members(taking: _Taking, file: IO[bytes], size: int) -> Iterator[Member]:
+    import zipfile  # noqa: PLC0415 (as above)
+
+    packed = 0
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            packed += info.compress_size
+            if info.flag_bits & 1:
+                yield taking.refused(info.filename, "it is encrypted")
+                continue
+            if info.file_size and not taking.remaining:
+                yield taking.refused(info.filename, _TOO_LARGE)
+                continue
+            if packed > size:
+                yield taking.refused(info.filename, "members overlap")
+                continue
+            try:
+                member = taking.take(_zip_pieces(archive, info), info.filename)
+            except (MemoryError, ArchiveError):
+                raise
+            except Exception as error:  # noqa: BLE001 (as above)
+                member = taking.refused(info.filename, str(error))
+            yield from _closing(member)
+
+
+def _zip_pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The content of a member; `zipfile` itself bounds what it unpacks at once for deflate only."""
+    raw = copy.copy(info)
+    raw.compress_type, raw.file_size = 0, info.compress_size
+    del raw.CRC  # it is that of the content
+    left, crc = info.file_size, 0
+    with archive.open(raw) as file:
+        pieces = zip_unpacked(file, info.compress_type)
+        while left:
+            piece = next(pieces, b"")[:left]
+            if not piece:
+                break
+            left -= len(piece)
+            crc = zlib.crc32(piece, crc)
+            yield piece
+    if crc != info.CRC:
+        raise DamagedError("bad CRC-32")
+
+
+def _bounded(pieces: Iterator[bytes], remaining: int) -> Iterator[bytes]:
+    for piece in pieces:
+        remaining -= len(piece)
+        if remaining < 0:
+            raise DamagedError(_TOO_MUCH)
+        yield piece
