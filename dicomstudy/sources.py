@@ -6,7 +6,6 @@ Nothing here knows DICOM. A file is read whole if it is small; a large one is a 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -193,7 +192,7 @@ def _opened(path: Path) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no file", str(path))
+        raise DicomStudyError("source/unreadable", "is no file", source=str(path))
     return descriptor
 
 
@@ -256,14 +255,15 @@ class SourceFiles:
         """
         known = self._found.get((uri, sha256 or ""))
         if known is not None:
-            with contextlib.suppress(OSError):  # it is gone by now, and looked for again
+            # it may be gone by now, and is looked for again then
+            with contextlib.suppress(OSError, DicomStudyError):
                 return Window(known)
         place = path_of(uri)
         problem: DicomStudyError | None = None
         for path in self._candidates(uri, size):
             try:
                 window = Window(path)
-            except OSError:
+            except (OSError, DicomStudyError):
                 continue
             try:
                 if _is_recorded(window, size, sha256, modified if path == place else None):

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import dicomstudy
 from dicomstudy import ion, show
 from dicomstudy.archive import Archive
+from dicomstudy.document import Document, whole
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
 
@@ -44,6 +46,23 @@ def rendered(archive: Archive, uid: str | None = None, form: str = "text") -> st
 
 def is_printable(shown: str) -> bool:
     return all(line.isprintable() for line in shown.split("\n"))
+
+
+def rewrite(archive: Archive, study: str, texts: dict[str, object]) -> None:
+    """Write the document of a study in readable form, with other values for some texts."""
+
+    def replaced(value: Any) -> Any:
+        if type(value) is list:
+            return [replaced(item) for item in value]
+        if type(value) is dict:
+            return {key: replaced(item) for key, item in value.items()}
+        return texts.get(value, value) if type(value) is str else value
+
+    path = archive.document_path(study)
+    document = Document(path)
+    readable = ion.dumps(replaced(whole(document)))
+    document.close()
+    path.write_bytes(readable)
 
 
 def targets(archive: Archive) -> Iterator[str | None]:
@@ -241,13 +260,14 @@ def test_a_large_study_description_is_named_by_its_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value", [{}, {"Alphabetic": "A"}, {"length": "A"}, {"length": None}, b"A"]
 )
-def test_values_of_records_may_be_of_any_kind(value: object, tmp_path: Path) -> None:
+def test_values_of_documents_may_be_of_any_kind(value: object, tmp_path: Path) -> None:
     uids = {key: f"1.2.{at}" for at, key in enumerate(UIDS)}
     heads = ("PatientName", "PatientID", "Modality", "StudyDescription", "InstanceNumber")
-    record = {"dataSet": {**uids, **dict.fromkeys(heads, value)}}
+    record = {"dataSet": {**uids, **dict.fromkeys(heads, "MARK")}}
     (tmp_path / "1.ion").write_bytes(ion.dumps(record))
     dicomstudy.convert([tmp_path / "1.ion"], tmp_path / "archive")
     archive = dicomstudy.open_archive(tmp_path / "archive")
+    rewrite(archive, uids["StudyInstanceUID"], {"MARK": value})
     assert len(archive) == 1
     for uid in targets(archive):
         rendered(archive, uid)
@@ -275,21 +295,21 @@ def test_values_cannot_control_a_terminal(form: str, tmp_path: Path) -> None:
 def test_what_only_looks_like_a_digest_or_a_time_cannot_either(
     as_json: bool, tmp_path: Path
 ) -> None:
-    dicomstudy.convert([FIXTURES / "archive/us/native.dcm"], tmp_path / "native")
-    (study,) = dicomstudy.open_archive(tmp_path / "native").values()
-    (instance,) = study.values()
-    dicomstudy.write_records([FIXTURES / "archive/us/native.dcm"], tmp_path / "records")
-    (path,) = (tmp_path / "records").rglob("*.ion")
-    record = ion.loads(path.read_bytes())
-    for at in range(2):
-        record["fileInfo"]["sha256"] = f"{at}\x1b[31m\x7f"
-        (tmp_path / f"records/{at}.ion").write_bytes(ion.dumps(record))
-    path.unlink()
-    dicomstudy.convert([tmp_path / "records"], tmp_path / "archive")
+    (tmp_path / "in").mkdir()
+    native = (FIXTURES / "archive/us/native.dcm").read_bytes()
+    files = [native, native + bytes(2)]
+    for at, file in enumerate(files):
+        (tmp_path / f"in/{at}").write_bytes(file)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
     archive = dicomstudy.open_archive(tmp_path / "archive")
+    ((name, study),) = archive.items()
+    instance = next(iter(study.values()))
+    hostile = [f"{at}\x1b[31m\x7f" for at in range(2)]
+    rewrite(archive, name, dict(zip((sha256(f).hexdigest() for f in files), hostile, strict=True)))
     for uid in targets(archive):
         assert is_printable(rendered(archive, uid))
-    assert r"SHA-256 0\x1b[31m\x7f" in rendered(archive, instance.uid)
+    shown = rendered(archive, instance.uid)
+    assert any(rf"SHA-256 {at}\x1b[31m\x7f" in shown for at in range(2))
     found = dicomstudy.conflicts(archive)
     assert [conflict.group for conflict in found] == ["instance"]
     assert is_printable(show.conflicts_text(found, as_json=as_json))
