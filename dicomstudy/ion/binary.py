@@ -247,18 +247,19 @@ def take_out(data: bytes) -> tuple[bytes, dict[bytes, int]]:
     their place stand blobs of the same length that are nowhere else in the stream.
     """
     taken: dict[bytes, int] = {}
-    if not _may_be_split(data):
+    found = [_value_at(data, start) for start in _may_be_split(data)]
+    split = [value for value in found if value is not None and _is_split(data, *value)]
+    if not split:
         return data, taken
     left = bytearray(data)
     marks = (mark for n in count() if (mark := n.to_bytes(_INTEGER, "big")) not in data)
-    for head, start, stop in _scalars(data, 0, len(data), is_struct=False):
+    for head, start, stop in split:
         kind, form = divmod(data[head], 16)
-        if kind in {_POSITIVE, _NEGATIVE_INTEGER} and _is_split(data, start, stop):
-            mark = next(marks)
-            magnitude = int.from_bytes(data[start:stop], "big")
-            taken[mark] = magnitude if kind == _POSITIVE else -magnitude
-            left[head] = _BLOB << 4 | form
-            left[start:stop] = mark
+        mark = next(marks)
+        magnitude = int.from_bytes(data[start:stop], "big")
+        taken[mark] = magnitude if kind == _POSITIVE else -magnitude
+        left[head] = _BLOB << 4 | form
+        left[start:stop] = mark
     return bytes(left), taken
 
 
@@ -277,18 +278,41 @@ def put_back(values: list[Value], taken: dict[bytes, int]) -> None:
         level = inner
 
 
-def _may_be_split(data: bytes) -> bool:
-    """Whether bytes look like such an integer, wherever values begin."""
-    return any(
-        data[start] & 0x80 and data[start - 1] in _BEFORE
+def _may_be_split(data: bytes) -> list[int]:
+    """Where such an integer would start by what its bytes look like, wherever values begin."""
+    return [
+        start
         for page in range(_PAGE, len(data), _PAGE)
         for start in range(page - _INTEGER + 1, page)
-    )
+        if data[start] & 0x80 and data[start - 1] in _BEFORE
+    ]
 
 
-def _is_split(data: bytes, start: int, stop: int) -> bool:
-    is_long = stop - start == _INTEGER and data[start] & 0x80
-    return bool(is_long) and start // _PAGE != (stop - 1) // _PAGE
+def _is_split(data: bytes, head: int, start: int, stop: int) -> bool:
+    """Whether a value that begins there is one."""
+    is_integer = data[head] >> 4 in {_POSITIVE, _NEGATIVE_INTEGER} and stop - start == _INTEGER
+    return is_integer and start // _PAGE != (stop - 1) // _PAGE
+
+
+def _value_at(data: bytes, start: int) -> tuple[int, int, int] | None:
+    """The value with the representation from `start` on, in a stream that was checked.
+
+    Its place, and start and stop of its representation; None if there is no such value.
+    """
+    position, is_struct = 0, False
+    while position < start:
+        if data[position : position + 4] == BINARY_MARK:
+            position += 4
+            continue
+        if is_struct:
+            _, position = _varuint(data, position)
+        head, kind = position, data[position] >> 4
+        inner, position = extent(data, position)
+        if inner == start and kind not in {_LIST, _STRUCT}:
+            return head, inner, position
+        if position > start and kind in {_LIST, _STRUCT}:
+            position, is_struct = inner, kind == _STRUCT
+    return None
 
 
 def _scalars(
