@@ -64,13 +64,13 @@ class _Inflating:
 
 
 def _bzip2() -> _Decompressor:
-    import bz2  # noqa: PLC0415 (as above)
+    import bz2  # noqa: PLC0415 (hardly any file needs it)
 
     return bz2.BZ2Decompressor()
 
 
 def _xz() -> _Decompressor:
-    import lzma  # noqa: PLC0415 (as above)
+    import lzma  # noqa: PLC0415 (hardly any file needs it)
 
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MAX_DICTIONARY)
 
@@ -137,7 +137,7 @@ def zip_unpacked(file: IO[bytes], method: int) -> Iterator[bytes]:
 
 def _raw_lzma(file: IO[bytes]) -> _Decompressor:
     """A decompressor for what follows the properties in a zip file (APPNOTE.TXT section 5.8.8)."""
-    import lzma  # noqa: PLC0415 (as above)
+    import lzma  # noqa: PLC0415 (hardly any file needs it)
 
     _, length, first, dictionary = struct.unpack("<HHBI", file.read(9))
     if length != 5 or first >= 225:

@@ -42,7 +42,7 @@ def _element(
 ) -> pydicom.DataElement | RawDataElement:
     """An element that has its value, or bytes that pydicom decodes as those of a file."""
     import pydicom  # noqa: PLC0415 (as above)
-    from pydicom.dataelem import RawDataElement  # noqa: PLC0415
+    from pydicom.dataelem import RawDataElement  # noqa: PLC0415 (as above)
 
     vr = attribute["vr"]
     if "BulkDataURI" in attribute:

@@ -164,7 +164,7 @@ class Database:
             f"{value} AS {quoted(name)}"
             for value, name in zip(values, self._names(table), strict=True)
         )
-        return f"SELECT {columns} FROM read_parquet([{files}]) AS t({', '.join(places)})"  # noqa: S608
+        return f"SELECT {columns} FROM read_parquet([{files}]) AS t({', '.join(places)})"  # noqa: S608 (quoted)
 
     def _names(self, table: str) -> list[str]:
         """The names of the columns of a table in SQL."""
