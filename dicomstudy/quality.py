@@ -62,7 +62,12 @@ class Conflict:
         }
 
 
-def conflicts(archive: AnyArchive, *, study: str | None = None) -> list[Conflict]:
+def conflicts(
+    archive: AnyArchive,
+    *,
+    study: str | None = None,
+    damaged: list[DicomStudyError] | None = None,
+) -> list[Conflict]:
     """Where studies hold several of what there should be one of.
 
     That is a patient or other group of the study, a group of one series, or an instance of one
@@ -71,18 +76,30 @@ def conflicts(archive: AnyArchive, *, study: str | None = None) -> list[Conflict
     Args:
         archive: the archive, or its folder.
         study: only this study.
+        damaged: of a whole archive, gets what is wrong with studies that cannot be looked into;
+            None raises the first.
 
     Raises:
         ArchiveError: there is no such archive or study.
         DicomStudyError: a document is damaged.
     """
     archive = opened(archive)
-    if study is not None and study not in archive:
-        raise ArchiveError("archive/not-found", f"the archive has no study {study}")
+    if study is not None:
+        if study not in archive:
+            raise ArchiveError("archive/not-found", f"the archive has no study {study}")
+        with archive[study] as one:
+            return list(_conflicts(one))
     found: list[Conflict] = []
-    for uid in archive if study is None else [study]:
-        with archive[uid] as one:
-            found += _conflicts(one)
+    for _, each in archive.studies():
+        try:
+            if isinstance(each, DicomStudyError):
+                raise each
+            with each:
+                found += list(_conflicts(each))
+        except DicomStudyError as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
     return found
 
 

@@ -118,6 +118,25 @@ def test_unknown_and_other_versions_are_refused(archive: Path) -> None:
     refused(archive, "archive/not-found", lambda: dicomstudy.conflicts(archive, study="1.2"))
 
 
+def test_a_damaged_study_does_not_hide_the_conflicts_of_others(
+    archive: Path, capsys: Captured
+) -> None:
+    every = dicomstudy.conflicts(archive)
+    path = dicomstudy.open_archive(archive).document_path(CT)
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(DicomStudyError) as raised:
+        dicomstudy.conflicts(archive)
+    damaged: list[DicomStudyError] = []
+    rest = dicomstudy.conflicts(archive, damaged=damaged)
+    assert [error.code for error in damaged] == [raised.value.code]
+    assert rest == [conflict for conflict in every if conflict.study != CT] != every
+    assert main(["conflicts", str(archive)]) == 1
+    shown = capsys.readouterr()
+    assert f"study {MR} has 2 of patient" in shown.out
+    assert raised.value.code in shown.err
+    assert str(path) in shown.err
+
+
 # -- the command line --------------------------------------------------------------------------
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from dicomstudy.cli.group import ARCHIVE, EXPECT, STUDY, commands
-from dicomstudy.cli.output import INCOMPLETE, count, size_text, summarize
+from dicomstudy.cli.output import INCOMPLETE, count, show_problems, size_text, summarize
+from dicomstudy.errors import DicomStudyError
 
 
 @commands.command()
@@ -36,14 +37,16 @@ def conflicts(archive: Path, *, study: str | None, as_json: bool) -> int:
 
     That is where a study has more than one patient, or a study or series more than one of
     another group of which there should be one; and where instances of one UID differ. Exit
-    status: 1 if there are any.
+    status: 1 if there are any, or if a study is damaged.
     """
     import dicomstudy
     from dicomstudy.show import conflicts_text
 
-    found = dicomstudy.conflicts(archive, study=study)
+    damaged: list[DicomStudyError] = []
+    found = dicomstudy.conflicts(archive, study=study, damaged=damaged)
     click.echo(conflicts_text(found, as_json=as_json), nl=False)
-    return INCOMPLETE if found else 0
+    show_problems([error.problem() for error in damaged])
+    return INCOMPLETE if found or damaged else 0
 
 
 @commands.command()
