@@ -18,7 +18,10 @@ from dicomstudy.ion.values import (
 )
 
 __all__ = [
+    "ANNOTATED",
     "BINARY_MARK",
+    "LIST",
+    "STRUCT",
     "check_binary",
     "cut_fractions",
     "extent",
@@ -28,11 +31,12 @@ __all__ = [
 
 BINARY_MARK: Final = b"\xe0\x01\x00\xea"
 _MAX_VARUINT: Final = 5  # bytes, for 32 bits
-_LIST: Final = 0xB
-_STRUCT: Final = 0xD
+#: Types of values, as the first four bits of each say (Ion 1.0, binary encoding).
+LIST: Final = 0xB
+STRUCT: Final = 0xD
+ANNOTATED: Final = 0xE
 _POSITIVE, _NEGATIVE_INTEGER = 0x2, 0x3
 _TIMESTAMP: Final = 0x6
-_ANNOTATED: Final = 0xE
 _LENGTH_FOLLOWS: Final = 0xE
 _NULL: Final = 0xF
 _TABLE_IMPORTS: Final = 0x86  # $6 and $7 as field names
@@ -91,7 +95,7 @@ def _check_stream(data: bytes) -> list[tuple[int, int, bool]]:
                 if data[position : position + 4] != BINARY_MARK:
                     raise damaged("not a version mark of Ion 1.0", position)
                 position += 4
-            elif first >> 4 == _ANNOTATED:
+            elif first >> 4 == ANNOTATED:
                 position = _check_symbol_table(data, position)
             else:
                 position = _check_values(data, position, None, level)
@@ -141,9 +145,9 @@ def _check_long(data: bytes, position: int, inner: list[tuple[int, int, bool]]) 
     """Where a value ends whose first byte does not tell its length, or that is refused."""
     first = data[position]
     kind, length = divmod(first, 16)
-    if kind in (_LIST, _STRUCT) and length != _NULL:
+    if kind in (LIST, STRUCT) and length != _NULL:
         start, stop = extent(data, position)
-        inner.append((start, stop, kind == _STRUCT))
+        inner.append((start, stop, kind == STRUCT))
         return stop
     if first in _LONG_SCALARS or first in _PADS:
         return extent(data, position)[1]
@@ -163,7 +167,7 @@ def _check_symbol_table(data: bytes, position: int) -> int:
     if data[position : position + 2] != b"\x81\x83":  # one annotation, $ion_symbol_table
         raise refused("an annotation")
     position += 2
-    if data[position] >> 4 != _STRUCT:
+    if data[position] >> 4 != STRUCT:
         raise damaged("a symbol table is not a struct", position)
     position, end = extent(data, position)
     if end != stop:
@@ -172,7 +176,7 @@ def _check_symbol_table(data: bytes, position: int) -> int:
         name = data[position]
         position += 1
         start, end = extent(data, position)
-        if name == _TABLE_SYMBOLS and data[position] >> 4 == _LIST:
+        if name == _TABLE_SYMBOLS and data[position] >> 4 == LIST:
             _check_symbols(data, start, end)
         elif name != _TABLE_IMPORTS or data[position:end] not in {b"\x71\x03", b"\xb0"}:
             raise refused("a symbol table with shared tables or open content")
@@ -201,7 +205,7 @@ def extent(data: bytes, position: int) -> tuple[int, int]:
     position += 1
     if kind == 1 or length == _NULL:
         return position, position
-    if length == _LENGTH_FOLLOWS or (kind == _STRUCT and length == 1):
+    if length == _LENGTH_FOLLOWS or (kind == STRUCT and length == 1):
         length, position = _varuint(data, position)
     stop = position + length
     if stop > len(data):
@@ -308,10 +312,10 @@ def _value_at(data: bytes, start: int) -> tuple[int, int, int] | None:
             _, position = _varuint(data, position)
         head, kind = position, data[position] >> 4
         inner, position = extent(data, position)
-        if inner == start and kind not in {_LIST, _STRUCT}:
+        if inner == start and kind not in {LIST, STRUCT}:
             return head, inner, position
-        if position > start and kind in {_LIST, _STRUCT}:
-            position, is_struct = inner, kind == _STRUCT
+        if position > start and kind in {LIST, STRUCT}:
+            position, is_struct = inner, kind == STRUCT
     return None
 
 
@@ -330,7 +334,7 @@ def _scalars(
             position += 4
             continue
         start, position = extent(data, position)
-        if kind in (_LIST, _STRUCT):
-            yield from _scalars(data, start, position, is_struct=kind == _STRUCT)
+        if kind in (LIST, STRUCT):
+            yield from _scalars(data, start, position, is_struct=kind == STRUCT)
         else:
             yield head, start, position

@@ -6,14 +6,11 @@ import re
 from typing import Final
 
 from dicomstudy.errors import IonError
-from dicomstudy.ion.binary import BINARY_MARK, extent
+from dicomstudy.ion.binary import ANNOTATED, BINARY_MARK, LIST, STRUCT, extent
 from dicomstudy.ion.values import MAX_DEPTH
 
 __all__ = ["has_more_values"]
 
-_LIST: Final = 0xB
-_STRUCT: Final = 0xD
-_ANNOTATED: Final = 0xE
 _SYMBOL_TABLE: Final = b"\x81\x83"  # one annotation, $ion_symbol_table
 # Without an end, text and comments go on to that of the data, so that no byte is read twice.
 _TOKEN: Final = re.compile(
@@ -63,12 +60,12 @@ def _has_more_binary(data: bytes, limit: int) -> bool:
             return True
         kind = data[position] >> 4
         start, end = extent(data, position)
-        is_table = kind == _ANNOTATED and data[start : start + 2] == _SYMBOL_TABLE
+        is_table = kind == ANNOTATED and data[start : start + 2] == _SYMBOL_TABLE
         if is_table:
             start += len(_SYMBOL_TABLE)
-        if (kind in (_LIST, _STRUCT) or is_table) and len(around) <= MAX_DEPTH:
+        if (kind in (LIST, STRUCT) or is_table) and len(around) <= MAX_DEPTH:
             around.append((stop, is_struct))
-            position, stop, is_struct = start, end, kind == _STRUCT
+            position, stop, is_struct = start, end, kind == STRUCT
         else:
             position = end
 
