@@ -31,7 +31,7 @@ from dicomstudy.elements import (
     Form,
     format_tag,
 )
-from dicomstudy.errors import DefinitionsError, RecordError
+from dicomstudy.errors import DefinitionsError, P10Error, RecordError
 from dicomstudy.following import inner_set
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.record import RAW, Encoder, Plan, Resolve
@@ -288,7 +288,7 @@ class _Walk:
             value = struct.get(f"{key}#{token.occurrence}" if token.occurrence else key)
             try:
                 size += self._size(token, value, context, raw, path)
-            except RecordError:
+            except (P10Error, RecordError):
                 return None
         return size
 
@@ -301,11 +301,16 @@ class _Walk:
         if isinstance(value, Mapping):
             length = int(value["length"])
             return len(self.encoder.header(token, length, context)) + length
-        return len(
-            self.encoder.encode_element(
-                token, value, context, raw=raw, resolve=lambda ref: bytes(ref["length"]), path=path
-            )
+        left_out: list[int] = []
+
+        def without(reference: Mapping[str, Any]) -> bytes:
+            left_out.append(reference["length"])
+            return b""
+
+        encoded = self.encoder.encode_element(
+            token, value, context, raw=raw, resolve=without, path=path
         )
+        return len(encoded) + sum(left_out)
 
     def to_json(
         self,

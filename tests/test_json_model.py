@@ -544,11 +544,29 @@ def test_group_lengths_are_computed() -> None:
     assert seen > 100
 
 
+def test_group_lengths_are_computed_without_the_values() -> None:
+    """However large they are: a record may say that one in an item has gigabytes."""
+    icon = make.item(make.element(0x7FE00010, "OW", bytes(400)))
+    elements = make.with_group_lengths([make.element(0x00880200, "SQ", icon)])
+    decoded = Decoded("icon.dcm", make.part10(make.file_meta(), elements))
+    key = DEFINITIONS.keyword(0x00880000)
+    document = metadata(decoded.attributes, decoded.encoding, ENCODER)
+    assert document[key] == 12 + len(icon)
+    ((pixels,),) = (item.values() for item in decoded.attributes["IconImageSequence"])
+    pixels["length"] = 1 << 31
+    assert metadata(decoded.attributes, decoded.encoding, ENCODER)[key] == 32 + (1 << 31)
+
+
 def test_group_length_of_values_that_no_longer_fit_is_unknown() -> None:
     decoded = from_pydicom("CT_small.dcm")
     broken = decoded.attributes | {"TransferSyntaxUID": "Ω"}
     document = metadata(broken, decoded.encoding, ENCODER)
     assert document["FileMetaInformationGroupLength"] is None
+    pixels = make.with_group_lengths([make.element(0x7FE00010, "OW", bytes(400))])
+    decoded = Decoded("pixels.dcm", make.part10(make.file_meta(), pixels))
+    decoded.attributes["PixelData"]["length"] = 1 << 40
+    document = metadata(decoded.attributes, decoded.encoding, ENCODER)
+    assert document[DEFINITIONS.keyword(0x7FE00000)] is None
 
 
 def test_model_reads_back_in_pydicom() -> None:
