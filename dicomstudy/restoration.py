@@ -19,7 +19,7 @@ from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, writing
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.sources import write_all
-from dicomstudy.study import Instance, Study
+from dicomstudy.study import Instance, Study, references_in
 
 __all__ = ["Restored", "Verified", "restore", "verify"]
 
@@ -280,6 +280,13 @@ def _restore_quarantined(kept: Quarantined, target: Path, restored: Restored) ->
     restored.bytes_out += kept.size
 
 
+def _read_values(instance: Instance) -> None:
+    """Read every large value of an instance whose file cannot be written; each is proved."""
+    for reference in references_in(list(instance.attributes().values())):
+        for _ in instance.value_pieces(reference):
+            pass
+
+
 def _prove_quarantined(
     kept: Quarantined, write: Callable[[bytes | bytearray | memoryview], object] | None = None
 ) -> None:
@@ -391,6 +398,9 @@ def _verify_instance(instance: Instance) -> None:
                 source=str(instance.study.path),
             )
     if instance.encoding is None:
+        _read_values(instance)
+        if instance.changed:
+            _read_values(instance.original())
         return
     if instance.changed:
         for _ in instance.pieces():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -238,22 +238,33 @@ class SourceFiles:
     def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
         self._folders = list(folders)
         self._by_size: dict[int, list[Path]] | None = None
-        self._found: dict[tuple[str, str], Path] = {}
+        self._found: dict[tuple[str, Hashable], Path] = {}
 
     def open(
-        self, uri: str, *, size: int | None, sha256: str | None, modified: int | None = None
+        self,
+        uri: str,
+        *,
+        size: int | None,
+        sha256: str | None,
+        modified: int | None = None,
+        has: Callable[[Window], bool] | None = None,
     ) -> Window:
         """The file that was recorded: at `uri`, or wherever it is below the folders.
 
         At `uri` it is taken to be the same if its size and its time of modification (nanoseconds)
         are; otherwise, and everywhere else, its SHA-256 decides, which is taken once.
 
+        Args:
+            has: decides instead where the SHA-256 of the file is not known, once for all that
+                is equal to it.
+
         Raises:
             BulkError: the file is gone (``bulk/source-missing``) or has changed
                 (``bulk/source-changed``), and is not below the folders either.
             DicomStudyError: it cannot be read, and is not below the folders either.
         """
-        known = self._found.get((uri, sha256 or ""))
+        key = uri, sha256 or has
+        known = self._found.get(key)
         if known is not None:
             # it may be gone by now, and is looked for again then
             with contextlib.suppress(OSError, DicomStudyError):
@@ -266,8 +277,9 @@ class SourceFiles:
             except (OSError, DicomStudyError):
                 continue
             try:
-                if _is_recorded(window, size, sha256, modified if path == place else None):
-                    self._found[uri, sha256 or ""] = path
+                same = path == place and window.modified == modified
+                if size in {None, len(window)} and (same or _is_it(window, sha256, has)):
+                    self._found[key] = path
                     return window
                 problem = problem or BulkError(
                     "bulk/source-changed",
@@ -296,14 +308,16 @@ class SourceFiles:
             for found in find(self._folders):
                 if found.problem is None:
                     self._by_size.setdefault(found.size, []).append(Path(found.path))
-        candidates = self._by_size.get(size or -1, [])
+        if size is None:
+            every = (each for same in self._by_size.values() for each in same)
+            yield from (each for each in every if each.name == name)
+            return
+        candidates = self._by_size.get(size, [])
         yield from sorted(candidates, key=lambda candidate: candidate.name != name)
 
 
-def _is_recorded(
-    window: Window, size: int | None, sha256: str | None, modified: int | None
-) -> bool:
-    """Whether a file is the one of this size and SHA-256; `modified`, if that is proof enough."""
-    if size not in {None, len(window)}:
-        return False
-    return sha256 is None or window.modified == modified or sha256_of(window) == sha256
+def _is_it(window: Window, sha256: str | None, has: Callable[[Window], bool] | None) -> bool:
+    """Whether a file is that of this SHA-256, or else has what it should have."""
+    if sha256 is not None:
+        return sha256_of(window) == sha256
+    return has is None or has(window)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,7 @@ def test_fragments_of_dicom2ion_are_the_lengths_that_ours_are(tmp_path: Path) ->
     value = reference(
         dataOffset=132,
         length=len(pixels),
+        sha256=ion.ion_hash_hex(pixels),
         encapsulatedPixelData=True,
         basicOffsetTable=[0],
         fragments=[{"offset": 0, "position": 152, "length": 2}],
@@ -210,8 +212,8 @@ def test_fragments_of_dicom2ion_are_the_lengths_that_ours_are(tmp_path: Path) ->
     report = dicomstudy.convert([tmp_path / "1.ion"], tmp_path / "archive")
     assert report.problems == []
     instance = dicomstudy.open_archive(tmp_path / "archive")["1.2"]["1.4"]
-    kept = reference(dataOffset=132, length=len(pixels), fragments=[4, 2])
-    assert instance.attributes()["PixelData"] == kept
+    del value["encapsulatedPixelData"], value["basicOffsetTable"]
+    assert instance.attributes()["PixelData"] == value | {"fragments": [4, 2]}
     assert list(instance.frames()) == [b"ab"]
 
 
@@ -262,22 +264,86 @@ def test_no_file_is_read_that_could_be_any(keyword: str, tmp_path: Path) -> None
     assert raised.value.code == "bulk/source-changed"
 
 
-def test_the_text_of_a_record_comes_from_its_p10_file(tmp_path: Path) -> None:
+COMMENTS = b"x" * 300
+DIGESTS = {
+    "Ion Hash": ion.ion_hash_hex(COMMENTS),
+    "SHA-256": hashlib.sha256(COMMENTS).hexdigest(),
+}
+
+
+def with_comments(tmp_path: Path, **fields: Any) -> tuple[Path, Path]:
+    """A P10 file with a long text, and an archive of the record that refers to it."""
+    file = tmp_path / "in" / "1.dcm"
+    file.parent.mkdir()
+    file.write_bytes(bytes(128) + b"DICM" + COMMENTS)
+    text = reference(dataOffset=132, sha256=DIGESTS["Ion Hash"]) | fields
+    record = foreign(PatientComments=text) | {"sourceInfo": {"uri": file.as_uri()}}
+    return file, archive_of(record, tmp_path)
+
+
+def refusal(archive: Path, sources: Sequence[Path] = ()) -> str:
+    """The code with which the value is refused, which `verify` says too."""
+    with pytest.raises(dicomstudy.BulkError) as raised:
+        dicomstudy.open_archive(archive, sources=sources)["1.2"]["1.4"].to_json()
+    problems = dicomstudy.verify(archive, sources=sources).problems
+    assert [problem.code for problem in problems] == [raised.value.code]
+    return raised.value.code
+
+
+@pytest.mark.parametrize("digest", DIGESTS.values(), ids=DIGESTS)
+def test_the_text_of_a_record_comes_from_its_p10_file(digest: str, tmp_path: Path) -> None:
+    _, archive = with_comments(tmp_path, sha256=digest)
+    assert "x" * 300 in "".join(render(dicomstudy.open_archive(archive), "1.4", form="json"))
+    assert dicomstudy.verify(archive).problems == []
+
+
+def test_a_value_of_a_record_is_what_its_digest_says(tmp_path: Path) -> None:
+    file, archive = with_comments(tmp_path)
+    file.write_bytes(file.read_bytes().replace(b"xxx", b"yyy", 1))
+    assert refusal(archive) == "bulk/source-changed"
+    file.unlink()
+    assert refusal(archive) == "bulk/source-missing"
+
+
+def test_the_p10_file_of_a_record_is_found_by_its_name_and_its_value(tmp_path: Path) -> None:
+    file, archive = with_comments(tmp_path)
+    for folder, content in {"a": b"other", "b": file.read_bytes(), "c": b"another"}.items():
+        (tmp_path / "moved" / folder).mkdir(parents=True)
+        (tmp_path / "moved" / folder / "1.dcm").write_bytes(content)
+    file.unlink()
+    assert dicomstudy.verify(archive, sources=[tmp_path / "moved"]).problems == []
+    (tmp_path / "moved/b/1.dcm").rename(tmp_path / "moved/b/2.dcm")
+    assert refusal(archive, [tmp_path / "moved"]) == "bulk/source-changed"
+
+
+def test_the_values_of_records_of_dicom2ion_are_proved(shared: Path, tmp_path: Path) -> None:
+    """The files of the corpus have what the records of its authors refer to, but for some."""
+    records = sorted((shared / "golden/sopInstance/ClearCanvas").rglob("*.dcm.ion"))
+    dicomstudy.convert(records, tmp_path / "archive")
+    found = dicomstudy.verify(tmp_path / "archive", sources=[shared / "corpus"])
+    there = {path.name for path in (shared / "corpus").rglob("*.dcm")}
+    missing = [path.name for path in records if path.name.removesuffix(".ion") not in there]
+    assert 0 < len(missing) < found.instances == len(records)
+    assert [p.code for p in found.problems] == ["bulk/source-missing"] * len(missing)
+
+
+@pytest.mark.parametrize("length", [301, 1 << 62])
+def test_a_value_beyond_the_end_of_its_file_is_a_problem(length: int, tmp_path: Path) -> None:
+    _, archive = with_comments(tmp_path, length=length)
+    assert refusal(archive) == "bulk/source-changed"
+
+
+def test_pixel_data_without_a_digest_comes_from_a_p10_file(tmp_path: Path) -> None:
     file = tmp_path / "1.dcm"
     file.write_bytes(bytes(128) + b"DICM" + b"x" * 300)
-    record = foreign(PatientComments=reference(dataOffset=132))
-    archive = archive_of(record | {"sourceInfo": {"uri": file.as_uri()}}, tmp_path)
-    assert "x" * 300 in "".join(render(dicomstudy.open_archive(archive), "1.4", form="json"))
-
-
-@pytest.mark.parametrize("length", [300, 1 << 62])
-def test_a_value_beyond_the_end_of_its_file_is_a_problem(length: int, tmp_path: Path) -> None:
-    file = tmp_path / "1.dcm"
-    file.write_bytes(bytes(128) + b"DICM" + b"x" * 299)
-    record = foreign(PatientComments=reference(dataOffset=132, length=length))
-    archive = archive_of(record | {"sourceInfo": {"uri": file.as_uri()}}, tmp_path)
+    image = {"Rows": 15, "Columns": 20, "BitsAllocated": 8, "SamplesPerPixel": 1}
+    pixels = {"dataOffset": 132, "length": 300}
+    record = foreign(**image, PixelData=pixels) | {"sourceInfo": {"uri": file.as_uri()}}
+    instance = dicomstudy.open_archive(archive_of(record, tmp_path))["1.2"]["1.4"]
+    assert list(instance.frames()) == [b"x" * 300]
+    file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(dicomstudy.BulkError) as raised:
-        dicomstudy.open_archive(archive)["1.2"]["1.4"].to_json()
+        list(instance.frames())
     assert raised.value.code == "bulk/place"
 
 

@@ -21,7 +21,7 @@ from dicomstudy.errors import IonError
 from dicomstudy.ion.binary import BINARY_MARK, check_binary, cut_fractions, put_back, take_out
 from dicomstudy.ion.checks import adopt, check
 from dicomstudy.ion.counting import has_more_values
-from dicomstudy.ion.hashing import ion_hash, ion_hash_hex
+from dicomstudy.ion.hashing import blob_hash_hex, ion_hash, ion_hash_hex
 from dicomstudy.ion.library import MULTIMAP, NATIVE, encode, load, require_c_extension
 from dicomstudy.ion.text import (
     MIN_TEXT_BUFFER,
@@ -49,6 +49,7 @@ __all__ = [
     "Text",
     "Timestamp",
     "Value",
+    "blob_hash_hex",
     "dumps",
     "ion_hash",
     "ion_hash_hex",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -21,7 +21,7 @@ from dicomstudy.ion.values import (
     unsupported,
 )
 
-__all__ = ["ion_hash", "ion_hash_hex"]
+__all__ = ["blob_hash_hex", "ion_hash", "ion_hash_hex"]
 
 _MEMO_SIZE: Final = 16_384
 _MEMO_LENGTH: Final = 256
@@ -51,6 +51,15 @@ def ion_hash(value: Value) -> bytes:
 def ion_hash_hex(value: Value) -> str:
     """The Ion Hash as 64 lower-case hexadecimal digits, the name of a group."""
     return ion_hash(value).hex()
+
+
+def blob_hash_hex(pieces: Iterable[bytes]) -> str:
+    """`ion_hash_hex` of the blob whose bytes these are together, with bounded memory."""
+    digest = hashlib.sha256(b"\x0b\xa0")
+    for piece in pieces:
+        digest.update(_escape(piece))
+    digest.update(b"\x0e")
+    return digest.hexdigest()
 
 
 _NAN: Final = b"\x7f\xf8\0\0\0\0\0\0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,9 +23,10 @@ from dicomstudy.document import (
     source_of,
     uid_of,
 )
-from dicomstudy.elements import sha256_and_size
+from dicomstudy.elements import Span, chunks, sha256_and_size, sha256_of
 from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
+from dicomstudy.ion import blob_hash_hex
 from dicomstudy.lineage import Version
 from dicomstudy.p10 import PREFIX, deflate
 from dicomstudy.record import DEFLATED, Segment, is_reference
@@ -409,18 +411,15 @@ class Instance:
             source = Source(
                 fields["uri"], fields.get("source"), fields.get("size"), fields.get("modified")
             )
+        offset = int(fields["dataOffset"])
         window = self.study.sources.open(
-            source.uri, size=source.size, sha256=source.sha256, modified=source.modified
+            source.uri,
+            size=source.size,
+            sha256=source.sha256,
+            modified=source.modified,
+            has=_Value(offset, int(reference["length"]), reference.get("sha256")),
         )
-        if source.sha256 is None and window[128:132] != PREFIX:
-            # whoever wrote a record without its digest could name any file of this machine
-            window.close()
-            raise BulkError(
-                "bulk/source-changed",
-                "the referenced file is no P10 file; name the folder that has it with --sources",
-                source=source.uri,
-            )
-        return window, int(fields["dataOffset"])
+        return window, offset
 
     def frames(self) -> Iterator[bytes]:
         """The frames of the pixel data as they are encoded, one after another.
@@ -464,6 +463,29 @@ class Instance:
         return frame_index.find(
             self.attributes(), read, big=encoding.get("byteOrder") == "big", uid=self.uid
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A value in a file of which no digest is recorded, as in records of dicom2ion.
+
+    Whoever wrote such a record could name any file of this machine: only one that has a value of
+    this digest is read, which is an Ion Hash, or a SHA-256.
+    """
+
+    offset: int
+    length: int
+    digest: str | None
+
+    def __call__(self, window: Window) -> bool:
+        """Whether a file has the value; without a digest, whether it is a P10 file."""
+        if self.digest is None:
+            return window[128 : 128 + len(PREFIX)] == PREFIX
+        if self.offset + self.length > len(window):
+            return False
+        span = Span(self.offset, self.length)
+        ion_hash = blob_hash_hex(bytes(piece) for piece in chunks(window, span))
+        return self.digest in {ion_hash, sha256_of(window, span)}
 
 
 def _joined(
