@@ -8,9 +8,9 @@ value costs the chunks that it touches; a chunk is never larger than `MAX_CHUNK`
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -192,7 +192,7 @@ class BulkWriter:
         self, pieces: Iterable[bytes | memoryview], chunk: int, *, word: int, compress: bool
     ) -> tuple[list[int], bool]:
         """Write chunks; returns their sizes, and whether any may be compressed."""
-        compressor = _compressor(_BYTE_LEVEL if word == 1 else _WORD_LEVEL).compress
+        compressor = _ZSTANDARD.compressor(_BYTE_LEVEL if word == 1 else _WORD_LEVEL)
         stored = []
         probed = not compress
         for part in _rechunk(pieces, chunk):
@@ -247,10 +247,26 @@ class BulkWriter:
         self.close()
 
 
-@lru_cache
-def _compressor(level: int) -> zstandard.ZstdCompressor:
-    """One for all files of a process: its tables are larger than most values."""
-    return zstandard.ZstdCompressor(level=level)
+class _Zstandard(threading.local):
+    """What compresses and decompresses: one for all files, but each thread has its own.
+
+    The tables of a compressor are larger than most values; used by two threads at once, it
+    writes something else or crashes.
+    """
+
+    def __init__(self) -> None:
+        self._compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+    def compressor(self, level: int) -> Callable[[bytes | memoryview], bytes]:
+        """What compresses at a level."""
+        found = self._compressors.get(level)
+        if found is None:
+            found = self._compressors[level] = zstandard.ZstdCompressor(level=level)
+        return found.compress
+
+
+_ZSTANDARD = _Zstandard()
 
 
 def _chunk_size(length: int, frame: int, word: int) -> int:
@@ -315,7 +331,6 @@ class BulkReader:
         if self.pread(len(MAGIC), 0) != MAGIC:
             self._file.close()
             raise BulkError("bulk/not-bulk", "this is not a bulk file", source=str(path))
-        self._decompress = zstandard.ZstdDecompressor().decompress
 
     def _error(self, code: str, message: str, offset: int) -> BulkError:
         return BulkError(code, message, source=str(self.path), offset=offset)
@@ -376,7 +391,7 @@ class BulkReader:
             if content != expected:
                 message = "a chunk has another length than was recorded"
                 raise self._error("bulk/damaged", message, offset)
-            return unshuffle(self._decompress(data), word)
+            return unshuffle(_ZSTANDARD.decompress(data), word)
         except zstandard.ZstdError as error:
             message = f"a chunk cannot be decompressed: {error}"
             raise self._error("bulk/damaged", message, offset) from error

@@ -129,7 +129,7 @@ def convert(
         sources = [sources]
     target = create(Path(archive))
     report = Report()
-    with at_work(target.path), _seldom_collected():
+    with at_work(target.path), _COLLECTOR.seldom():
         with writing(target.path):
             incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
         settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)
@@ -274,16 +274,35 @@ def _begin_worker() -> None:
     gc.set_threshold(_COLLECT_AFTER)
 
 
-@contextlib.contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """Let the garbage collector look less often: what is remembered would all be walked."""
-    before = gc.get_threshold()
-    if before[0]:  # otherwise it does not look at all
-        gc.set_threshold(max(before[0], _COLLECT_AFTER), *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
+class _Collector:
+    """The garbage collector, which looks less often while a run is at work, in any thread.
+
+    What is remembered would all be walked.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs = 0
+        self._before = gc.get_threshold()
+
+    @contextlib.contextmanager
+    def seldom(self) -> Iterator[None]:
+        with self._lock:
+            if not self._runs:
+                self._before = often, *rest = gc.get_threshold()
+                if often:  # otherwise it does not look at all
+                    gc.set_threshold(max(often, _COLLECT_AFTER), *rest)
+            self._runs += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs -= 1
+                if not self._runs:
+                    gc.set_threshold(*self._before)
+
+
+_COLLECTOR = _Collector()
 
 
 def ingest(settings: Settings, task: list[tuple[str, int]]) -> Ingested:
