@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomstudy import ion
 from dicomstudy.document import Document
-from dicomstudy.errors import DicomStudyError
-from dicomstudy.folder import DOCUMENT, Folder, make, name_of
+from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.folder import DOCUMENT, Folder, documents_in, entries, is_there, make, name_of
 
 if TYPE_CHECKING:
     from dicomstudy.study import Study
@@ -66,15 +66,29 @@ class Archive(Folder, Mapping[str, "Study"]):
         return self.open(self.document_path(uid))
 
     def studies(self) -> Iterator[tuple[Path, Study | DicomStudyError]]:
-        """Every document, opened, or what is wrong with it; the caller closes it."""
-        for path in self.documents():
+        """Every document, opened, or what is wrong with it; the caller closes it.
+
+        A folder of documents that cannot be read is like one of them.
+        """
+        try:
+            shards = self.shards()
+        except ArchiveError as error:
+            yield self.path / "studies", error
+            return
+        for shard in shards:
             try:
-                yield path, self.open(path)
-            except DicomStudyError as error:
-                yield path, error
+                paths = documents_in(shard)
+            except ArchiveError as error:
+                yield shard, error
+                continue
+            for path in paths:
+                try:
+                    yield path, self.open(path)
+                except DicomStudyError as error:
+                    yield path, error
 
     def __contains__(self, uid: object) -> bool:
-        return isinstance(uid, str) and self.document_path(uid).exists()
+        return isinstance(uid, str) and is_there(self.document_path(uid))
 
     def __iter__(self) -> Iterator[str]:
         """The UIDs of all studies whose documents can be opened (`studies` has the others)."""
@@ -142,24 +156,31 @@ class Archive(Folder, Mapping[str, "Study"]):
     def quarantined(self) -> Iterator[Quarantined]:
         """The files in quarantine; the name of each is its SHA-256.
 
-        Where the note that says why is damaged, or missing because a run was killed before it
-        wrote it, the code is ``archive/no-note``.
+        Where there is no note that says why, as of a file that a run is just bringing or that
+        one left that was killed, the code is ``archive/no-note``; where the note is damaged,
+        ``archive/damaged``.
+
+        Raises:
+            ArchiveError: the folder cannot be read (``archive/unreadable``).
         """
         folder = self.path / "quarantine"
-        names = {path.name.removesuffix(".ion") for path in folder.glob("*")}
+        names = {path.name.removesuffix(".ion") for path in entries(folder)}
         for name in sorted(filter(_SHA256.fullmatch, names)):
             yield _quarantined(folder / name)
 
 
 def _quarantined(path: Path) -> Quarantined:
-    size = path.stat().st_size if path.exists() else 0
+    size = path.stat().st_size if is_there(path) else 0
     note = path.with_name(path.name + ".ion")
     try:
         fields: Any = ion.loads(note.read_bytes())
         uri, code, message = (str(fields[name]) for name in ("uri", "code", "message"))
+    except FileNotFoundError:
+        message = "there is no note that says why it is here"
+        return Quarantined(path, path.name, size, "", "archive/no-note", message)
     except (DicomStudyError, KeyError, TypeError, OSError) as error:
         message = f"the note that says why it is here cannot be read: {error}"
-        return Quarantined(path, path.name, size, "", "archive/no-note", message)
+        return Quarantined(path, path.name, size, "", "archive/damaged", message)
     return Quarantined(path, path.name, size, uri, code, message)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dicomstudy.archive import Archive, open_archive
 from dicomstudy.bulk import append
 from dicomstudy.errors import ArchiveError
-from dicomstudy.folder import at_work, locked, sync_folder, write_atomically, writing
+from dicomstudy.folder import at_work, is_there, locked, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History
 
@@ -108,7 +108,7 @@ def changing(
     """
     archive = opened(archive)
     path = archive.document_path(study) if isinstance(study, str) else study
-    if not path.exists():  # there may be no folder for a lock either
+    if not is_there(path):  # there may be no folder for a lock either
         raise _not_found(archive, study)
     with at_work(archive.path), writing(archive.path), locked(path):
         if not path.exists():

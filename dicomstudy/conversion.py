@@ -272,6 +272,15 @@ def _map(
 def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits for this one
     gc.set_threshold(_COLLECT_AFTER)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that gives it work is gone, which may have been killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Collector:

@@ -34,6 +34,9 @@ __all__ = [
     "Progress",
     "at_work",
     "bulk_beside",
+    "documents_in",
+    "entries",
+    "is_there",
     "locked",
     "make",
     "name_of",
@@ -52,6 +55,7 @@ MARKER = "archive.ion"
 #: The end of the name of a document.
 DOCUMENT = ".ion.zst"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+_SHARD = re.compile(r"[0-9a-f]{2}")
 
 
 class Folder:
@@ -123,9 +127,17 @@ class Folder:
         return document
 
     def documents(self) -> Iterator[Path]:
-        """The documents of all studies."""
-        for shard in sorted((self.path / "studies").glob("[0-9a-f][0-9a-f]")):
-            yield from sorted(shard.glob("*" + DOCUMENT))
+        """The documents of all studies.
+
+        Raises:
+            ArchiveError: a folder of them cannot be read (``archive/unreadable``).
+        """
+        for shard in self.shards():
+            yield from documents_in(shard)
+
+    def shards(self) -> list[Path]:
+        """The folders that have the documents. Errors as in `documents`."""
+        return [path for path in entries(self.path / "studies") if _SHARD.fullmatch(path.name)]
 
     def open(self, path: Path) -> Study:
         """The study of a document.
@@ -147,6 +159,30 @@ class Folder:
                 source=str(path),
             )
         return study
+
+
+def documents_in(shard: Path) -> list[Path]:
+    """The documents in one of the `shards` of an archive. Errors as in `entries`."""
+    return [path for path in entries(shard) if path.name.endswith(DOCUMENT)]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder of an archive, by name; nothing if it is none.
+
+    Raises:
+        ArchiveError: it cannot be read (``archive/unreadable``).
+    """
+    with reading(folder):
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file. Errors as in `entries`."""
+    with reading(path):
+        return path.exists()
 
 
 def bulk_beside(document: Path, number: int = 0) -> Path:

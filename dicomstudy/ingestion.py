@@ -7,7 +7,7 @@ import hashlib
 import os
 import pickle
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,6 +81,16 @@ class _Input(NamedTuple):
     uri: str
     source: str
     modified: int | None = None
+
+    def pieces(self) -> Iterator[bytes]:
+        """All its bytes, which are those of one file. Errors as in `check`."""
+        yield from map(bytes, chunks(self.data, Span(0, len(self.data))))
+        self.check()
+
+    def check(self) -> None:
+        """Raise `DicomStudyError` if a large file was written to while it was read."""
+        if isinstance(self.data, Window):
+            self.data.check()
 
 
 class _Digest:
@@ -306,6 +316,7 @@ class Ingester:
             for large in record.large
             if large.sha256 is not None
         }
+        given.check()
         pending = self._pending.setdefault(study, Pending())
         modified = given.modified if referring else None
         source = Source(given.uri, None, len(given.data), modified)
@@ -353,20 +364,19 @@ class Ingester:
     def _quarantine(self, given: _Input, sha256: str, problem: Problem) -> None:
         """Keep a file whole, and why; again is nothing."""
         result, incoming = self._result, self._settings.incoming
+        given.check()
+        path = self._archive.path / "quarantine" / sha256
+        note = path.with_name(path.name + ".ion")
+        if not note.exists():
+            fields = {"uri": given.uri, "sha256": sha256, "size": len(given.data)}
+            fields |= {"code": problem.code, "message": problem.message}
+            with writing(path):
+                result.bytes_out += write_atomically(path, given.pieces(), within=incoming)
+                text = ion.dumps(fields, text=True)
+                result.bytes_out += write_atomically(note, [text], within=incoming)
         result.problems.append(problem)
         result.quarantined += 1
         result.bytes_in += len(given.data)
-        path = self._archive.path / "quarantine" / sha256
-        note = path.with_name(path.name + ".ion")
-        if note.exists():
-            return
-        pieces = (bytes(chunk) for chunk in chunks(given.data, Span(0, len(given.data))))
-        fields = {"uri": given.uri, "sha256": sha256, "size": len(given.data)}
-        fields |= {"code": problem.code, "message": problem.message}
-        with writing(path):
-            result.bytes_out += write_atomically(path, pieces, within=incoming)
-            text = ion.dumps(fields, text=True)
-            result.bytes_out += write_atomically(note, [text], within=incoming)
 
     def _record(self, data: Buffer, path: Path) -> None:
         if len(data) > _MAX_RECORD:

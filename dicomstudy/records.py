@@ -83,8 +83,8 @@ def write_records(
     """Write the instance record of each P10 file to ``<destination>/<its path>.ion``.
 
     The path is the one below the source; that of a member begins with its zip or tar file.
-    Where two have the same, the later gets a number. Files of earlier runs are replaced. The
-    mirror is `convert`, which takes records as it takes the files.
+    Where two have the same, the later gets a number. Records of earlier runs are replaced, other
+    files never. The mirror is `convert`, which takes records as it takes the files.
 
     Args:
         sources: files and folders; also zip and tar files of P10 files.
@@ -201,9 +201,14 @@ class _Writer:
             data_set_offset=file.deflated.offset if file.deflated else file.starts[0],
             carried=data if is_member else None,
         )
+        if isinstance(data, Window):
+            data.check()
         path = self._free_path(name)
         content = ion.dumps(struct, text=self._text)
         try:
+            if not _is_replaceable(path):
+                message = f"another file is where its record would be: {path}"
+                raise DicomStudyError("records/exists", message, source=source)
             path.parent.mkdir(parents=True, exist_ok=True)
             result.bytes_out += write_atomically(path, [content])
         except OSError as error:
@@ -229,6 +234,16 @@ class _Writer:
             free = f"{name}-{number}{_SUFFIX}"
         self._names.add(free)
         return self._target / free
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Whether nothing is there, or something that begins as a record does, binary or text."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return instance_record.is_record(head, "") or head.lstrip()[:1] == b"{"
 
 
 def _has_uids(record: Record) -> bool:

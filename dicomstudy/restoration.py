@@ -110,7 +110,7 @@ def restore(
                 files.add(found.original() if original else found)
             if progress is not None:
                 progress("files", restored.files, None)
-    for kept in opened.quarantined() if everything else ():
+    for kept in _kept(opened, restored.problems) if everything else ():
         try:
             with writing(target):
                 _restore_quarantined(kept, target / "quarantine", restored)
@@ -158,6 +158,14 @@ def _opened(archive: Archive, study: str | None, problems: list[Problem]) -> Ite
             problems.append(opened.problem(str(path)))
         else:
             yield opened
+
+
+def _kept(archive: Archive, problems: list[Problem]) -> Iterator[Quarantined]:
+    """The files in quarantine; a problem if they cannot be told."""
+    try:
+        yield from archive.quarantined()
+    except ArchiveError as error:
+        problems.append(error.problem())
 
 
 class _Pending(NamedTuple):
@@ -208,7 +216,7 @@ class _Files:
             if (instance.source.size or 0) > _MAX_WHOLE:
                 with open(_create(folder, part), "wb") as file:
                     size = instance.write_p10(file)
-                self._done(part, path, size)
+                self._done(instance, part, path, size)
             else:
                 data = instance.rebuilt()
                 self._pending.append(_Pending(instance, part, path, len(data)))
@@ -227,13 +235,20 @@ class _Files:
         pending = self._pending[0]
         try:
             pending.instance.prove(self._beside.take())
-            self._done(pending.part, pending.path, pending.size)
+            self._done(*pending)
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(pending.instance.uid))
             Path(pending.part).unlink(missing_ok=True)
         self._pending.popleft()
 
-    def _done(self, part: str, path: str, size: int) -> None:
+    def _done(self, instance: Instance, part: str, path: str, size: int) -> None:
+        if instance.changed and os.path.exists(path) and instance.reads_from(Path(path)):  # noqa: PTH110
+            raise ArchiveError(
+                "archive/source",
+                "the original, which the archive refers to, would be replaced by the changed "
+                "file: restore into another folder",
+                source=path,
+            )
         os.replace(part, path)  # noqa: PTH105 (as below)
         self._restored.files += 1
         self._restored.bytes_out += size
@@ -349,9 +364,9 @@ def verify(
                         verified.problems.append(error.problem(instance.key))
                     if progress is not None:
                         progress("instances", verified.instances, None)
-    for kept in opened.quarantined():
+    for kept in _kept(opened, verified.problems):
         verified.quarantined += 1
-        if kept.code == "archive/no-note" and kept.path.with_name(kept.sha256 + ".ion").exists():
+        if kept.code == "archive/damaged":
             verified.problems.append(Problem(str(kept.path), kept.code, kept.message))
         try:
             _prove_quarantined(kept)

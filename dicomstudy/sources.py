@@ -171,6 +171,21 @@ class Window:
                 return at + place
         return -1
 
+    def is_file(self, path: Path) -> bool:
+        """Whether it is the file at `path`."""
+        return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
+
+    def check(self) -> None:
+        """Make sure that what was read until now was all of one file.
+
+        Raises:
+            DicomStudyError: it was written to since it was opened (``source/changed``).
+        """
+        status = os.fstat(self._file.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self._size, self.modified):
+            message = "the file was changed while it was read"
+            raise DicomStudyError("source/changed", message, source=self._source)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -20,10 +21,11 @@ from dicomstudy import cli, conversion, ingestion
 from dicomstudy.bulk import BulkReader, BulkWriter
 from dicomstudy.conversion import Report
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.grouping import Grouper
 from dicomstudy.sources import find
 from fixtures import make
 from fixtures.make import element
-from tests import studies
+from tests import processes, studies
 from tests.samples import chance_of, fixture_files
 
 CT = make.uid("ct")
@@ -75,6 +77,61 @@ def test_a_worker_that_is_killed_is_one_error(
     assert list((archive / "incoming").iterdir()) == []
     assert cli.main(arguments) == 0
     assert dicomstudy.verify(archive).problems == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="without fork, workers cannot be made to wait")
+def test_workers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
+    """They hold the lock of the archive, so that nobody could clear away what was left."""
+    script = (
+        "import sys, time, dicomstudy.conversion as conversion\n"
+        "def ingest(*_):\n"
+        "    print('at work', flush=True)\n"
+        "    time.sleep(1000)\n"
+        "conversion.ingest = ingest\n"
+        "conversion.convert([sys.argv[1]], sys.argv[2], jobs=2)"
+    )
+    archive = tmp_path / "archive"
+    with processes.start(script, FIXTURES / "archive", archive) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        process.kill()
+        with (archive / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # waits for whoever holds it
+
+
+def changed(path: Path, content: bytes) -> None:
+    """Write to a file, and make sure that its time says so, however fast that was."""
+    path.write_bytes(content)
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("bulk", ["copy", "reference"])
+@pytest.mark.parametrize("whole", [False, True], ids=["quarantine", "study"])
+def test_a_large_file_that_is_written_to_while_it_is_read_is_refused(
+    bulk: str, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = make.ct_slice("a", 1, 1)
+    if not whole:
+        content = content.replace(b"\x0d\x00UI", b"\x0e\x00UI")  # the UIDs of study and instance
+    studies.write_files(tmp_path / "in", [("1.dcm", content)])
+    monkeypatch.setattr(ingestion, "MAX_WHOLE", 1000)
+    uids = Grouper.uids
+
+    def meanwhile(*given: Any) -> Any:
+        changed(tmp_path / "in/1.dcm", content)
+        return uids(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Grouper, "uids", meanwhile)
+        report = dicomstudy.convert([tmp_path / "in"], tmp_path / "archive", bulk=bulk)
+    assert [problem.code for problem in report.problems] == ["source/changed"]
+    assert (report.instances, report.quarantined, report.bytes_in, report.refused) == (0, 0, 0, 1)
+    assert list((tmp_path / "archive/quarantine").iterdir()) == []
+    assert len(dicomstudy.open_archive(tmp_path / "archive")) == 0
+    report = dicomstudy.convert([tmp_path / "in"], tmp_path / "archive", bulk=bulk)
+    assert (report.instances, report.quarantined) == ((1, 0) if whole else (0, 1))
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
 
 
 # -- in and out again --------------------------------------------------------------------------

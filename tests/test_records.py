@@ -173,10 +173,23 @@ def test_running_again_replaces_records(tmp_path: Path) -> None:
     source = HOSPITAL / "mr/1.dcm"
     dicomstudy.write_records([source], tmp_path)
     before = (tmp_path / "1.dcm.ion").read_bytes()
-    (tmp_path / "1.dcm.ion").write_bytes(b"old")
-    dicomstudy.write_records([source], tmp_path)
-    assert files_below(tmp_path) == {"1.dcm.ion"}
-    assert (tmp_path / "1.dcm.ion").read_bytes() == before
+    for text in (False, True):
+        dicomstudy.write_records([HOSPITAL / "mr/2.dcm"], tmp_path / "other", text=text)
+        (tmp_path / "other/2.dcm.ion").replace(tmp_path / "1.dcm.ion")
+        assert dicomstudy.write_records([source], tmp_path).complete
+        assert files_below(tmp_path) == {"1.dcm.ion"}
+        assert (tmp_path / "1.dcm.ion").read_bytes() == before
+
+
+def test_a_file_that_is_no_record_is_not_replaced_by_one(tmp_path: Path) -> None:
+    content = (HOSPITAL / "mr/1.dcm").read_bytes()
+    studies.write_files(tmp_path, [("1.dcm", content), ("1.dcm.ion", content)])
+    recorded = dicomstudy.write_records([tmp_path], tmp_path)
+    assert (recorded.records, [problem.code for problem in recorded.problems]) == (
+        1,
+        ["records/exists"],
+    )
+    assert (tmp_path / "1.dcm.ion").read_bytes() == content
 
 
 def test_equal_names_in_one_run_do_not_replace_each_other(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import dicomstudy
 from dicomstudy import restoration
 from dicomstudy.archive import Archive
 from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.tables import Exported
 from fixtures import make
 from tests import studies
 from tests.samples import chance_of, fixture_files
@@ -55,7 +56,39 @@ def digests_below(folder: Path) -> list[str]:
     )
 
 
+def refuse_to_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system say that what is in a folder may not be read."""
+
+    def listed(path: Path) -> Iterator[Path]:
+        if path == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iterdir(path)
+
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", listed)
+
+
 # -- restoring ---------------------------------------------------------------------------------
+
+
+def test_the_originals_of_an_archive_by_reference_are_not_replaced(tmp_path: Path) -> None:
+    """Whoever restores into the folder that the files came from keeps them."""
+    studies.write_files(tmp_path / "in", make.study(3, series=1))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "first")
+    dicomstudy.restore(tmp_path / "first", tmp_path / "files")
+    originals = digests_below(tmp_path / "files")
+    dicomstudy.convert([tmp_path / "files"], tmp_path / "archive", bulk="reference")
+    assert dicomstudy.restore(tmp_path / "archive", tmp_path / "files").problems == []
+    dicomstudy.update(tmp_path / "archive", make.uid("study"), [{"set": {"PatientID": "new"}}])
+    done = dicomstudy.restore(tmp_path / "archive", tmp_path / "files")
+    assert (done.files, [problem.code for problem in done.problems]) == (0, ["archive/source"] * 3)
+    assert digests_below(tmp_path / "files") == originals
+    for _ in range(2):  # what is only equal to them is replaced
+        dicomstudy.restore(tmp_path / "archive", tmp_path / "out", original=True)
+        assert digests_below(tmp_path / "out") == originals
+        done = dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
+        assert (done.files, done.problems) == (3, [])
+        assert digests_below(tmp_path / "out") != originals
 
 
 def test_files_are_written_by_study_series_and_instance(converted: Path, tmp_path: Path) -> None:
@@ -347,10 +380,46 @@ def test_a_damaged_note_is_found(copy: Path, tmp_path: Path) -> None:
     path = note(dicomstudy.open_archive(copy))
     for content in (b"", b"{", b"{uri: 5}"):
         path.write_bytes(content)
-        assert [each.code for each in dicomstudy.verify(copy).problems] == ["archive/no-note"]
+        assert [each.code for each in dicomstudy.verify(copy).problems] == ["archive/damaged"]
     path.unlink()  # as a run leaves it that is killed before it writes the note
     total = dicomstudy.verify(copy)
+    assert total.problems == []
     assert dicomstudy.restore(copy, tmp_path / "out").files == total.instances + total.quarantined
+
+
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(_: Archive) -> Exported:
+        return dicomstudy.export_tables(copy, tmp_path / "tables")
+
+    archive = dicomstudy.open_archive(copy)
+    whole, count = dicomstudy.verify(archive), len(archive)
+    tables = export(archive)
+    shard = archive.document_path(CT).parent
+    for folder in (shard, copy / "quarantine", copy / "studies"):
+        with monkeypatch.context() as patched:
+            refuse_to_list(folder, patched)
+            found = dicomstudy.verify(archive)
+            restored = dicomstudy.restore(archive, tmp_path / folder.name)
+            for problems in (found.problems, restored.problems):
+                assert [(p.code, p.source) for p in problems] == [
+                    ("archive/unreadable", str(folder))
+                ]
+            left = found.instances + found.quarantined
+            assert restored.files == left < whole.instances + whole.quarantined
+            if folder.name != "quarantine":
+                for ask in (
+                    len,
+                    list,
+                    lambda _: dicomstudy.export_tables(copy, tmp_path / "tables"),
+                ):
+                    with pytest.raises(ArchiveError) as raised:
+                        ask(archive)
+                    assert raised.value.code == "archive/unreadable"
+    assert dicomstudy.verify(archive).problems == []
+    again = export(archive)
+    assert (tables.studies, again.studies, again.removed) == (count, count, 0)
 
 
 def test_damage_spoils_no_more_than_it_must(copy: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dicomstudy import frames as frame_index
@@ -344,6 +345,21 @@ class Instance:
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
         return b"".join(self._proved(reference))
+
+    def reads_from(self, path: Path) -> bool:
+        """Whether large values of the original are read from this very file.
+
+        Raises:
+            BulkError: the file that they are read from is gone or has changed.
+        """
+        for reference in references_in(list(self.original().attributes().values())):
+            table = self._table(reference)
+            if place_of(reference, table) is None:
+                window, _ = self._open_source(reference, table)
+                with window:
+                    if window.is_file(path):
+                        return True
+        return False
 
     def place(self, reference: Mapping[str, Any]) -> Place | None:
         """Where in the bulk file of the study a large value lies; None if it is not there."""
