@@ -99,13 +99,14 @@ class Follower:
         meta, data_set = (self._parse(encoding[part]) for part in _PARTS)
         for key in (TRAILING, DEFLATED, *self._lengths(encoding["meta"], encoding["dataSet"])):
             after.pop(key, None)
+        changed = differing(before, after)
+        self._drop_lengths(changed, data_set, before, after)
         case = (
             *(encoding[part] for part in _PARTS),
             after.get("PixelRepresentation") == 1,
             tuple(sorted(vrs.items())),
             frozenset(
-                (key, _difference(before.get(key, ...), after.get(key, ...)))
-                for key in differing(before, after)
+                (key, _difference(before.get(key, ...), after.get(key, ...))) for key in changed
             ),
         )
         texts = self._known.get(case)
@@ -129,6 +130,31 @@ class Follower:
         """The keys of group lengths that are attributes, because they were wrong."""
         tokens = (token for text in layouts for token in self._parse(text))
         return [self._key(token) for token in tokens if token.tag & 0xFFFF == 0]
+
+    def _drop_lengths(
+        self,
+        changed: Iterable[str],
+        tokens: Iterable[Token],
+        before: Mapping[str, Any],
+        after: dict[str, Any],
+    ) -> None:
+        """Take the same away from the items of changed sequences, whose lengths are made anew."""
+        sequences = [key for key in changed if type(after.get(key)) is list]
+        if not sequences:
+            return
+        by_key = {self._key(token): token for token in tokens}
+        for key in sequences:
+            items = (by_key[key].items if key in by_key else None) or ()
+            old = before.get(key)
+            kept = []
+            for at, item in enumerate(after[key]):
+                inner = items[at].tokens if at < len(items) else ()
+                lengths = {self._key(token) for token in inner if token.tag & 0xFFFF == 0}
+                rest = {name: value for name, value in item.items() if name not in lengths}
+                previous = old[at] if type(old) is list and at < len(old) else {}
+                self._drop_lengths(differing(previous, rest), inner, previous, rest)
+                kept.append(rest)
+            after[key] = kept
 
     def _key(self, token: Token) -> str:
         key = self._definitions.keyword(token.tag)
@@ -186,8 +212,8 @@ class Follower:
         if type(value) is bytes:
             return given or token.vr
         rule = self._kinds.rule(token.tag, token.vr)
-        if isinstance(value, str):
-            fits = rule.kind in _TEXT_KINDS or rule.kind is Kind.TAG
+        if isinstance(value, str) and rule.kind is not Kind.TAG:
+            fits = rule.kind in _TEXT_KINDS
         else:
             fits = values.encode(value, rule, _PLAIN) is not None
         return token.vr if fits else _vr_of(token.tag, self._definitions, signed=scope.signed)

@@ -120,7 +120,8 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
 
 def _is_private(path: str) -> bool:
     """Whether a path leads to a private attribute: its key is of hexadecimal digits."""
-    key = parse_path(path)[-1][0]
+    steps = parse_path(path)
+    key = steps[-1][0] if steps else ""  # it may be that of raw bytes, or of a repeated element
     return len(key) == 8 and key[3] in "13579BDF" and set(key) <= set("0123456789ABCDEF")
 
 

@@ -223,3 +223,51 @@ def test_there_is_no_such_day(tmp_path: Path) -> None:
         else:
             with pytest.raises(DicomStudyError, match="no such day"):
                 dicomstudy.update(tmp_path / "archive", STUDY, [edit])
+
+
+def test_text_where_the_file_has_tags_gets_the_vr_of_the_dictionary(tmp_path: Path) -> None:
+    after = edited(
+        tmp_path,
+        {0x00100020: make.element(0x00100020, "AT", (0x00100010,))},
+        set={"PatientID": "ABC"},
+    ).to_dataset()
+    assert (after["PatientID"].VR, after.PatientID) == ("LO", "ABC")
+
+
+def test_wrong_group_lengths_in_changed_items_become_right_ones(tmp_path: Path) -> None:
+    """Those of items that stay as they were stay, too."""
+    uid = make.element(0x00081155, "UI", "1.2.4")
+    wrong = make.element(0x00080000, "UL", (7,))
+    inner = make.element(0x00081199, "SQ", item(wrong, uid))
+    after = edited(
+        tmp_path,
+        {
+            0x00081115: make.element(0x00081115, "SQ", item(wrong, uid, inner)),
+            0x00081140: make.element(0x00081140, "SQ", item(wrong, uid)),
+        },
+        set={"ReferencedSeriesSequence[0].ReferencedSOPInstanceUID": "1.2.5.6"},
+    )
+    metadata = after.metadata()
+    (changed,), (unchanged,) = (
+        metadata[f"Referenced{name}Sequence"] for name in ("Series", "Image")
+    )
+    (nested,) = changed["ReferencedSOPSequence"]
+    assert [struct["00080000"] for struct in (changed, nested, unchanged)] == [62, 7, 7]
+
+
+@pytest.mark.parametrize("preamble", [bytes(128), b"II*\0" + bytes(124)], ids=["zeros", "TIFF"])
+def test_a_creator_goes_with_what_it_is_of(preamble: bytes, tmp_path: Path) -> None:
+    """Whatever else stands with the instance: raw bytes and repeated elements have keys too."""
+    private = {
+        0x00080060: make.element(0x00080060, "CS", "CT") * 2,
+        0x00090010: make.element(0x00090010, "LO", "ACME"),
+        0x00091001: make.element(0x00091001, "LO", "text"),
+    }
+    file = preamble + file_of(private)[128:]
+    converted(tmp_path, file)
+    with pytest.raises(DicomStudyError) as raised:
+        dicomstudy.update(tmp_path / "archive", STUDY, [{"remove": ["00090010"]}])
+    assert raised.value.code == "change/no-creator"
+    dicomstudy.update(tmp_path / "archive", STUDY, [{"remove": ["00090010", "00091001"]}])
+    assert 0x00090010 not in only(tmp_path).to_dataset()
+    assert only(tmp_path).original().to_p10() == file
