@@ -80,14 +80,14 @@ class Amender:
         for _, step in groupby(edits, key=lambda each: each[0].number):
             steps = list(step)
             version, of_version = steps[0][0], [edit for _, edit in steps]
-            turned = False
+            before, turned = attributes, False
             try:
-                after, vrs = self._after(attributes, version, of_version)
+                after, vrs = self._after(before, version, of_version)
             except _NotHeldError:
                 turned = True
-                unicode = self._follower.to_unicode(attributes, encoding, resolve)
-                after, vrs = self._after(unicode, version, of_version)
-            if after is attributes:
+                before = self._follower.to_unicode(attributes, encoding, resolve)
+                after, vrs = self._after(before, version, of_version)
+            if after is before:
                 continue
             if encoding is not None:
                 encoding = self._follower.encoding(encoding, attributes, after, vrs)

@@ -271,3 +271,12 @@ def test_a_creator_goes_with_what_it_is_of(preamble: bytes, tmp_path: Path) -> N
     dicomstudy.update(tmp_path / "archive", STUDY, [{"remove": ["00090010", "00091001"]}])
     assert 0x00090010 not in only(tmp_path).to_dataset()
     assert only(tmp_path).original().to_p10() == file
+
+
+def test_what_is_set_and_removed_at_once_changes_nothing(tmp_path: Path) -> None:
+    """Not even the character set, though it would not have held the text."""
+    file = file_of({})
+    converted(tmp_path, file)
+    edit = {"set": {"DerivationDescription": "山"}, "remove": ["DerivationDescription"]}
+    dicomstudy.update(tmp_path / "archive", STUDY, [edit])
+    assert only(tmp_path).to_p10() == file

@@ -162,6 +162,16 @@ def test_wrecks_have_records_or_problems(tmp_path: Path) -> None:
     assert sha256s(tmp_path / "out") <= sha256s(FIXTURES / "wrecks")
 
 
+def test_the_data_set_starts_behind_the_meta_information_even_if_there_is_none(
+    tmp_path: Path,
+) -> None:
+    source = FIXTURES / "wrecks/deflate-not.dcm"
+    dicomstudy.write_records([source], tmp_path)
+    length = int.from_bytes(source.read_bytes()[140:144], "little")
+    found = record(tmp_path / "deflate-not.dcm.ion")
+    assert found["fileInfo"]["dataSetOffset"] == 144 + length
+
+
 def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     recorded = dicomstudy.write_records([tmp_path / "missing"], tmp_path / "out")
     (problem,) = recorded.problems

@@ -215,6 +215,7 @@ class Reader:
         explicit = looks_explicit(data[pos + 4 : pos + 6])
         meta, starts, problems = self._read_runs(parser, pos, explicit, source, meta=True)
         pos = starts[-1]
+        starts = [pos]
         body, deflated, syntax = data, None, Syntax(explicit)
         runs: list[Run] = []
         if not problems:
