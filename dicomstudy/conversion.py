@@ -174,12 +174,16 @@ def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
     try:
         yield _Steps(pool, partial(ingest, settings), partial(finish, settings))
     except BrokenProcessPool as error:
-        raise DicomStudyError(
-            "convert/worker",
+        why = (
             "a process of this run was killed, as systems do when memory is short: run again, "
-            "with fewer jobs if it was",
-            source=str(settings.archive),
-        ) from error
+            "with fewer jobs if it was"
+        )
+        if not fork:
+            why += (
+                ". Or it could not begin: where there are other threads, the script that calls "
+                'this is imported anew, and needs `if __name__ == "__main__":` around what it does'
+            )
+        raise DicomStudyError("convert/worker", why, source=str(settings.archive)) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -76,9 +76,7 @@ class Folder:
         try:
             header = ion.loads(marker.read_bytes())
         except FileNotFoundError:
-            raise ArchiveError(
-                "archive/not-an-archive", "there is no archive in this folder", source=str(path)
-            ) from None
+            raise _no_archive(path) from None
         except OSError as error:
             raise ArchiveError(
                 "archive/unreadable",
@@ -136,8 +134,15 @@ class Folder:
             yield from documents_in(shard)
 
     def shards(self) -> list[Path]:
-        """The folders that have the documents. Errors as in `documents`."""
-        return [path for path in entries(self.path / "studies") if _SHARD.fullmatch(path.name)]
+        """The folders that have the documents. Errors as in `documents`.
+
+        Raises:
+            ArchiveError: the archive is no longer where it was (``archive/not-an-archive``).
+        """
+        found = [path for path in entries(self.path / "studies") if _SHARD.fullmatch(path.name)]
+        if not (found or is_there(self.path / MARKER)):
+            raise _no_archive(self.path)
+        return found
 
     def open(self, path: Path) -> Study:
         """The study of a document.
@@ -159,6 +164,12 @@ class Folder:
                 source=str(path),
             )
         return study
+
+
+def _no_archive(path: Path) -> ArchiveError:
+    return ArchiveError(
+        "archive/not-an-archive", "there is no archive in this folder", source=str(path)
+    )
 
 
 def documents_in(shard: Path) -> list[Path]:
@@ -311,6 +322,7 @@ def reading(path: Path) -> Iterator[None]:
 def at_work(path: Path) -> Iterator[None]:
     """Be one of the runs that write to an archive; `incoming/` is emptied if it is the only one."""
     with writing(path):
+        (path / "incoming").mkdir(exist_ok=True)  # a backup may have no empty folders
         file = (path / "lock").open("wb")
     with file:
         with writing(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import deque
@@ -202,7 +203,7 @@ class _Files:
                 self._beside.close()
             finally:
                 for pending in self._pending:
-                    Path(pending.part).unlink(missing_ok=True)
+                    _remove(pending.part)
 
     def add(self, instance: Instance) -> None:
         """Write the file of an instance; a problem if that cannot be done."""
@@ -223,9 +224,9 @@ class _Files:
                 self._beside.give((data, folder, part))
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(instance.uid))
-            Path(part).unlink(missing_ok=True)
+            _remove(part)
         except BaseException:
-            Path(part).unlink(missing_ok=True)
+            _remove(part)
             raise
         if len(self._pending) > _AHEAD:
             self._finish()
@@ -238,7 +239,7 @@ class _Files:
             self._done(*pending)
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(pending.instance.uid))
-            Path(pending.part).unlink(missing_ok=True)
+            _remove(pending.part)
         self._pending.popleft()
 
     def _done(self, instance: Instance, part: str, path: str, size: int) -> None:
@@ -252,6 +253,12 @@ class _Files:
         os.replace(part, path)  # noqa: PTH105 (as below)
         self._restored.files += 1
         self._restored.bytes_out += size
+
+
+def _remove(part: str) -> None:
+    """Remove what was written of a file, if anything was: what went wrong before is what counts."""
+    with contextlib.suppress(OSError):
+        os.unlink(part)  # noqa: PTH108 (as above)
 
 
 def _create(folder: str, path: str) -> int:

@@ -406,6 +406,32 @@ def test_a_file_in_quarantine_without_its_note_is_still_there(
     assert dicomstudy.restore(tmp_path, tmp_path / "out").files == 1
 
 
+def test_an_archive_that_is_moved_while_it_is_open_is_not_taken_for_an_empty_one(
+    tmp_path: Path,
+) -> None:
+    studies.write_files(tmp_path / "in", make.study(1))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    archive = open_archive(tmp_path / "archive")
+    archive.path.rename(tmp_path / "moved")
+    for ask in (len, list, dicomstudy.conflicts):
+        with pytest.raises(ArchiveError) as raised:
+            ask(archive)
+        assert raised.value.code == "archive/not-an-archive"
+    found = dicomstudy.verify(archive)
+    assert [problem.code for problem in found.problems] == ["archive/not-an-archive"]
+
+
+def test_empty_folders_may_be_missing_in_a_backup(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(1))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    for name in ("incoming", "quarantine"):
+        (tmp_path / "archive" / name).rmdir()
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+    dicomstudy.update(tmp_path / "archive", make.uid("study"), [{"set": {"PatientID": "new"}}])
+    dicomstudy.collect(tmp_path / "archive", remove=True)
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+
+
 def test_two_runs_make_one_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is done, and empties `incoming`, while the other writes what marks an archive."""
     path = tmp_path / "archive"

@@ -338,6 +338,21 @@ def test_output_that_nobody_reads_is_no_error(archive: Path) -> None:
     assert process.returncode == cli.INCOMPLETE
 
 
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_closed_output_is_no_error(
+    name: str, archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Python has none then."""
+    monkeypatch.setattr(sys, name, None)
+    assert main(["show", str(archive)]) == 0
+    assert main(["show", str(archive), "1.2"]) == cli.USAGE
+    captured = capsys.readouterr()
+    assert ("archive/not-found" in captured.err, CT in captured.out) == (
+        name == "stdout",
+        name == "stderr",
+    )
+
+
 def test_output_in_another_encoding_is_no_error(archive: Path) -> None:
     done = run("show", archive, make.uid("texts/1/japanese"), PYTHONIOENCODING="latin-1")
     assert (done.returncode, done.stderr) == (0, "")

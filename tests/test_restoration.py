@@ -71,6 +71,17 @@ def refuse_to_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- restoring ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", [CT, f"{CT}/{SERIES}"])
+def test_a_file_where_a_folder_has_to_be_is_an_error(name: str, copy: Path, tmp_path: Path) -> None:
+    place = tmp_path / "out" / name
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"not a folder")
+    with pytest.raises(ArchiveError) as raised:
+        dicomstudy.restore(copy, tmp_path / "out", study=CT, series=SERIES)
+    assert raised.value.code == "archive/unwritable"
+    assert place.read_bytes() == b"not a folder"
+
+
 def test_the_originals_of_an_archive_by_reference_are_not_replaced(tmp_path: Path) -> None:
     """Whoever restores into the folder that the files came from keeps them."""
     studies.write_files(tmp_path / "in", make.study(3, series=1))

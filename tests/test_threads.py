@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import pytest
 import dicomstudy
 from dicomstudy.study import Instance
 from fixtures import make
-from tests import studies
+from tests import processes, studies
 
 _Result = TypeVar("_Result")
 THREADS = 4
@@ -68,6 +69,30 @@ def test_archives_are_made_at_the_same_time(bulk: str, sources: list[Path], tmp_
     for number in range(THREADS):
         assert dicomstudy.verify(tmp_path / f"{number}").problems == []
     assert gc.get_threshold() == thresholds
+
+
+def test_a_process_that_has_threads_says_why_its_script_cannot_be_imported_anew(
+    tmp_path: Path,
+) -> None:
+    """Workers are not forked then, and import it: without a guard it would convert again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, threading, dicomstudy\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "dicomstudy.convert([sys.argv[1]], sys.argv[2], jobs=2)\n"
+    )
+    sources = Path(make.__file__).parent / "archive"
+    done = subprocess.run(  # noqa: S603 (of this test)
+        [sys.executable, str(script), str(sources), str(tmp_path / "archive")],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(processes.ROOT)},
+    )
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("dicomstudy.errors.DicomStudyError: a process of this run was killed")
+    assert 'needs `if __name__ == "__main__":`' in error
 
 
 def test_one_archive_is_extended_at_the_same_time(sources: list[Path], tmp_path: Path) -> None:

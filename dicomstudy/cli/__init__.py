@@ -82,8 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: those behind the program's name; those of this process if None.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # whoever started this process has closed it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         status = commands.main(arguments, "dicomstudy", standalone_mode=False)
