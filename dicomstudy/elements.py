@@ -32,6 +32,7 @@ __all__ = [
     "creator_of",
     "format_tag",
     "is_creator",
+    "is_delimiter",
     "is_private",
     "may_be_large",
     "sha256_and_size",
@@ -156,17 +157,25 @@ class Element(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One item of a sequence: its elements, and whether its length was undefined."""
+    """One item of a sequence: its elements, and whether its length was undefined.
+
+    `delimiter`: there is only an item delimiter in its place, where no item is open.
+    """
 
     elements: tuple[Element, ...]
     undefined: bool
+    delimiter: bool = False
 
 
 class Sequence(NamedTuple):
-    """The items of an element; `undefined`: it was closed by a delimiter, not by a length."""
+    """The items of an element; `undefined`: it was closed by a delimiter, not by a length.
+
+    `delimited`: although its length was defined, a delimiter stands at its end.
+    """
 
     items: tuple[Item, ...]
     undefined: bool
+    delimited: bool = False
 
 
 Value: TypeAlias = bytes | Span | Encapsulated | Sequence
@@ -175,6 +184,11 @@ Value: TypeAlias = bytes | Span | Encapsulated | Sequence
 def format_tag(tag: int) -> str:
     """Eight upper-case hexadecimal digits, as in the DICOM JSON model (PS3.18 F.2.2)."""
     return f"{tag:08X}"
+
+
+def is_delimiter(tag: int) -> bool:
+    """Whether a tag is that of an item or a delimiter, which are no attributes (PS3.5 7.5)."""
+    return tag >> 16 == 0xFFFE
 
 
 def is_private(tag: int) -> bool:

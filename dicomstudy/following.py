@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import SHORT_VRS, TEXT_VRS, Form
+from dicomstudy.elements import SHORT_VRS, TEXT_VRS, Form, is_delimiter
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.paths import CHARACTER_SET, parse_raw_path
@@ -232,7 +232,8 @@ class Follower:
                 continue
             token = self._new(key, struct[key], scope)
             order = _order(token)
-            place = next((at for at, t in enumerate(tokens) if _order(t) > order), len(tokens))
+            later = (at for at, each in enumerate(tokens) if _order(each) > order)
+            place = next((at for at in later if not is_delimiter(tokens[at].tag)), len(tokens))
             tokens.insert(place, token)
 
     def _new(self, key: str, value: Any, scope: _Scope) -> Token:

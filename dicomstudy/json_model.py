@@ -30,6 +30,7 @@ from dicomstudy.elements import (
     WORD_SIZES,
     Form,
     format_tag,
+    is_delimiter,
 )
 from dicomstudy.errors import DefinitionsError, P10Error, RecordError
 from dicomstudy.following import inner_set
@@ -191,6 +192,8 @@ class _Walk:
             if token.occurrence or key not in struct or token.form is Form.GROUP_LENGTH:
                 continue
             seen.add(key)
+            if is_delimiter(token.tag):
+                continue
             value = struct[key]
             vr = self._vr(token.tag, token.vr, value, scope)
             yield _Field(key, token.tag, vr, value, token.items, token.form)
@@ -200,6 +203,8 @@ class _Walk:
                 with contextlib.suppress(DefinitionsError):  # dicom2ion's ItemDelimitationItem
                     rest.append((self.definitions.tag(key), key))
         for tag, key in sorted(rest):
+            if is_delimiter(tag):
+                continue
             value = struct[key]
             vr = self._vr(tag, scope.vrs.get(format_tag(tag), ""), value, scope)
             yield _Field(key, tag, vr, value)
@@ -251,7 +256,7 @@ class _Walk:
                     end += 1
                 group = tokens[place + 1 : end]
                 result[key] = self._group_length(struct, group, scope, raw, path)
-            elif key in struct:
+            elif key in struct and not is_delimiter(token.tag):
                 result[key] = None
         for field in self.fields(struct, tokens, scope):
             key, value, items = field.key, field.value, field.items

@@ -30,6 +30,8 @@ __all__ = [
 
 #: Nesting that `parse` accepts; more than any reader of P10 files follows.
 _MAX_DEPTH = 100
+#: An item delimiter in the place of an item.
+_DELIMITER = "|"
 
 _HEADER = re.compile(
     r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([1-9][0-9]{0,8}))?(\^)?(?:([=~])|:([1-9][0-9]{0,9}))?"
@@ -37,10 +39,14 @@ _HEADER = re.compile(
 
 
 class ItemLayout(NamedTuple):
-    """One item: the layout of its elements, and whether its length is undefined."""
+    """One item: the layout of its elements, and whether its length is undefined.
+
+    `delimiter`: there is only an item delimiter in its place.
+    """
 
     tokens: tuple[Token, ...]
     undefined: bool
+    delimiter: bool = False
 
 
 class Token(NamedTuple):
@@ -49,7 +55,7 @@ class Token(NamedTuple):
     `occurrence` counts the elements of one tag in one data set that a later one of that tag
     replaces, from 1; it is 0 for the last, which is the attribute's. `space`: one space that
     means nothing stands before the value. `items` is None for a value that was not split into
-    items.
+    items; `delimited`: they are of defined length, and a delimiter ends them all the same.
     """
 
     tag: int
@@ -61,6 +67,7 @@ class Token(NamedTuple):
     space: bool = False
     items: tuple[ItemLayout, ...] | None = None
     undefined: bool = False
+    delimited: bool = False
 
 
 def format_token(token: Token, items: Sequence[str] = ()) -> str:
@@ -76,12 +83,16 @@ def format_token(token: Token, items: Sequence[str] = ()) -> str:
     if token.form is Form.DECLARED:
         text += str(token.declared)
     if token.items is not None:
-        text += ("<%s>" if token.undefined else "(%s)") % "".join(items)
+        text += "<" if token.undefined else "("
+        text += "".join(items)
+        text += ">" if token.undefined or token.delimited else ")"
     return text
 
 
-def format_item(tokens: Sequence[str], *, undefined: bool) -> str:
+def format_item(tokens: Sequence[str], *, undefined: bool, delimiter: bool = False) -> str:
     """The text of one item of a sequence, from the texts of its elements."""
+    if delimiter:
+        return _DELIMITER
     return ("{%s}" if undefined else "[%s]") % " ".join(tokens)
 
 
@@ -91,7 +102,11 @@ def format_tokens(tokens: Iterable[Token]) -> str:
         format_token(
             token,
             [
-                format_item([format_tokens(item.tokens)], undefined=item.undefined)
+                format_item(
+                    [format_tokens(item.tokens)],
+                    undefined=item.undefined,
+                    delimiter=item.delimiter,
+                )
                 for item in token.items or ()
             ],
         )
@@ -128,8 +143,14 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
         token = _parse_header(found.group())
         if text[pos : pos + 1] in {"(", "<"}:
             undefined = text[pos] == "<"
-            items, pos = _parse_items(text, pos + 1, ">" if undefined else ")", depth)
-            token = token._replace(items=items, undefined=undefined)
+            items, pos = _parse_items(text, pos + 1, depth)
+            delimited = text[pos : pos + 1] == ">"
+            if not delimited and (undefined or text[pos : pos + 1] != ")"):
+                raise _malformed(pos)
+            pos += 1
+            token = token._replace(
+                items=items, undefined=undefined, delimited=delimited and not undefined
+            )
             if token.form or token.space:
                 raise _malformed(pos)
         tokens.append(token)
@@ -161,9 +182,13 @@ def _parse_header(text: str) -> Token:
     return token
 
 
-def _parse_items(text: str, pos: int, close: str, depth: int) -> tuple[tuple[ItemLayout, ...], int]:
+def _parse_items(text: str, pos: int, depth: int) -> tuple[tuple[ItemLayout, ...], int]:
     items = []
-    while text[pos : pos + 1] in {"[", "{"}:
+    while text[pos : pos + 1] in {"[", "{", _DELIMITER}:
+        if text[pos] == _DELIMITER:
+            items.append(ItemLayout((), False, delimiter=True))
+            pos += 1
+            continue
         undefined = text[pos] == "{"
         closing = "}" if undefined else "]"
         tokens, pos = _parse_tokens(text, pos + 1, closing, depth + 1)
@@ -171,9 +196,7 @@ def _parse_items(text: str, pos: int, close: str, depth: int) -> tuple[tuple[Ite
             raise _malformed(pos)
         items.append(ItemLayout(tokens, undefined))
         pos += 1
-    if text[pos : pos + 1] != close:
-        raise _malformed(pos)
-    return tuple(items), pos + 1
+    return tuple(items), pos
 
 
 def _malformed(pos: int) -> RecordError:

@@ -401,6 +401,59 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
             syntax="explicit big",
         ),
         read(
+            "sequence delimiters that end nothing",
+            file(
+                EXPLICIT,
+                element(SQ, "SQ", item(name)) + delimiter(END_OF_SEQUENCE),
+                element(SQ, "SQ", b"") + delimiter(END_OF_SEQUENCE, length=2) + b"ab",
+                name,
+            ),
+            [
+                e(SQ, "SQ", item(name).hex()),
+                e(END_OF_SEQUENCE, "", ""),
+                e(SQ, "SQ", ""),
+                e(END_OF_SEQUENCE, "", "6162"),
+                name_expected,
+            ],
+        ),
+        read(
+            "an item behind a sequence of length zero",
+            file(EXPLICIT, element(SQ, "SQ", b"") + item(name) + delimiter(END_OF_SEQUENCE), name),
+            [
+                e(SQ, "SQ", ""),
+                e(0xFFFEE000, "", name.hex()),
+                e(END_OF_SEQUENCE, "", ""),
+                name_expected,
+            ],
+        ),
+        read(
+            "item delimiters where no item is open",
+            file(
+                EXPLICIT,
+                element(SQ, "SQ", item(name) + delimiter(END_OF_ITEM), undefined=True),
+                element(SQ, "SQ", item(name + delimiter(END_OF_ITEM)), undefined=True),
+                name,
+            ),
+            [
+                e(
+                    SQ,
+                    "SQ",
+                    undefined=True,
+                    items=[
+                        *e_items((False, [name_expected])),
+                        {"undefined": False, "elements": [], "delimiter": True},
+                    ],
+                ),
+                e(
+                    SQ,
+                    "SQ",
+                    undefined=True,
+                    items=e_items((False, [name_expected, e(END_OF_ITEM, "", "")])),
+                ),
+                name_expected,
+            ],
+        ),
+        read(
             "a sequence of defined length is not split",
             file(EXPLICIT, inner),
             [e(SQ, "SQ", item(name).hex())],
@@ -579,7 +632,7 @@ def p10_bad() -> list[Case]:
         bad("three zeros behind the data set", b"\0\0\0", "p10/truncated"),
         bad(
             "letters behind the data set",
-            b"\0\0\0\0\0\0\0\0" + b"\xfe\xff\0\xe0Zeros..!",
+            b"\0\0\0\0\0\0\0\0" + b"\xfe\xff\x0d\xe0Zeros..!",
             "p10/trailing-bytes",
             8,
             2,
@@ -709,6 +762,35 @@ def layout_good() -> list[Case]:
             ],
         },
         {
+            "name": "delimiters where none should be",
+            "layout": "00081140SQ([]|> 00081140SQ#1<{}||> 00081140SQ(> FFFEE0DD",
+            "tokens": [
+                t(
+                    SQ,
+                    "SQ",
+                    undefined=False,
+                    delimited=True,
+                    items=[
+                        {"undefined": False, "tokens": []},
+                        {"undefined": False, "tokens": [], "delimiter": True},
+                    ],
+                ),
+                t(
+                    SQ,
+                    "SQ",
+                    occurrence=1,
+                    undefined=True,
+                    items=[
+                        {"undefined": True, "tokens": []},
+                        {"undefined": False, "tokens": [], "delimiter": True},
+                        {"undefined": False, "tokens": [], "delimiter": True},
+                    ],
+                ),
+                t(SQ, "SQ", undefined=False, delimited=True, items=[]),
+                t(END_OF_SEQUENCE),
+            ],
+        },
+        {
             "name": "items in items",
             "layout": "00081140<[00081140([00081155UI 00091001])]>",
             "tokens": [
@@ -754,8 +836,9 @@ def layout_bad() -> list[Case]:
         "parts in another order": "00420011OB#1/1234",
         "an open sequence": "00081140SQ(",
         "an open item": "00081140SQ([",
-        "a sequence closed as another": "00081140SQ([]>",
+        "a sequence closed as another": "00081140SQ<[])",
         "an item closed as another": "00081140SQ([})",
+        "a delimiter without a sequence": "00081140SQ|",
         "elements without an item": "00081140SQ(00081155UI)",
         "a space between items": "00081140SQ([] [])",
         "a form behind items": "00081140SQ([])~",
@@ -1264,6 +1347,33 @@ def _item_records(name: bytes) -> list[Case]:
                 "00091002": [{"ReferencedSOPInstanceUID": "1.2.3"}],
                 "00091003": [{"ReferencedSOPInstanceUID": "1.2.3"}],
                 "00091004": implicit,
+            },
+        ),
+        record(
+            "delimiters where none should be",
+            file(
+                EXPLICIT,
+                element(0x00081110, "SQ", item(uid)) + delimiter(END_OF_SEQUENCE),
+                element(0x00081115, "SQ", item(uid) + delimiter(END_OF_SEQUENCE)),
+                element(SQ, "SQ", item(uid) + delimiter(END_OF_ITEM), undefined=True),
+                element(0x00081199, "SQ", item(uid + delimiter(END_OF_ITEM))),
+                element(0x00082112, "SQ", delimiter(END_OF_SEQUENCE)) + delimiter(END_OF_SEQUENCE),
+                element(0x00400275, "SQ") + item(uid) + delimiter(END_OF_SEQUENCE),
+            ),
+            "00081110SQ([00081155UI]) FFFEE0DD#1 00081115SQ([00081155UI]> "
+            "00081140SQ<[00081155UI]|> 00081199SQ([00081155UI FFFEE00D]) "
+            "00082112SQ(> FFFEE0DD#2 00400275SQ FFFEE000 FFFEE0DD",
+            {
+                "ReferencedStudySequence": [{"ReferencedSOPInstanceUID": "1.2.3"}],
+                "ReferencedSeriesSequence": [{"ReferencedSOPInstanceUID": "1.2.3"}],
+                "ReferencedImageSequence": [{"ReferencedSOPInstanceUID": "1.2.3"}, {}],
+                "ReferencedSOPSequence": [{"ReferencedSOPInstanceUID": "1.2.3", "FFFEE00D": None}],
+                "SourceImageSequence": None,
+                "RequestAttributesSequence": None,
+                "FFFEE000": uid,
+                "FFFEE0DD#1": None,
+                "FFFEE0DD#2": None,
+                "FFFEE0DD": None,
             },
         ),
         record(

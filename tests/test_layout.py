@@ -23,7 +23,11 @@ def text_of(tokens: tuple[Token, ...]) -> str:
 
 def _text(token: Token) -> str:
     items = [
-        format_item([_text(each) for each in item.tokens], undefined=item.undefined)
+        format_item(
+            [_text(each) for each in item.tokens],
+            undefined=item.undefined,
+            delimiter=item.delimiter,
+        )
         for item in token.items or ()
     ]
     return format_token(token, items)
@@ -37,9 +41,10 @@ def tokens(draw: st.DrawFn, inner: st.SearchStrategy[tuple[ItemLayout, ...]] | N
     reserved = draw(st.sampled_from([0, 0, 1, 0xFFFF])) if vr in LONG_VRS else 0
     occurrence = draw(st.integers(0, 3))
     if inner is not None and draw(st.booleans()):
+        undefined, delimited = draw(st.sampled_from([(False, False), (True, False), (False, True)]))
         return Token(
             tag, vr, reserved=reserved, occurrence=occurrence, items=draw(inner),
-            undefined=draw(st.booleans()),
+            undefined=undefined, delimited=delimited,
         )  # fmt: skip
     forms = [Form.DEFINED, Form.UNDEFINED, Form.DECLARED]
     form = draw(st.sampled_from(forms if tag & 0xFFFF else [*forms, Form.GROUP_LENGTH]))
@@ -54,7 +59,8 @@ def rows() -> st.SearchStrategy[tuple[Token, ...]]:
     """Layouts of three levels."""
     row: st.SearchStrategy[tuple[Token, ...]] = st.lists(tokens(None), max_size=3).map(tuple)
     for _ in range(2):
-        item = st.builds(ItemLayout, row, st.booleans())
+        delimiter = st.just(ItemLayout((), False, delimiter=True))
+        item = st.one_of(st.builds(ItemLayout, row, st.booleans(), st.just(False)), delimiter)
         row = st.lists(tokens(st.lists(item, max_size=3).map(tuple)), max_size=4).map(tuple)
     return row
 
@@ -64,7 +70,7 @@ def test_what_is_written_is_read(row: tuple[Token, ...]) -> None:
     assert parse(text_of(row)) == row
 
 
-@given(st.text("0123456789ABCDEF0OB=~:#/^()[]<>{} ", max_size=40))
+@given(st.text("0123456789ABCDEF0OB=~:#/^()[]<>{}| ", max_size=40))
 def test_what_is_read_is_written_so(text: str) -> None:
     """Any other text is refused: there is one text for a layout."""
     with refusing("record/layout"):
@@ -77,7 +83,7 @@ def test_what_is_changed_is_read_as_it_is_or_refused(
 ) -> None:
     text = text_of(row)
     at = chance.randint(0, len(text))  # type: ignore[attr-defined]
-    other = chance.choice("0#:~=^/([{<>}]) A")  # type: ignore[attr-defined]
+    other = chance.choice("0#:~=^/([{<|>}]) A")  # type: ignore[attr-defined]
     changed = text[:at] + other + text[at + chance.randint(0, 1) :]  # type: ignore[attr-defined]
     with refusing("record/layout"):
         assert text_of(parse(changed)) == changed
@@ -144,7 +150,8 @@ def test_the_grammar(text: str, token: Token) -> None:
         "00100010PN=",
         "00081140SQ(",
         "00081140SQ)",
-        "00081140SQ(>",
+        "00081140SQ<)",
+        "00081140SQ|",
         "00081140SQ([}",
         "00081140SQ([)]",
         "00081140SQ~([])",
@@ -169,7 +176,7 @@ def test_a_layout_nested_without_end_is_refused() -> None:
 def test_walking_goes_through_every_token(row: tuple[Token, ...]) -> None:
     assert sum(1 for _ in layout.walk(row)) == len(
         [part for part in text_of(row).replace("(", " ").replace("<", " ").translate(
-            str.maketrans("[{", "  ", ")>]}")).split(" ") if part]
+            str.maketrans("[{|", "   ", ")>]}")).split(" ") if part]
     )  # fmt: skip
 
 

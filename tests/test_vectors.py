@@ -85,6 +85,7 @@ def described(element: Element, file: P10File) -> Case:
     if isinstance(value, Sequence):
         items = [
             {"undefined": item.undefined, "elements": [described(e, file) for e in item.elements]}
+            | ({"delimiter": True} if item.delimiter else {})
             for item in value.items
         ]
         case |= {"undefined": value.undefined, "items": items}
@@ -166,9 +167,12 @@ def spelled(token: Token) -> Case:
     if token.items is not None:
         items = [
             {"undefined": item.undefined, "tokens": [spelled(inner) for inner in item.tokens]}
+            | ({"delimiter": True} if item.delimiter else {})
             for item in token.items
         ]
         case |= {"undefined": token.undefined, "items": items}
+    if token.delimited:
+        case["delimited"] = True
     return case
 
 
@@ -178,7 +182,9 @@ def formatted(tokens: tuple[Token, ...]) -> str:
         layout.format_token(
             token,
             [
-                layout.format_item([formatted(item.tokens)], undefined=item.undefined)
+                layout.format_item(
+                    [formatted(item.tokens)], undefined=item.undefined, delimiter=item.delimiter
+                )
                 for item in token.items or ()
             ],
         )

@@ -123,18 +123,22 @@ def header(tag: int, vr: str, *, big: bool) -> Header:
     return Header(tag, vr, big=big)
 
 
-def encode_items(items: Iterable[tuple[bytes, bool]], *, undefined: bool, big: bool) -> bytes:
-    """The value of a sequence: each item's encoded elements, and whether its length is undefined.
+def encode_items(items: Iterable[tuple[bytes, bool, bool]], *, delimited: bool, big: bool) -> bytes:
+    """The value of a sequence, which ends with a delimiter if `delimited` (PS3.5 section 7.5).
 
-    Ends with a delimiter if `undefined` (PS3.5 section 7.5).
+    Of each item: its encoded elements, whether its length is undefined, and whether only an
+    item delimiter stands in its place.
     """
     pack = (BIG if big else LITTLE).implicit.pack
     parts: list[bytes] = []
-    for encoded, item_undefined in items:
+    for encoded, item_undefined, is_delimiter in items:
+        if is_delimiter:
+            parts.append(pack(0xFFFE, 0xE00D, 0))
+            continue
         length = UNDEFINED_LENGTH if item_undefined else len(encoded)
         parts += (pack(0xFFFE, 0xE000, length), encoded)
         if item_undefined:
             parts.append(pack(0xFFFE, 0xE00D, 0))
-    if undefined:
+    if delimited:
         parts.append(pack(0xFFFE, 0xE0DD, 0))
     return b"".join(parts)

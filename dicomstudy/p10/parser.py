@@ -21,6 +21,7 @@ from dicomstudy.errors import P10Error, Problem
 from dicomstudy.p10.headers import (
     BIG,
     ITEM,
+    ITEM_DELIMITATION,
     LITTLE,
     SEQUENCE_DELIMITATION,
     VRS,
@@ -233,6 +234,12 @@ class Parser:
             if tag == SEQUENCE_DELIMITATION and undefined:
                 self.irregular |= length != 0
                 return Sequence(tuple(items), True), pos + 8
+            if tag == SEQUENCE_DELIMITATION and not length and pos + 8 == end:
+                return Sequence(tuple(items), False, delimited=True), end
+            if tag == ITEM_DELIMITATION and not length:
+                items.append(Item((), False, delimiter=True))
+                pos += 8
+                continue
             if tag != ITEM:
                 raise P10Error(
                     "p10/not-an-item",

@@ -11,9 +11,7 @@ from dicomstudy.elements import Buffer, Element, Form, Sequence, Span, format_ta
 from dicomstudy.errors import P10Error, Problem
 from dicomstudy.p10.file import P10File, Run, Syntax, elements_of
 from dicomstudy.p10.headers import (
-    ITEM,
     ITEM_DELIMITATION,
-    SEQUENCE_DELIMITATION,
     VRS,
     Header,
     header,
@@ -54,7 +52,6 @@ _MOST_SETTLED = 1 << 10
 _LONGEST_GROUP_LENGTH = 16
 #: The bytes of an implicit header; and of an explicit one with a length of 32 bits.
 _HEADER, _LONG_HEADER = 8, 12
-_NEVER_IN_A_DATA_SET = frozenset((ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION))
 
 
 class _Known:
@@ -163,7 +160,7 @@ class _Pass(NamedTuple):
         data, end = parser.data, len(parser.data)
         element, after = parser.element(pos, end, explicit, 0, top=not self.meta)
         size = after - pos
-        if element.tag in _NEVER_IN_A_DATA_SET:
+        if element.tag == ITEM_DELIMITATION:
             return None
         if element.tag == 0 and not any(data[pos : pos + 64]):
             return None  # zero padding behind the data set

@@ -52,10 +52,11 @@ def _write_element(element: Element, *, big: bool) -> list[bytes | Span]:
     tag, vr, value, form, declared, reserved = element
     if isinstance(value, Sequence):
         items = [
-            (b"".join(_only_bytes(_write_elements(item.elements, big=big))), item.undefined)
+            (b"".join(_only_bytes(_write_elements(item.elements, big=big))), *item[1:])
             for item in value.items
         ]
-        encoded = encode_items(items, undefined=value.undefined, big=big)
+        delimited = value.undefined or value.delimited
+        encoded = encode_items(items, delimited=delimited, big=big)
         length = UNDEFINED_LENGTH if value.undefined else len(encoded)
         return [encode_element(tag, vr, encoded, big=big, length=length, reserved=reserved)]
     if isinstance(value, bytes):

@@ -49,7 +49,10 @@ _MAX_WEIGHT = 4 << 20
 _ELEMENT_WEIGHT, _PLACE_WEIGHT = 64, 1 << 10
 #: Files with a longer layout are hardly ever written alike.
 _LONGEST_LAYOUT = 1 << 14
-_ITEM_TAGS = frozenset((b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
+#: What the items of a sequence begin with, or its delimiter if there are none.
+_ITEM_TAGS = frozenset(
+    (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00", b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")
+)
 
 
 class _Memo(NamedTuple):
@@ -377,7 +380,7 @@ class Decoder:
                     found.flaws.append(f"the items at {path} cannot be told apart; kept as bytes")
         if items is not None:
             decoded, texts = self._decode_items(memo, items, path, found, depth)
-            token = token._replace(items=(), undefined=items.undefined)
+            token = token._replace(items=(), undefined=items.undefined, delimited=items.delimited)
             return decoded, layout.format_token(token, texts)
         if not isinstance(value, bytes):
             raise RecordError("record/no-bytes", "a value inside an item was left out", tag=tag)
@@ -440,7 +443,9 @@ class Decoder:
                 struct[key] = decoded
                 tokens.append(token_text)
             structs.append(struct)
-            texts.append(layout.format_item(tokens, undefined=item.undefined))
+            texts.append(
+                layout.format_item(tokens, undefined=item.undefined, delimiter=item.delimiter)
+            )
         return structs or None, texts
 
     def _memo_of_item(self, memo: _Memo, item: Item, place: int | None) -> _Memo:

@@ -399,7 +399,7 @@ class Encoder:
         Raises:
             RecordError: the value does not fit its layout.
         """
-        tag, vr, form, declared, reserved, occurrence, space, items, undefined = token
+        tag, vr, form, declared, reserved, occurrence, space, items, undefined, _ = token
         here = f"{path}{tag:08X}#{occurrence}" if occurrence else f"{path}{tag:08X}"
         if items is not None:
             content = self._encode_items(token, value, context, raw, resolve, here)
@@ -458,9 +458,11 @@ class Encoder:
                         item.tokens, struct, inner, raw, resolve, f"{path}[{place}]."
                     ),
                     item.undefined,
+                    item.delimiter,
                 )
             )
-        return p10.encode_items(encoded, undefined=token.undefined, big=context.big)
+        delimited = token.undefined or token.delimited
+        return p10.encode_items(encoded, delimited=delimited, big=context.big)
 
     def _encode_item(
         self,

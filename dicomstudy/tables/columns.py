@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import NUMBER_FORMATS, is_private
+from dicomstudy.elements import NUMBER_FORMATS, is_delimiter, is_private
 from dicomstudy.errors import DefinitionsError, TableError
 from dicomstudy.tables.cells import Cells, Kind, kind_of
 
@@ -142,7 +142,7 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
         tag = definitions.tag(key)
     except DefinitionsError:
         return None
-    if definitions.keyword(tag) != key:
+    if definitions.keyword(tag) != key or is_delimiter(tag):
         return None
     attribute = definitions.attribute(tag)
     name, vr, vm, title = key, definitions.vr(tag), "1", ""

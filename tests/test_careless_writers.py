@@ -1,0 +1,149 @@
+"""Files as careless programs write them: what pydicom reads of them, studies have (spec/p10.md)."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom import Dataset
+
+import dicomstudy
+from dicomstudy.study import Instance
+from fixtures import make
+from fixtures.make import delimiter, element, item
+
+END_OF_SEQUENCE, END_OF_ITEM = delimiter(0xFFFEE0DD), delimiter(0xFFFEE00D)
+IMAGES, SERIES = 0x00081140, 0x00081115
+CLASS, SOP, STUDY = make.SECONDARY_CAPTURE, "1.2.3.1", "1.2.3.2"
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="pydicom")
+
+
+def data_set(*between: bytes, explicit: bool = True, big: bool = False) -> bytes:
+    """A data set whose study and series come behind what is `between`."""
+
+    def uid(tag: int, value: str) -> bytes:
+        return element(tag, "UI", value, explicit=explicit, big=big)
+
+    return b"".join(
+        [
+            uid(0x00080016, CLASS),
+            uid(0x00080018, SOP),
+            *between,
+            element(0x00100010, "PN", "A^B", explicit=explicit, big=big),
+            uid(0x0020000D, STUDY),
+            uid(0x0020000E, "1.2.3.3"),
+            element(0x00280010, "US", 2, explicit=explicit, big=big),
+        ]
+    )
+
+
+def file_of(*between: bytes) -> bytes:
+    return make.part10(make.file_meta(sop_instance=SOP), data_set(*between))
+
+
+def taken_in(data: bytes, folder: Path) -> Instance:
+    """The one instance of an archive that a file was taken into, which is sound and exact."""
+    (folder / "source").mkdir()
+    (folder / "source" / "a.dcm").write_bytes(data)
+    report = dicomstudy.convert([folder / "source"], folder / "archive")
+    assert (report.instances, report.quarantined, report.skipped) == (1, 0, 0), report.problems
+    assert dicomstudy.verify(folder / "archive").problems == []
+    (study,) = dicomstudy.open_archive(folder / "archive").values()
+    (instance,) = study.values()
+    assert instance.to_p10() == data
+    return instance
+
+
+def read_by_pydicom(data: bytes, **options: Any) -> Dataset:
+    return pydicom.dcmread(io.BytesIO(data), **options)
+
+
+def model_of(dataset: Dataset) -> dict[str, Any]:
+    """The JSON model of pydicom, which cannot give delimiters and does not need to."""
+    model = {}
+    for tag in dataset.keys():  # noqa: SIM118 (elements are decoded one by one)
+        if tag.group == 0xFFFE:
+            continue
+        found = dataset[tag]
+        if found.VR == "SQ":
+            items = [model_of(each) for each in found.value]
+            model[f"{tag:08X}"] = {"vr": "SQ", **({"Value": items} if items else {})}
+        else:
+            model[f"{tag:08X}"] = found.to_json_dict(None, 0)
+    return model
+
+
+# -- delimiters --------------------------------------------------------------------------------
+
+UID = element(0x00081155, "UI", "1.2.3.4")
+NESTED = element(IMAGES, "SQ", item(UID)) + END_OF_SEQUENCE
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        element(IMAGES, "SQ", item(UID)) + END_OF_SEQUENCE,
+        element(IMAGES, "SQ", b"") + END_OF_SEQUENCE,
+        element(IMAGES, "SQ", item(UID, undefined=True), undefined=True) + 2 * END_OF_SEQUENCE,
+        element(IMAGES, "SQ", b"") + item(UID) + END_OF_SEQUENCE,
+        element(IMAGES, "SQ", b"") + item(UID, undefined=True) + END_OF_SEQUENCE,
+        element(IMAGES, "SQ", item(UID) + END_OF_ITEM, undefined=True),
+        element(IMAGES, "SQ", item() + END_OF_ITEM, undefined=True),
+        element(IMAGES, "SQ", item(UID, undefined=True) + END_OF_ITEM, undefined=True),
+        element(IMAGES, "SQ", item(UID) + END_OF_ITEM + item(UID) + END_OF_ITEM),
+        element(IMAGES, "SQ", item(UID + END_OF_ITEM)),
+        element(IMAGES, "SQ", item(UID) + END_OF_SEQUENCE),
+        element(IMAGES, "SQ", END_OF_SEQUENCE),
+        element(IMAGES, "SQ", 2000 * (item(UID) + END_OF_ITEM), undefined=True),
+        element(IMAGES, "SQ", 2000 * (item(UID) + END_OF_ITEM) + END_OF_SEQUENCE),
+        element(SERIES, "SQ", item(NESTED + UID, undefined=True), undefined=True),
+        element(SERIES, "SQ", item(NESTED + UID)) + END_OF_SEQUENCE,
+    ],
+    ids=[
+        *("behind-defined", "behind-empty", "twice", "item-behind-empty", "items-behind-empty"),
+        *("item-delimiter", "item-delimiter-behind-empty", "item-delimiter-twice"),
+        *("item-delimiters-in-defined", "in-item", "in-sequence", "only-delimiter"),
+        *("many", "many-in-defined", "nested", "nested-in-defined"),
+    ],
+)
+def test_delimiters_that_end_nothing_end_no_data_set(between: bytes, tmp_path: Path) -> None:
+    data = file_of(between)
+    instance = taken_in(data, tmp_path)
+    assert instance.to_json() == model_of(read_by_pydicom(data))
+    assert not [key for key in instance.metadata() if key.startswith("FFFE")]
+    assert "FFFE" not in str(instance.metadata())
+    assert dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables").problems == []
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        assert not [
+            name for table in tables for name in tables[table].schema.names if "FFFE" in name
+        ]
+
+
+def test_an_item_delimiter_between_elements_ends_the_data_set_as_in_pydicom(tmp_path: Path) -> None:
+    data = make.part10(make.file_meta(sop_instance=SOP), data_set() + END_OF_ITEM + UID)
+    instance = taken_in(data, tmp_path)
+    assert instance.to_json() == model_of(read_by_pydicom(data))
+
+
+def test_edits_of_a_file_with_delimiters_keep_the_order_of_tags(tmp_path: Path) -> None:
+    between = element(IMAGES, "SQ", item(UID) + END_OF_ITEM + END_OF_SEQUENCE) + END_OF_SEQUENCE
+    taken_in(file_of(between), tmp_path)
+    edits = {"PatientID": "1", "ReferencedImageSequence[0].ReferencedSOPInstanceUID": "1.2.3.5"}
+    dicomstudy.update(tmp_path / "archive", STUDY, [{"set": edits}])
+    (instance,) = dicomstudy.open_archive(tmp_path / "archive")[STUDY].values()
+    dataset = read_by_pydicom(instance.to_p10())
+    tags = [tag for tag in dataset._dict if tag.group != 0xFFFE]
+    assert tags == sorted(tags)
+    assert dataset.PatientID == "1"
+    assert dataset.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.5"
+    assert dataset.Rows == 2
