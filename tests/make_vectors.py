@@ -384,6 +384,11 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
             [e(0x00091001, "UN", undefined=True, items=e_items((False, [uid_expected])))],
         ),
         read(
+            "UN of undefined length with explicit items",
+            file(EXPLICIT, element(0x00091001, "UN", item(name), undefined=True)),
+            [e(0x00091001, "UN", undefined=True, items=e_items((False, [name_expected])))],
+        ),
+        read(
             "a sequence of undefined length in big endian",
             file(
                 BIG,
@@ -1400,7 +1405,22 @@ def _large_records(name: bytes) -> list[Case]:
     words = element(0x00281201, "OW", [1, 2, 3, 4, 5], big=True)
     stream = stored_deflate(name)
     turned = struct.pack("<5H", 1, 2, 3, 4, 5)
+    spaces = b" " * int.from_bytes(b"LO", "little")
+    looks_explicit = element(TEXT, "LT", spaces, explicit=False)
     return [
+        record(
+            "UN with implicit items, the first half of whose length looks like a VR",
+            file(
+                EXPLICIT,
+                element(0x00091001, "UN", item(looks_explicit), undefined=True),
+                element(0x00091002, "UN", item(name), undefined=True),
+            ),
+            "00091001UN<[00204000]> 00091002UN<[00100010PN]>",
+            {
+                "00091001": [{"ImageComments": reference(spaces)}],
+                "00091002": [{"PatientName": "A^B"}],
+            },
+        ),
         record(
             "values of more than 8 bytes",
             file(

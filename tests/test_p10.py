@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import tracemalloc
 import zlib
 from collections.abc import Iterable
@@ -38,6 +39,7 @@ DELIMITER = b"\xfe\xff\xdd\xe0" + bytes(4)
 #: A reader learns every few files, so that short rows of files show what it learns.
 often_learning = mock.patch("dicomstudy.p10.reader._FILES_TO_LEARN", 3)
 NAME = element(0x00100010, "PN", b"A^B ")
+UNNAMED = element(0x00100010, "PN", b"A^B ", explicit=False)
 
 
 def file_of(*elements: bytes, syntax: str = make.EXPLICIT, trailing: bytes = b"") -> bytes:
@@ -254,7 +256,7 @@ def test_sequences_of_defined_length_are_split_on_demand() -> None:
     value = item(NAME) + item(undefined=True)
     assert read(file_of(element(0x00081140, "SQ", value))).elements[0].value == value
     name = Element(0x00100010, "PN", b"A^B ")
-    assert read_items(value, explicit=True, big=False) == Sequence(
+    assert read_items(value, "SQ", big=False) == Sequence(
         (Item((name,), False), Item((), True)), False
     )
 
@@ -265,7 +267,52 @@ def test_sequences_of_defined_length_are_split_on_demand() -> None:
 )
 def test_what_is_no_row_of_items_is_refused(value: bytes) -> None:
     with pytest.raises(P10Error):
-        read_items(value, explicit=True, big=False)
+        read_items(value, "SQ", big=False)
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize(("vr", "letters"), [("UN", b"ZX"), ("UN", b"LO"), ("SQ", b"ZX")])
+def test_half_a_length_is_no_vr(vr: str, letters: bytes, *, undefined: bool) -> None:
+    first = element(0x00081140, "LO", bytes(int.from_bytes(letters, "little")), explicit=False)
+    assert first[4:6] == letters
+    nested = element(
+        0x00081199, "SQ", item(UNNAMED, undefined=True) + item(), explicit=False, undefined=True
+    )
+    value = item(first + nested + UNNAMED, undefined=undefined)
+    expected = [(0x00081140, ""), (0x00081199, ""), (0x00100010, "")]
+    (found,) = read(file_of(element(0x00081115, vr, value, undefined=True))).elements
+    assert isinstance(found.value, Sequence)
+    for sequence in (found.value, read_items(value, vr, big=False)):
+        (only,) = sequence.items
+        assert [each[:2] for each in only.elements] == expected
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("vr", ["UN", "SQ"])
+def test_items_of_unknown_sequences_may_be_explicit(vr: str, *, undefined: bool) -> None:
+    long = element(0x00420011, "OB", bytes(70_000))
+    odd = element(0x00080050, "SH", b"1 ").replace(b"SH", b"ZX")
+    value = b"".join(
+        item(content, undefined=undefined) for content in (NAME, long + NAME, odd + NAME, long)
+    )
+    (found,) = read(file_of(element(0x00081115, vr, value, undefined=True))).elements
+    assert isinstance(found.value, Sequence)
+    for sequence in (found.value, read_items(value, vr, big=False)):
+        vrs = [[each.vr for each in only.elements] for only in sequence.items]
+        assert vrs == [["PN"], ["OB", "PN"], ["ZX", "PN"], ["OB"]]
+
+
+@pytest.mark.timeout(30)
+def test_looking_whether_items_are_implicit_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many items might be implicit up to nearly the end of all."""
+    monkeypatch.setattr("dicomstudy.p10.parser.MAX_INSIDE", 1 << 16)
+    start = struct.pack("<HH2sH", 8, 8, b"CS", 0) + make.delimiter(0xFFFEE00D)
+    items = 4000 * item(start, length=UNDEFINED)
+    first = 8 + 0x5343  # where the length that half of is "CS" leads to, from each of them
+    filler = b"".join(struct.pack("<HHI", 8, number, 0) for number in range(16, 4000))
+    data = file_of(element(0x00081115, "UN", items + item(filler * (first // 8)), undefined=True))
+    assert codes(data) in ([], ["p10/too-many-elements"])
+    assert rewritten(data, read(data)) == data
 
 
 def test_encapsulated_pixel_data_are_fragments() -> None:

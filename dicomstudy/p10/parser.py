@@ -170,7 +170,9 @@ class Parser:
                     return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
             else:
                 outer, self.irregular = self.irregular, False
-                sequence, after = self.sequence(start, end, explicit, depth + 1, undefined=True)
+                sequence, after = self.sequence(
+                    start, end, explicit, depth + 1, undefined=True, unknown=vr == "UN"
+                )
                 irregular, self.irregular = self.irregular, outer or self.irregular
                 if irregular:
                     self.flaws.append(
@@ -215,9 +217,12 @@ class Parser:
         return tuple(fragments), end, False
 
     def sequence(
-        self, pos: int, end: int, explicit: bool, depth: int, *, undefined: bool
+        self, pos: int, end: int, explicit: bool, depth: int, *, undefined: bool, unknown: bool
     ) -> tuple[Sequence, int]:
-        """Items up to `end`, or up to a delimiter; and where they end."""
+        """Items up to `end`, or up to a delimiter; and where they end.
+
+        `unknown`: the sequence has VR UN.
+        """
         if depth > MAX_DEPTH:
             raise P10Error(
                 "p10/too-deep", f"sequences are nested deeper than {MAX_DEPTH}", offset=pos
@@ -247,7 +252,8 @@ class Parser:
                     offset=pos,
                 )
             if length == UNDEFINED_LENGTH:
-                elements, _, pos = self.data_set(pos + 8, end, explicit, depth, delimited=True)
+                here = explicit and self.is_explicit(pos + 8, end, delimited=True, unknown=unknown)
+                elements, pos = self.item(pos + 8, end, here, depth, delimited=True)
                 items.append(Item(tuple(elements), True))
             else:
                 after = pos + 8 + length
@@ -255,7 +261,10 @@ class Parser:
                     raise P10Error(
                         "p10/truncated", "an item is longer than its sequence", offset=pos
                     )
-                elements, _, pos = self.data_set(pos + 8, after, explicit, depth, delimited=False)
+                here = explicit and self.is_explicit(
+                    pos + 8, after, delimited=False, unknown=unknown
+                )
+                elements, pos = self.item(pos + 8, after, here, depth, delimited=False)
                 items.append(Item(tuple(elements), False))
         return Sequence(tuple(items), False), pos
 
@@ -266,11 +275,64 @@ class Parser:
             message = f"one element has more than {MAX_INSIDE} inside"
             raise P10Error("p10/too-many-elements", message, offset=pos)
 
-    def data_set(
+    def is_explicit(self, pos: int, end: int, *, delimited: bool, unknown: bool) -> bool:
+        """Whether the item whose elements start at `pos` is, in an explicit data set.
+
+        Two capital letters may be half of the length in an implicit header, most of all inside
+        UN (PS3.5 section 6.2.2).
+        """
+        vr = self.data[pos + 4 : pos + 6]
+        if not looks_explicit(vr):
+            return False
+        if (vr in VRS and not unknown) or pos + 8 > end:
+            return True
+        return not self.end_of_implicit(pos, end, 0, delimited=delimited)
+
+    def end_of_implicit(self, pos: int, end: int, depth: int, *, delimited: bool) -> int:
+        """Where the item ends whose elements start at `pos`, all implicit and in order; or 0."""
+        unpack = self.order.implicit.unpack
+        last = -1
+        while delimited or pos < end:
+            self.count(pos)
+            if pos + 8 > end:
+                return 0
+            group, number, length = unpack(self.data[pos : pos + 8])
+            tag = group << 16 | number
+            pos += 8
+            if delimited and tag == ITEM_DELIMITATION:
+                return pos
+            if tag <= last:
+                return 0
+            last = tag
+            pos = self.end_of_items(pos, end, depth) if length == UNDEFINED_LENGTH else pos + length
+            if not pos:
+                return 0
+        return pos if pos == end else 0
+
+    def end_of_items(self, pos: int, end: int, depth: int) -> int:
+        """Where the items of an implicit sequence of undefined length end; or 0."""
+        unpack = self.order.implicit.unpack
+        while pos + 8 <= end and depth < MAX_DEPTH:
+            self.count(pos)
+            group, number, length = unpack(self.data[pos : pos + 8])
+            tag = group << 16 | number
+            pos += 8
+            if tag == SEQUENCE_DELIMITATION:
+                return pos
+            if tag == ITEM and length == UNDEFINED_LENGTH:
+                pos = self.end_of_implicit(pos, end, depth + 1, delimited=True)
+                if not pos:
+                    return 0
+            elif tag == ITEM:
+                pos += length
+            elif tag != ITEM_DELIMITATION or length:
+                return 0
+        return 0
+
+    def item(
         self, pos: int, end: int, explicit: bool, depth: int, *, delimited: bool
-    ) -> tuple[list[Element], list[int], int]:
-        """The elements of an item, their offsets, and where the next item starts."""
-        explicit = explicit and looks_explicit(self.data[pos + 4 : pos + 6])
+    ) -> tuple[list[Element], int]:
+        """The elements of an item, and where the next item starts."""
         elements: list[Element] = []
         starts: list[int] = []
         delimiter = self.order.item_delimiter
@@ -281,7 +343,7 @@ class Parser:
                     break
                 self.irregular |= tail != b"\0\0\0\0"
                 starts.append(pos)
-                return settle_group_lengths(elements, starts, big=self.big), starts, pos + 8
+                return settle_group_lengths(elements, starts, big=self.big), pos + 8
             self.count(pos)
             element, after = self.element(pos, end, explicit, depth, top=False)
             elements.append(element)
@@ -290,7 +352,7 @@ class Parser:
         if delimited:
             raise P10Error("p10/truncated", "an item has no end", offset=pos)
         starts.append(pos)
-        return settle_group_lengths(elements, starts, big=self.big), starts, pos
+        return settle_group_lengths(elements, starts, big=self.big), pos
 
 
 def settle_group_lengths(elements: list[Element], starts: list[int], *, big: bool) -> list[Element]:
@@ -323,8 +385,8 @@ def is_group_length(element: Element, length: int, *, big: bool) -> bool:
     )
 
 
-def read_items(data: bytes, *, explicit: bool, big: bool, depth: int = 0) -> Sequence:
-    """Split the value of an element of defined length into items.
+def read_items(data: bytes, vr: str, *, big: bool, depth: int = 0) -> Sequence:
+    """Split the value of an element of defined length into items; `vr` is empty if implicit.
 
     Values inside are always bytes, whatever their length.
 
@@ -332,7 +394,9 @@ def read_items(data: bytes, *, explicit: bool, big: bool, depth: int = 0) -> Seq
         P10Error: `data` is not a row of items that ends where `data` ends.
     """
     parser = Parser(data, big=big, limit=len(data))
-    sequence, _ = parser.sequence(0, len(data), explicit, depth + 1, undefined=False)
+    sequence, _ = parser.sequence(
+        0, len(data), bool(vr), depth + 1, undefined=False, unknown=vr == "UN"
+    )
     if parser.irregular:
         raise P10Error("p10/irregular", "a delimiter has a length")
     return sequence

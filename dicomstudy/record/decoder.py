@@ -496,7 +496,7 @@ def _items(value: bytes, vr: str, big: bool, depth: int) -> Sequence | None:
     if value[:4] not in _ITEM_TAGS:
         return None
     try:
-        return p10.read_items(value, explicit=bool(vr), big=big, depth=depth)
+        return p10.read_items(value, vr, big=big, depth=depth)
     except P10Error:
         return None
 
