@@ -147,3 +147,42 @@ def test_edits_of_a_file_with_delimiters_keep_the_order_of_tags(tmp_path: Path) 
     assert dataset.PatientID == "1"
     assert dataset.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.5"
     assert dataset.Rows == 2
+
+
+# -- no preamble -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [(0x00080000, "UL", 4), (0x00080005, "CS", "ISO_IR 100"), (0x00080008, "CS", "ORIGINAL"), ()],
+    ids=["group-length", "character-set", "image-type", "class"],
+)
+@pytest.mark.parametrize(
+    ("explicit", "big"), [(False, False), (True, False), (True, True)], ids=["implicit", "", "big"]
+)
+def test_a_bare_data_set_may_begin_with_any_element(
+    first: tuple[Any, ...], *, explicit: bool, big: bool, tmp_path: Path
+) -> None:
+    begin = element(*first, explicit=explicit, big=big) if first else b""
+    data = begin + data_set(explicit=explicit, big=big)
+    instance = taken_in(data, tmp_path)
+    model = model_of(read_by_pydicom(data, force=True))
+    model.pop("00080000", None)
+    assert instance.to_json() == model
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        data_set(explicit=True, big=True).replace(b"1.2.3.3", b"       "),
+        b"\0\x08" + data_set()[2:],
+        b"\0\x08\0\x16" + data_set()[4:],
+        b"\x08\0 and more words than one".ljust(400),
+        b"\0\x08\0\x10UI" + bytes(400),
+    ],
+)
+def test_what_has_no_preamble_and_not_all_uids_is_left(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").write_bytes(data)
+    report = dicomstudy.convert([tmp_path / "source"], tmp_path / "archive")
+    assert (report.instances, report.skipped, report.problems) == (0, 1, [])
