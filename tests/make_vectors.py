@@ -257,6 +257,20 @@ def _good_files(name: bytes, name_expected: Case) -> list[Case]:
             meta_elements=[e(0x00020010, "", padded(EXPLICIT, "\0"))],
         ),
         read(
+            "a transfer syntax in white space, which replaces another",
+            make.part10(
+                element(0x00020010, "UI", EXPLICIT)
+                + element(0x00020010, "UI", b" " + BIG.encode() + b"\n\0 \0"),
+                big,
+            ),
+            [e(0x00280010, "US", "0004")],
+            meta_elements=[
+                e(0x00020010, "UI", padded(EXPLICIT, "\0")),
+                e(0x00020010, "UI", "20" + BIG.encode().hex() + "0a002000"),
+            ],
+            syntax="explicit big",
+        ),
+        read(
             "a transfer syntax padded with a space",
             make.part10(element(0x00020010, "UI", BIG.encode() + b" "), big),
             [e(0x00280010, "US", "0004")],

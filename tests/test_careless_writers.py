@@ -12,6 +12,7 @@ import pytest
 from pydicom import Dataset
 
 import dicomstudy
+from dicomstudy import p10
 from dicomstudy.study import Instance
 from fixtures import make
 from fixtures.make import delimiter, element, item
@@ -186,3 +187,28 @@ def test_what_has_no_preamble_and_not_all_uids_is_left(data: bytes, tmp_path: Pa
     (tmp_path / "source" / "a").write_bytes(data)
     report = dicomstudy.convert([tmp_path / "source"], tmp_path / "archive")
     assert (report.instances, report.skipped, report.problems) == (0, 1, [])
+
+
+# -- transfer syntaxes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("syntax", [make.IMPLICIT, make.EXPLICIT, make.BIG_ENDIAN, make.DEFLATED])
+@pytest.mark.parametrize(
+    "padded", [b" %s", b"  %s ", b"%s \0", b"%s\0 ", b"\t%s", b"%s\n", b"%s\0\0"]
+)
+def test_a_transfer_syntax_may_have_any_padding(syntax: str, padded: bytes, tmp_path: Path) -> None:
+    value = padded % syntax.encode()
+    elements = data_set(explicit=syntax != make.IMPLICIT, big=syntax == make.BIG_ENDIAN)
+    if syntax == make.DEFLATED:
+        elements = p10.deflate(elements)
+    meta = element(0x00020002, "UI", CLASS) + element(0x00020010, "UI", value)
+    data = make.part10(meta, elements)
+    instance = taken_in(data, tmp_path)
+    assert instance.to_json() == model_of(read_by_pydicom(data))
+
+
+def test_of_two_transfer_syntaxes_the_last_one_counts(tmp_path: Path) -> None:
+    meta = b"".join(element(0x00020010, "UI", uid) for uid in (make.EXPLICIT, make.BIG_ENDIAN))
+    data = make.part10(meta, data_set(big=True))
+    instance = taken_in(data, tmp_path)
+    assert instance.to_json() == model_of(read_by_pydicom(data))

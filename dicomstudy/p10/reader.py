@@ -434,9 +434,10 @@ def inflate(data: bytes) -> bytes:
 
 
 def _transfer_syntax_uid(meta: list[Run]) -> str | None:
-    for element in elements_of(meta):
+    """The last one counts, as of all elements that come again."""
+    for element in reversed(elements_of(meta)):
         if element.tag == TRANSFER_SYNTAX_UID and isinstance(element.value, bytes):
-            return element.value.rstrip(b"\0 ").decode("latin-1")
+            return element.value.rstrip(b"\0 ").strip().decode("latin-1")
     return None
 
 
