@@ -212,3 +212,21 @@ def test_of_two_transfer_syntaxes_the_last_one_counts(tmp_path: Path) -> None:
     data = make.part10(meta, data_set(big=True))
     instance = taken_in(data, tmp_path)
     assert instance.to_json() == model_of(read_by_pydicom(data))
+
+
+# -- elements that come twice ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", [0x00080018, 0x0020000D, 0x0020000E])
+@pytest.mark.parametrize("again", [False, True])
+def test_of_two_uids_the_last_one_counts(tag: int, *, again: bool, tmp_path: Path) -> None:
+    data = make.part10(
+        make.file_meta(sop_instance=SOP),
+        element(tag, "UI", "1.2.3.7") + data_set() + again * element(tag, "UI", "1.2.3.8"),
+    )
+    instance = taken_in(data, tmp_path)
+    dataset = read_by_pydicom(data)
+    assert instance.to_json() == model_of(dataset)
+    assert instance.uid == instance.key == dataset.SOPInstanceUID
+    assert instance.series == dataset.SeriesInstanceUID
+    assert instance.study.uid == dataset.StudyInstanceUID

@@ -92,6 +92,8 @@ class Template:
         self.repeated = repeated
         self.meta = meta
         self.keys = [attribute.key for attribute in variable]
+        for number, occurrence in repeated:
+            self.keys[number] += f"#{occurrence}"
         self.open: list[tuple[int, int]] = []
         self.pieces = [b"" if isinstance(item, int) else item.encoded for item in row]
         self.raw: list[Attribute] = []
