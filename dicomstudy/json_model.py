@@ -116,7 +116,8 @@ def metadata(
         return walk.metadata(attributes, None, walk.scope(attributes, None), {}, "")
     plan = encoder.plan(encoding)
     raw = {key[len(RAW) :]: raw for key, raw in attributes.items() if key.startswith(RAW)}
-    return walk.metadata(attributes, _tokens(plan), walk.scope(attributes, plan), raw, "")
+    scope = walk.scope(attributes, plan)
+    return walk.metadata(attributes, _tokens(plan), scope, raw, "", meta=plan.data_set)
 
 
 def bulk_uri(reference: Mapping[str, Any]) -> str:
@@ -243,16 +244,18 @@ class _Walk:
         scope: _Scope,
         raw: Mapping[str, bytes],
         path: str,
+        *,
+        meta: int = 0,
     ) -> dict[str, Any]:
-        """`metadata` of the data set or item at `path`."""
+        """`metadata` of the data set or item at `path`; `meta` tokens are of file meta."""
         tokens = list(tokens or ())
         # Group lengths are no attributes, but have their place in the order.
         result: dict[str, Any] = {}
         for place, token in enumerate(tokens):
             key = self.definitions.keyword(token.tag)
             if token.form is Form.GROUP_LENGTH:
-                end = place + 1
-                while end < len(tokens) and tokens[end].tag >> 16 == token.tag >> 16:
+                end, stop = place + 1, meta if place < meta else len(tokens)
+                while end < stop and tokens[end].tag >> 16 == token.tag >> 16:
                     end += 1
                 group = tokens[place + 1 : end]
                 result[key] = self._group_length(struct, group, scope, raw, path)

@@ -343,6 +343,12 @@ def _good_headers(name: bytes, name_expected: Case, rows: bytes) -> list[Case]:
             [e(TEXT, "LT", "78" * 300)],
         ),
         read(
+            "three zeros behind the data set",
+            file(EXPLICIT, name, b"\0\0\0"),
+            [name_expected],
+            trailing=b"\0\0\0",
+        ),
+        read(
             "a value longer than the file",
             file(EXPLICIT, element(TEXT, "LT", b"abc", length=300)),
             [e(TEXT, "LT", "616263", form=":", declared=300)],
@@ -648,7 +654,7 @@ def p10_bad() -> list[Case]:
     return [
         bad("a header cut short", b"\x28\0\x10\0US\2", "p10/truncated"),
         bad("a long header cut short", b"\x42\0\x11\0OB\0\0\2\0", "p10/truncated"),
-        bad("three zeros behind the data set", b"\0\0\0", "p10/truncated"),
+        bad("a number behind three zeros behind the data set", b"\0\0\0\1", "p10/truncated"),
         bad(
             "letters behind the data set",
             b"\0\0\0\0\0\0\0\0" + b"\xfe\xff\x0d\xe0Zeros..!",

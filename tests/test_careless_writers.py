@@ -230,3 +230,14 @@ def test_of_two_uids_the_last_one_counts(tag: int, *, again: bool, tmp_path: Pat
     assert instance.uid == instance.key == dataset.SOPInstanceUID
     assert instance.series == dataset.SeriesInstanceUID
     assert instance.study.uid == dataset.StudyInstanceUID
+
+
+# -- padding -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 12, 63, 64, 65, 5000])
+def test_zeros_behind_the_data_set_are_no_problem(count: int, tmp_path: Path) -> None:
+    data = file_of() + bytes(count)
+    instance = taken_in(data, tmp_path)
+    assert instance.to_json() == model_of(read_by_pydicom(file_of()))
+    assert [problem.code for problem in p10.read(data).problems] == []

@@ -544,6 +544,16 @@ def test_group_lengths_are_computed() -> None:
     assert seen > 100
 
 
+def test_group_length_of_file_meta_ends_with_it() -> None:
+    """Only a big-endian data set can go on with elements of the same group."""
+    meta = make.file_meta(make.BIG_ENDIAN, sop_instance="1.2.3")
+    data = make.part10(meta, make.element(0x00020012, "UI", "1.2.3.4", big=True))
+    decoded = Decoded("big", data)
+    assert len(decoded.encoding["dataSet"].split()) == 1
+    found = metadata(decoded.attributes, decoded.encoding, ENCODER)
+    assert found["FileMetaInformationGroupLength"] == len(meta) - 12
+
+
 def test_group_lengths_are_computed_without_the_values() -> None:
     """However large they are: a record may say that one in an item has gigabytes."""
     icon = make.item(make.element(0x7FE00010, "OW", bytes(400)))

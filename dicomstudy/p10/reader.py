@@ -131,7 +131,9 @@ class _Pass(NamedTuple):
         try:
             read = self._placed(pos) or self._take_apart(pos)
         except P10Error as error:
-            problems.append(error.problem(self.source))
+            rest = parser.data[pos : pos + _HEADER]
+            if len(rest) == _HEADER or any(rest):  # else it is padding
+                problems.append(error.problem(self.source))
             return None
         if parser.flaws:
             problems += [flaw._replace(source=self.source) for flaw in parser.flaws]
