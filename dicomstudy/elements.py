@@ -85,6 +85,11 @@ PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 #: What a file is known by is never large: character set, SOP, study and series UID; and the
 #: file meta information.
 IDENTIFYING_TAGS = frozenset((0x00080005, 0x00080018, 0x0020000D, 0x0020000E))
+#: Nor is what other values are read by: Samples per Pixel, Photometric Interpretation, Number of
+#: Frames, Rows, Columns, Bits Allocated, Pixel Representation; and private creators.
+_KNOWN_TAGS = IDENTIFYING_TAGS.union(
+    (0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280103)
+)
 #: Nothing is known by more bytes than these.
 _MOST_IDENTIFYING = 1 << 16
 #: Bytes that are taken at once from a buffer that is not in memory.
@@ -93,7 +98,7 @@ _PIECE = 1 << 20
 
 def may_be_large(tag: int, length: int, limit: int) -> bool:
     """Whether a value of `length` bytes is kept apart from its document (spec/record.md)."""
-    if tag >> 16 == 2 or tag in IDENTIFYING_TAGS:
+    if tag >> 16 == 2 or tag in _KNOWN_TAGS or is_creator(tag):
         limit = _MOST_IDENTIFYING
     return length > limit
 

@@ -52,11 +52,11 @@ def file_of(*between: bytes) -> bytes:
     return make.part10(make.file_meta(sop_instance=SOP), data_set(*between))
 
 
-def taken_in(data: bytes, folder: Path) -> Instance:
+def taken_in(data: bytes, folder: Path, *, max_inline: int = 256) -> Instance:
     """The one instance of an archive that a file was taken into, which is sound and exact."""
     (folder / "source").mkdir()
     (folder / "source" / "a.dcm").write_bytes(data)
-    report = dicomstudy.convert([folder / "source"], folder / "archive")
+    report = dicomstudy.convert([folder / "source"], folder / "archive", max_inline=max_inline)
     assert (report.instances, report.quarantined, report.skipped) == (1, 0, 0), report.problems
     assert dicomstudy.verify(folder / "archive").problems == []
     (study,) = dicomstudy.open_archive(folder / "archive").values()
@@ -241,3 +241,49 @@ def test_zeros_behind_the_data_set_are_no_problem(count: int, tmp_path: Path) ->
     instance = taken_in(data, tmp_path)
     assert instance.to_json() == model_of(read_by_pydicom(file_of()))
     assert [problem.code for problem in p10.read(data).problems] == []
+
+
+# -- small limits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_inline", [0, 1, 2, 11])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_what_other_values_are_read_by_is_never_large(
+    max_inline: int, *, explicit: bool, tmp_path: Path
+) -> None:
+    def image(*more: bytes) -> bytes:
+        return b"".join(
+            [
+                element(0x00280002, "US", 3, explicit=explicit),
+                element(0x00280004, "CS", "YBR_FULL_422", explicit=explicit),
+                element(0x00280008, "IS", "2", explicit=explicit),
+                element(0x00280010, "US", 2, explicit=explicit),
+                element(0x00280011, "US", 2, explicit=explicit),
+                element(0x00280100, "US", 8, explicit=explicit),
+                element(0x00280103, "US", 1, explicit=explicit),
+                element(0x00280106, "SS", -5, explicit=explicit),
+                *more,
+                element(0x7FE00010, "OW", bytes(range(16)), explicit=explicit),
+            ]
+        )
+
+    creator = element(0x00290010, "LO", "A creator", explicit=explicit)
+    private = element(0x00291001, "US", 7, explicit=explicit)
+    icon = element(0x00880200, "SQ", item(image()), explicit=explicit)
+    syntax = make.EXPLICIT if explicit else make.IMPLICIT
+    elements = data_set(explicit=explicit).removesuffix(
+        element(0x00280010, "US", 2, explicit=explicit)
+    )
+    meta = make.file_meta(syntax, sop_instance=SOP)
+    data = make.part10(meta, elements + image(creator, private, icon))
+    instance = taken_in(data, tmp_path, max_inline=max_inline)
+    assert [bytes(frame) for frame in instance.frames()] == [bytes(range(8)), bytes(range(8, 16))]
+    model = instance.to_json()
+    assert model["00280106"]["vr"] == "SS"
+    assert model["00880200"]["Value"][0]["00280106"]["vr"] == "SS"
+    assert dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables").problems == []
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        assert len(tables["frames"]) == 2
+        if explicit and max_inline >= 2:
+            names = tables["private"].schema.names
+            assert [name for name in names if name.startswith("A creator:0029xx01")]

@@ -407,6 +407,22 @@ def test_max_inline_is_the_longest_value_that_stays(max_inline: int, references:
     assert sum(isinstance(attributes[key], dict) for key in wanted) == references
 
 
+def test_what_other_values_are_read_by_stays() -> None:
+    """Number of Frames and private creators; up to 65,536 bytes."""
+    frames, creator = b"1".ljust(1 << 16), b"A creator".ljust(1 << 16)
+    kept = values_of(
+        element(0x00280008, "UT", frames), element(0x00290010, "UN", creator), max_inline=0
+    )
+    assert kept["NumberOfFrames"] == "1"
+    assert kept["00290010"] == "A creator"
+    large = values_of(
+        element(0x00280008, "UT", frames + b"  "),
+        element(0x00290010, "UN", creator + b"  "),
+        max_inline=0,
+    )
+    assert large["NumberOfFrames"]["length"] == large["00290010"]["length"] == (1 << 16) + 2
+
+
 def test_large_values_in_items_have_their_place_in_the_file() -> None:
     content = bytes(range(256)) * 2
     icon = element(0x00880200, "SQ", item(element(0x7FE00010, "OB", content), undefined=True))
