@@ -164,12 +164,14 @@ class Element(NamedTuple):
 class Item(NamedTuple):
     """One item of a sequence: its elements, and whether its length was undefined.
 
-    `delimiter`: there is only an item delimiter in its place, where no item is open.
+    `endless`: no delimiter ends its undefined length, but the end of its sequence does. `tag` is
+    that of its header, which may be another than (FFFE,E000) where there are no elements.
     """
 
     elements: tuple[Element, ...]
     undefined: bool
-    delimiter: bool = False
+    endless: bool = False
+    tag: int = 0xFFFEE000
 
 
 class Sequence(NamedTuple):

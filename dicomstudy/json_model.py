@@ -247,7 +247,7 @@ class _Walk:
         *,
         meta: int = 0,
     ) -> dict[str, Any]:
-        """`metadata` of the data set or item at `path`; `meta` tokens are of file meta."""
+        """`metadata` of the data set or item at `path`; the first `meta` tokens are file meta."""
         tokens = list(tokens or ())
         # Group lengths are no attributes, but have their place in the order.
         result: dict[str, Any] = {}

@@ -30,23 +30,28 @@ __all__ = [
 
 #: Nesting that `parse` accepts; more than any reader of P10 files follows.
 _MAX_DEPTH = 100
-#: An item delimiter in the place of an item.
-_DELIMITER = "|"
+#: The tag of an item (PS3.5 section 7.5).
+_ITEM_TAG = 0xFFFEE000
 
 _HEADER = re.compile(
     r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([1-9][0-9]{0,8}))?(\^)?(?:([=~])|:([1-9][0-9]{0,9}))?"
 )
 
+#: What stands in the place of an item under another tag.
+_OTHER_ITEM = re.compile(r"([0-9A-F]{8})\[\]")
+
 
 class ItemLayout(NamedTuple):
     """One item: the layout of its elements, and whether its length is undefined.
 
-    `delimiter`: there is only an item delimiter in its place.
+    `endless`: its length is undefined, and no delimiter ends it. `tag` is that of its header, which
+    may be another than that of items if it has no elements.
     """
 
     tokens: tuple[Token, ...]
     undefined: bool
-    delimiter: bool = False
+    endless: bool = False
+    tag: int = _ITEM_TAG
 
 
 class Token(NamedTuple):
@@ -89,11 +94,14 @@ def format_token(token: Token, items: Sequence[str] = ()) -> str:
     return text
 
 
-def format_item(tokens: Sequence[str], *, undefined: bool, delimiter: bool = False) -> str:
+def format_item(
+    tokens: Sequence[str], *, undefined: bool, endless: bool = False, tag: int = _ITEM_TAG
+) -> str:
     """The text of one item of a sequence, from the texts of its elements."""
-    if delimiter:
-        return _DELIMITER
-    return ("{%s}" if undefined else "[%s]") % " ".join(tokens)
+    if tag != _ITEM_TAG:
+        return f"{format_tag(tag)}[]"
+    close = "}" if undefined and not endless else "]"
+    return f"{'{' if undefined else '['}{' '.join(tokens)}{close}"
 
 
 def format_tokens(tokens: Iterable[Token]) -> str:
@@ -105,7 +113,8 @@ def format_tokens(tokens: Iterable[Token]) -> str:
                 format_item(
                     [format_tokens(item.tokens)],
                     undefined=item.undefined,
-                    delimiter=item.delimiter,
+                    endless=item.endless,
+                    tag=item.tag,
                 )
                 for item in token.items or ()
             ],
@@ -131,7 +140,7 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
         raise RecordError("record/layout", "the layout is nested too deeply")
     tokens: list[Token] = []
     end = len(text)
-    while pos < end and text[pos] != close:
+    while pos < end and text[pos] not in close:
         if tokens:
             if text[pos] != " ":
                 raise _malformed(pos)
@@ -184,17 +193,21 @@ def _parse_header(text: str) -> Token:
 
 def _parse_items(text: str, pos: int, depth: int) -> tuple[tuple[ItemLayout, ...], int]:
     items = []
-    while text[pos : pos + 1] in {"[", "{", _DELIMITER}:
-        if text[pos] == _DELIMITER:
-            items.append(ItemLayout((), False, delimiter=True))
-            pos += 1
+    while text[pos : pos + 1] not in {")", ">", ""}:
+        if text[pos] not in "[{":
+            found = _OTHER_ITEM.match(text, pos)
+            tag = _ITEM_TAG if found is None else int(found[1], 16)
+            if found is None or tag == _ITEM_TAG:
+                raise _malformed(pos)
+            items.append(ItemLayout((), False, tag=tag))
+            pos = found.end()
             continue
         undefined = text[pos] == "{"
-        closing = "}" if undefined else "]"
-        tokens, pos = _parse_tokens(text, pos + 1, closing, depth + 1)
-        if text[pos : pos + 1] != closing:
+        tokens, pos = _parse_tokens(text, pos + 1, "]}" if undefined else "]", depth + 1)
+        close = text[pos : pos + 1]
+        if close != "]" and (close != "}" or not undefined):
             raise _malformed(pos)
-        items.append(ItemLayout(tokens, undefined))
+        items.append(ItemLayout(tokens, undefined, endless=undefined and close == "]"))
         pos += 1
     return tuple(items), pos
 

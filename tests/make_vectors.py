@@ -452,10 +452,10 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
             ],
         ),
         read(
-            "item delimiters where no item is open",
+            "item delimiters where no item is open, and zeros",
             file(
                 EXPLICIT,
-                element(SQ, "SQ", item(name) + delimiter(END_OF_ITEM), undefined=True),
+                element(SQ, "SQ", item(name) + delimiter(END_OF_ITEM) + bytes(8), undefined=True),
                 element(SQ, "SQ", item(name + delimiter(END_OF_ITEM)), undefined=True),
                 name,
             ),
@@ -466,7 +466,8 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
                     undefined=True,
                     items=[
                         *e_items((False, [name_expected])),
-                        {"undefined": False, "elements": [], "delimiter": True},
+                        {"undefined": False, "elements": [], "tag": "FFFEE00D"},
+                        {"undefined": False, "elements": [], "tag": "00000000"},
                     ],
                 ),
                 e(
@@ -788,7 +789,8 @@ def layout_good() -> list[Case]:
         },
         {
             "name": "delimiters where none should be",
-            "layout": "00081140SQ([]|> 00081140SQ#1<{}||> 00081140SQ(> FFFEE0DD",
+            "layout": "00081140SQ([]FFFEE00D[]> 00081140SQ#1<{}FFFEE00D[]00000000[]> "
+            "00081140SQ(> FFFEE0DD 00081140SQ({}{])",
             "tokens": [
                 t(
                     SQ,
@@ -797,7 +799,7 @@ def layout_good() -> list[Case]:
                     delimited=True,
                     items=[
                         {"undefined": False, "tokens": []},
-                        {"undefined": False, "tokens": [], "delimiter": True},
+                        {"undefined": False, "tokens": [], "tag": "FFFEE00D"},
                     ],
                 ),
                 t(
@@ -807,12 +809,21 @@ def layout_good() -> list[Case]:
                     undefined=True,
                     items=[
                         {"undefined": True, "tokens": []},
-                        {"undefined": False, "tokens": [], "delimiter": True},
-                        {"undefined": False, "tokens": [], "delimiter": True},
+                        {"undefined": False, "tokens": [], "tag": "FFFEE00D"},
+                        {"undefined": False, "tokens": [], "tag": "00000000"},
                     ],
                 ),
                 t(SQ, "SQ", undefined=False, delimited=True, items=[]),
                 t(END_OF_SEQUENCE),
+                t(
+                    SQ,
+                    "SQ",
+                    undefined=False,
+                    items=[
+                        {"undefined": True, "tokens": []},
+                        {"undefined": True, "tokens": [], "endless": True},
+                    ],
+                ),
             ],
         },
         {
@@ -863,7 +874,9 @@ def layout_bad() -> list[Case]:
         "an open item": "00081140SQ([",
         "a sequence closed as another": "00081140SQ<[])",
         "an item closed as another": "00081140SQ([})",
-        "a delimiter without a sequence": "00081140SQ|",
+        "an item with the tag of items": "00081140SQ(FFFEE000[])",
+        "elements under another tag": "00081140SQ(FFFEE00D[00100010])",
+        "another tag and an undefined length": "00081140SQ(FFFEE00D{})",
         "elements without an item": "00081140SQ(00081155UI)",
         "a space between items": "00081140SQ([] [])",
         "a form behind items": "00081140SQ([])~",
@@ -1386,7 +1399,7 @@ def _item_records(name: bytes) -> list[Case]:
                 element(0x00400275, "SQ") + item(uid) + delimiter(END_OF_SEQUENCE),
             ),
             "00081110SQ([00081155UI]) FFFEE0DD#1 00081115SQ([00081155UI]> "
-            "00081140SQ<[00081155UI]|> 00081199SQ([00081155UI FFFEE00D]) "
+            "00081140SQ<[00081155UI]FFFEE00D[]> 00081199SQ([00081155UI FFFEE00D]) "
             "00082112SQ(> FFFEE0DD#2 00400275SQ FFFEE000 FFFEE0DD",
             {
                 "ReferencedStudySequence": [{"ReferencedSOPInstanceUID": "1.2.3"}],
@@ -1399,6 +1412,19 @@ def _item_records(name: bytes) -> list[Case]:
                 "FFFEE0DD#1": None,
                 "FFFEE0DD#2": None,
                 "FFFEE0DD": None,
+            },
+        ),
+        record(
+            "items without delimiter, and zeros",
+            file(
+                EXPLICIT,
+                element(0x00081110, "SQ", item(undefined=True) + item(length=make.UNDEFINED) + uid),
+                element(0x00081115, "SQ", item(uid) + bytes(16)),
+            ),
+            "00081110SQ({}{00081155UI]) 00081115SQ([00081155UI]00000000[]00000000[])",
+            {
+                "ReferencedStudySequence": [{}, {"ReferencedSOPInstanceUID": "1.2.3"}],
+                "ReferencedSeriesSequence": [{"ReferencedSOPInstanceUID": "1.2.3"}, {}, {}],
             },
         ),
         record(

@@ -105,6 +105,9 @@ NESTED = element(IMAGES, "SQ", item(UID)) + END_OF_SEQUENCE
         element(IMAGES, "SQ", item(UID + END_OF_ITEM)),
         element(IMAGES, "SQ", item(UID) + END_OF_SEQUENCE),
         element(IMAGES, "SQ", END_OF_SEQUENCE),
+        element(IMAGES, "SQ", item(UID) + bytes(16)),
+        element(IMAGES, "SQ", item(UID) + bytes(16), undefined=True),
+        element(IMAGES, "SQ", item(UID, undefined=True) + item(length=make.UNDEFINED) + UID),
         element(IMAGES, "SQ", 2000 * (item(UID) + END_OF_ITEM), undefined=True),
         element(IMAGES, "SQ", 2000 * (item(UID) + END_OF_ITEM) + END_OF_SEQUENCE),
         element(SERIES, "SQ", item(NESTED + UID, undefined=True), undefined=True),
@@ -114,6 +117,7 @@ NESTED = element(IMAGES, "SQ", item(UID)) + END_OF_SEQUENCE
         *("behind-defined", "behind-empty", "twice", "item-behind-empty", "items-behind-empty"),
         *("item-delimiter", "item-delimiter-behind-empty", "item-delimiter-twice"),
         *("item-delimiters-in-defined", "in-item", "in-sequence", "only-delimiter"),
+        *("zeros-in-defined", "zeros", "no-item-delimiter"),
         *("many", "many-in-defined", "nested", "nested-in-defined"),
     ],
 )

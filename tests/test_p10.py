@@ -263,7 +263,14 @@ def test_sequences_of_defined_length_are_split_on_demand() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"\0", item(NAME)[:-1], item(NAME) + b"\0", NAME, item(length=UNDEFINED), item(NAME[:-1])],
+    [
+        b"\0",
+        item(NAME)[:-1],
+        item(NAME) + b"\0",
+        NAME,
+        item(length=UNDEFINED) + NAME[:-1],
+        item(NAME[:-1]),
+    ],
 )
 def test_what_is_no_row_of_items_is_refused(value: bytes) -> None:
     with pytest.raises(P10Error):

@@ -13,9 +13,9 @@ import pytest
 import dicomstudy
 from dicomstudy import definitions, ion, layout, p10, text, values
 from dicomstudy.bulk import BulkReader, Place
-from dicomstudy.elements import Element, Encapsulated, Form, Sequence, Span, format_tag
+from dicomstudy.elements import Element, Encapsulated, Form, Item, Sequence, Span, format_tag
 from dicomstudy.errors import DicomStudyError
-from dicomstudy.layout import Token
+from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.p10 import P10File
 from dicomstudy.record import Decoder, Encoder
 from dicomstudy.values import Context, Kinds
@@ -78,6 +78,12 @@ def test_digests_are_those_of_our_own_ion_hash(case: Case) -> None:
 # -- p10 ---------------------------------------------------------------------------------------
 
 
+def unusual(item: Item | ItemLayout) -> Case:
+    """What is unusual about an item, in the fields of the vectors."""
+    case: Case = {"endless": True} if item.endless else {}
+    return case | ({} if item.tag == 0xFFFEE000 else {"tag": format_tag(item.tag)})
+
+
 def described(element: Element, file: P10File) -> Case:
     """An element in the fields of the vectors."""
     tag, vr, value, form, declared, reserved = element
@@ -85,7 +91,7 @@ def described(element: Element, file: P10File) -> Case:
     if isinstance(value, Sequence):
         items = [
             {"undefined": item.undefined, "elements": [described(e, file) for e in item.elements]}
-            | ({"delimiter": True} if item.delimiter else {})
+            | unusual(item)
             for item in value.items
         ]
         case |= {"undefined": value.undefined, "items": items}
@@ -167,7 +173,7 @@ def spelled(token: Token) -> Case:
     if token.items is not None:
         items = [
             {"undefined": item.undefined, "tokens": [spelled(inner) for inner in item.tokens]}
-            | ({"delimiter": True} if item.delimiter else {})
+            | unusual(item)
             for item in token.items
         ]
         case |= {"undefined": token.undefined, "items": items}
@@ -183,7 +189,10 @@ def formatted(tokens: tuple[Token, ...]) -> str:
             token,
             [
                 layout.format_item(
-                    [formatted(item.tokens)], undefined=item.undefined, delimiter=item.delimiter
+                    [formatted(item.tokens)],
+                    undefined=item.undefined,
+                    endless=item.endless,
+                    tag=item.tag,
                 )
                 for item in token.items or ()
             ],

@@ -123,21 +123,20 @@ def header(tag: int, vr: str, *, big: bool) -> Header:
     return Header(tag, vr, big=big)
 
 
-def encode_items(items: Iterable[tuple[bytes, bool, bool]], *, delimited: bool, big: bool) -> bytes:
+def encode_items(
+    items: Iterable[tuple[bytes, bool, bool, int]], *, delimited: bool, big: bool
+) -> bytes:
     """The value of a sequence, which ends with a delimiter if `delimited` (PS3.5 section 7.5).
 
-    Of each item: its encoded elements, whether its length is undefined, and whether only an
-    item delimiter stands in its place.
+    Of each item: its encoded elements, whether its length is undefined, whether it then has no
+    delimiter, and the tag of its header.
     """
     pack = (BIG if big else LITTLE).implicit.pack
     parts: list[bytes] = []
-    for encoded, item_undefined, is_delimiter in items:
-        if is_delimiter:
-            parts.append(pack(0xFFFE, 0xE00D, 0))
-            continue
+    for encoded, item_undefined, endless, tag in items:
         length = UNDEFINED_LENGTH if item_undefined else len(encoded)
-        parts += (pack(0xFFFE, 0xE000, length), encoded)
-        if item_undefined:
+        parts += (pack(tag >> 16, tag & 0xFFFF, length), encoded)
+        if item_undefined and not endless:
             parts.append(pack(0xFFFE, 0xE00D, 0))
     if delimited:
         parts.append(pack(0xFFFE, 0xE0DD, 0))

@@ -241,8 +241,8 @@ class Parser:
                 return Sequence(tuple(items), True), pos + 8
             if tag == SEQUENCE_DELIMITATION and not length and pos + 8 == end:
                 return Sequence(tuple(items), False, delimited=True), end
-            if tag == ITEM_DELIMITATION and not length:
-                items.append(Item((), False, delimiter=True))
+            if not length and tag not in {ITEM, SEQUENCE_DELIMITATION}:
+                items.append(Item((), False, tag=tag))
                 pos += 8
                 continue
             if tag != ITEM:
@@ -253,8 +253,10 @@ class Parser:
                 )
             if length == UNDEFINED_LENGTH:
                 here = explicit and self.is_explicit(pos + 8, end, delimited=True, unknown=unknown)
-                elements, pos = self.item(pos + 8, end, here, depth, delimited=True)
-                items.append(Item(tuple(elements), True))
+                elements, pos, endless = self.item(
+                    pos + 8, end, here, depth, delimited=True, may_be_endless=not undefined
+                )
+                items.append(Item(tuple(elements), True, endless))
             else:
                 after = pos + 8 + length
                 if after > end:
@@ -264,7 +266,7 @@ class Parser:
                 here = explicit and self.is_explicit(
                     pos + 8, after, delimited=False, unknown=unknown
                 )
-                elements, pos = self.item(pos + 8, after, here, depth, delimited=False)
+                elements, pos, _ = self.item(pos + 8, after, here, depth, delimited=False)
                 items.append(Item(tuple(elements), False))
         return Sequence(tuple(items), False), pos
 
@@ -330,29 +332,39 @@ class Parser:
         return 0
 
     def item(
-        self, pos: int, end: int, explicit: bool, depth: int, *, delimited: bool
-    ) -> tuple[list[Element], int]:
-        """The elements of an item, and where the next item starts."""
+        self,
+        pos: int,
+        end: int,
+        explicit: bool,
+        depth: int,
+        *,
+        delimited: bool,
+        may_be_endless: bool = False,
+    ) -> tuple[list[Element], int, bool]:
+        """The elements of an item, where the next item starts, and whether a delimiter is missing.
+
+        `may_be_endless`: the item may end where its sequence does, instead of being `delimited`.
+        """
         elements: list[Element] = []
         starts: list[int] = []
         delimiter = self.order.item_delimiter
-        while delimited or pos < end:
+        while pos < end or (delimited and not may_be_endless):
             if delimited and self.data[pos : pos + 4] == delimiter:
                 tail = self.data[pos + 4 : pos + 8]
                 if len(tail) < 4 or pos + 8 > end:
                     break
                 self.irregular |= tail != b"\0\0\0\0"
                 starts.append(pos)
-                return settle_group_lengths(elements, starts, big=self.big), pos + 8
+                return settle_group_lengths(elements, starts, big=self.big), pos + 8, False
             self.count(pos)
             element, after = self.element(pos, end, explicit, depth, top=False)
             elements.append(element)
             starts.append(pos)
             pos = after
-        if delimited:
+        if delimited and (pos < end or not may_be_endless):
             raise P10Error("p10/truncated", "an item has no end", offset=pos)
         starts.append(pos)
-        return settle_group_lengths(elements, starts, big=self.big), pos
+        return settle_group_lengths(elements, starts, big=self.big), pos, delimited
 
 
 def settle_group_lengths(elements: list[Element], starts: list[int], *, big: bool) -> list[Element]:

@@ -444,7 +444,9 @@ class Decoder:
                 tokens.append(token_text)
             structs.append(struct)
             texts.append(
-                layout.format_item(tokens, undefined=item.undefined, delimiter=item.delimiter)
+                layout.format_item(
+                    tokens, undefined=item.undefined, endless=item.endless, tag=item.tag
+                )
             )
         return structs or None, texts
 

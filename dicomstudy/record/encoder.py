@@ -457,8 +457,7 @@ class Encoder:
                     self._encode_item(
                         item.tokens, struct, inner, raw, resolve, f"{path}[{place}]."
                     ),
-                    item.undefined,
-                    item.delimiter,
+                    *item[1:],
                 )
             )
         delimited = token.undefined or token.delimited
