@@ -31,6 +31,7 @@ __all__ = [
     "Form",
     "Level",
     "creators_of",
+    "depends_on_file",
 ]
 
 _NAME = pa.struct(
@@ -158,13 +159,21 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
             name += f"@{block:02X}"
     kind = kind_of(vr)
     many = vm != "1" and kind not in {Kind.BINARY, Kind.ITEMS}
-    if kind is not Kind.BINARY or kind_of(written) in {Kind.BINARY, Kind.ITEMS}:
-        written = ""
-    if written:
+    if depends_on_file(tag, written, definitions):
         name, vr, kind = f"{name}_{written}", written, kind_of(written)
         many = kind in {Kind.INTEGER, Kind.DECIMAL} or written in {"AT", *NUMBER_FORMATS}
+    else:
+        written = ""
     metadata = {"key": key, "tag": f"{tag:08X}", "vr": vr, "name": title}
     return _Traits(name, kind, many, written, metadata, definitions.rank(key))
+
+
+def depends_on_file(tag: int, written: str, definitions: Definitions) -> bool:
+    """Whether the VR in a file says the type of a column, as the dictionary has none or several."""
+    return (
+        kind_of(written) not in {Kind.BINARY, Kind.ITEMS}
+        and kind_of(definitions.vr(tag)) is Kind.BINARY
+    )
 
 
 class Column:
@@ -279,7 +288,7 @@ class Context(NamedTuple):
     """What the columns of private attributes, and of those of several VRs, depend on.
 
     `creators`: by the first six digits of the tags that are theirs. `vrs`: those in the file, by
-    key.
+    path.
     """
 
     creators: Mapping[str, str]
@@ -307,12 +316,12 @@ class Level:
         self.columns: dict[str, Column] = {}
         self.depth = depth
 
-    def attribute(self, key: str, context: Context) -> Attribute | None:
-        """The attribute of a key; None if it can have no column."""
+    def attribute(self, key: str, context: Context, path: str = "") -> Attribute | None:
+        """The attribute of a key at a path; None if it can have no column."""
         plain = self._plain.get(key)
         if plain is not None:
             return plain
-        name = (key, context.creators.get(key[:6], ""), context.vrs.get(key, ""))
+        name = (key, context.creators.get(key[:6], ""), context.vrs.get(path + key, ""))
         try:
             return self._attributes[name]
         except KeyError:

@@ -66,7 +66,7 @@ class _Encoding:
             if value is None:
                 self.empty.append(path + key)
                 continue
-            attribute = level.attribute(key, context)
+            attribute = level.attribute(key, context, path)
             kind = type(value)
             if attribute is None:
                 self.exact[path + key] = value

@@ -30,6 +30,7 @@ from dicomstudy.tables.columns import (
     Context,
     Form,
     creators_of,
+    depends_on_file,
 )
 from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
 
@@ -83,8 +84,8 @@ _OF_SERIES = (
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 _FRAME_COUNT = "NumberOfFrames"
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-#: What `encoding` says of the last few ways to write a file.
-_MOST_ENCODINGS = 1 << 10
+#: VRs in files that are remembered, of the last few ways to write one.
+_MOST_VRS = 1 << 18
 
 
 def _texts(*names: str) -> list[pa.Field[Any]]:
@@ -260,6 +261,7 @@ class Tabulator:
         self._emit = emit
         self._definitions = columns.definitions
         self._vrs: dict[str, dict[str, str]] = {}
+        self._remembered = 0
         self._dates = Cells(Kind.DATE, many=False)
         self._counts = Cells(Kind.INTEGER, many=False)
         self._names = frozenset(columns.definitions.groups)
@@ -339,11 +341,12 @@ class Tabulator:
         encoding = row.get(ENCODING + REFERS, "")
         vrs = self._vrs.get(encoding)
         if vrs is None:
-            if len(self._vrs) >= _MOST_ENCODINGS:
+            vrs = _vrs_of(content.groups[encoding][1] if encoding else {}, self._definitions)
+            self._remembered += len(vrs) + 1
+            if self._remembered > _MOST_VRS:
                 self._vrs.clear()
-            vrs = self._vrs[encoding] = _vrs_of(
-                content.groups[encoding][1] if encoding else {}, self._definitions
-            )
+                self._remembered = len(vrs) + 1
+            self._vrs[encoding] = vrs
         private = row.get("private" + REFERS, "")
         creators = content.creators.get(private)
         if creators is None:
@@ -456,12 +459,25 @@ def _items(attributes: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def _vrs_of(encoding: Mapping[str, Any], definitions: Definitions) -> dict[str, str]:
-    """The VRs in a file by key, as far as its layout says them."""
+    """The VRs in a file by path, as far as its layout says them and columns depend on them."""
     try:
         tokens = layout.parse(encoding.get("dataSet", ""))
     except (RecordError, TypeError):
         return {}
-    return {definitions.keyword(token.tag): token.vr for token in layout.walk(tokens) if token.vr}
+    return dict(_vrs_in(tokens, "", definitions))
+
+
+def _vrs_in(
+    tokens: Iterable[layout.Token], path: str, definitions: Definitions
+) -> Iterator[tuple[str, str]]:
+    for token in tokens:
+        if token.occurrence:
+            continue  # a later element of the tag is the attribute
+        key = definitions.keyword(token.tag)
+        if depends_on_file(token.tag, token.vr, definitions):
+            yield path + key, token.vr
+        for at, item in enumerate(token.items or ()):
+            yield from _vrs_in(item.tokens, f"{path}{key}[{at}].", definitions)
 
 
 class StudyRows(NamedTuple):
