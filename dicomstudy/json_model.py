@@ -67,7 +67,10 @@ _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
 class _Scope(NamedTuple):
-    """What the values of a data set depend on, items inheriting it."""
+    """What the values of a data set depend on, items inheriting it.
+
+    `vrs` are those of the elements of the top level, and of no item.
+    """
 
     charset: CharacterSet
     signed: bool
@@ -75,11 +78,11 @@ class _Scope(NamedTuple):
     big: bool
 
     def inside(self, struct: Mapping[str, Any]) -> _Scope:
-        charset, signed, vrs, big = self
+        charset, signed, _, big = self
         representation = struct.get("PixelRepresentation")
         if isinstance(representation, int):
             signed = representation == 1
-        return _Scope(inner_set(struct, charset), signed, vrs, big)
+        return _Scope(inner_set(struct, charset), signed, {}, big)
 
 
 class _Field(NamedTuple):
@@ -180,7 +183,8 @@ class _Walk:
         vrs = attributes.get(_VRS_KEY)
         vrs = {key.upper(): vr for key, vr in vrs.items()} if isinstance(vrs, Mapping) else {}
         big = plan is not None and plan.big
-        return _Scope(text.character_set(()), signed=False, vrs=vrs, big=big).inside(attributes)
+        outside = _Scope(text.character_set(()), signed=False, vrs={}, big=big)
+        return outside.inside(attributes)._replace(vrs=vrs)
 
     def fields(
         self, struct: Mapping[str, Any], tokens: Iterable[Token] | None, scope: _Scope

@@ -487,6 +487,24 @@ def test_inherited_keys_without_an_encoding() -> None:
     assert document["SmallestImagePixelValue"] == 65535
 
 
+def test_vrs_of_a_record_without_an_encoding_are_not_those_of_items() -> None:
+    """A tag of the top level may be of another creator in an item."""
+    number = struct.pack("<L", 7)
+    attributes = {
+        "_vrs": {"20050010": "LO", "20051001": "FL", "20051080": "SQ"},
+        "20050010": "ACME",
+        "20051001": struct.pack("<f", 1.5),
+        "20051080": [{"20050010": "OTHER", "20051001": number}],
+    }
+    model = to_json(attributes, None, ENCODER, lambda _: b"")
+    assert model["20051001"] == {"vr": "FL", "Value": [1.5]}
+    (item,) = model["20051080"]["Value"]
+    assert item["20051001"] == {"vr": "UN", "InlineBinary": base64.b64encode(number).decode()}
+    document = metadata(attributes, None, ENCODER)
+    assert document["20051001"] == 1.5
+    assert document["20051080"][0]["20051001"] == number
+
+
 def test_what_is_decoded_is_never_bytes_or_items() -> None:
     attributes: Json = {
         "ReferencedImageSequence": 1.0,
