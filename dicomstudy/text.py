@@ -14,6 +14,7 @@ PS3.3 C.12.1.1.2, PS3.5 6.1 and Annexes H to K; spec/text.md.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -211,9 +212,10 @@ def decode_lenient(
 ) -> str:
     """Text to show for any bytes; what `decode` gives wherever that gives something.
 
-    Escape sequences are followed even if the set was not declared, bytes above 7F with no set
-    to hold them are read as Latin-1, ISO_IR 13 as Shift JIS, and what is invalid even then
-    becomes U+FFFD. Not to be encoded back. Arguments as for `decode`.
+    Escape sequences are followed even if the set was not declared. Where the initial state cannot
+    hold bytes above 7F, they are of the set that was designated last, as in names that designate
+    it once for all their components; else they are Latin-1, those of ISO_IR 13 Shift JIS. What is
+    invalid even then becomes U+FFFD. Not to be encoded back. Arguments as for `decode`.
     """
     text = decode(raw, charset, person_name=person_name, multi=multi)
     if text is not None:
@@ -284,9 +286,15 @@ def _problem(code: str, message: str) -> Problem:
     return Problem(None, code, message, None, "00080005")
 
 
-def _decode_run(run: bytes, codec: str, *, lenient: bool) -> str:
-    """Text whose G0 is ASCII (or romaji) and whose G1 is what `codec` has above 7F."""
+def _decode_run(run: bytes, codec: str, *, lenient: bool, last: str = "") -> str:
+    """Text whose G0 is ASCII (or romaji) and whose G1 is what `codec` has above 7F.
+
+    A lenient reader tries the G1 of `last` where that cannot be.
+    """
     if lenient:
+        for each in (codec, last) if last not in {"", codec} else ():
+            with contextlib.suppress(UnicodeError):
+                return _decode_run(run, each, lenient=False)
         return run.decode("latin_1" if codec == "ascii" else codec, "replace")
     if codec == "shift_jis":  # of which ISO-IR 13 is the single-byte part
         beyond = _NOT_KATAKANA.search(run)
@@ -296,12 +304,14 @@ def _decode_run(run: bytes, codec: str, *, lenient: bool) -> str:
     return run.decode(codec)
 
 
-def _decode_pairs(run: bytes, g0: _GraphicSet, codec: str, *, lenient: bool) -> str:
+def _decode_pairs(
+    run: bytes, g0: _GraphicSet, codec: str, *, lenient: bool, last: str = ""
+) -> str:
     """Text whose G0 is a set of two-byte codes; spaces and G1 characters may lie between."""
     text: list[str] = []
     for pairs, others in _BYTE_RUNS.findall(run):
         if others:
-            text.append(_decode_run(others, codec, lenient=lenient))
+            text.append(_decode_run(others, codec, lenient=lenient, last=last))
             continue
         # a lenient reader takes the odd byte for a delimiter before which ASCII is missing
         end = len(pairs) - (len(pairs) % 2 if lenient else 0)
@@ -321,6 +331,7 @@ def _decode_extended(
     text = [_decode_run(parts[0], charset.codec, lenient=lenient)]
     g0: _GraphicSet | None = None
     codec = charset.codec
+    last = ""
     for escape, body in zip(parts[1::2], parts[2::2], strict=True):
         designated = _BY_ESCAPE.get(escape)
         if designated is None:
@@ -330,19 +341,19 @@ def _decode_extended(
         elif designated.double:
             g0 = designated
         else:
-            codec = designated.codec
+            g0, codec, last = None, designated.codec, designated.codec
         if not body:
             continue
         reset = (_CONTROL if g0 else resets).search(body)
         end = reset.start() if reset else len(body)
         here = body[:end]
         if g0:
-            text.append(_decode_pairs(here, g0, codec, lenient=lenient))
+            text.append(_decode_pairs(here, g0, codec, lenient=lenient, last=last))
         else:
-            text.append(_decode_run(here, codec, lenient=lenient))
+            text.append(_decode_run(here, codec, lenient=lenient, last=last))
         if reset:
             g0, codec = None, charset.codec
-            text.append(_decode_run(body[end:], codec, lenient=lenient))
+            text.append(_decode_run(body[end:], codec, lenient=lenient, last=last))
     return "".join(text)
 
 

@@ -319,6 +319,85 @@ def test_pydicom_agrees_on_the_standard(vector: dict[str, Any]) -> None:
     assert read(raw, convert(list(vector["character_set"])), resets) == vector["text"]
 
 
+def differences(raw: bytes, charset: CharacterSet, *, valid: bool) -> set[str]:
+    """What of the table in spec/text.md may make pydicom read other text."""
+    found = set()
+    parts = re.split(rb"(\x1b\$?[()-]?.)", raw)
+    if b"\x1b$)A" in raw:
+        found.add("ISO 2022 IR 58")
+    if b"\x1b(J" in raw and "ISO 2022 IR 13" not in charset.terms:
+        found.add("ESC ( J")
+    for escape, body in zip(parts[1::2], parts[2::2], strict=True):
+        behind = re.split(rb"[\^=\\\r\n\t]", body, maxsplit=1)[1:]
+        if behind and not behind[0].isascii():
+            found.add("resets")
+        if escape == b"\x1b(B" and not body.isascii():
+            found.add("after ESC ( B")
+    if not valid:
+        found.add("not valid")
+    return found
+
+
+@st.composite
+def written(draw: st.DrawFn) -> tuple[tuple[str, ...], str, bytes]:
+    """Characters of two sets, the second one designated everywhere, or only sometimes."""
+    singles = [each for each in SINGLE if each != "203"]
+    first = draw(st.sampled_from(["6", *singles]))
+    second = draw(st.sampled_from([each for each in (*singles, *DOUBLE) if each != first]))
+    vr = draw(st.sampled_from(["PN", "LO", "LT"]))
+    sets = {
+        number: character_set(("", f"ISO 2022 IR {number}")).sets[0]
+        for number in {first, second} - {"6"}
+    }
+    ends = [b"\x1b(B", b"\x1b(J", *(each.escape for each in sets.values() if not each.double)]
+
+    def letters(number: str) -> bytes:
+        if number == "6":
+            return b"Ab"
+        known = st.sampled_from([each for each in alphabet(number) if each not in "~\xa0"])
+        raw = encode(draw(known), character_set(("", f"ISO 2022 IR {number}")))
+        assert raw is not None
+        return raw.removeprefix(sets[number].escape).removesuffix(b"\x1b(B")
+
+    raw = b""
+    for place in range(draw(st.integers(1, 5))):
+        if place:
+            raw += draw(
+                st.sampled_from({"PN": b"^=\\", "LO": b"\\,", "LT": b"\r\n\t\\,"}[vr])
+            ).to_bytes()
+        number = draw(st.sampled_from([first, second, second]))
+        if number != second:
+            raw += letters(number)
+        elif sets[second].double:
+            raw += sets[second].escape + letters(second) + draw(st.sampled_from(ends))
+            raw += draw(st.sampled_from([b"", b"Ab"]))
+        else:
+            raw += draw(st.sampled_from([sets[second].escape, b""])) + letters(second)
+    return (f"ISO 2022 IR {first}", f"ISO 2022 IR {second}"), vr, raw
+
+
+@pytest.mark.skipif(pydicom_missing, reason="pydicom is not installed")
+@pytest.mark.filterwarnings("ignore")
+@given(value=written())
+def test_pydicom_reads_the_same_but_for_what_the_page_says(
+    value: tuple[tuple[str, ...], str, bytes],
+) -> None:
+    values, vr, raw = value
+    charset = character_set(values)
+    convert, _ = pydicom_charset()
+    module = importlib.import_module("pydicom.values")
+    reader = {"PN": "convert_PN", "LO": "convert_text", "LT": "convert_single_string"}[vr]
+    theirs = getattr(module, reader)(raw, convert(list(values)))
+    if (not isinstance(theirs, str) and vr != "PN") or type(theirs).__name__ == "MultiValue":
+        theirs = "\\".join(map(str, theirs))
+    mine = decode_lenient(raw, charset, **options(vr))
+    if [part.rstrip("=") for part in str(theirs).split("\\")] != [
+        part.rstrip("=") for part in mine.split("\\")
+    ]:
+        valid = decode(raw, charset, **options(vr)) is not None
+        assert differences(raw, charset, valid=valid)
+
+
 def real_files() -> list[Path]:
     found = []
     for package, below in (("pydicom", "data/charset_files"), ("data_store", "data")):
