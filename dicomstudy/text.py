@@ -304,9 +304,7 @@ def _decode_run(run: bytes, codec: str, *, lenient: bool, last: str = "") -> str
     return run.decode(codec)
 
 
-def _decode_pairs(
-    run: bytes, g0: _GraphicSet, codec: str, *, lenient: bool, last: str = ""
-) -> str:
+def _decode_pairs(run: bytes, g0: _GraphicSet, codec: str, *, lenient: bool, last: str = "") -> str:
     """Text whose G0 is a set of two-byte codes; spaces and G1 characters may lie between."""
     text: list[str] = []
     for pairs, others in _BYTE_RUNS.findall(run):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from datetime import date, datetime, time
+from functools import reduce
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -20,6 +22,8 @@ from dicomstudy.tables.cells import Cells, Kind, kind_of
 from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Context, Level
 from dicomstudy.tables.counts import Counts
 from dicomstudy.tables.rows import NO_CONTEXT, Row, decode, encode
+from dicomstudy.tables.star import Known
+from dicomstudy.tables.vrs import DIFFERS, by_path, merged
 from tests.real_files import own_files
 from tests.strategies import DEFINITIONS
 
@@ -365,9 +369,34 @@ def test_counts_are_sums(added: list[dict[str, int]]) -> None:
             counts.add(each)
         sums = [sum(each.get(digest, 0) for each in added) for digest in "abc"]
         assert counts.of("abc") == sums
-        assert [digest in counts for digest in "abc"] == [
-            any(digest in each for each in added) for digest in "abc"
+
+
+def test_vrs_of_groups_are_what_was_known_last(tmp_path: Path) -> None:
+    with Counts(tmp_path / "counts") as counts:
+        counts.add({"a": 2, "b": 1})
+        counts.know({"a": Known(None, ""), "c": Known("PixelPaddingValue=SS", "")})
+        counts.know({"a": Known("PixelPaddingValue=SS", "PixelPaddingValue=?")})
+        assert [counts.known(digest) for digest in "abcd"] == [
+            Known("PixelPaddingValue=SS", "PixelPaddingValue=?"),
+            None,
+            Known("PixelPaddingValue=SS", ""),
+            None,
         ]
+        assert counts.of("abcd") == [2, 1, 0, 0]
+
+
+SAID = ["", "A=SS", "A=US", "A=SS B[0].C=LO", "B[0].C=LO", "B[0].C=UI"]
+
+
+@given(st.lists(st.sampled_from(SAID), min_size=1, max_size=6), st.randoms())
+def test_what_files_say_together_depends_on_no_order(said: list[str], chance: Random) -> None:
+    whole = reduce(merged, said)
+    again = [*said, *chance.choices(said, k=2), whole]
+    chance.shuffle(again)
+    assert reduce(merged, again) == whole
+    agreed = {path: vr for path, vr in by_path(whole).items() if vr != DIFFERS}
+    assert all(agreed.items() <= by_path(each).items() for each in said)
+    assert by_path(whole).keys() == set().union(*map(by_path, said))
 
 
 def test_counts_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:

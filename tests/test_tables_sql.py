@@ -151,7 +151,7 @@ def test_metadata_has_what_instances_have(archive: Path, tables: dicomstudy.Tabl
 
 def test_metadata_has_every_column(tables: dicomstudy.Tables) -> None:
     names = set(tables.sql("SELECT * FROM metadata LIMIT 0").to_arrow().column_names)
-    left_out = {"digest", "instances", "large", "empty", "exact"}
+    left_out = {"digest", "instances", "vrs", "large", "empty", "exact"}
     for name in ("instances", "patient", "generalSeries", "private"):
         assert set(tables[name].schema.names) - left_out <= names
     described = tables.sql("DESCRIBE metadata").to_arrow()["column_name"].to_pylist()

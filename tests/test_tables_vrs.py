@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import dicomstudy
+from dicomstudy.archive import create
+from dicomstudy.tables import export
 from fixtures import make
 from tests import studies
+from tests.samples import chance_of
+from tests.test_tables import rows_of
 
 CREATOR, VALUE, ITEMS = 0x20050010, 0x20051001, 0x20051080
 REPRESENTATION, SMALLEST, PADDING, ICON = 0x00280103, 0x00280106, 0x00280120, 0x00880200
@@ -90,3 +97,86 @@ def test_every_item_has_the_vrs_of_its_own_private_elements(tmp_path: Path) -> N
         {"20050010": "OTHER", "OTHER:2005xx01_UL": [7]},
         {"20050010": "OTHER", "OTHER:2005xx01_IS": [8]},
     ]
+
+
+def padded(name: str, vr: str, *, explicit: bool = True) -> bytes:
+    """A file whose padding, and private value, are of this VR, and always of the same bytes."""
+    return file(
+        name,
+        make.element(CREATOR, "LO", "ACME", explicit=explicit),
+        make.element(PADDING, vr, b"\x30\xf8", explicit=explicit),
+        make.element(VALUE, vr, b"\x30\xf8", explicit=explicit),
+        explicit=explicit,
+    )
+
+
+SIGNED = {"PixelPaddingValue_SS": [-2000], "ACME:2005xx01_SS": [-2000]}
+UNTOLD = {"PixelPaddingValue": b"\x30\xf8", "ACME:2005xx01": b"\x30\xf8"}
+
+
+def test_what_files_say_alike_types_the_group_that_they_share(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, a=padded("a", "SS"), b=padded("b", "SS"))
+    for number in range(2):
+        shutil.rmtree(tmp_path / "again", ignore_errors=True)
+        assert SIGNED.items() <= attributes_of(archive, number).items()
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_what_files_say_differently_has_no_typed_value(
+    names: tuple[str, str], explicit: bool, tmp_path: Path
+) -> None:
+    """Whichever comes first: another VR, or none as in implicit files."""
+    one, other = names
+    files = {one: padded(one, "SS"), other: padded(other, "US", explicit=explicit)}
+    archive = archive_of(tmp_path, **files)
+    for number in range(2):
+        shutil.rmtree(tmp_path / "again", ignore_errors=True)
+        found = attributes_of(archive, number)
+        assert UNTOLD.items() <= found.items()
+        assert not any(key.endswith(("_SS", "_US")) for key in found)
+    with dicomstudy.open_archive(archive).tables() as tables:
+        (row,) = tables["private"].to_table().to_pylist()
+        assert row["vrs"] == "20051001=?"
+        assert row["instances"] == 2
+
+
+def test_the_type_comes_back_when_those_go_that_said_another(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, a=padded("a", "SS"), b=padded("b", "US"), c=padded("c", "SS"))
+    dicomstudy.export_tables(archive, tmp_path / "tables")
+    study = make.uid("vrs/b")
+    (path,) = (p for p in dicomstudy.open_archive(archive).documents() if study in p.name)
+    path.unlink()
+    dicomstudy.export_tables(archive, tmp_path / "tables")
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        (row,) = tables["private"].to_table().to_pylist()
+        assert (row["ACME:2005xx01_SS"], row["ACME:2005xx01"]) == ([-2000], None)
+        assert (row["vrs"], row["instances"]) == ("20051001=SS", 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_stay_in_step_with_what_files_say(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Studies come, go and are written anew, all of them with the same values."""
+    monkeypatch.setattr(export, "FILE_ROWS", 2)
+    chance = chance_of(seed)
+    archive, tables = tmp_path / "archive", tmp_path / "tables"
+    create(archive)
+    for turn in range(12):
+        for _ in range(chance.randrange(1, 3)):
+            name = chance.choice("abcde")
+            for path in dicomstudy.open_archive(archive).documents():
+                if path.name.startswith(f"{make.uid(f'vrs/{name}')}."):
+                    path.unlink()
+            vr = chance.choice(["SS", "SS", "US", "", "gone"])
+            if vr != "gone":
+                data = padded(name, vr or "SS", explicit=bool(vr))
+                source = studies.write_files(tmp_path / f"{turn} {name}", [(name, data)])
+                dicomstudy.convert([source], archive)
+        dicomstudy.export_tables(archive, tables)
+        dicomstudy.export_tables(archive, tmp_path / f"fresh {turn}")
+        assert rows_of(tables) == rows_of(tmp_path / f"fresh {turn}"), turn
+    with dicomstudy.open_tables(tables) as opened:
+        opened.to_archive(tmp_path / "again")
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(archive)

@@ -109,6 +109,8 @@ LEFTOVERS = (
 
 
 _LEFTOVERS = {field.name: field for field in LEFTOVERS}
+#: Columns that tables have if a row does; others are text.
+_IF_NEEDED = {**_LEFTOVERS, "vrs": pa.field("vrs", LABEL)}
 
 
 class Form(StrEnum):
@@ -428,7 +430,7 @@ class Columns:
             if name in self.level.columns:
                 self._names.setdefault(table, set()).add(name)
             else:
-                own[name] = _LEFTOVERS.get(name, pa.field(name, pa.string()))
+                own[name] = _IF_NEEDED.get(name, pa.field(name, pa.string()))
 
     def load(self, table: str, schema: pa.Schema) -> None:
         """Know a table by the schema that it has.

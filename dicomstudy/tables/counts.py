@@ -1,4 +1,4 @@
-"""How many instances refer to each group, for more groups than memory should hold.
+"""How many instances refer to each group, and its VRs, for more groups than memory should hold.
 
 Kept by SQLite in a file that goes with the run.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from dicomstudy.errors import ArchiveError
+from dicomstudy.tables.star import Known
 
 __all__ = ["Counts"]
 
@@ -20,10 +21,14 @@ _PRAGMAS = (
     "cache_size = -8192",  # KiB
 )
 _ADD = """
-    INSERT INTO counts VALUES (?, ?)
+    INSERT INTO counts (digest, count) VALUES (?, ?)
     ON CONFLICT (digest) DO UPDATE SET count = count + excluded.count
 """
-_FIND = "SELECT count FROM counts WHERE digest = ?"
+_KNOW = """
+    INSERT INTO counts (digest, count, said, row) VALUES (?, 0, ?, ?)
+    ON CONFLICT (digest) DO UPDATE SET said = excluded.said, row = excluded.row
+"""
+_FIND = "SELECT count, said, row FROM counts WHERE digest = ?"
 
 
 class Counts:
@@ -38,12 +43,16 @@ class Counts:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        #: What is said of VRs is the same of very many groups.
+        self._texts: list[str] = []
+        self._numbers: dict[str, int] = {}
         with self._writing():
             self._connection = sqlite3.connect(path, isolation_level=None)
             for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.execute(
-                "CREATE TABLE counts (digest BLOB PRIMARY KEY, count INTEGER) WITHOUT ROWID"
+                "CREATE TABLE counts"
+                " (digest BLOB PRIMARY KEY, count INTEGER, said INTEGER, row INTEGER) WITHOUT ROWID"
             )
 
     def add(self, counts: Mapping[str, int]) -> None:
@@ -54,17 +63,44 @@ class Counts:
             self._connection.executemany(_ADD, rows)
             self._connection.execute("COMMIT")
 
+    def know(self, vrs: Mapping[str, Known]) -> None:
+        """Keep the VRs of groups, which are in it from now on."""
+        with self._writing():
+            self._connection.execute("BEGIN")
+            rows = (
+                (digest.encode(), self._number(known.said), self._number(known.row))
+                for digest, known in vrs.items()
+            )
+            self._connection.executemany(_KNOW, rows)
+            self._connection.execute("COMMIT")
+
     def of(self, digests: Iterable[str]) -> list[int]:
         """The numbers of digests."""
-        return [self._found(digest) or 0 for digest in digests]
+        found = map(self._found, digests)
+        return [0 if row is None else row[0] for row in found]
 
-    def __contains__(self, digest: object) -> bool:
-        return isinstance(digest, str) and self._found(digest) is not None
+    def known(self, digest: str) -> Known | None:
+        """The VRs of a group; None if they are not known."""
+        _, said, row = self._found(digest) or (0, None, None)
+        if row is None:
+            return None
+        return Known(None if said is None else self._texts[said], self._texts[row])
 
-    def _found(self, digest: str) -> int | None:
+    def _found(self, digest: str) -> tuple[int, int | None, int | None] | None:
         with self._writing():
-            row = self._connection.execute(_FIND, (digest.encode(),)).fetchone()
-        return None if row is None else int(row[0])
+            row: tuple[int, int | None, int | None] | None = self._connection.execute(
+                _FIND, (digest.encode(),)
+            ).fetchone()
+        return row
+
+    def _number(self, text: str | None) -> int | None:
+        """The number that stands for a text."""
+        if text is None:
+            return None
+        number = self._numbers.setdefault(text, len(self._texts))
+        if number == len(self._texts):
+            self._texts.append(text)
+        return number
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -7,15 +7,16 @@ import fcntl
 import hashlib
 import os
 import shutil
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.clustering import cluster
@@ -24,12 +25,24 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
 from dicomstudy.folder import Folder, Progress, sync_folder, writing
+from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
-from dicomstudy.tables.columns import Columns
+from dicomstudy.tables.columns import REFERS, Columns
 from dicomstudy.tables.counts import Counts
-from dicomstudy.tables.parquet import SPOOL_CELLS, File, Spool, conform, read, runs, texts, write
+from dicomstudy.tables.parquet import (
+    SPOOL_CELLS,
+    File,
+    Spool,
+    conform,
+    read,
+    read_where,
+    runs,
+    texts,
+    write,
+)
+from dicomstudy.tables.rows import decode
 from dicomstudy.tables.star import (
     COUNT,
     DIGEST,
@@ -37,10 +50,13 @@ from dicomstudy.tables.star import (
     PART_TABLES,
     STUDIES,
     STUDY_UID,
+    VRS,
+    Known,
     Tabulator,
     declare,
     digest_columns,
 )
+from dicomstudy.tables.vrs import DIFFERS, NOTHING, merged, of_file, of_group
 
 __all__ = ["Exported", "export_tables"]
 
@@ -157,6 +173,8 @@ class _Run:
         self._problems: list[Problem] = []
         self._groups: dict[str, Spool] = {}
         self._rows: list[tuple[str, Mapping[str, Any], int]] = []
+        #: How many rows of a group are replaced by later ones.
+        self._again: Counter[str] = Counter()
         self._done = 0
 
     def close(self) -> None:
@@ -227,16 +245,16 @@ class _Run:
         known = self._old.tables.get(table)
         if known is not None:
             schema = known.schema
+            wanted = columns and [name for name in columns if name in schema.names]
             for each in known.files if number is None else (number,):
-                yield from read(path_of(self._folder, table, each), table, schema, columns)
+                yield from read(path_of(self._folder, table, each), table, schema, wanted)
 
     def _bring_in_step(
         self, before: Mapping[str, tuple[int, str]], after: Mapping[str, _Found], touched: set[str]
     ) -> None:
-        for name in self._old.tables.keys() - set(PART_TABLES):
-            for known in self._read(name, columns=[DIGEST]):
-                self._change.add(dict.fromkeys(texts(known, DIGEST), 0))
         tabulator = Tabulator(self._columns, self._change, self._collect)
+        for name in sorted(self._old.tables.keys() - set(PART_TABLES)):
+            self._know(name, touched, tabulator)
         sizes = {uid: after[uid].known[0] if uid in after else 0 for uid in {*before, *after}}
         total = len(touched)
         for stretch in _stretches(self._old.parts, sizes, touched):
@@ -264,6 +282,81 @@ class _Run:
             self._finish(name)
         self._writer.conform(self._old)
 
+    def _know(self, name: str, touched: set[str], tabulator: Tabulator) -> None:
+        """Know the groups of a name, and what the files of instances that stay say of their VRs."""
+        leaving = self._leaving(name, touched)
+        differing: dict[str, str] = {}
+        for rows in self._read(name, columns=[DIGEST, COUNT, VRS]):
+            said = rows[VRS].to_pylist() if VRS in rows.column_names else [None] * len(rows)
+            known: dict[str, Known] = {}
+            digests, counts = texts(rows, DIGEST), rows[COUNT].to_pylist()
+            for digest, count, each in zip(digests, counts, said, strict=True):
+                row = each or ""
+                stays = leaving[digest] < (count or 0)
+                known[digest] = Known(row if stays else None, row)
+                if stays and DIFFERS in row and leaving[digest]:
+                    differing[digest] = row
+            self._change.know(known)
+        if differing:
+            self._ask_again(name, differing, touched, tabulator)
+
+    def _leaving(self, name: str, touched: set[str]) -> Counter[str]:
+        """How many instances of the tables, by group, are of studies that change or go."""
+        leaving: Counter[str] = Counter()
+        uids = sorted(touched)
+        wanted = pa.array(uids, pa.string())
+        for part in self._old.parts:
+            number = part.files.get(INSTANCES)
+            if number is None or bisect_left(uids, part.first) == bisect_right(uids, part.last):
+                continue
+            column = name + REFERS
+            for rows in self._read(INSTANCES, number, columns=[STUDY_UID, column]):
+                if column in rows.column_names:
+                    these = rows.filter(pc.is_in(rows[STUDY_UID], value_set=wanted))
+                    leaving.update(texts(these, column))
+        return leaving
+
+    def _ask_again(
+        self, name: str, groups: Mapping[str, str], touched: set[str], tabulator: Tabulator
+    ) -> None:
+        """Find what the files of instances that stay say of groups of which others said more."""
+        ways: dict[str, set[str]] = {}
+        names = [STUDY_UID, name + REFERS, ENCODING + REFERS]
+        wanted = pa.array(sorted(groups), pa.string())
+        for rows in self._read(INSTANCES, columns=names):
+            if name + REFERS in rows.column_names:
+                for row in rows.filter(pc.is_in(rows[name + REFERS], value_set=wanted)).to_pylist():
+                    if row[STUDY_UID] not in touched:
+                        way = row.get(ENCODING + REFERS) or ""
+                        ways.setdefault(row[name + REFERS], set()).add(way)
+        files = {
+            digest: of_file(content, self._definitions)
+            for digest, content in self._contents(ENCODING, set().union(*ways.values()))
+        }
+        for digest, content in self._contents(name, ways):
+            vrs = (of_group(content, files.get(way, NOTHING)) for way in ways[digest])
+            said = reduce(merged, vrs)
+            if said != groups[digest]:
+                self._rows = []
+                tabulator.add_group(name, digest, content, said)
+                self._spool_rows({})
+                self._again[digest] += 1
+            self._change.know({digest: Known(said, said)})
+
+    def _contents(self, name: str, digests: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The attributes of groups of a name, as the tables have them."""
+        values = pa.array(sorted(digests), pa.string())
+        table = self._old.tables.get(name)
+        if table is None:
+            return
+        schema, columns = table.schema, self._columns.of(name)
+        for number in table.files:
+            path = path_of(self._folder, name, number)
+            for place, rows in read_where(path, name, schema, DIGEST, values):
+                (row,) = rows.to_pylist()
+                where = f"{path}, row {place}"
+                yield row[DIGEST], decode(row, columns, self._definitions, source=where)
+
     def _collect(self, table: str, row: Mapping[str, Any], cells: int) -> None:
         self._rows.append((table, row, cells))
 
@@ -275,11 +368,17 @@ class _Run:
         try:
             with self._archive.open(found.path) as study, self._as_it_is(study) as present:
                 size = found.path.stat().st_size
-                digests = tabulator.add(present, sha256=found.known[1], size=size)
+                added = tabulator.add(present, sha256=found.known[1], size=size)
         except DicomStudyError as error:
             self._problems.append(error.problem(str(found.path))._replace(source=uid))
             return
-        self._change.add(digests)
+        self._change.add(added.instances)
+        self._change.know(added.vrs)
+        self._again.update(added.again)
+        self._spool_rows(spools)
+
+    def _spool_rows(self, spools: Mapping[str, Spool]) -> None:
+        """Put the rows that were collected into the spools of their tables."""
         for table, row, cells in self._rows:
             spool = spools.get(table) or self._groups.get(table)
             if spool is None:
@@ -324,23 +423,40 @@ class _Run:
             digests = chain.from_iterable(
                 texts(rows, DIGEST) for rows in self._read(name, number, columns=[DIGEST])
             )
-            (stale if any(self._change.of(digests)) else kept).append(number)
+            (stale if self._is_stale(list(digests)) else kept).append(number)
         for number in kept:
             self._writer.keep_file(name, self._old.tables[name].files[number])
         old = chain.from_iterable(self._read(name, number) for number in stale)
         new = self._groups[name].tables() if name in self._groups else ()
         schema = self._columns.schema(name)
         whole = (conform(rows, schema) for rows in chain(old, new))
-        counted = filter(len, map(self._counted, whole))
+        replaced: dict[str, int] = {}
+        counted = filter(len, (self._counted(rows, replaced) for rows in whole))
         for first in counted:
             rest = _up_to(counted, FILE_ROWS - len(first))
             self._writer.write(name, chain((first,), rest))
 
-    def _counted(self, rows: pa.Table) -> pa.Table:
-        """Rows of a group with the number of instances that refer to them now, if there are any."""
-        changes = self._change.of(texts(rows, DIGEST))
-        pairs = zip(changes, rows[COUNT].to_pylist(), strict=True)
-        counts = [change + (count or 0) for change, count in pairs]
+    def _is_stale(self, digests: Sequence[str]) -> bool:
+        """Whether something has changed in a row of these groups."""
+        return any(self._change.of(digests)) or not self._again.keys().isdisjoint(digests)
+
+    def _counted(self, rows: pa.Table, replaced: dict[str, int]) -> pa.Table:
+        """Rows of a group with the number of instances that refer to them now, if there are any.
+
+        `replaced` has the numbers of rows that later ones replace.
+        """
+        digests = texts(rows, DIGEST)
+        counts: list[int] = []
+        for digest, change, count in zip(
+            digests, self._change.of(digests), rows[COUNT].to_pylist(), strict=True
+        ):
+            before = replaced.pop(digest, 0) + (count or 0)
+            if self._again[digest]:
+                self._again[digest] -= 1
+                replaced[digest] = before
+                counts.append(0)
+            else:
+                counts.append(before + change)
         place = rows.column_names.index(COUNT)
         counted = rows.set_column(place, rows.field(place), pa.array(counts, pa.int64()))
         return counted.filter(pa.array([count > 0 for count in counts], pa.bool_()))

@@ -18,7 +18,7 @@ import pyarrow as pa
 from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import LABEL
 from dicomstudy.tables.result import Result
-from dicomstudy.tables.star import COUNT, DIGEST, INSTANCES, digest_columns
+from dicomstudy.tables.star import COUNT, DIGEST, INSTANCES, VRS, digest_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,7 +45,7 @@ _UNKNOWN_COLUMN = re.compile(
 _UNKNOWN_TABLE = re.compile(
     r'(?:Table with name|Referenced table) "?(.+?)"? (?:does not|not found)'
 )
-_LEFT_OUT = frozenset((DIGEST, COUNT, "large", "empty", "exact"))
+_LEFT_OUT = frozenset((DIGEST, COUNT, VRS, "large", "empty", "exact"))
 
 
 class Source(Protocol):

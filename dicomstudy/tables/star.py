@@ -6,17 +6,16 @@ The law: ``rebuild(tabulate(study))`` has the digest of the study.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from dicomstudy import layout
 from dicomstudy.clustering import Clustered, ClusteredSeries
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, add_places, uid_of
 from dicomstudy.elements import is_private
-from dicomstudy.errors import DefinitionsError, DicomStudyError, RecordError, StudyError, TableError
+from dicomstudy.errors import DefinitionsError, DicomStudyError, StudyError, TableError
 from dicomstudy.grouping import ENCODING, Entry, Row, Source
 from dicomstudy.record import INSTANCE
 from dicomstudy.study import Instance, Study
@@ -30,9 +29,9 @@ from dicomstudy.tables.columns import (
     Context,
     Form,
     creators_of,
-    depends_on_file,
 )
 from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
+from dicomstudy.tables.vrs import FileVRs, by_path, merged, of_file, of_group
 
 __all__ = [
     "BULK",
@@ -45,7 +44,11 @@ __all__ = [
     "SERIES_UID",
     "STUDIES",
     "STUDY_UID",
+    "VRS",
+    "Added",
     "Emit",
+    "Known",
+    "KnownGroups",
     "Tabulator",
     "declare",
     "digest_columns",
@@ -57,8 +60,9 @@ INSTANCES, SERIES, STUDIES, FRAMES, BULK = "instances", "series", "studies", "fr
 PART_TABLES = (INSTANCES, SERIES, STUDIES, FRAMES, BULK)
 STUDY_UID, SERIES_UID = "StudyInstanceUID", "SeriesInstanceUID"
 _INSTANCE_UID = "SOPInstanceUID"
-#: Columns of groups: their digest, and how many instances refer to them.
-DIGEST, COUNT = "digest", "instances"
+#: Columns of groups: their digest, how many instances refer to them, and what the files of these
+#: say of VRs.
+DIGEST, COUNT, VRS = "digest", "instances", "vrs"
 #: Takes a row of a table, and about how many cells it has.
 Emit = Callable[[str, dict[str, Any], int], None]
 
@@ -183,7 +187,7 @@ class _Summary:
 class _Content:
     """The groups of a study by digest, with their names, and where its large values lie."""
 
-    __slots__ = ("_document", "_names", "creators", "groups", "places")
+    __slots__ = ("_document", "_names", "creators", "groups", "met", "places", "vrs")
 
     def __init__(self, document: Document, names: frozenset[str]) -> None:
         self._document = document
@@ -191,6 +195,9 @@ class _Content:
         self.groups: dict[str, tuple[str, dict[str, Any]]] = {}
         self.places: dict[str, dict[str, Any]] = {}
         self.creators: dict[str, dict[str, str]] = {}
+        #: Which groups were met together with each way to write files, and what these say.
+        self.met: dict[str, set[str]] = {}
+        self.vrs: dict[str, str] = {}
         for frame in document.shared():
             self._collect(frame)
 
@@ -245,29 +252,60 @@ class _Content:
         return sorted({value for value in values if type(value) is str and value})
 
 
+class Known(NamedTuple):
+    """The VRs of a group that is known, as `tables.vrs` has them.
+
+    `said` by the files of instances that stay or have come, None if there are none yet; and those
+    that the last row of the group was made by.
+    """
+
+    said: str | None
+    row: str
+
+
+class KnownGroups(Protocol):
+    """The groups that have a row already."""
+
+    def known(self, digest: str) -> Known | None:
+        """The VRs of one of them; None if it is none."""
+
+
+class Added(NamedTuple):
+    """What `Tabulator.add` found in a study.
+
+    Attributes:
+        instances: how many of them refer to each group, by digest.
+        vrs: of each of these groups.
+        again: those that had a row, which a new one replaces.
+    """
+
+    instances: Counter[str]
+    vrs: dict[str, Known]
+    again: list[str]
+
+
 class Tabulator:
     """Makes rows of studies. Mirror of `rebuild`.
 
     Args:
         columns: knows the columns of all tables, and is taught those that are new.
-        known: has the digests of groups that have a row already.
+        groups: those that have a row already.
         emit: takes the rows.
     """
 
-    def __init__(self, columns: Columns, known: Container[str], emit: Emit) -> None:
+    def __init__(self, columns: Columns, groups: KnownGroups, emit: Emit) -> None:
         self._columns = columns
-        self._known = known
-        self._met: set[str] = set()
+        self._groups = groups
         self._emit = emit
         self._definitions = columns.definitions
-        self._vrs: dict[str, dict[str, str]] = {}
+        self._vrs: dict[str, FileVRs] = {}
         self._remembered = 0
         self._dates = Cells(Kind.DATE, many=False)
         self._counts = Cells(Kind.INTEGER, many=False)
         self._names = frozenset(columns.definitions.groups)
         self._frame_group = self._definitions.group(_FRAME_COUNT) + REFERS
 
-    def add(self, study: Study, *, sha256: str, size: int) -> Counter[str]:
+    def add(self, study: Study, *, sha256: str, size: int) -> Added:
         """Emit the rows of a study, those of each table in their order.
 
         Args:
@@ -275,14 +313,10 @@ class Tabulator:
             sha256: that of its document.
             size: bytes of its document.
 
-        Returns:
-            How many of its instances refer to each group, by digest.
-
         Raises:
             DicomStudyError: the study is damaged.
         """
         content = _Content(study.document, self._names)
-        self._met.clear()
         every: dict[str, _Summary] = {}
         for number, frame in content.chunks():
             summary = every.setdefault(frame["seriesInstanceUID"], _Summary())
@@ -295,7 +329,22 @@ class Tabulator:
             row["NumberOfSeriesRelatedInstances"] = summary.instances
             self._emit(SERIES, row, len(row))
         self._add_study(study, content, whole, len(every), sha256, size)
-        return whole.digests
+        return self._add_groups(content, whole)
+
+    def _add_groups(self, content: _Content, whole: _Summary) -> Added:
+        """Add the groups that have no row, or one that was typed by what files said before."""
+        added = Added(whole.digests, {}, [])
+        for digest, here in content.vrs.items():
+            known = self._groups.known(digest)
+            before = None if known is None else known.said
+            said = here if before is None else merged(before, here)
+            if known is None or known.row != said:
+                name, attributes = content.groups[digest]
+                self.add_group(name, digest, attributes, said)
+                if known is not None:
+                    added.again.append(digest)
+            added.vrs[digest] = Known(said, said)
+        return added
 
     def _add_chunk(
         self,
@@ -320,12 +369,15 @@ class Tabulator:
             summary.dates.update(own[name] for name in _DATES if type(own.get(name)) is str)
             if STUDY_UID in own or SERIES_UID in own:
                 raise content.damaged(f"the instance {key} has a study or series of its own")
-            context = self._context(row, own, content)
+            encoding = row.get(ENCODING + REFERS, "")
+            vrs = self._vrs_of(encoding, content)
+            context = self._context(row, own, content, vrs)
+            met = content.met.setdefault(encoding, set())
             for digest in (*frame["_groups"], *digests):
-                if digest not in self._met:
-                    self._met.add(digest)
-                    if digest not in self._known:
-                        self._add_group(digest, content, context)
+                if digest not in met:
+                    met.add(digest)
+                    said = of_group(content.groups[digest][1], vrs)
+                    content.vrs[digest] = merged(content.vrs.get(digest, said), said)
             cells, weight = encode(own, self._columns.level, context)
             row |= cells
             if own.get(_INSTANCE_UID) != key:
@@ -335,24 +387,28 @@ class Tabulator:
             if _FUNCTIONAL_GROUPS[1] in own or self._frames_of(row, own, content) != 1:
                 self._add_frames(Instance(study, number, key), row)
 
-    def _context(
-        self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
-    ) -> Context:
-        encoding = row.get(ENCODING + REFERS, "")
+    def _vrs_of(self, encoding: str, content: _Content) -> FileVRs:
+        """The VRs in files that were written so; `encoding` is the digest of that, or empty."""
         vrs = self._vrs.get(encoding)
         if vrs is None:
-            vrs = _vrs_of(content.groups[encoding][1] if encoding else {}, self._definitions)
-            self._remembered += len(vrs) + 1
+            attributes = content.groups[encoding][1] if encoding else {}
+            vrs = of_file(attributes, self._definitions)
+            self._remembered += len(vrs.by_path) + 1
             if self._remembered > _MOST_VRS:
                 self._vrs.clear()
-                self._remembered = len(vrs) + 1
+                self._remembered = len(vrs.by_path) + 1
             self._vrs[encoding] = vrs
+        return vrs
+
+    def _context(
+        self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content, vrs: FileVRs
+    ) -> Context:
         private = row.get("private" + REFERS, "")
         creators = content.creators.get(private)
         if creators is None:
             attributes = content.groups[private][1] if private else {}
             creators = content.creators[private] = creators_of(attributes)
-        return Context(creators, vrs).inside(own)
+        return Context(creators, vrs.by_path).inside(own)
 
     def _frames_of(
         self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
@@ -363,12 +419,14 @@ class Tabulator:
         value = attributes.get(_FRAME_COUNT)
         return 1 if value is None else self._counts.cell(value).value
 
-    def _add_group(self, digest: str, content: _Content, context: Context) -> None:
-        name, attributes = content.groups[digest]
+    def add_group(self, name: str, digest: str, attributes: Mapping[str, Any], said: str) -> None:
+        """Emit the row of a group, of whose VRs files say this."""
         # instances may share a group and have different creators outside of it
-        mine = Context(creators_of(attributes), context.vrs)
-        row, weight = encode(attributes, self._columns.level, mine)
+        context = Context(creators_of(attributes), by_path(said))
+        row, weight = encode(attributes, self._columns.level, context)
         row[DIGEST] = digest
+        if said:
+            row[VRS] = said
         self._emit(name, row, weight)
 
     def _summary(self, content: _Content, summary: _Summary, keys: Iterable[str]) -> dict[str, Any]:
@@ -456,28 +514,6 @@ def _columns_of(
 def _items(attributes: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     value = attributes.get(key)
     return value if type(value) is list else []
-
-
-def _vrs_of(encoding: Mapping[str, Any], definitions: Definitions) -> dict[str, str]:
-    """The VRs in a file by path, as far as its layout says them and columns depend on them."""
-    try:
-        tokens = layout.parse(encoding.get("dataSet", ""))
-    except (RecordError, TypeError):
-        return {}
-    return dict(_vrs_in(tokens, "", definitions))
-
-
-def _vrs_in(
-    tokens: Iterable[layout.Token], path: str, definitions: Definitions
-) -> Iterator[tuple[str, str]]:
-    for token in tokens:
-        if token.occurrence:
-            continue  # a later element of the tag is the attribute
-        key = definitions.keyword(token.tag)
-        if depends_on_file(token.tag, token.vr, definitions):
-            yield path + key, token.vr
-        for at, item in enumerate(token.items or ()):
-            yield from _vrs_in(item.tokens, f"{path}{key}[{at}].", definitions)
 
 
 class StudyRows(NamedTuple):
