@@ -180,3 +180,46 @@ def test_groups_stay_in_step_with_what_files_say(
     with dicomstudy.open_tables(tables) as opened:
         opened.to_archive(tmp_path / "again")
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(archive)
+
+
+def test_frames_have_creators_and_vrs_as_other_tables_do(tmp_path: Path) -> None:
+    def frame(number: int) -> bytes:
+        mapping = make.element(0x00409211, "SS", -number)
+        other = make.element(CREATOR, "LO", "OTHER ") + make.element(VALUE, "IS", "5 ")
+        private = make.element(CREATOR, "LO", "ACME") + make.element(VALUE, "US", number)
+        return (
+            make.element(CREATOR, "LO", "ACME")
+            + make.element(0x20051002, "SQ", make.item(other))
+            + make.element(ITEMS, "SQ", make.item(private))
+            + sequence(0x00409096, mapping)
+        )
+
+    frames = make.element(0x52009230, "SQ", b"".join(make.item(frame(at)) for at in (1, 2)))
+    image = file("frames", make.element(0x00280008, "IS", "2 "), frames)
+    with dicomstudy.open_archive(archive_of(tmp_path, image=image)).tables() as tables:
+        rows = tables["frames"].to_table().to_pylist()
+    assert [row["ACME:2005xx01_US"] for row in rows] == [[1], [2]]
+    assert [row["OTHER:2005xx01_IS"] for row in rows] == [[5], [5]]
+    assert [row["RealWorldValueLastValueMapped_SS"] for row in rows] == [[-1], [-2]]
+
+
+def test_a_column_is_there_though_no_value_is_of_its_type(tmp_path: Path) -> None:
+    image = file(
+        "malformed",
+        make.element(0x00080022, "DA"),
+        make.element(0x00100030, "DA", "1970-01-01"),
+        make.element(0x00180060, "DS", "120 kV"),
+        make.element(0x00204000, "LT", "long" * 100),
+        make.element(0x00280034, "IS", b"\xff\xff"),
+        make.element(VALUE, "LO"),
+        make.element(0x00082112, "SQ"),
+    )
+    with dicomstudy.open_archive(archive_of(tmp_path, image=image)).tables() as tables:
+        names = ["AcquisitionDate", "PatientBirthDate", "PatientBirthDate_text", "KVP"]
+        names += ["ImageComments", "PixelAspectRatio"]
+        (row,) = tables.select(names).to_pylist()
+        every = tables.sql("SELECT * FROM metadata").to_arrow().column_names
+        tables.to_archive(tmp_path / "again")
+    assert row == dict.fromkeys(names) | {"PatientBirthDate_text": "1970-01-01"}
+    assert not [name for name in every if name.startswith(("2005", "SourceImage"))]
+    assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")

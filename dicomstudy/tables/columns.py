@@ -231,6 +231,7 @@ class Attribute:
         "_columns",
         "_level",
         "_memo",
+        "_no_value",
         "_traits",
         "cells",
         "depends_on_context",
@@ -242,6 +243,7 @@ class Attribute:
         self._level = level
         self._columns: dict[Form, Column] = {}
         self._memo: dict[str | bytes, tuple[dict[str, Any], bool]] = {}
+        self._no_value: dict[str, Any] | None = None
         self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
         self.is_sequence = traits.kind is Kind.ITEMS
         self.depends_on_context = (
@@ -249,6 +251,14 @@ class Attribute:
             or traits.kind is Kind.BINARY
             or is_private(int(traits.metadata["tag"], 16))
         )
+
+    @property
+    def no_value(self) -> Mapping[str, Any]:
+        """The cell of a value that is no typed one: its column is there, if its type is known."""
+        if self._no_value is None:
+            is_typed = self.cells.kind not in {Kind.BINARY, Kind.ITEMS} and not self.cells.written
+            self._no_value = {self.column(Form.TYPED).name: None} if is_typed else {}
+        return self._no_value
 
     def cells_of(self, value: Any) -> tuple[dict[str, Any], bool]:
         """The cells of a value by column, and whether it comes back from them."""
@@ -264,9 +274,9 @@ class Attribute:
     def _cells_of(self, value: Any) -> tuple[dict[str, Any], bool]:
         text = self.cells.text_of(value)
         if text is None and type(value) is str:
-            return {}, False
+            return {**self.no_value}, False
         cell = self.cells.cell(value if text is None else text)
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {**self.no_value}
         if cell.value is not None:
             found[self.column(Form.TYPED).name] = cell.value
             if cell.offset is not None:
@@ -296,6 +306,10 @@ class Context(NamedTuple):
     creators: Mapping[str, str]
     vrs: Mapping[str, str]
 
+    def creator(self, key: str) -> str:
+        """The creator that a private attribute is of; empty if there is none."""
+        return self.creators.get(key[:6], "")
+
     def inside(self, item: Mapping[str, Any]) -> Context:
         """That of the attributes of an item."""
         if not _creators_among(tuple(item)):
@@ -323,7 +337,7 @@ class Level:
         plain = self._plain.get(key)
         if plain is not None:
             return plain
-        name = (key, context.creators.get(key[:6], ""), context.vrs.get(path + key, ""))
+        name = (key, context.creator(key), context.vrs.get(path + key, ""))
         try:
             return self._attributes[name]
         except KeyError:

@@ -63,12 +63,13 @@ class _Encoding:
         """Put attributes into the cells of a row, or of a struct in one."""
         self.weight += len(attributes)
         for key, value in attributes.items():
-            if value is None:
-                self.empty.append(path + key)
-                continue
             attribute = level.attribute(key, context, path)
             kind = type(value)
-            if attribute is None:
+            if value is None:
+                self.empty.append(path + key)
+                if attribute is not None:
+                    row |= attribute.no_value
+            elif attribute is None:
                 self.exact[path + key] = value
             elif kind is list:
                 self._add_items(attribute, value, level, row, context, path + key)
@@ -78,6 +79,7 @@ class _Encoding:
                     self.exact[path + key] = value
                 else:
                     self.large.append(entry)
+                row |= attribute.no_value
             else:
                 if (kind is bytes or kind is str) and len(value) > _LONG:
                     self.weight += len(value) // _LONG
@@ -115,7 +117,7 @@ class _Encoding:
             row: Row = {}
             self.add(item, level, row, context.inside(item), f"{path}[{place}].")
             rows.append(row)
-        if any(rows):
+        if any(cell is not None for row in rows for cell in row.values()):
             return rows
         del self.large[large:], self.empty[empty:]
         self.exact = exact
@@ -146,7 +148,7 @@ def fits(name: str, value: object) -> bool:
 
 
 def encode(
-    attributes: Mapping[str, Any], level: Level, context: Context = NO_CONTEXT
+    attributes: Mapping[str, Any], level: Level, context: Context = NO_CONTEXT, path: str = ""
 ) -> tuple[Row, int]:
     """The row of a struct of attributes, and about how many cells it has, those in items too.
 
@@ -156,10 +158,11 @@ def encode(
         attributes: values of a document by key.
         level: knows the columns, and is taught those that are new.
         context: of the attributes that the dictionary gives no VR.
+        path: of the item that they are in, with a dot behind it.
     """
     row: Row = {}
     encoding = _Encoding()
-    encoding.add(attributes, level, row, context, "")
+    encoding.add(attributes, level, row, context, path)
     if encoding.large:
         row["large"] = encoding.large
     if encoding.empty:

@@ -385,7 +385,7 @@ class Tabulator:
             row |= _columns_of(struct.get("_source", {}), _SOURCE_COLUMNS, content)
             self._emit(INSTANCES, row, weight + len(row))
             if _FUNCTIONAL_GROUPS[1] in own or self._frames_of(row, own, content) != 1:
-                self._add_frames(Instance(study, number, key), row)
+                self._add_frames(Instance(study, number, key), row, context)
 
     def _vrs_of(self, encoding: str, content: _Content) -> FileVRs:
         """The VRs in files that were written so; `encoding` is the digest of that, or empty."""
@@ -439,9 +439,11 @@ class Tabulator:
             row |= {"first_date": min(days), "last_date": max(days)}
         return row
 
-    def _typed(self, attributes: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    def _typed(
+        self, attributes: Mapping[str, Any], context: Context, path: str = ""
+    ) -> dict[str, Any]:
         """The cells of attributes without what is no typed value."""
-        row, _ = encode(attributes, self._columns.level, context)
+        row, _ = encode(attributes, self._columns.level, context, path)
         for field in LEFTOVERS:
             row.pop(field.name, None)
         return row
@@ -467,7 +469,7 @@ class Tabulator:
             row |= _columns_of(place, PLACE_COLUMNS, content)
             self._emit(BULK, row, len(row))
 
-    def _add_frames(self, instance: Instance, row: Mapping[str, Any]) -> None:
+    def _add_frames(self, instance: Instance, row: Mapping[str, Any], context: Context) -> None:
         attributes = instance.attributes()
         shared, each = (_items(attributes, key) for key in _FUNCTIONAL_GROUPS)
         try:
@@ -476,21 +478,41 @@ class Tabulator:
             spans = []
         if len(spans) <= 1 and not each:
             return
-        context = NO_CONTEXT
         names = (STUDY_UID, SERIES_UID, _INSTANCE_UID, "key")
         fixed = {name: row[name] for name in names if name in row}
         for at in range(max(len(spans), len(each))):
-            flat: dict[str, Any] = {}
-            for item in (*shared[:1], *each[at : at + 1]):
-                for _, value in sorted(item.items(), key=self._precedence):
-                    for inner in value[:1] if type(value) is list else ():
-                        flat |= inner
-            cells = self._typed(flat, context)
+            items = [
+                *((f"{_FUNCTIONAL_GROUPS[0]}[0].", item) for item in shared[:1]),
+                *((f"{_FUNCTIONAL_GROUPS[1]}[{at}].", item) for item in each[at : at + 1]),
+            ]
+            cells = self._flat(items, context)
+            weight = len(cells)
             cells |= {**fixed, "FrameNumber": at + 1}
             if at < len(spans):
                 cells["fragment_offsets"] = [span.offset for span in spans[at]]
                 cells["fragment_lengths"] = [span.length for span in spans[at]]
-            self._emit(FRAMES, cells, len(flat) + 4)
+            self._emit(FRAMES, cells, weight + 4)
+
+    def _flat(
+        self, items: Iterable[tuple[str, Mapping[str, Any]]], context: Context
+    ) -> dict[str, Any]:
+        """The cells of what is in the first items of functional groups; later ones take place."""
+        groups: list[tuple[str, dict[str, Any], Context]] = []
+        last: dict[tuple[str, str], int] = {}
+        for path, item in items:
+            here = context.inside(item)
+            for key, value in sorted(item.items(), key=self._precedence):
+                for inner in value[:1] if type(value) is list else ():
+                    own = here.inside(inner)
+                    last.update(((own.creator(name), name), len(groups)) for name in inner)
+                    groups.append((f"{path}{key}[0].", inner, own))
+        cells: dict[str, Any] = {}
+        for at, (path, inner, own) in enumerate(groups):
+            kept = {
+                name: value for name, value in inner.items() if last[own.creator(name), name] == at
+            }
+            cells |= self._typed(kept, own, path)
+        return cells
 
     def _precedence(self, item: tuple[str, Any]) -> tuple[bool, int]:
         """Where a functional group stands: private ones give way to those of the standard."""
