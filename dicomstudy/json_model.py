@@ -39,7 +39,7 @@ from dicomstudy.record import RAW, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds, Scalar
 
-__all__ = ["Uri", "bulk_uri", "metadata", "to_json"]
+__all__ = ["Uri", "bulk_uri", "file_meta", "metadata", "to_json"]
 
 #: Gives the URI of the large value that a reference stands for.
 Uri: TypeAlias = Callable[[Mapping[str, Any]], str]
@@ -164,6 +164,19 @@ def to_json(
     return walk.to_json(attributes, tokens, walk.scope(attributes, plan), resolve, uri)
 
 
+def file_meta(
+    attributes: Mapping[str, Any],
+    encoding: Mapping[str, Any] | None,
+    encoder: Encoder,
+    resolve: Resolve,
+) -> dict[str, Any]:
+    """The file meta information, which `to_json` leaves out, in the same model; as there."""
+    walk = _Walk(encoder, is_wanted=_is_file_meta)
+    plan = None if encoding is None else encoder.plan(encoding)
+    tokens = None if plan is None else _tokens(plan)
+    return walk.to_json(attributes, tokens, walk.scope(attributes, plan), resolve, bulk_uri)
+
+
 def _tokens(plan: Plan) -> list[Token]:
     """The layout of all elements, that of group lengths too."""
     lengths = {length.place: length.token for length in plan.group_lengths}
@@ -173,9 +186,10 @@ def _tokens(plan: Plan) -> list[Token]:
 class _Walk:
     """Walks through attributes and their layout side by side."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, is_wanted: Callable[[int], bool] | None = None) -> None:
         self.encoder = encoder
         self.definitions: Definitions = encoder.definitions
+        self._is_wanted = is_wanted or _is_in_model
         self._kinds = Kinds(encoder.definitions)
 
     def scope(self, attributes: Mapping[str, Any], plan: Plan | None) -> _Scope:
@@ -334,7 +348,7 @@ class _Walk:
     ) -> dict[str, Any]:
         """`to_json` of a data set or item."""
         fields = sorted(
-            (field for field in self.fields(struct, tokens, scope) if _is_in_model(field.tag)),
+            (field for field in self.fields(struct, tokens, scope) if self._is_wanted(field.tag)),
             key=lambda field: field.tag,
         )
         result: dict[str, Any] = {}
@@ -384,6 +398,10 @@ class _Walk:
 def _is_in_model(tag: int) -> bool:
     """False for file meta information and group lengths (PS3.18 F.2.2)."""
     return tag >> 16 != 2 and tag & 0xFFFF != 0
+
+
+def _is_file_meta(tag: int) -> bool:
+    return tag >> 16 == 2 and tag & 0xFFFF != 0
 
 
 def _unpack(letter: str, raw: bytes) -> list[Any] | None:

@@ -13,7 +13,7 @@ import pytest
 from pydicom.errors import BytesLengthException
 
 import dicomstudy
-from dicomstudy import definitions
+from dicomstudy import definitions, ion
 from dicomstudy.document import writer
 from dicomstudy.errors import BulkError, StudyError
 from dicomstudy.ion import ion_hash_hex
@@ -182,6 +182,35 @@ def test_a_bad_value_keeps_back_no_others_whether_there_is_a_file_or_not(tmp_pat
             assert read(of_record, keyword) == read(of_file, keyword), keyword
     assert read(of_record, "Rows") is BytesLengthException
     assert read(of_record.ReferencedImageSequence[0], "PixelSpacing") == ["1,5", "2.5"]
+
+
+def test_encapsulated_pixels_without_a_file_are_those_of_a_file(tmp_path: Path) -> None:
+    """A record whose file cannot be written gives what pydicom reads from that file."""
+    pixels = bytes(range(256)) * 3
+    value = make.encapsulate([[make.rle_frame(pixels, columns=16)]])
+    elements = [
+        make.element(0x00080120, "UR", "http://x/a\\b"),
+        make.element(0x00280010, "US", 48),
+        make.element(0x00280011, "US", 16),
+        make.encapsulated(value),
+    ]
+    meta = make.file_meta(make.RLE, make.SECONDARY_CAPTURE, make.uid("wrecks/1/rle"))
+    file = make.part10(meta, make.small("rle", *elements))
+    source = studies.write_files(tmp_path / "in", [("rle.dcm", file)]) / "rle.dcm"
+    dicomstudy.write_records([source], tmp_path / "records")
+    (path,) = (tmp_path / "records").rglob("*.ion")
+    record = ion.loads(path.read_bytes())
+    del record["encoding"]
+    path.write_bytes(ion.dumps(record))
+    dicomstudy.convert([path], tmp_path / "archive")
+    (study,) = dicomstudy.open_archive(tmp_path / "archive").values()
+    (instance,) = study.values()
+    assert instance.encoding is None
+    made, read = instance.to_dataset(), pydicom.dcmread(source)
+    assert made == read
+    assert made["PixelData"].is_undefined_length
+    assert made.file_meta.TransferSyntaxUID == make.RLE
+    assert made.pixel_array.tobytes() == read.pixel_array.tobytes() == pixels
 
 
 def test_an_instance_is_json(study: Study) -> None:

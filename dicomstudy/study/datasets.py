@@ -17,28 +17,49 @@ if TYPE_CHECKING:
 
 __all__ = ["from_json"]
 
+_TRANSFER_SYNTAX, _PIXEL_DATA = "00020010", "7FE00010"
+_ITEM = b"\xfe\xff\x00\xe0"
+_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+#: pydicom would take 1.5 for 1, and a backslash for the delimiter of values.
+_AS_BYTES = frozenset(("IS", "UR"))
 
-def from_json(model: Mapping[str, Any], read: Callable[[str], bytes]) -> pydicom.Dataset:
-    """The data set that `model` is of.
+
+def from_json(
+    model: Mapping[str, Any], read: Callable[[str], bytes], meta: Mapping[str, Any]
+) -> pydicom.Dataset:
+    """The data set that `model` is of, with its file meta information.
 
     Args:
         model: attributes as `json_model.to_json` gives them.
         read: gives the bytes that a ``BulkDataURI`` names.
+        meta: those of the file meta information.
     """
     import pydicom  # noqa: PLC0415 (it takes longer to import than all else)
+
+    syntax = meta.get(_TRANSFER_SYNTAX, {}).get("Value", [])
+    native = any(each in pydicom.uid.UncompressedTransferSyntaxes for each in syntax)
+    made = _data_set(model, read, native=native)
+    made.file_meta = pydicom.dataset.FileMetaDataset(_data_set(meta, read, native=native))
+    return made
+
+
+def _data_set(
+    model: Mapping[str, Any], read: Callable[[str], bytes], *, native: bool
+) -> pydicom.Dataset:
+    import pydicom  # noqa: PLC0415 (as above)
 
     made = pydicom.Dataset()
     for key, attribute in model.items():
         if attribute["vr"] == "SQ":
-            items = [from_json(item, read) for item in attribute.get("Value", ())]
+            items = [_data_set(item, read, native=native) for item in attribute.get("Value", ())]
             made.add_new(int(key, 16), "SQ", items)
         else:
-            made[int(key, 16)] = _element(key, attribute, read)
+            made[int(key, 16)] = _element(key, attribute, read, native=native)
     return made
 
 
 def _element(
-    key: str, attribute: Mapping[str, Any], read: Callable[[str], bytes]
+    key: str, attribute: Mapping[str, Any], read: Callable[[str], bytes], *, native: bool
 ) -> pydicom.DataElement | RawDataElement:
     """An element that has its value, or bytes that pydicom decodes as those of a file."""
     import pydicom  # noqa: PLC0415 (as above)
@@ -51,10 +72,13 @@ def _element(
         raw = base64.b64decode(attribute["InlineBinary"])
     else:
         found = attribute.get("Value", [])
-        if vr != "IS":  # pydicom would take 1.5 for 1
+        if vr not in _AS_BYTES:
             with contextlib.suppress(TypeError, ValueError):
                 return pydicom.DataElement.from_json(pydicom.Dataset, key, vr, found, "Value")
         text = "\\".join("" if each is None else str(each) for each in found)
         raw = text.encode("latin-1", "replace")
     tag = pydicom.tag.BaseTag(int(key, 16))
-    return RawDataElement(tag, vr, len(raw), raw, 0, is_implicit_VR=False, is_little_endian=True)
+    length = len(raw)
+    if key == _PIXEL_DATA and not native and raw.startswith(_ITEM):
+        raw, length = raw.removesuffix(_DELIMITER), 0xFFFFFFFF  # the undefined one
+    return RawDataElement(tag, vr, length, raw, 0, is_implicit_VR=False, is_little_endian=True)

@@ -228,7 +228,9 @@ class Instance:
         import pydicom  # noqa: PLC0415 (it takes longer to import than all else)
 
         if self.encoding is None:
-            return datasets.from_json(self.to_json(), self._at_uri)
+            attributes, encoder = self.attributes(), self.study.encoder
+            meta = json_model.file_meta(attributes, None, encoder, self._resolve)
+            return datasets.from_json(self.to_json(), self._at_uri, meta)
         return pydicom.dcmread(BytesIO(self.to_p10()), force=True)
 
     def to_p10(self) -> bytes:
