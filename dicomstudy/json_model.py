@@ -434,7 +434,8 @@ def _values(vr: str, value: float | str) -> list[Any]:
 
 
 def _person_name(name: str) -> dict[str, str] | None:
-    groups = zip(_NAME_GROUPS, name.split("="), strict=False)
+    # a name has no fourth group, and the model no place for it: it stays with the third
+    groups = zip(_NAME_GROUPS, name.split("=", 2), strict=False)
     return {part: group for part, group in groups if group} or None
 
 

@@ -273,6 +273,14 @@ def test_person_names_have_their_groups_but_no_empty_ones() -> None:
     assert of(0x00081070, "PN", b"Yamada^Tarou==yamada\\\\A ") == {"vr": "PN", "Value": value}
 
 
+def test_no_group_of_a_person_name_is_lost() -> None:
+    """A fourth one is none of the standard's, and the model has no place of its own for it."""
+    name = {"Alphabetic": "A", "Ideographic": "B", "Phonetic": "C=D=E"}
+    assert of(0x00081070, "PN", b"A=B=C=D=E ") == {"vr": "PN", "Value": [name]}
+    name = {"Alphabetic": "A", "Phonetic": "=D"}
+    assert of(0x00081070, "PN", b"A===D ") == {"vr": "PN", "Value": [name]}
+
+
 def test_backslashes_of_texts_are_characters() -> None:
     for vr, tag in (("LT", 0x00104000), ("ST", 0x00080081), ("UT", 0x0040A160)):
         assert of(tag, vr, b" a\\b ")["Value"] == [" a\\b"]
