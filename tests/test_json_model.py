@@ -351,6 +351,65 @@ def test_ambiguous_vrs_of_implicit_files() -> None:
     assert metadata(signed.attributes, signed.encoding, ENCODER)["SmallestImagePixelValue"] == -1
 
 
+@pytest.mark.parametrize("undefined", [False, True])
+def test_an_item_has_the_pixel_representation_around_it_however_it_ends(undefined: bool) -> None:
+    """pydicom takes the value for unsigned in an item of undefined length."""
+    value = element(0x00280106, "US", 65535, explicit=False)
+    items = make.item(value, undefined=undefined)
+    decoded = file(
+        element(0x00280103, "US", 1, explicit=False),
+        element(0x00409096, "SQ", items, explicit=False, undefined=undefined),
+        syntax=make.IMPLICIT,
+    )
+    (item,) = ours(decoded)["00409096"]["Value"]
+    assert item["00280106"] == {"vr": "SS", "Value": [-1]}
+    dataset = decoded.dataset()
+    assert dataset is not None
+    found = dataset[0x00409096][0][0x00280106].VR
+    assert found == ("US" if undefined else "SS")
+
+
+@pytest.mark.parametrize("tag", [0x00280071, 0x00281100, 0x00281111, 0x00281112, 0x00281113])
+def test_numbers_have_one_vr_that_pydicom_leaves_open(tag: int) -> None:
+    for sign, vr, number in ((0, "US", 65535), (1, "SS", -1)):
+        decoded = implicit((tag, "US", (1, 65535)), (0x00280103, "US", sign))
+        assert ours(decoded)[f"{tag:08X}"] == {"vr": vr, "Value": [1, number]}
+        dataset = decoded.dataset()
+        assert dataset is not None
+        assert dataset[tag].VR == "US or SS"
+
+
+@pytest.mark.parametrize(
+    "tag", [0x00143050, 0x00143070, 0x00281200, 0x5000200C, 0x50003000, 0x7F000010]
+)
+def test_bytes_have_one_vr_that_pydicom_leaves_open(tag: int) -> None:
+    decoded = implicit((tag, "OW", b"ab"))
+    assert ours(decoded)[f"{tag:08X}"]["vr"] == "OW"
+    dataset = decoded.dataset()
+    assert dataset is not None
+    assert " or " in dataset[tag].VR
+
+
+def test_lut_data_are_bytes_whatever_their_descriptor_says() -> None:
+    alone = implicit((0x00283006, "OW", b"ab"))
+    single = implicit((0x00283002, "US", (1, 0, 16)), (0x00283006, "OW", b"ab"))
+    for decoded in (alone, single):
+        assert ours(decoded)["00283006"]["vr"] == "OW"
+    for decoded, vr in ((alone, "refused"), (single, "US")):
+        dataset = decoded.dataset()
+        assert dataset is not None
+        assert theirs(dataset)["00283006"]["vr"] == vr
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"])
+@pytest.mark.filterwarnings("ignore")
+def test_data_sets_of_jpip_deflate_are_inflated(syntax: str) -> None:
+    decoded = file(make.deflated(make.small("jpip")), syntax=syntax)
+    assert len(ours(decoded)) == 18
+    dataset = decoded.dataset()
+    assert dataset is None or len(dataset) <= 1
+
+
 def test_pixel_representation_of_an_item_counts_inside_it() -> None:
     value = element(0x00280106, "US", 65535, explicit=False)
     own = element(0x00280103, "US", 0, explicit=False)
