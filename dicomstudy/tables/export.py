@@ -21,29 +21,16 @@ import pyarrow.compute as pc
 from dicomstudy import definitions as definitions_
 from dicomstudy.clustering import cluster
 from dicomstudy.current import as_it_is
-from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, sync_folder, writing
+from dicomstudy.folder import Folder, Progress, writing
 from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
-from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
+from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import REFERS, Columns
 from dicomstudy.tables.counts import Counts
-from dicomstudy.tables.parquet import (
-    SPOOL_CELLS,
-    File,
-    Spool,
-    conform,
-    read,
-    read_where,
-    runs,
-    texts,
-    write,
-)
-from dicomstudy.tables.rows import decode
-from dicomstudy.tables.star import (
+from dicomstudy.tables.fields import (
     COUNT,
     DIGEST,
     INSTANCES,
@@ -51,12 +38,22 @@ from dicomstudy.tables.star import (
     STUDIES,
     STUDY_UID,
     VRS,
-    Known,
-    Tabulator,
     declare,
     digest_columns,
 )
+from dicomstudy.tables.parquet import (
+    SPOOL_CELLS,
+    Spool,
+    conform,
+    read,
+    read_where,
+    runs,
+    texts,
+)
+from dicomstudy.tables.rows import decode
+from dicomstudy.tables.star import Known, Tabulator
 from dicomstudy.tables.vrs import DIFFERS, NOTHING, merged, of_file, of_group
+from dicomstudy.tables.writer import Writer
 
 __all__ = ["Exported", "export_tables"]
 
@@ -166,7 +163,7 @@ class _Run:
         declare(self._columns, self._definitions.groups)
         for name, table in self._old.tables.items():
             self._columns.load(name, table.schema)
-        self._writer = _Writer(folder, self._columns, self._new)
+        self._writer = Writer(folder, self._columns, self._new)
         self._writer.clear(self._old)
         #: How many more, or fewer, instances refer to each group than before. It has all groups.
         self._change = Counts(folder / "incoming" / "counts")
@@ -542,102 +539,3 @@ class _OldRows:
                 taken.setdefault(name, []).append(run[1])
                 self._next[name] = next(others, None)
         return taken
-
-
-class _Writer:
-    """Writes files, which appear all at once with the catalog that names them."""
-
-    def __init__(self, folder: Path, columns: Columns, catalog: Catalog) -> None:
-        self._folder = folder
-        self._incoming = folder / "incoming"
-        self._columns = columns
-        self._catalog = catalog
-        self._schemas: dict[tuple[str, int], pa.Schema] = {}
-        self._written: dict[tuple[str, int], Path] = {}
-        self.bytes_out = 0
-
-    def clear(self, old: Catalog) -> None:
-        """Remove what runs have left that were killed."""
-        shutil.rmtree(self._incoming, ignore_errors=True)
-        self._incoming.mkdir()
-        known = set(old.paths(self._folder))
-        for table in {*PART_TABLES, *self._columns.definitions.groups}:
-            for path in (self._folder / table).glob("*.parquet"):
-                if path not in known and path.stem.isdecimal():
-                    path.unlink()
-
-    def spool(self, table: str) -> Spool:
-        """A new spool for the rows of a table."""
-        return Spool(table, self._columns, self._incoming)
-
-    def keep(self, part: Part, old: Catalog) -> None:
-        """Take over a part as it is."""
-        self._catalog.parts.append(part)
-        for name, number in part.files.items():
-            self.keep_file(name, old.tables[name].files[number])
-
-    def keep_file(self, table: str, file: File) -> None:
-        """Take over a file as it is."""
-        self._table(table).files[file.number] = file
-
-    def write_part(self, uids: Sequence[str], spools: Mapping[str, Spool]) -> None:
-        """Write the rows of a part, if there are any."""
-        instances = spools[INSTANCES].rows
-        files = {name: self.write(name, s.tables()).number for name, s in spools.items() if s.rows}
-        if files:
-            self._catalog.parts.append(Part(uids[0], uids[-1], instances, files))
-
-    def write(self, table: str, rows: Iterable[pa.Table]) -> File:
-        """Write a file."""
-        number = self._catalog.next
-        self._catalog.next += 1
-        path = self._incoming / f"{table}.{number}.parquet"
-        schema = self._columns.schema(table)
-        file = File(number, *write(path, schema, rows))
-        pa.default_memory_pool().release_unused()
-        self._schemas[table, number] = schema
-        self._written[table, number] = path
-        self._table(table).files[number] = file
-        self.bytes_out += file.size
-        return file
-
-    def _table(self, name: str) -> Table:
-        table = self._catalog.tables.get(name)
-        if table is None:
-            table = self._catalog.tables[name] = Table(b"")
-        return table
-
-    def conform(self, old: Catalog) -> None:
-        """Write the files anew that lack columns which their table has got since."""
-        for name, table in self._catalog.tables.items():
-            schema = self._columns.schema(name)
-            before = old.tables[name].schema if name in old.tables else schema
-            for number in list(table.files):
-                found = self._schemas.get((name, number), before)
-                if not found.equals(schema, check_metadata=True):
-                    path = self._written.pop((name, number), None)
-                    where = path or path_of(self._folder, name, number)
-                    again = self.write(name, read(where, name, found)).number
-                    del table.files[number]
-                    for part in self._catalog.parts:
-                        if part.files.get(name) == number:
-                            part.files = {**part.files, name: again}
-            table.files = dict(sorted(table.files.items()))
-            table.message = Table.of(schema).message
-
-    def commit(self, definitions: Definitions, old: Catalog) -> None:
-        """Put all files in their places, then the catalog; then remove those of the old one."""
-        folders = {self._folder / table for table, _ in self._written}
-        for folder in folders:
-            folder.mkdir(exist_ok=True)
-        for (table, number), path in self._written.items():
-            sync_folder(path)
-            path.rename(path_of(self._folder, table, number))
-        for folder in folders:
-            sync_folder(folder)
-        catalog_.write(self._catalog, self._folder, definitions)
-        kept = set(self._catalog.paths(self._folder))
-        for path in set(old.paths(self._folder)) - kept:
-            path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()

@@ -17,11 +17,11 @@ from dicomstudy.folder import Folder, Progress
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import path_of
 from dicomstudy.tables.export import export_tables
+from dicomstudy.tables.fields import PART_TABLES
 from dicomstudy.tables.parquet import check_schema, open_file, reading
 from dicomstudy.tables.rebuilding import Rebuilder
 from dicomstudy.tables.result import Result
 from dicomstudy.tables.sql import Database, no_column, quoted
-from dicomstudy.tables.star import PART_TABLES
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc

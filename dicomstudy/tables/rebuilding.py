@@ -17,20 +17,19 @@ from dicomstudy.folder import Folder, Progress, at_work, locked, make, write_ato
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import Columns
-from dicomstudy.tables.parquet import read, read_where, runs, texts
-from dicomstudy.tables.rows import decode
-from dicomstudy.tables.star import (
+from dicomstudy.tables.fields import (
     BULK,
     DIGEST,
     INSTANCES,
     PART_TABLES,
     STUDIES,
     STUDY_UID,
-    StudyRows,
     declare,
     digest_columns,
-    rebuild,
 )
+from dicomstudy.tables.parquet import read, read_where, runs, texts
+from dicomstudy.tables.rows import decode
+from dicomstudy.tables.star import StudyRows, rebuild
 
 __all__ = ["Rebuilder"]
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import LABEL
+from dicomstudy.tables.fields import COUNT, DIGEST, INSTANCES, VRS, digest_columns
 from dicomstudy.tables.result import Result
-from dicomstudy.tables.star import COUNT, DIGEST, INSTANCES, VRS, digest_columns
 
 if TYPE_CHECKING:
     import duckdb

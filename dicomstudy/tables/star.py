@@ -9,162 +9,53 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-import pyarrow as pa
-
 from dicomstudy.clustering import Clustered, ClusteredSeries
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, add_places, uid_of
 from dicomstudy.elements import is_private
-from dicomstudy.errors import DefinitionsError, DicomStudyError, StudyError, TableError
+from dicomstudy.errors import DicomStudyError, StudyError, TableError
 from dicomstudy.grouping import ENCODING, Entry, Row, Source
 from dicomstudy.record import INSTANCE
 from dicomstudy.study import Instance, Study
 from dicomstudy.tables.cells import Cells, Kind
 from dicomstudy.tables.columns import (
     LEFTOVERS,
-    PLACE,
     REFERS,
     Column,
     Columns,
     Context,
-    Form,
     creators_of,
+)
+from dicomstudy.tables.fields import (
+    BULK,
+    DIGEST,
+    FRAMES,
+    INSTANCE_UID,
+    INSTANCES,
+    OF_SERIES,
+    OF_STUDY,
+    SERIES,
+    SERIES_UID,
+    SOURCE_COLUMNS,
+    STUDIES,
+    STUDY_UID,
+    VRS,
+    digest_columns,
 )
 from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
 from dicomstudy.tables.vrs import FileVRs, by_path, merged, of_file, of_group
 
-__all__ = [
-    "BULK",
-    "COUNT",
-    "DIGEST",
-    "FRAMES",
-    "INSTANCES",
-    "PART_TABLES",
-    "SERIES",
-    "SERIES_UID",
-    "STUDIES",
-    "STUDY_UID",
-    "VRS",
-    "Added",
-    "Emit",
-    "Known",
-    "KnownGroups",
-    "Tabulator",
-    "declare",
-    "digest_columns",
-    "rebuild",
-]
+__all__ = ["Added", "Emit", "Known", "KnownGroups", "StudyRows", "Tabulator", "rebuild"]
 
-INSTANCES, SERIES, STUDIES, FRAMES, BULK = "instances", "series", "studies", "frames", "bulk"
-#: The tables that are no groups: their rows belong to one study.
-PART_TABLES = (INSTANCES, SERIES, STUDIES, FRAMES, BULK)
-STUDY_UID, SERIES_UID = "StudyInstanceUID", "SeriesInstanceUID"
-_INSTANCE_UID = "SOPInstanceUID"
-#: Columns of groups: their digest, how many instances refer to them, and what the files of these
-#: say of VRs.
-DIGEST, COUNT, VRS = "digest", "instances", "vrs"
 #: Takes a row of a table, and about how many cells it has.
 Emit = Callable[[str, dict[str, Any], int], None]
 
 _NOT_ATTRIBUTES = frozenset(("_groups", "_source"))
-_SOURCE = {
-    "uri": pa.string(),
-    "size": pa.int64(),
-    "sha256": pa.string(),
-    "modified": pa.int64(),
-    "proved": pa.bool_(),
-    "record": pa.string(),
-}
-_SOURCE_COLUMNS = {name: f"source_{name}" for name in _SOURCE}
-_OF_STUDY = (
-    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID"),
-    *("StudyDescription", "PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-)
-_OF_SERIES = (
-    *("Modality", "SeriesNumber", "SeriesDescription", "SeriesDate", "SeriesTime"),
-    *("BodyPartExamined", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
-    *("Manufacturer", "ManufacturerModelName", "StationName", "InstitutionName"),
-)
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 _FRAME_COUNT = "NumberOfFrames"
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 #: VRs in files that are remembered, of the last few ways to write one.
 _MOST_VRS = 1 << 18
-
-
-def _texts(*names: str) -> list[pa.Field[Any]]:
-    return [pa.field(name, pa.string()) for name in names]
-
-
-_DATE_RANGE = (pa.field("first_date", pa.date32()), pa.field("last_date", pa.date32()))
-_FIELDS: dict[str, list[pa.Field[Any]]] = {
-    INSTANCES: [
-        *_texts(STUDY_UID, SERIES_UID, "key"),
-        *(pa.field(f"source_{name}", kind) for name, kind in _SOURCE.items()),
-        *LEFTOVERS,
-    ],
-    SERIES: [
-        *_texts(STUDY_UID, SERIES_UID),
-        pa.field("NumberOfSeriesRelatedInstances", pa.int64()),
-        *_DATE_RANGE,
-    ],
-    STUDIES: [
-        *_texts(STUDY_UID),
-        pa.field("ModalitiesInStudy", pa.list_(pa.string())),
-        pa.field("SOPClassesInStudy", pa.list_(pa.string())),
-        pa.field("NumberOfStudyRelatedSeries", pa.int64()),
-        pa.field("NumberOfStudyRelatedInstances", pa.int64()),
-        *_DATE_RANGE,
-        pa.field("bulk_length", pa.int64()),
-        pa.field("bulk_file", pa.int64()),
-        pa.field("document_sha256", pa.string()),
-        pa.field("document_size", pa.int64()),
-    ],
-    FRAMES: [
-        *_texts(STUDY_UID, SERIES_UID, _INSTANCE_UID, "key"),
-        pa.field("FrameNumber", pa.int64()),
-        pa.field("fragment_offsets", pa.list_(pa.int64())),
-        pa.field("fragment_lengths", pa.list_(pa.int64())),
-    ],
-    BULK: [*_texts(STUDY_UID, "sha256"), *PLACE],
-}
-_GROUP_FIELDS = [*_texts(DIGEST), pa.field(COUNT, pa.int64())]
-
-
-def declare(columns: Columns, groups: Iterable[str]) -> None:
-    """Give all tables the columns that they always have.
-
-    Args:
-        columns: those of the tables.
-        groups: the names of all groups.
-    """
-    for table, fields in _FIELDS.items():
-        columns.declare(table, [_described(field, columns.definitions) for field in fields])
-    for table in groups:
-        columns.declare(table, _GROUP_FIELDS)
-    for table, keys in ((SERIES, _OF_SERIES), (STUDIES, _OF_STUDY)):
-        for key in keys:
-            attribute = columns.level.attribute(key, NO_CONTEXT)
-            if attribute is not None:
-                columns.meet(table, {attribute.column(Form.TYPED).name: None})
-
-
-def _described(field: pa.Field[Any], definitions: Definitions) -> pa.Field[Any]:
-    """A column of the format with what the standard says of it, if it is an attribute's."""
-    try:
-        attribute = definitions.attribute(definitions.tag(field.name))
-    except DefinitionsError:
-        return field
-    if attribute is None:
-        return field
-    return field.with_metadata(
-        {"tag": f"{attribute.tag:08X}", "vr": attribute.vr, "name": attribute.name}
-    )
-
-
-def digest_columns(names: Iterable[str]) -> dict[str, str]:
-    """The columns of `instances` that refer to groups, each with the name of its group."""
-    return {name: name.removesuffix(REFERS) for name in names if name.endswith(REFERS)}
 
 
 class _Summary:
@@ -324,7 +215,7 @@ class Tabulator:
         whole = _Summary()
         for uid, summary in sorted(every.items()):
             whole.include(summary)
-            row = self._summary(content, summary, _OF_SERIES)
+            row = self._summary(content, summary, OF_SERIES)
             row |= {STUDY_UID: study.uid, SERIES_UID: uid}
             row["NumberOfSeriesRelatedInstances"] = summary.instances
             self._emit(SERIES, row, len(row))
@@ -380,9 +271,9 @@ class Tabulator:
                     content.vrs[digest] = merged(content.vrs.get(digest, said), said)
             cells, weight = encode(own, self._columns.level, context)
             row |= cells
-            if own.get(_INSTANCE_UID) != key:
+            if own.get(INSTANCE_UID) != key:
                 row["key"] = key
-            row |= _columns_of(struct.get("_source", {}), _SOURCE_COLUMNS, content)
+            row |= _columns_of(struct.get("_source", {}), SOURCE_COLUMNS, content)
             self._emit(INSTANCES, row, weight + len(row))
             if _FUNCTIONAL_GROUPS[1] in own or self._frames_of(row, own, content) != 1:
                 self._add_frames(Instance(study, number, key), row, context)
@@ -451,7 +342,7 @@ class Tabulator:
     def _add_study(
         self, study: Study, content: _Content, whole: _Summary, series: int, sha256: str, size: int
     ) -> None:
-        row = self._summary(content, whole, _OF_STUDY)
+        row = self._summary(content, whole, OF_STUDY)
         row |= {
             STUDY_UID: study.uid,
             "ModalitiesInStudy": content.texts(whole, "Modality"),
@@ -478,7 +369,7 @@ class Tabulator:
             spans = []
         if len(spans) <= 1 and not each:
             return
-        names = (STUDY_UID, SERIES_UID, _INSTANCE_UID, "key")
+        names = (STUDY_UID, SERIES_UID, INSTANCE_UID, "key")
         fixed = {name: row[name] for name in names if name in row}
         for at in range(max(len(spans), len(each))):
             items = [
@@ -576,9 +467,9 @@ def rebuild(
         own = decode(row, columns, definitions, source=where)
         numbers = range(len(content.rows), len(content.rows) + len(own))
         content.rows += [Row(INSTANCE, key, value) for key, value in own.items()]
-        source = reference_of(row, _SOURCE_COLUMNS)
+        source = reference_of(row, SOURCE_COLUMNS)
         entry = Entry(
-            uid_of(row.get("key") or own.get(_INSTANCE_UID, ""), own),
+            uid_of(row.get("key") or own.get(INSTANCE_UID, ""), own),
             row[SERIES_UID],
             source.get("sha256") or source.get("record", ""),
             _source(source),
