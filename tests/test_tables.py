@@ -20,7 +20,7 @@ from dicomstudy.errors import (
     TableError,
 )
 from dicomstudy.grouping import Batch
-from dicomstudy.tables import catalog, export, parquet
+from dicomstudy.tables import catalog, export, parquet, writer
 from dicomstudy.tables.star import Tabulator
 from fixtures import make
 from tests import studies
@@ -366,7 +366,7 @@ def _stop_at(moment: int, patch: pytest.MonkeyPatch, *, first: bool) -> None:
     if moment == 0:
         patch.setattr(Tabulator, "add", _killer(0, Tabulator.add))
     elif moment < 3:
-        patch.setattr(export, "write", _killer(3 * moment, parquet.write))
+        patch.setattr(writer, "write", _killer(3 * moment, parquet.write))
     elif moment < 5:
         patch.setattr(Path, "rename", _killer(4 * moment - 12, Path.rename))
     else:
