@@ -193,7 +193,11 @@ def entries(folder: Path) -> list[Path]:
 def is_there(path: Path) -> bool:
     """Whether there is such a file. Errors as in `entries`."""
     with reading(path):
-        return path.exists()
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
 
 
 def bulk_beside(document: Path, number: int = 0) -> Path:

@@ -14,7 +14,7 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
 from dicomstudy.containers import is_container, open_members
 from dicomstudy.elements import Buffer, sha256_of
-from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
 from dicomstudy.folder import Progress, write_atomically
 from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
@@ -237,13 +237,14 @@ class _Writer:
 
 
 def _is_replaceable(path: Path) -> bool:
-    """Whether nothing is there, or something that begins as a record does, binary or text."""
+    """Whether nothing is there, or a record."""
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
+        struct = ion.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return True
-    return instance_record.is_record(head, "") or head.lstrip()[:1] == b"{"
+    except IonError:
+        return False
+    return isinstance(struct, dict) and {"sourceInfo", "fileInfo", "dataSet"} <= struct.keys()
 
 
 def _has_uids(record: Record) -> bool:

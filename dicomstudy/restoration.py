@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import re
 from collections import deque
@@ -19,7 +20,7 @@ from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, writing
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.sources import write_all
+from dicomstudy.sources import FileIdentity, identity_of, write_all
 from dicomstudy.study import Instance, Study, references_in
 
 __all__ = ["Restored", "Verified", "restore", "verify"]
@@ -189,6 +190,7 @@ class _Files:
         self._restored = restored
         self._beside = Beside(_write)
         self._pending: deque[_Pending] = deque()
+        self._read_from: tuple[Study, set[FileIdentity]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -243,16 +245,36 @@ class _Files:
         self._pending.popleft()
 
     def _done(self, instance: Instance, part: str, path: str, size: int) -> None:
-        if instance.changed and os.path.exists(path) and instance.reads_from(Path(path)):  # noqa: PTH110
+        if self._is_needed(instance.study, part, path):
             raise ArchiveError(
                 "archive/source",
-                "the original, which the archive refers to, would be replaced by the changed "
-                "file: restore into another folder",
+                "an original that the archive refers to would be replaced by another file: "
+                "restore into another folder",
                 source=path,
             )
         os.replace(part, path)  # noqa: PTH105 (as below)
         self._restored.files += 1
         self._restored.bytes_out += size
+
+    def _is_needed(self, study: Study, part: str, path: str) -> bool:
+        """Whether there is a file that values of the study are read from, and not an equal one."""
+        try:
+            there = identity_of(os.stat(path))  # noqa: PTH116 (as below)
+        except OSError:
+            return False
+        if self._read_from is None or self._read_from[0] is not study:
+            self._read_from = study, _files_of(study)
+        return there in self._read_from[1] and not filecmp.cmp(part, path, shallow=False)
+
+
+def _files_of(study: Study) -> set[FileIdentity]:
+    """The files that large values of a study are read from, those of older versions too."""
+    found = set()
+    for chunk in study.chunks(retired=True):
+        for instance in () if isinstance(chunk, DicomStudyError) else chunk:
+            with contextlib.suppress(DicomStudyError):
+                found |= instance.files()
+    return found
 
 
 def _remove(part: str) -> None:

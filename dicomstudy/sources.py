@@ -12,17 +12,19 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import IO, NamedTuple, Self, TypeAlias
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from dicomstudy.elements import sha256_of
 from dicomstudy.errors import BulkError, DicomStudyError, Problem
 
 __all__ = [
+    "FileIdentity",
     "Found",
     "SourceFiles",
     "Window",
     "find",
+    "identity_of",
     "path_of",
     "read_whole",
     "uri_of",
@@ -110,6 +112,14 @@ def read_whole(path: str) -> tuple[bytes, int]:
         os.close(descriptor)
 
 
+FileIdentity: TypeAlias = tuple[int, int]
+
+
+def identity_of(status: os.stat_result) -> FileIdentity:
+    """What two paths have in common that lead to one file."""
+    return status.st_dev, status.st_ino
+
+
 class Window:
     """A large file as a `Buffer`: slices are read when they are asked for.
 
@@ -171,9 +181,10 @@ class Window:
                 return at + place
         return -1
 
-    def is_file(self, path: Path) -> bool:
-        """Whether it is the file at `path`."""
-        return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
+    @property
+    def identity(self) -> FileIdentity:
+        """Tells it from all other files of this machine."""
+        return identity_of(os.fstat(self._file.fileno()))
 
     def check(self) -> None:
         """Make sure that what was read until now was all of one file.
@@ -292,7 +303,7 @@ class SourceFiles:
             except (OSError, DicomStudyError):
                 continue
             try:
-                same = path == place and window.modified == modified
+                same = sha256 is not None and path == place and window.modified == modified
                 if size in {None, len(window)} and (same or _is_it(window, sha256, has)):
                     self._found[key] = path
                     return window

@@ -13,6 +13,7 @@ from pydicom import Dataset
 
 import dicomstudy
 from dicomstudy import p10
+from dicomstudy.p10.parser import Parser
 from dicomstudy.study import Instance
 from fixtures import make
 from fixtures.make import delimiter, element, item
@@ -291,3 +292,38 @@ def test_what_other_values_are_read_by_is_never_large(
         if explicit and max_inline >= 2:
             names = tables["private"].schema.names
             assert [name for name in names if name.startswith("A creator:0029xx01")]
+
+
+@pytest.mark.parametrize("value", [b"garbage!", bytes(8) + item(element(0x00081155, "UI", "1"))])
+def test_a_sequence_that_does_not_begin_with_an_item_is_told_of(
+    value: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "a.dcm").write_bytes(file_of(element(IMAGES, "SQ", value)))
+    report = dicomstudy.convert([tmp_path / "a.dcm"], tmp_path / "archive")
+    assert [(p.code, p.tag) for p in report.problems] == [("record/inexact", f"{IMAGES:08X}")]
+    (study,) = dicomstudy.open_archive(tmp_path / "archive").values()
+    (instance,) = study.values()
+    assert instance.metadata()["ReferencedImageSequence"] == value
+    assert instance.to_p10() == (tmp_path / "a.dcm").read_bytes()
+
+
+def test_what_is_looked_at_ahead_does_not_grow_faster_than_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From each of many items that may be implicit, headers lead far ahead, and fit nowhere."""
+    letters = int.from_bytes(b"HA", "little")  # a multiple of 8, as is all that follows
+    first = element(0x00090001, "", bytes(4), explicit=False, length=4 << 16 | letters)
+    unknown = element(0x00091010, "UN", item(first, undefined=True), undefined=True)
+    headers = [element(0x00100000 + at, "", explicit=False) for at in range(40_000)]
+    data = file_of(unknown * 200, element(0x00100009, "OB", b"".join(headers)))
+    looked = 0
+    may_look = Parser.may_look
+
+    def counted(parser: Parser) -> bool:
+        nonlocal looked
+        looked += 1
+        return may_look(parser)
+
+    monkeypatch.setattr(Parser, "may_look", counted)
+    assert p10.read(data).problems == ()
+    assert len(data) / 16 < looked < len(data) / 8 + 300

@@ -71,6 +71,30 @@ def refuse_to_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- restoring ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("limit", [restoration._MAX_WHOLE, 1])
+def test_an_original_of_another_instance_is_not_replaced_either(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes late may get the key, and so the name, of what was there before."""
+    monkeypatch.setattr(restoration, "_MAX_WHOLE", limit)
+    pixels = make.phantom(16, 16)
+    contents = [
+        make.ct_slice("study", 1, 1, rows=16, columns=16, pixels=each)
+        for each in (pixels, pixels[2:] + pixels[:2])
+    ]
+    late, early = sorted(contents, key=lambda content: sha256(content).hexdigest())
+    for name, content in (("early", early), ("late", late)):
+        studies.write_files(tmp_path / name, [("1.dcm", content)])
+    dicomstudy.convert([tmp_path / "early"], tmp_path / "first")
+    dicomstudy.restore(tmp_path / "first", tmp_path / "files")
+    for folder in ("files", "late"):
+        dicomstudy.convert([tmp_path / folder], tmp_path / "archive", bulk="reference")
+    done = dicomstudy.restore(tmp_path / "archive", tmp_path / "files")
+    assert (done.files, [problem.code for problem in done.problems]) == (1, ["archive/source"])
+    assert digests_below(tmp_path / "files") == [sha256(early).hexdigest()] * 2
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+
+
 @pytest.mark.parametrize("name", [CT, f"{CT}/{SERIES}"])
 def test_a_file_where_a_folder_has_to_be_is_an_error(name: str, copy: Path, tmp_path: Path) -> None:
     place = tmp_path / "out" / name

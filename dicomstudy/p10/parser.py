@@ -35,6 +35,8 @@ MAX_DEPTH = 64
 #: Items of defined length beyond this stay where they are, as any large value does; those of
 #: undefined length are not taken apart if they have more bytes in values.
 MAX_ITEMS = 1 << 28
+#: The bytes of the shortest header.
+_HEADER = 8
 #: Items and elements that the value of one element may have inside.
 MAX_INSIDE = 1 << 22
 
@@ -42,7 +44,10 @@ MAX_INSIDE = 1 << 22
 class Parser:
     """Takes elements off a buffer in one byte order."""
 
-    __slots__ = ("big", "data", "flaws", "inside", "irregular", "limit", "order", "taken")
+    __slots__ = (
+        *("ahead", "big", "data", "flaws", "inside", "irregular", "limit", "looked", "order"),
+        "taken",
+    )
 
     def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
         self.data = data
@@ -53,6 +58,9 @@ class Parser:
         self.flaws: list[Problem] = []
         self.taken = 0
         self.inside = 0
+        #: How many more headers may be looked at ahead of reading them, and whether any was.
+        self.ahead = len(data) // _HEADER
+        self.looked = False
 
     def element(
         self, pos: int, end: int, explicit: bool, depth: int, top: bool
@@ -288,15 +296,23 @@ class Parser:
             return False
         if (vr in VRS and not unknown) or pos + 8 > end:
             return True
+        self.looked = True
         return not self.end_of_implicit(pos, end, 0, delimited=delimited)
+
+    def may_look(self) -> bool:
+        """Count one more header that is looked at; whether it may be.
+
+        So the time for it does not grow faster than the file.
+        """
+        self.ahead -= 1
+        return self.ahead >= 0
 
     def end_of_implicit(self, pos: int, end: int, depth: int, *, delimited: bool) -> int:
         """Where the item ends whose elements start at `pos`, all implicit and in order; or 0."""
         unpack = self.order.implicit.unpack
         last = -1
         while delimited or pos < end:
-            self.count(pos)
-            if pos + 8 > end:
+            if pos + 8 > end or not self.may_look():
                 return 0
             group, number, length = unpack(self.data[pos : pos + 8])
             tag = group << 16 | number
@@ -312,10 +328,12 @@ class Parser:
         return pos if pos == end else 0
 
     def end_of_items(self, pos: int, end: int, depth: int) -> int:
-        """Where the items of an implicit sequence of undefined length end; or 0."""
+        """Where the items of an implicit sequence of undefined length end; or 0.
+
+        Stricter than `sequence`: what is no row of items as it should be tells nothing.
+        """
         unpack = self.order.implicit.unpack
-        while pos + 8 <= end and depth < MAX_DEPTH:
-            self.count(pos)
+        while pos + 8 <= end and depth < MAX_DEPTH and self.may_look():
             group, number, length = unpack(self.data[pos : pos + 8])
             tag = group << 16 | number
             pos += 8

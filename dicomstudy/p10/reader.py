@@ -160,6 +160,7 @@ class _Pass(NamedTuple):
         """
         parser, explicit = self.parser, self.explicit
         data, end = parser.data, len(parser.data)
+        parser.looked = False
         element, after = parser.element(pos, end, explicit, 0, top=not self.meta)
         size = after - pos
         if element.tag == ITEM_DELIMITATION:
@@ -175,6 +176,7 @@ class _Pass(NamedTuple):
         elif (
             size <= _LONGEST_KNOWN
             and not parser.flaws  # they are to be found again
+            and not parser.looked  # at what another file may not have behind the element
             and element.tag  # the same bytes may be padding in another file
             and isinstance(element.value, bytes | Sequence)
         ):

@@ -73,6 +73,7 @@ class _Head(NamedTuple):
     token: str
     spaced: str
     rule: values.Rule
+    is_sequence: bool
 
 
 class _Found(NamedTuple):
@@ -258,7 +259,7 @@ class Decoder:
             return None
         name = self._heads.get(head) or self._head(head)
         value = run.encoded[head.size :]
-        if name.rule.kind is Kind.ITEMS and value[:4] in _ITEM_TAGS:
+        if name.rule.kind is Kind.ITEMS and value and (name.is_sequence or _begins_as_items(value)):
             return None
         found = values.recognise(value, name.rule, context)
         if found is None:
@@ -311,7 +312,8 @@ class Decoder:
         self._weight += _ELEMENT_WEIGHT
         token = format_tag(tag) + vr  # as `layout.format_token` would write it
         rule = self._kinds.rule(tag, vr)
-        found = _Head(key, group_of(key, self.definitions), token, token + "^", rule)
+        is_sequence = "SQ" in (vr, self.definitions.vr(tag))
+        found = _Head(key, group_of(key, self.definitions), token, token + "^", rule, is_sequence)
         self._heads[head] = found
         return found
 
@@ -493,9 +495,13 @@ def _token_text(token: Token) -> str:
     return text_
 
 
+def _begins_as_items(value: bytes) -> bool:
+    return value[:4] in _ITEM_TAGS
+
+
 def _items(value: bytes, vr: str, big: bool, depth: int) -> Sequence | None:
     """`value` split into items, None if it is not a row of items."""
-    if value[:4] not in _ITEM_TAGS:
+    if not _begins_as_items(value):
         return None
     try:
         return p10.read_items(value, vr, big=big, depth=depth)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dicomstudy import frames as frame_index
@@ -31,7 +30,7 @@ from dicomstudy.ion import blob_hash_hex
 from dicomstudy.lineage import Version
 from dicomstudy.p10 import PREFIX, deflate
 from dicomstudy.record import DEFLATED, Segment, is_reference
-from dicomstudy.sources import Window
+from dicomstudy.sources import FileIdentity, Window
 from dicomstudy.study import datasets
 
 if TYPE_CHECKING:
@@ -348,20 +347,20 @@ class Instance:
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
         return b"".join(self._proved(reference))
 
-    def reads_from(self, path: Path) -> bool:
-        """Whether large values of the original are read from this very file.
+    def files(self) -> set[FileIdentity]:
+        """The files that large values of the original are read from.
 
         Raises:
-            BulkError: the file that they are read from is gone or has changed.
+            BulkError: one of them is gone or has changed.
         """
+        found = set()
         for reference in references_in(list(self.original().attributes().values())):
             table = self._table(reference)
             if place_of(reference, table) is None:
                 window, _ = self._open_source(reference, table)
                 with window:
-                    if window.is_file(path):
-                        return True
-        return False
+                    found.add(window.identity)
+        return found
 
     def place(self, reference: Mapping[str, Any]) -> Place | None:
         """Where in the bulk file of the study a large value lies; None if it is not there."""
@@ -502,8 +501,8 @@ class _Value:
         if self.offset + self.length > len(window):
             return False
         span = Span(self.offset, self.length)
-        ion_hash = blob_hash_hex(bytes(piece) for piece in chunks(window, span))
-        return self.digest in {ion_hash, sha256_of(window, span)}
+        pieces = (bytes(piece) for piece in chunks(window, span))
+        return blob_hash_hex(pieces) == self.digest or sha256_of(window, span) == self.digest
 
 
 def _joined(
