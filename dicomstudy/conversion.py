@@ -290,7 +290,7 @@ def _end_with_parent() -> None:
 class _Collector:
     """The garbage collector, which looks less often while a run is at work, in any thread.
 
-    What is remembered would all be walked.
+    What is remembered would all be walked. There is one for the process, as its thresholds are.
     """
 
     def __init__(self) -> None:

@@ -32,6 +32,7 @@ __all__ = [
 _MAX_DEPTH = 100
 #: The tag of an item (PS3.5 section 7.5).
 _ITEM_TAG = 0xFFFEE000
+_SEQUENCE_DELIMITER_TAG = 0xFFFEE0DD
 
 _HEADER = re.compile(
     r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([1-9][0-9]{0,8}))?(\^)?(?:([=~])|:([1-9][0-9]{0,9}))?"
@@ -197,7 +198,7 @@ def _parse_items(text: str, pos: int, depth: int) -> tuple[tuple[ItemLayout, ...
         if text[pos] not in "[{":
             found = _OTHER_ITEM.match(text, pos)
             tag = _ITEM_TAG if found is None else int(found[1], 16)
-            if found is None or tag == _ITEM_TAG:
+            if found is None or tag in {_ITEM_TAG, _SEQUENCE_DELIMITER_TAG}:
                 raise _malformed(pos)
             items.append(ItemLayout((), False, tag=tag))
             pos = found.end()

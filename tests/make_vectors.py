@@ -875,6 +875,7 @@ def layout_bad() -> list[Case]:
         "a sequence closed as another": "00081140SQ<[])",
         "an item closed as another": "00081140SQ([})",
         "an item with the tag of items": "00081140SQ(FFFEE000[])",
+        "an item with the tag of a sequence delimiter": "00081140SQ(FFFEE0DD[])",
         "elements under another tag": "00081140SQ(FFFEE00D[00100010])",
         "another tag and an undefined length": "00081140SQ(FFFEE00D{})",
         "elements without an item": "00081140SQ(00081155UI)",

@@ -159,6 +159,7 @@ def test_the_grammar(text: str, token: Token) -> None:
         "00081140SQ)",
         "00081140SQ<)",
         "00081140SQ(FFFEE000[])",
+        "00081140SQ(FFFEE0DD[])",
         "00081140SQ(FFFEE00D{})",
         "00081140SQ(FFFEE00D[00100010])",
         "00081140SQ([}",
