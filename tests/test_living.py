@@ -180,6 +180,7 @@ def same_state(archive: Path) -> tuple[dict[str, Any], list[int]]:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.timeout(600)  # each moment is a run of its own
 @pytest.mark.parametrize("action", ACTIONS)
 def test_killed_at_any_moment_a_study_is_of_the_old_or_the_new_version(
     action: Action, archive: Path
@@ -282,6 +283,7 @@ def assert_between(
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.timeout(600)  # each moment is a run of its own
 @pytest.mark.parametrize("action", MOVES)
 def test_killed_at_any_moment_instances_are_in_one_study_or_in_both(
     action: Action, two: Path
