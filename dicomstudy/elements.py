@@ -13,9 +13,12 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "IDENTIFYING_TAGS",
+    "ITEM",
+    "ITEM_DELIMITATION",
     "LONG_VRS",
     "NUMBER_FORMATS",
     "PIXEL_DATA_TAGS",
+    "SEQUENCE_DELIMITATION",
     "SHORT_VRS",
     "TEXT_VRS",
     "UNDEFINED_LENGTH",
@@ -82,6 +85,8 @@ WORD_SIZES = {
 PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 
 
+#: Items, and what ends one or all of them (PS3.5 section 7.5).
+ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: What a file is known by is never large: character set, SOP, study and series UID; and the
 #: file meta information.
 IDENTIFYING_TAGS = frozenset((0x00080005, 0x00080018, 0x0020000D, 0x0020000E))
@@ -171,7 +176,7 @@ class Item(NamedTuple):
     elements: tuple[Element, ...]
     undefined: bool
     endless: bool = False
-    tag: int = 0xFFFEE000
+    tag: int = ITEM
 
 
 class Sequence(NamedTuple):

@@ -18,12 +18,12 @@ from dicomstudy.archive import Archive
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import BulkWriter
 from dicomstudy.containers import is_container, open_members
-from dicomstudy.elements import LONG_VRS, SHORT_VRS, Buffer, Span, chunks, sha256_of
+from dicomstudy.elements import Buffer, Span, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.folder import write_atomically, writing
 from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Grouper, Pending, Source
-from dicomstudy.p10 import PREFIX, Reader
+from dicomstudy.p10 import PREFIX, VRS, Reader
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
 from dicomstudy.sources import MAX_WHOLE, Window, read_whole, uri_of
 
@@ -424,9 +424,7 @@ def may_be_bare(head: bytes) -> bool:
 
     In big endian it has to have a VR too, which is more than two bytes that many files have.
     """
-    return head[:2] in {b"\2\0", b"\x08\0"} or (
-        head[:2] == b"\0\x08" and head[4:6].decode("latin-1") in SHORT_VRS | LONG_VRS
-    )
+    return head[:2] in {b"\2\0", b"\x08\0"} or (head[:2] == b"\0\x08" and head[4:6] in VRS)
 
 
 def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:

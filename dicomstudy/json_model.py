@@ -164,17 +164,10 @@ def to_json(
     return walk.to_json(attributes, tokens, walk.scope(attributes, plan), resolve, uri)
 
 
-def file_meta(
-    attributes: Mapping[str, Any],
-    encoding: Mapping[str, Any] | None,
-    encoder: Encoder,
-    resolve: Resolve,
-) -> dict[str, Any]:
-    """The file meta information, which `to_json` leaves out, in the same model; as there."""
+def file_meta(attributes: Mapping[str, Any], encoder: Encoder, resolve: Resolve) -> dict[str, Any]:
+    """The file meta information, which `to_json` leaves out, of an instance without a file."""
     walk = _Walk(encoder, is_wanted=_is_file_meta)
-    plan = None if encoding is None else encoder.plan(encoding)
-    tokens = None if plan is None else _tokens(plan)
-    return walk.to_json(attributes, tokens, walk.scope(attributes, plan), resolve, bulk_uri)
+    return walk.to_json(attributes, None, walk.scope(attributes, None), resolve, bulk_uri)
 
 
 def _tokens(plan: Plan) -> list[Token]:

@@ -14,7 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Form, format_tag
+from dicomstudy.elements import (
+    ITEM,
+    LONG_VRS,
+    SEQUENCE_DELIMITATION,
+    UNDEFINED_LENGTH,
+    Form,
+    format_tag,
+)
 from dicomstudy.errors import RecordError
 
 __all__ = [
@@ -30,9 +37,6 @@ __all__ = [
 
 #: Nesting that `parse` accepts; more than any reader of P10 files follows.
 _MAX_DEPTH = 100
-#: The tag of an item (PS3.5 section 7.5).
-_ITEM_TAG = 0xFFFEE000
-_SEQUENCE_DELIMITER_TAG = 0xFFFEE0DD
 
 _HEADER = re.compile(
     r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([1-9][0-9]{0,8}))?(\^)?(?:([=~])|:([1-9][0-9]{0,9}))?"
@@ -52,7 +56,7 @@ class ItemLayout(NamedTuple):
     tokens: tuple[Token, ...]
     undefined: bool
     endless: bool = False
-    tag: int = _ITEM_TAG
+    tag: int = ITEM
 
 
 class Token(NamedTuple):
@@ -96,10 +100,10 @@ def format_token(token: Token, items: Sequence[str] = ()) -> str:
 
 
 def format_item(
-    tokens: Sequence[str], *, undefined: bool, endless: bool = False, tag: int = _ITEM_TAG
+    tokens: Sequence[str], *, undefined: bool, endless: bool = False, tag: int = ITEM
 ) -> str:
     """The text of one item of a sequence, from the texts of its elements."""
-    if tag != _ITEM_TAG:
+    if tag != ITEM:
         return f"{format_tag(tag)}[]"
     close = "}" if undefined and not endless else "]"
     return f"{'{' if undefined else '['}{' '.join(tokens)}{close}"
@@ -197,8 +201,8 @@ def _parse_items(text: str, pos: int, depth: int) -> tuple[tuple[ItemLayout, ...
     while text[pos : pos + 1] not in {")", ">", ""}:
         if text[pos] not in "[{":
             found = _OTHER_ITEM.match(text, pos)
-            tag = _ITEM_TAG if found is None else int(found[1], 16)
-            if found is None or tag in {_ITEM_TAG, _SEQUENCE_DELIMITER_TAG}:
+            tag = ITEM if found is None else int(found[1], 16)
+            if found is None or tag in {ITEM, SEQUENCE_DELIMITATION}:
                 raise _malformed(pos)
             items.append(ItemLayout((), False, tag=tag))
             pos = found.end()

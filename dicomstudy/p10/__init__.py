@@ -7,6 +7,7 @@ apart is kept as raw bytes from there on (`P10File.trailing`), with a `Problem` 
 
 from dicomstudy.p10.file import P10File, Run, Syntax
 from dicomstudy.p10.headers import (
+    VRS,
     Header,
     encode_element,
     encode_items,
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_INFLATED",
     "MAX_ITEMS",
     "PREFIX",
+    "VRS",
     "Header",
     "P10File",
     "Reader",

@@ -10,10 +10,6 @@ from typing import NamedTuple
 from dicomstudy.elements import LONG_VRS, SHORT_VRS, UNDEFINED_LENGTH
 from dicomstudy.errors import P10Error
 
-ITEM = 0xFFFEE000
-ITEM_DELIMITATION = 0xFFFEE00D
-SEQUENCE_DELIMITATION = 0xFFFEE0DD
-
 #: VR bytes as they stand in a header: the VR, and whether its header is the long one.
 VRS = {vr.encode(): (vr, False) for vr in SHORT_VRS} | {vr.encode(): (vr, True) for vr in LONG_VRS}
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dicomstudy.elements import (
+    ITEM,
+    ITEM_DELIMITATION,
     LONG_VRS,
     PIXEL_DATA_TAGS,
+    SEQUENCE_DELIMITATION,
     UNDEFINED_LENGTH,
     Buffer,
     Element,
@@ -20,10 +23,7 @@ from dicomstudy.elements import (
 from dicomstudy.errors import P10Error, Problem
 from dicomstudy.p10.headers import (
     BIG,
-    ITEM,
-    ITEM_DELIMITATION,
     LITTLE,
-    SEQUENCE_DELIMITATION,
     VRS,
     Header,
     group_length,

@@ -7,11 +7,10 @@ from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from dicomstudy.elements import Buffer, Element, Form, Sequence, Span, format_tag
+from dicomstudy.elements import ITEM_DELIMITATION, Buffer, Element, Form, Sequence, Span, format_tag
 from dicomstudy.errors import P10Error, Problem
 from dicomstudy.p10.file import P10File, Run, Syntax, elements_of
 from dicomstudy.p10.headers import (
-    ITEM_DELIMITATION,
     VRS,
     Header,
     header,

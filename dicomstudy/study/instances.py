@@ -228,7 +228,7 @@ class Instance:
 
         if self.encoding is None:
             attributes, encoder = self.attributes(), self.study.encoder
-            meta = json_model.file_meta(attributes, None, encoder, self._resolve)
+            meta = json_model.file_meta(attributes, encoder, self._resolve)
             return datasets.from_json(self.to_json(), self._at_uri, meta)
         return pydicom.dcmread(BytesIO(self.to_p10()), force=True)
 
