@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,15 +39,19 @@ from tests.test_versioning import content
 
 CT, XA = make.uid("ct"), make.uid("xa")
 FILES = [(f"{n}.dcm", make.ct_slice("ct", 1 + n % 2, n)) for n in range(8)]
-#: Random moments at which each change is killed, beside those before each call that writes.
-MOMENTS = 200 if LONG else 25
+#: Limits at which each change finds a full disk.
+LIMITS = 200 if LONG else 25
+#: Random moments at which a child that makes a change is killed.
+MOMENTS = 200 if LONG else 5
 #: Names of functions that change something on disk, or say that it is there.
 WRITES = frozenset(
-    ("write", "fsync", "replace", "rename", "unlink", "truncate", "ftruncate", "mkdir", "rmdir",
-     "flock", "open")
+    ("write", "flush", "close", "__exit__", "fsync", "replace", "rename", "unlink", "truncate",
+     "ftruncate", "mkdir", "rmdir", "flock", "open")
 )  # fmt: skip
 
 Action = Callable[[Path], object]
+#: What is below a folder: the bytes of each file, and None for a folder.
+Tree = dict[Path, bytes | None]
 
 
 def late(archive: Path) -> object:
@@ -91,7 +95,7 @@ def split(archive: Path) -> object:
 
 
 MOVES: list[Action] = [move, merge, split]
-MOMENTS_OF_MOVES = 200 if LONG else 10
+LIMITS_OF_MOVES = 200 if LONG else 10
 
 
 @pytest.fixture
@@ -121,23 +125,46 @@ def forked(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def moments_of(action: Action, archive: Path) -> tuple[int, list[int]]:
-    """How many calls an action makes, and which of them write."""
-    count, writes = 0, []
+def tree_of(folder: Path) -> Tree:
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
-    def note(_: FrameType, event: str, called: Any) -> None:
+
+def planted(tree: Tree, folder: Path) -> Path:
+    """A new folder with what is in a tree."""
+    folder.mkdir()
+    for path, data in tree.items():
+        if data is None:
+            (folder / path).mkdir()
+        else:
+            (folder / path).write_bytes(data)
+    return folder
+
+
+def trees_of(action: Action, archive: Path) -> tuple[int, list[Tree]]:
+    """How many calls an action makes, and what it finds before those that write, each once.
+
+    A kill leaves what is there before the next call that writes: one of these, and nothing else.
+    """
+    count, trees = 0, []
+
+    def look(_: FrameType, event: str, called: Any) -> None:
         nonlocal count
         if event in {"call", "c_call"}:
             count += 1
             if event == "c_call" and called.__name__ in WRITES:
-                writes.append(count)
+                tree = tree_of(archive)
+                if tree not in trees:
+                    trees.append(tree)
 
-    sys.setprofile(note)
+    sys.setprofile(look)
     try:
         action(archive)
     finally:
         sys.setprofile(None)
-    return count, writes
+    return count, trees
 
 
 def killed(action: Action, archive: Path, moment: int) -> int:
@@ -156,6 +183,33 @@ def killed(action: Action, archive: Path, moment: int) -> int:
         action(archive)
 
     return forked(work)
+
+
+def left_by_kills(
+    action: Action, archive: Path, count: int, trees: Iterable[Tree]
+) -> Iterator[Path]:
+    """A copy of an archive after each kill: each tree, and what is left of children."""
+    copy = archive.parent / "copy"
+    for tree in trees:
+        yield planted(tree, copy)
+        shutil.rmtree(copy)
+    chance, kills = chance_of(7), 0
+    for _ in range(MOMENTS):
+        shutil.copytree(archive, copy)
+        status = killed(action, copy, chance.randint(1, count))
+        assert status in {0, -signal.SIGKILL}  # 0: it was quicker than the first time
+        kills += status != 0
+        yield copy
+        shutil.rmtree(copy)
+    assert kills > MOMENTS / 2
+
+
+def assert_nothing_is_left(archive: Path) -> None:
+    """What a kill left stands in nobody's way, and can be collected."""
+    assert dicomstudy.verify(archive).problems == []
+    dicomstudy.collect(archive, remove=True)
+    assert dicomstudy.collect(archive) == dicomstudy.Collected()
+    assert not list((archive / "incoming").iterdir())
 
 
 def states_of(archive: Path) -> dict[str, tuple[dict[str, Any], int]]:
@@ -180,7 +234,6 @@ def same_state(archive: Path) -> tuple[dict[str, Any], list[int]]:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.timeout(600)  # each moment is a run of its own
 @pytest.mark.parametrize("action", ACTIONS)
 def test_killed_at_any_moment_a_study_is_of_the_old_or_the_new_version(
     action: Action, archive: Path
@@ -188,31 +241,21 @@ def test_killed_at_any_moment_a_study_is_of_the_old_or_the_new_version(
     whole = archive.parent / "whole"
     old = same_state(archive)
     shutil.copytree(archive, whole)
-    count, writes = moments_of(action, whole)
+    count, trees = trees_of(action, whole)
     new = same_state(whole)
     assert new != old
-    chance = chance_of(7)
-    seen, kills = set(), 0
-    for moment in sorted({*writes, *(chance.randint(1, count) for _ in range(MOMENTS))}):
-        copy = archive.parent / "copy"
-        shutil.copytree(archive, copy)
-        status = killed(action, copy, moment)
-        assert status in {0, -signal.SIGKILL}  # 0: it was quicker than the first time
-        kills += status != 0
+    seen = []
+    for copy in left_by_kills(action, archive, count, [*trees, tree_of(whole)]):
         state = same_state(copy)
-        assert state in (old, new), moment
-        seen.add(state == new)
+        assert state in (old, new)
+        seen.append(state == new)
         assert dicomstudy.verify(copy).problems == []
         if state == old:
-            action(copy)  # what was left stands in nobody's way
+            action(copy)
             assert same_state(copy) == new
-        assert dicomstudy.verify(copy).problems == []
-        dicomstudy.collect(copy, remove=True)
-        assert dicomstudy.collect(copy) == dicomstudy.Collected()
-        assert not list((copy / "incoming").iterdir())
-        shutil.rmtree(copy)
-    assert seen == {False, True}
-    assert kills > MOMENTS / 2
+        assert_nothing_is_left(copy)
+    assert {*seen} == {False, True}
+    assert len(trees) > 4
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -225,7 +268,7 @@ def test_where_no_more_can_be_written_the_archive_stays_as_it_was(
     largest = max(path.stat().st_size for path in archive.rglob("*") if path.is_file())
     refused = 0
     chance = chance_of(7)
-    for _ in range(MOMENTS):
+    for _ in range(LIMITS):
         copy, limit = archive.parent / "copy", chance.randint(0, largest)
         shutil.copytree(archive, copy)
 
@@ -283,37 +326,27 @@ def assert_between(
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.timeout(600)  # each moment is a run of its own
 @pytest.mark.parametrize("action", MOVES)
 def test_killed_at_any_moment_instances_are_in_one_study_or_in_both(
     action: Action, two: Path
 ) -> None:
-    copied = two.parent / "whole"
+    whole = two.parent / "whole"
     old, files = states_of(two), originals(two)
-    shutil.copytree(two, copied)
-    count, writes = moments_of(action, copied)
-    new = states_of(copied)
-    chance = chance_of(7)
-    seen, kills = set(), 0
-    for moment in sorted({*writes, *(chance.randint(1, count) for _ in range(MOMENTS_OF_MOVES))}):
-        copy = two.parent / "copy"
-        shutil.copytree(two, copy)
-        kills += killed(action, copy, moment) != 0
+    shutil.copytree(two, whole)
+    count, trees = trees_of(action, whole)
+    new = states_of(whole)
+    seen = set()
+    for copy in left_by_kills(action, two, count, [*trees, tree_of(whole)]):
         done = assert_between(old, new, copy, files)
         seen.add(done)
         if not done[-1]:
-            action(copy)  # what was left stands in nobody's way
+            action(copy)
             assert {uid: state for uid, (state, _) in states_of(copy).items()} == {
                 uid: state for uid, (state, _) in new.items()
             }
-        assert dicomstudy.verify(copy).problems == []
-        dicomstudy.collect(copy, remove=True)
-        assert dicomstudy.collect(copy) == dicomstudy.Collected()
-        assert not list((copy / "incoming").iterdir())
-        shutil.rmtree(copy)
+        assert_nothing_is_left(copy)
     assert {any(done) for done in seen} == {False, True}
     assert len(seen) >= 3  # between the two as well
-    assert kills > MOMENTS_OF_MOVES / 2
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -327,7 +360,7 @@ def test_where_no_more_can_be_written_nothing_is_lost(action: Action, two: Path)
     largest = max(path.stat().st_size for path in copied.rglob("*") if path.is_file())
     refused = 0
     chance = chance_of(7)
-    for _ in range(MOMENTS_OF_MOVES):
+    for _ in range(LIMITS_OF_MOVES):
         copy, limit = two.parent / "copy", chance.randint(0, largest)
         shutil.copytree(two, copy)
 
