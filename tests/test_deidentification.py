@@ -24,10 +24,10 @@ from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
 from tests import studies
+from tests.kills import killed, trees_of, written
 from tests.plants import DEFINITIONS, STUDY, TABLE, Planter, found_in, haystack, headers_of
 from tests.samples import LONG, chance_of, fixture_files, mutant
 from tests.test_codestreams import box, codestream, jp2, jpeg, remark, segment
-from tests.test_living import killed, moments_of
 
 KEY = b"0123456789abcdef"
 NEW = Pseudonyms(KEY)
@@ -737,13 +737,16 @@ def test_killed_at_any_moment_there_are_whole_studies_or_none(
     def deidentify(target: Path) -> object:
         return dicomstudy.deidentify(archive, target, key=KEY)
 
-    count, writes = moments_of(deidentify, tmp_path / "whole")
+    count, trees = trees_of(deidentify, tmp_path / "whole")
     whole = studies.digests_of(tmp_path / "whole")
-    moments = chance_of(7).sample(writes, 15) + [chance_of(n).randint(1, count) for n in range(15)]
-    seen = set()
-    for at, moment in enumerate(moments):
-        target = tmp_path / str(at)
+    left = [written(tree, tmp_path / f"tree {number}") for number, tree in enumerate(trees)]
+    for number in range(5):
+        target = tmp_path / f"kill {number}"
+        moment = chance_of(number).randint(1, count)
         assert killed(deidentify, target, moment) in {0, -signal.SIGKILL}
+        left.append(target)
+    seen = set()
+    for target in left:
         if (target / "archive.ion").exists():
             assert dicomstudy.verify(target).problems == []
             made = studies.digests_of(target)

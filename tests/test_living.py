@@ -8,11 +8,9 @@ import os
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -34,6 +32,7 @@ from dicomstudy.moving import moves
 from fixtures import make
 from fixtures.make import element, item
 from tests import processes, studies
+from tests.kills import Action, Tree, forked, killed, trees_of, written
 from tests.samples import LONG, chance_of
 from tests.test_versioning import content
 
@@ -43,15 +42,6 @@ FILES = [(f"{n}.dcm", make.ct_slice("ct", 1 + n % 2, n)) for n in range(8)]
 LIMITS = 200 if LONG else 25
 #: Random moments at which a child that makes a change is killed.
 MOMENTS = 200 if LONG else 5
-#: Names of functions that change something on disk, or say that it is there.
-WRITES = frozenset(
-    ("write", "flush", "close", "__exit__", "fsync", "replace", "rename", "unlink", "truncate",
-     "ftruncate", "mkdir", "rmdir", "flock", "open")
-)  # fmt: skip
-
-Action = Callable[[Path], object]
-#: What is below a folder: the bytes of each file, and None for a folder.
-Tree = dict[Path, bytes | None]
 
 
 def late(archive: Path) -> object:
@@ -110,88 +100,13 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "archive"
 
 
-def forked(work: Callable[[], object]) -> int:
-    """The exit status of a child that does the work, negative for the signal that ended it."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            work()
-            status = 0
-        except ArchiveError as error:
-            status = 3 if error.code == "archive/unwritable" else 4
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def tree_of(folder: Path) -> Tree:
-    return {
-        path.relative_to(folder): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-def planted(tree: Tree, folder: Path) -> Path:
-    """A new folder with what is in a tree."""
-    folder.mkdir()
-    for path, data in tree.items():
-        if data is None:
-            (folder / path).mkdir()
-        else:
-            (folder / path).write_bytes(data)
-    return folder
-
-
-def trees_of(action: Action, archive: Path) -> tuple[int, list[Tree]]:
-    """How many calls an action makes, and what it finds before those that write, each once.
-
-    A kill leaves what is there before the next call that writes: one of these, and nothing else.
-    """
-    count, trees = 0, []
-
-    def look(_: FrameType, event: str, called: Any) -> None:
-        nonlocal count
-        if event in {"call", "c_call"}:
-            count += 1
-            if event == "c_call" and called.__name__ in WRITES:
-                tree = tree_of(archive)
-                if tree not in trees:
-                    trees.append(tree)
-
-    sys.setprofile(look)
-    try:
-        action(archive)
-    finally:
-        sys.setprofile(None)
-    return count, trees
-
-
-def killed(action: Action, archive: Path, moment: int) -> int:
-    """Do something in a child that is killed before its n-th call."""
-    count = 0
-
-    def kill(_frame: FrameType, event: str, _called: Any) -> None:
-        nonlocal count
-        if event in {"call", "c_call"}:
-            count += 1
-            if count == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def work() -> None:
-        sys.setprofile(kill)
-        action(archive)
-
-    return forked(work)
-
-
 def left_by_kills(
     action: Action, archive: Path, count: int, trees: Iterable[Tree]
 ) -> Iterator[Path]:
     """A copy of an archive after each kill: each tree, and what is left of children."""
     copy = archive.parent / "copy"
     for tree in trees:
-        yield planted(tree, copy)
+        yield written(tree, copy)
         shutil.rmtree(copy)
     chance, kills = chance_of(7), 0
     for _ in range(MOMENTS):
@@ -245,7 +160,7 @@ def test_killed_at_any_moment_a_study_is_of_the_old_or_the_new_version(
     new = same_state(whole)
     assert new != old
     seen = []
-    for copy in left_by_kills(action, archive, count, [*trees, tree_of(whole)]):
+    for copy in left_by_kills(action, archive, count, trees):
         state = same_state(copy)
         assert state in (old, new)
         seen.append(state == new)
@@ -336,7 +251,7 @@ def test_killed_at_any_moment_instances_are_in_one_study_or_in_both(
     count, trees = trees_of(action, whole)
     new = states_of(whole)
     seen = set()
-    for copy in left_by_kills(action, two, count, [*trees, tree_of(whole)]):
+    for copy in left_by_kills(action, two, count, trees):
         done = assert_between(old, new, copy, files)
         seen.add(done)
         if not done[-1]:
