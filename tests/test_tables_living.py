@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 import dicomstudy
+from dicomstudy.tables import star
+from fixtures import make
 from tests import studies
 
+CT = make.uid("ct")
 MR = "2.25.260853047498934903529182976158226036683"
 US = "2.25.261738478028641128058988189778827226446"
 
@@ -41,6 +44,39 @@ def assert_mirrored(archive: Path, folder: Path) -> None:
     collected = shutil.copytree(archive, folder / "collected")
     dicomstudy.collect(collected, older_versions=True, remove=True)
     assert digests_of(folder / "rebuilt") == digests_of(collected)
+    assert_changed_alike(folder / "rebuilt", collected, folder)
+
+
+def assert_changed_alike(rebuilt: Path, collected: Path, folder: Path) -> None:
+    """What is done to two archives of the same content has the same effect on both.
+
+    That is more than that their digests are equal: these do not see which versions an instance
+    says that it came with.
+    """
+    files = studies.write_fixtures(folder / "late")
+    both = (rebuilt, collected)
+    for uid in digests_of(rebuilt):
+        with dicomstudy.open_archive(rebuilt)[uid] as study:
+            keys = list(study)
+            assert not any("_versions" in instance._struct for instance in study.values())
+        for archive in both:
+            first = dicomstudy.history(archive, uid)[0].number
+            dicomstudy.update(archive, uid, [{"set": {"StudyDescription": "changed"}}])
+            with dicomstudy.open_archive(archive)[uid] as study:
+                assert all(instance.changed for instance in study.values())
+            gone = dicomstudy.delete(archive, uid, instance=keys[0])[-1].removed
+            if gone < len(keys):
+                assert dicomstudy.delete(archive, uid)[-1].removed == len(keys) - gone
+                dicomstudy.revert(archive, uid, to=first + 2)
+            with dicomstudy.open_archive(archive)[uid] as study:
+                assert len(study) == len(keys) - gone
+            dicomstudy.revert(archive, uid, to=first)
+    assert digests_of(rebuilt) == digests_of(collected)
+    reports = [dicomstudy.convert([files], archive) for archive in both]
+    for name in ("instances", "unchanged", "studies", "quarantined"):
+        assert getattr(reports[0], name) == getattr(reports[1], name), name
+    assert digests_of(rebuilt) == digests_of(collected)
+    assert not dicomstudy.verify(rebuilt).problems
 
 
 def test_a_corrected_name_is_in_the_tables(living: Path, tmp_path: Path) -> None:
@@ -84,6 +120,38 @@ def test_the_bulk_of_a_collected_study_is_found(living: Path, tmp_path: Path) ->
     dicomstudy.delete(living, US, instance=uid)
     assert dicomstudy.collect(living, older_versions=True, remove=True).bytes > 0
     assert_mirrored(living, tmp_path)
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Path:
+    """An archive with a study, most of whose instances came late."""
+    files = studies.write_fixtures(tmp_path / "files") / "archive"
+    dicomstudy.convert([files / "ct/bone"], tmp_path / "grown")
+    dicomstudy.convert([files / "ct"], tmp_path / "grown")
+    return tmp_path / "grown"
+
+
+def test_what_came_late_is_as_if_it_had_always_been_there(grown: Path, tmp_path: Path) -> None:
+    with dicomstudy.open_archive(grown)[CT] as study:
+        keys = list(study)
+    dicomstudy.delete(grown, CT, instance=keys[-1])
+    dicomstudy.revert(grown, CT, to=2)
+    assert_mirrored(grown, tmp_path)
+    again = dicomstudy.convert([tmp_path / "files/archive/ct"], tmp_path / "rebuilt")
+    assert again.instances == 0
+
+
+def test_versions_in_tables_of_before_are_left_out(
+    grown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(star, "NOT_ATTRIBUTES", frozenset(("_groups", "_source")))
+        dicomstudy.export_tables(grown, tmp_path / "tables")
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        tables.to_archive(tmp_path / "rebuilt")
+    collected = shutil.copytree(grown, tmp_path / "collected")
+    dicomstudy.collect(collected, older_versions=True, remove=True)
+    assert_changed_alike(tmp_path / "rebuilt", collected, tmp_path)
 
 
 def test_what_is_moved_is_in_the_tables_of_its_study(living: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Study(Mapping[str, "Instance"]):
 
     @property
     def has_past(self) -> bool:
-        """Whether its document says more than how the study is now."""
+        """Whether edits hold for any instance, or there are some that only older versions have."""
         return self.history.has_edits or bool(self.document.retired)
 
     def beside(self, document: Path) -> Study:

@@ -386,7 +386,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _as_it_is(self, study: Study) -> Iterator[Study]:
-        """A study whose document says no more than how it is now."""
+        """A study whose document has its instances as they are now, and no others."""
         if not study.has_past:
             yield study
             return

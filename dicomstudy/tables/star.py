@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from dicomstudy.clustering import Clustered, ClusteredSeries
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import Document, add_places, uid_of
+from dicomstudy.document import NOT_ATTRIBUTES, Document, add_places, uid_of
 from dicomstudy.elements import is_private
 from dicomstudy.errors import DicomStudyError, StudyError, TableError
 from dicomstudy.grouping import ENCODING, Entry, Row, Source
@@ -50,7 +50,6 @@ __all__ = ["Added", "Emit", "Known", "KnownGroups", "StudyRows", "Tabulator", "r
 #: Takes a row of a table, and about how many cells it has.
 Emit = Callable[[str, dict[str, Any], int], None]
 
-_NOT_ATTRIBUTES = frozenset(("_groups", "_source"))
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 _FRAME_COUNT = "NumberOfFrames"
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -256,7 +255,7 @@ class Tabulator:
             digests = struct.get("_groups", ())
             content.refer(digests, row)
             summary.digests.update(frozenset(digests) - shared)
-            own = {name: value for name, value in struct.items() if name not in _NOT_ATTRIBUTES}
+            own = {name: value for name, value in struct.items() if name not in NOT_ATTRIBUTES}
             summary.dates.update(own[name] for name in _DATES if type(own.get(name)) is str)
             if STUDY_UID in own or SERIES_UID in own:
                 raise content.damaged(f"the instance {key} has a study or series of its own")
@@ -465,6 +464,8 @@ def rebuild(
         digests = _digests(row, groups, where)
         content.contents.update((digest, groups[digest]) for digest in digests)
         own = decode(row, columns, definitions, source=where)
+        for name in NOT_ATTRIBUTES & own.keys():  # tables had some of them once
+            del own[name]
         numbers = range(len(content.rows), len(content.rows) + len(own))
         content.rows += [Row(INSTANCE, key, value) for key, value in own.items()]
         source = reference_of(row, SOURCE_COLUMNS)
