@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from dicomstudy.bulk import Place
@@ -25,6 +25,16 @@ _PLACE_FIELDS = frozenset(
 )
 #: Name and content.
 Group: TypeAlias = tuple[str, dict[str, Any]]
+
+
+def described(series: str, keys: Collection[str]) -> dict[str, Any]:
+    """What the header says of a chunk with these keys; where there are none, both are empty."""
+    return {
+        "seriesInstanceUID": series,
+        "first": min(keys, default=""),
+        "last": max(keys, default=""),
+        "instances": len(keys),
+    }
 
 
 def groups_of(frame: Mapping[str, Any]) -> dict[str, Group]:

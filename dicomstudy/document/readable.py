@@ -6,7 +6,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from dicomstudy import ion
-from dicomstudy.document.fields import FORMAT, VERSION, Group, add_places, by_name, groups_of
+from dicomstudy.document.fields import (
+    FORMAT,
+    VERSION,
+    Group,
+    add_places,
+    by_name,
+    described,
+    groups_of,
+)
 from dicomstudy.errors import IonError, StudyError
 from dicomstudy.ion import Symbol
 
@@ -50,8 +58,8 @@ def read_whole(plain: bytes, source: str) -> list[Any]:
         "sharedFrames": 1,
         "bulkLength": content.get("bulkLength", 0),
         "bulkFile": content.get("bulkFile", 0),
-        "chunks": list(map(_described, chunks)),
-        "retired": list(map(_described, retired)),
+        "chunks": [described(each["seriesInstanceUID"], each["instances"]) for each in chunks],
+        "retired": [described(each["seriesInstanceUID"], each["instances"]) for each in retired],
     }
     history = [content["history"]] if "history" in content else []
     shared = {"groups": content["groups"], "bulk": content.get("bulk", {})}
@@ -70,16 +78,6 @@ def _chunks(series: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for uid, struct in series.items()
     ]
-
-
-def _described(chunk: dict[str, Any]) -> dict[str, Any]:
-    """What a header says of a chunk."""
-    return {
-        "seriesInstanceUID": chunk["seriesInstanceUID"],
-        "first": min(chunk["instances"], default=""),
-        "last": max(chunk["instances"], default=""),
-        "instances": len(chunk["instances"]),
-    }
 
 
 def _are_series(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import zstandard
@@ -22,6 +22,7 @@ from dicomstudy.document.fields import (
     Group,
     add_places,
     by_name,
+    described,
     references,
 )
 from dicomstudy.document.reader import Document
@@ -37,16 +38,6 @@ CHUNK_BYTES = 16 << 20
 #: zstandard levels: where values were copied, which takes far longer, the document is made
 #: smaller.
 _LEVEL, _LEVEL_OF_COPIES = 3, 15
-
-
-def described(series: str, keys: Collection[str]) -> dict[str, Any]:
-    """What the header says of a chunk with these keys."""
-    return {
-        "seriesInstanceUID": series,
-        "first": min(keys),
-        "last": max(keys),
-        "instances": len(keys),
-    }
 
 
 class _Chunk(NamedTuple):

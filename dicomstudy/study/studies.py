@@ -10,11 +10,7 @@ from typing import Any, Self
 from dicomstudy.amendment import Amender
 from dicomstudy.bulk import BulkReader, numbered
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import (
-    Document,
-    add_places,
-    groups_of,
-)
+from dicomstudy.document import Document, add_places, described, groups_of
 from dicomstudy.errors import BulkError, DicomStudyError, StudyError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import History
@@ -129,17 +125,13 @@ class Study(Mapping[str, "Instance"]):
 
         Those that only older versions have come last if `retired` is true.
         """
-        described = self.document.chunks + (self.document.retired if retired else [])
-        for number, said in enumerate(described):
+        chunks = self.document.chunks + (self.document.retired if retired else [])
+        for number, said in enumerate(chunks):
             try:
                 frame = self.document.chunk(number)
                 keys = list(frame["instances"])
-                if (len(keys), min(keys), max(keys), frame["seriesInstanceUID"]) != (
-                    said["instances"],
-                    said["first"],
-                    said["last"],
-                    said["seriesInstanceUID"],
-                ):
+                here = described(frame["seriesInstanceUID"], keys)
+                if any(said[name] != value for name, value in here.items()):
                     yield StudyError(
                         "study/damaged",
                         "a chunk has other instances than the header says",
