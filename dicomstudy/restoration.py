@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from dicomstudy.archive import Archive, Quarantined, open_archive
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
+from dicomstudy.document import is_named
 from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, writing
@@ -91,7 +92,8 @@ def restore(
     Args:
         archive: the folder, or the archive that was opened.
         destination: a folder, made if it is not there; files of these names are replaced.
-        study, series, instance: UIDs; only what has them is written.
+        study, series, instance: UIDs; only what has them is written. That of an instance may have
+            ``#`` and the start of its digest behind it.
         original: write changed instances as they came in.
         sources: as for `open_archive`.
         progress: as for `convert`.
@@ -142,7 +144,11 @@ def _chosen(
                 for candidate in chunk:
                     if series is not None and candidate.series != series:
                         continue
-                    if instance is None or instance in {candidate.key, candidate.uid}:
+                    if (
+                        instance is None
+                        or instance == candidate.key
+                        or is_named(instance, candidate.uid, candidate.identity)
+                    ):
                         yield candidate
 
 

@@ -278,7 +278,8 @@ def _text(found: Sequence[_Shown]) -> Iterator[str]:
         elif kind == "series":
             yield from _series_text(study, uid, keys)
         else:
-            yield from _instance_text(study[uid])
+            for key in keys:
+                yield from _instance_text(study[key])
 
 
 def _study_text(study: Study) -> Iterator[str]:
@@ -423,11 +424,11 @@ def _ion(found: Sequence[_Shown]) -> Iterator[str]:
         if kind == "study":
             with contextlib.closing(Document(study.path)) as document:
                 yield _ion_text(whole(document))
-        elif kind == "series":
+        elif kind == "instance" and len(keys) == 1:
+            yield _ion_text(study[keys[0]].attributes())
+        else:
             for key in keys:
                 yield _ion_text({key: study[key].attributes()})
-        else:
-            yield _ion_text(study[keys[0]].attributes())
 
 
 def _ion_text(value: dict[str, Any]) -> str:
@@ -477,7 +478,7 @@ def _modalities(study: Study) -> list[str]:
 
 def _json(found: Sequence[_Shown]) -> Iterator[str]:
     models = (study[key].to_json() for _, _, study, keys in found for key in keys)
-    if [shown.kind for shown in found] == ["instance"]:
+    if [(shown.kind, len(shown.keys)) for shown in found] == [("instance", 1)]:
         yield _json_text(next(models)) + "\n"
     else:
         yield from _array(models)

@@ -136,6 +136,23 @@ def test_files_are_written_by_study_series_and_instance(converted: Path, tmp_pat
     assert len(clash) == 2
 
 
+def test_one_of_a_clash_is_named_as_everywhere(converted: Path, tmp_path: Path) -> None:
+    """By its key, or the start of its digest, however long (spec/edits.md)."""
+    uid = make.uid("ct/1/3")
+    with dicomstudy.open_archive(converted / "copy")[CT] as study:
+        clash = {key: study[key].identity for key in study if key.startswith(uid)}
+        content = {digest: study[key].to_p10() for key, digest in clash.items()}
+    assert len(clash) == 2
+    assert dicomstudy.restore(converted / "copy", tmp_path / "both", instance=uid).files == 2
+    for digest in clash.values():
+        for length in (5, 16, 64):
+            out = tmp_path / digest[:length]
+            name = f"{uid}#{digest[:length]}"
+            assert dicomstudy.restore(converted / "copy", out, instance=name).files == 1
+            (path,) = out.rglob("*.dcm")
+            assert path.read_bytes() == content[digest]
+
+
 @pytest.mark.parametrize("step", ["_create", "os.write", "os.replace", "Path.replace"])
 def test_a_destination_that_is_full_is_said_to_be(
     step: str, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -136,6 +136,19 @@ def test_an_instance_names_other_content_of_its_uid(archive: Archive) -> None:
     assert f"  other content of the same UID: {first}\n" in rendered(archive, second)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_an_instance_has_its_uid_and_the_start_of_its_digest(form: str, archive: Archive) -> None:
+    study = archive[CT]
+    clash = [key for key in study if key.startswith(make.uid("ct/1/3"))]
+    assert len(clash) == 2
+    for key in clash:
+        name = f"{make.uid('ct/1/3')}#{study[key].identity[:5]}"
+        assert rendered(archive, name, form) == rendered(archive, key, form)
+    for name in (make.uid("ct/1/3") + "#", make.uid("ct/1/3") + "#x", "#", "#a"):
+        with pytest.raises(dicomstudy.ArchiveError):
+            rendered(archive, name, form)
+
+
 def test_ion_of_a_study_opens_as_the_study(archive: Archive, tmp_path: Path) -> None:
     for uid, study in archive.items():
         path = tmp_path / "study.ion"

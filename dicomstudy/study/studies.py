@@ -10,7 +10,15 @@ from typing import Any, Self
 from dicomstudy.amendment import Amender
 from dicomstudy.bulk import BulkReader, numbered
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import Document, add_places, described, groups_of
+from dicomstudy.document import (
+    Document,
+    add_places,
+    described,
+    digest_of,
+    groups_of,
+    is_named,
+    uid_of,
+)
 from dicomstudy.errors import BulkError, DicomStudyError, StudyError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import History
@@ -142,12 +150,29 @@ class Study(Mapping[str, "Instance"]):
                 yield error
 
     def keys_of(self, uid: str) -> list[str]:
-        """The keys of the instances that are, or whose series is, of this UID."""
+        """The keys of the instances that are, or whose series is, of this UID.
+
+        An instance may be meant by its key, or ``<uid>#<start of its digest>``, as well.
+        """
         keys: list[str] = []
         for number, chunk in enumerate(self.document.chunks):
             if chunk["seriesInstanceUID"] == uid:
                 keys += self.document.chunk(number)["instances"]
-        return keys or ([uid] if uid in self else [])
+        return keys or ([uid] if uid in self else self._keys_of_one(uid))
+
+    def _keys_of_one(self, name: str) -> list[str]:
+        """The keys of the instances that are meant by ``<uid>#<start of their digest>``."""
+        uid, mark, _ = name.rpartition("#")
+        keys: list[str] = []
+        for number, chunk in enumerate(self.document.chunks):
+            if mark and chunk["first"] < uid + "$" and uid <= chunk["last"]:  # "$" comes after "#"
+                instances = self.document.chunk(number)["instances"].items()
+                keys += [
+                    key
+                    for key, instance in instances
+                    if is_named(name, uid_of(key, instance), digest_of(instance))
+                ]
+        return keys
 
     @cached_property
     def series(self) -> dict[str, list[str]]:
