@@ -384,7 +384,7 @@ class Ingester:
         loaded = instance_record.load(data[0 : len(data)], self._definitions, source=str(path))
         uids = self._grouper.uids(loaded.record)
         if uids is None:
-            raise DicomStudyError("record/no-uids", "the record lacks one of its three UIDs")
+            raise RecordError("record/no-uids", "the record lacks one of its three UIDs")
         for sha256, place in loaded.places.items():
             if "data" in place and sha256_of(place["data"]) != sha256:
                 raise RecordError("record/digest", "a large value is not what its digest says")

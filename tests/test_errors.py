@@ -8,6 +8,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -25,17 +26,7 @@ TREE = [
     "StudyError",
     "TableError",
 ]
-#: What the codes of each layer are raised as; the others are raised as the base.
-KINDS = {
-    "ArchiveError": {"archive", "records"},
-    "BulkError": {"bulk"},
-    "DefinitionsError": {"definitions"},
-    "IonError": {"ion"},
-    "P10Error": {"p10"},
-    "RecordError": {"record"},
-    "StudyError": {"study"},
-    "TableError": {"tables"},
-}
+KINDS = {*TREE, "DicomStudyError"}
 
 
 def sources() -> Iterator[tuple[Path, ast.Module]]:
@@ -96,14 +87,91 @@ def test_codes_on_other_pages_are_codes() -> None:
             assert code in known or code.split("/")[0] not in layers, (page.name, code)
 
 
-def test_errors_have_codes_of_their_layer() -> None:
+def kinds_of_page() -> dict[str, set[str]]:
+    """What the codes of each layer are raised as, as the page says."""
+    page = PAGE.read_text("utf-8")
+    kinds = {
+        layer: set(re.findall(r"`(\w+)`", said))
+        for layer, said in re.findall(r"^## (\w+)(.*)", page, re.MULTILINE)
+    }
+    (as_base,) = re.findall(r"`DicomStudyError`\s+itself is raised by ([^.]+)\.", page)
+    for layer in re.findall(r"`(\w+)`", as_base):
+        kinds[layer].add("DicomStudyError")
+    return kinds
+
+
+class Made(NamedTuple):
+    """An error that the source makes with a code."""
+
+    where: str
+    kind: str
+    code: str
+
+
+def errors_in_source() -> list[Made]:
+    """Every call that makes an error, or calls what returns one, and has a code in it."""
+    modules = list(sources())
+    makers: dict[tuple[Path | None, str], set[str]] = {}
+    for path, module in modules:
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef) and node.returns is not None:
+                kind = ast.unparse(node.returns)
+                if kind in KINDS:
+                    for home in (path, None):
+                        makers.setdefault((home, node.name), set()).add(kind)
+    made = []
+    for path, module in modules:
+        for call, base in calls_of(module):
+            kinds = {base} & KINDS or makers.get((path, base)) or makers.get((None, base), set())
+            where = f"{path.relative_to(ROOT)}:{call.lineno}"
+            codes = {code for argument in call.args[:2] for code in codes_in(argument)}
+            assert len(kinds) <= 1 or not codes, (where, kinds)
+            made += [Made(where, kind, code) for kind in kinds for code in codes]
+    return made
+
+
+def calls_of(module: ast.Module) -> Iterator[tuple[ast.Call, str]]:
+    """Each call with the name of what is called; of ``super().__init__``, that of the base."""
+    bases = {
+        id(call): ast.unparse(node.bases[0])
+        for node in ast.walk(module)
+        if isinstance(node, ast.ClassDef) and node.bases
+        for call in ast.walk(node)
+    }
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name == "super().__init__":
+                name = bases[id(node)]
+            yield node, name.rpartition(".")[2]
+
+
+def codes_in(argument: ast.expr) -> Iterator[str]:
+    """The codes that an argument may be, those of other calls left out."""
+    if isinstance(argument, ast.IfExp):
+        yield from (*codes_in(argument.body), *codes_in(argument.orelse))
+    elif isinstance(argument, ast.Constant) and CODE.fullmatch(str(argument.value)):
+        yield str(argument.value)
+
+
+def test_errors_are_of_the_class_of_their_layer() -> None:
+    said, found = kinds_of_page(), errors_in_source()
+    wrong = [each for each in found if each.kind not in said[each.code.partition("/")[0]]]
+    assert not wrong
+    raised: dict[str, set[str]] = {layer: set() for layer in said}
+    for each in found:
+        raised[each.code.partition("/")[0]].add(each.kind)
+    assert raised == said
+
+
+def test_every_code_that_is_raised_is_seen() -> None:
+    """So that no class of errors and no function that makes them is overlooked above."""
+    seen = {each.code for each in errors_in_source()}
     for path, module in sources():
         for node in ast.walk(module):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-                continue
-            if node.func.id in KINDS and node.args and isinstance(node.args[0], ast.Constant):
-                code = str(node.args[0].value)
-                assert code.partition("/")[0] in KINDS[node.func.id], (path.name, code)
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                for argument in node.exc.args:
+                    assert seen.issuperset(codes_in(argument)), (path.name, node.lineno)
 
 
 def test_nothing_built_in_is_raised() -> None:
