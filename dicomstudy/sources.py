@@ -19,6 +19,7 @@ from dicomstudy.elements import sha256_of
 from dicomstudy.errors import BulkError, DicomStudyError, Problem
 
 __all__ = [
+    "MAX_WHOLE",
     "FileIdentity",
     "Found",
     "SourceFiles",

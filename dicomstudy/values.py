@@ -18,7 +18,18 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, TEXT_VRS, WORD_SIZES, is_private
 from dicomstudy.text import CharacterSet
 
-__all__ = ["Context", "Kind", "Kinds", "Rule", "decode", "encode", "is_valid", "recognise", "swap"]
+__all__ = [
+    "Context",
+    "Kind",
+    "Kinds",
+    "Rule",
+    "Scalar",
+    "decode",
+    "encode",
+    "is_valid",
+    "recognise",
+    "swap",
+]
 
 #: A value of one element that has no items.
 Scalar = None | int | float | str | bytes

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import dicomstudy
 
 MODULES = [
-    f"dicomstudy.{module.name}"
-    for module in pkgutil.iter_modules(dicomstudy.__path__)
-    if module.name != "__main__"
+    module.name
+    for module in pkgutil.walk_packages(dicomstudy.__path__, "dicomstudy.")
+    if module.name != "dicomstudy.__main__"
 ]
 
 
@@ -28,6 +31,44 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def used_by_others() -> Iterator[tuple[str, str, str]]:
+    """The module that uses it, the one that has it, and the name of whatever is imported."""
+    known = {"dicomstudy", *MODULES}
+    for user in known:
+        path = importlib.import_module(user).__file__
+        assert path is not None
+        tree = ast.parse(Path(path).read_text("utf-8"))
+        modules: dict[str, str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in known:
+                for alias in node.names:
+                    if f"{node.module}.{alias.name}" in known:
+                        modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                    else:
+                        yield user, str(node.module), alias.name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                home = modules.get(node.value.id)
+                if home is not None and f"{home}.{node.attr}" not in known:
+                    yield user, home, node.attr
+
+
+def all_of(module: str) -> list[str]:
+    """The names that a module gives; a module inside of a package need not say them."""
+    imported = importlib.import_module(module)
+    if module.count(".") > 1 and not hasattr(imported, "__all__"):
+        return [name for name in dir(imported) if name[:1] != "_"]
+    names: list[str] = imported.__all__
+    return names
+
+
+def test_what_other_modules_use_is_in_all() -> None:
+    used = list(used_by_others())
+    assert ("dicomstudy.tables.export", "dicomstudy.tables.catalog", "path_of") in used
+    hidden = {f"{user}: {home}.{name}" for user, home, name in used if name not in all_of(home)}
+    assert not hidden
+
+
 def test_all_is_sorted() -> None:
     assert dicomstudy.__all__ == sorted(dicomstudy.__all__)
 
@@ -35,7 +76,7 @@ def test_all_is_sorted() -> None:
 @pytest.mark.parametrize("module", ["dicomstudy", *MODULES])
 def test_all_is_there(module: str) -> None:
     imported = importlib.import_module(module)
-    names = imported.__all__
+    names = all_of(module)
     assert len(set(names)) == len(names)
     assert set(names) <= set(dir(imported))
     for name in names:

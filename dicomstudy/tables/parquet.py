@@ -21,8 +21,10 @@ from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import Columns
 
 __all__ = [
+    "SPOOL_CELLS",
     "File",
     "Spool",
+    "check_schema",
     "conform",
     "open_file",
     "read",

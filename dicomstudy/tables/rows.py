@@ -17,7 +17,7 @@ from dicomstudy.errors import DefinitionsError, IonError, TableError
 from dicomstudy.grouping import rank
 from dicomstudy.tables.columns import Attribute, Column, Context, Form, Level
 
-__all__ = ["PLACE_COLUMNS", "Row", "decode", "encode", "fits", "reference_of"]
+__all__ = ["NO_CONTEXT", "PLACE_COLUMNS", "Row", "decode", "encode", "fits", "reference_of"]
 
 Row = dict[str, Any]
 
