@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import SHORT_VRS, TEXT_VRS, Form, is_delimiter
+from dicomstudy.errors import RecordError
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.paths import CHARACTER_SET, parse_raw_path
@@ -95,8 +96,14 @@ class Follower:
 
         Args:
             vrs: VRs by path, of attributes whose VR the dictionary does not tell.
+
+        Raises:
+            RecordError: the encoding is incomplete or its layout malformed.
         """
-        meta, data_set = (self._parse(encoding[part]) for part in _PARTS)
+        try:
+            meta, data_set = (self._parse(encoding[part]) for part in _PARTS)
+        except (KeyError, TypeError) as error:
+            raise RecordError("record/encoding", "the encoding is incomplete") from error
         for key in (TRAILING, DEFLATED, *self._lengths(encoding["meta"], encoding["dataSet"])):
             after.pop(key, None)
         changed = differing(before, after)

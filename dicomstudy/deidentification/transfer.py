@@ -133,6 +133,7 @@ class Transfer:
         values.instance = instance
         values.word, values.frame = pixel_words(attributes)
         digest = next(d for d, name, _ in instance.groups if name == ENCODING)
+        self._encoder.plan(encoding)  # refuses one that is incomplete
         meta, data_set = self._reader.tokens(encoding)
         notes: set[str] = set()
         safe = declared_safe(attributes) if SAFE_PRIVATE in self._policy.options else frozenset()
@@ -145,7 +146,8 @@ class Transfer:
             values,
             notes,
         )
-        context = digest, attributes.get(CHARACTER_SET), scope.explicit, scope.patient, safe
+        said = freeze(attributes.get(CHARACTER_SET))
+        context = digest, said, scope.explicit, scope.patient, safe
         tokens = {**meta, **data_set}
         parts = [
             self._part(group, name, content, tokens, scope, context)

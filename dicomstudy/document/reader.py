@@ -18,6 +18,7 @@ from dicomstudy.bulk import ReadOnly
 from dicomstudy.document.fields import (
     FOOTER,
     FORMAT,
+    NOT_ATTRIBUTES,
     SEEKABLE,
     TABLE_ENTRY,
     VERSION,
@@ -25,12 +26,14 @@ from dicomstudy.document.fields import (
     uid_of,
 )
 from dicomstudy.document.readable import read_whole
-from dicomstudy.errors import IonError, StudyError
+from dicomstudy.errors import DefinitionsError, IonError, StudyError
 from dicomstudy.growth import Counts
 from dicomstudy.lineage import History, Version, moment
 
 #: A frame that decompresses to more is refused.
 MAX_FRAME = 1 << 30
+#: What is no attribute, and a struct: the VRs in a record without layout (spec/record.md).
+_VRS = "_vrs"
 _CHUNK_FIELDS = ("seriesInstanceUID", "_groups", "groups", "instances", "bulk")
 
 
@@ -152,7 +155,11 @@ class Document:
             raise self._error("study/damaged", "the header lacks fields")
         written_by = header.get("definitions")
         if isinstance(written_by, dict):
-            known = definitions_.load(str(written_by.get("version")))
+            try:
+                known = definitions_.load(str(written_by.get("version")))
+            except DefinitionsError as error:
+                source = str(self.path)
+                raise DefinitionsError(error.code, error.message, source=source) from error
             if written_by.get("sha256") != known.digest:
                 raise self._error(
                     "study/definitions",
@@ -188,7 +195,11 @@ class Document:
         if not self.header.get("historyFrames"):
             when = moment(os.fstat(self._file.fileno()).st_mtime)
             return History((Version(1, when, "convert", added=count),))
-        history = History.from_struct(self._struct(1, ()))
+        struct = self._struct(1, ())
+        try:
+            history = History.from_struct(struct)
+        except StudyError as error:
+            raise self._error(error.code, error.message) from error
         if history.current != self.header.get("studyVersion", 1):
             raise self._error("study/damaged", "the history is not that of the header")
         return history
@@ -307,7 +318,7 @@ class Document:
         if not isinstance(value, dict) or not all(
             _FRAME_FIELDS[name](value.get(name)) for name in fields
         ):
-            raise self._error("study/damaged", "a frame lacks fields")
+            raise self._error("study/damaged", "a frame lacks fields, or has others than it may")
         return value
 
     def missing_group(self, digest: str) -> StudyError:
@@ -367,21 +378,77 @@ def _are_instances(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(instance, dict)
         and _are_texts(instance.get("_groups", []))
-        and isinstance(instance.get("_source", {}), dict)
+        and _has_types(instance.get("_source", {}), _SOURCE_TYPES)
         and isinstance(instance.get("_versions", []), list)
         and all(type(number) is int and number for number in instance.get("_versions", ()))
+        and _are_attributes(instance, leaving_out=NOT_ATTRIBUTES)
         for instance in value.values()
     )
 
+
+def _are_attributes(struct: object, leaving_out: AbstractSet[str] = frozenset()) -> bool:
+    """Whether the lists in a struct have structs, and its structs are references, at any depth."""
+    if type(struct) is not dict:
+        return False
+    for name, value in struct.items():
+        kind = type(value)
+        if (kind is list or kind is dict) and name not in leaving_out:
+            fits = all(map(_are_attributes, value)) if kind is list else _is_reference(value)
+            if not fits and not (name == _VRS and _is_struct_of_texts(value)):
+                return False
+    return True
+
+
+def _is_struct_of_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+def _is_reference(value: dict[str, Any]) -> bool:
+    return (
+        _is_count(value.get("length"))
+        and ("sha256" in value or "dataOffset" in value)
+        and _has_types(value, _REFERENCE_TYPES)
+    )
+
+
+def _are_places(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        _has_types(place, _REFERENCE_TYPES) for place in value.values()
+    )
+
+
+def _are_groups(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(contents, dict) and all(map(_are_attributes, contents.values()))
+        for contents in value.values()
+    )
+
+
+def _has_types(struct: object, types: Mapping[str, type]) -> bool:
+    """Whether the fields of a struct are of their types; others may be of any."""
+    return isinstance(struct, dict) and all(
+        type(value) is types.get(name, type(value)) for name, value in struct.items()
+    )
+
+
+#: Types of the fields of `_source`, and of references and places (spec/study.md, spec/bulk.md).
+_SOURCE_TYPES: dict[str, type] = {
+    **dict.fromkeys(("uri", "sha256", "record"), str),
+    **dict.fromkeys(("size", "modified"), int),
+    "proved": bool,
+}
+_REFERENCE_TYPES: dict[str, type] = {
+    **dict.fromkeys(("sha256", "uri", "source"), str),
+    **dict.fromkeys(("length", "offset", "chunk", "word", "dataOffset", "size", "modified"), int),
+    **dict.fromkeys(("stored", "fragments"), list),
+}
 
 #: What the fields of a frame have to be.
 _FRAME_FIELDS: dict[str, Callable[[object], bool]] = {
     "seriesInstanceUID": lambda value: isinstance(value, str),
     "_groups": _are_texts,
-    "groups": lambda value: (
-        isinstance(value, dict) and all(map(_is_struct_of_structs, value.values()))
-    ),
+    "groups": _are_groups,
     "instances": _are_instances,
-    "bulk": _is_struct_of_structs,
+    "bulk": _are_places,
     "series": _is_struct_of_structs,
 }
