@@ -271,9 +271,18 @@ def test_a_large_study_description_is_named_by_its_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{}, {"Alphabetic": "A"}, {"length": "A"}, {"length": None}, b"A"]
+    "value",
+    [
+        {},
+        {"Alphabetic": "A"},
+        {"length": "A"},
+        {"length": None},
+        {"length": 5, "sha256": "A"},
+        b"A",
+    ],
 )
 def test_values_of_documents_may_be_of_any_kind(value: object, tmp_path: Path) -> None:
+    """They are shown, but for structs that are no references (spec/study.md)."""
     uids = {key: f"1.2.{at}" for at, key in enumerate(UIDS)}
     heads = ("PatientName", "PatientID", "Modality", "StudyDescription", "InstanceNumber")
     record = {"dataSet": {**uids, **dict.fromkeys(heads, "MARK")}}
@@ -282,8 +291,16 @@ def test_values_of_documents_may_be_of_any_kind(value: object, tmp_path: Path) -
     archive = dicomstudy.open_archive(tmp_path / "archive")
     rewrite(archive, uids["StudyInstanceUID"], {"MARK": value})
     assert len(archive) == 1
-    for uid in targets(archive):
-        rendered(archive, uid)
+    if value in (b"A", {"length": 5, "sha256": "A"}):
+        for uid in targets(archive):
+            rendered(archive, uid)
+        return
+    damaged: list[DicomStudyError] = []
+    list(show.render(archive, damaged=damaged))
+    assert [error.code for error in damaged] == ["study/damaged"]
+    with pytest.raises(DicomStudyError) as raised:
+        rendered(archive, uids["StudyInstanceUID"])
+    assert raised.value.code == "study/damaged"
 
 
 @pytest.mark.parametrize("form", FORMS)
