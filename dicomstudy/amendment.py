@@ -33,6 +33,8 @@ Edit: TypeAlias = Mapping[str, Any]
 _Group: TypeAlias = tuple[str, str, dict[str, Any]]
 
 _MODIFIED = "ModifiedAttributesSequence"
+#: What is said to have made the edits (PS3.3 C.12.1.1.9, Modifying System).
+_SYSTEM = "dicomstudy"
 _MEMO_SIZE = 1 << 12
 
 
@@ -44,16 +46,10 @@ class Amended(NamedTuple):
 
 
 class Amender:
-    """Amends the instances of a study, the quicker the more their groups repeat.
+    """Amends the instances of a study, the quicker the more their groups repeat."""
 
-    Args:
-        definitions: those of the format.
-        system: what is said to have made the edits (PS3.3 C.12.1.1.9, Modifying System).
-    """
-
-    def __init__(self, definitions: Definitions, *, system: str = "dicomstudy") -> None:
+    def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._system = system
         self._kinds = Kinds(definitions)
         self._follower = Follower(definitions)
         self._digests: dict[object, str] = {}
@@ -173,7 +169,7 @@ class Amender:
             {
                 _MODIFIED: [ordered(before, self._definitions)],
                 "AttributeModificationDateTime": re.sub(r"[-:T]|Z$", "", version.when) + "+0000",
-                "ModifyingSystem": self._system,
+                "ModifyingSystem": _SYSTEM,
                 "SourceOfPreviousValues": None,
                 "ReasonForTheAttributeModification": "CORRECT",
             }

@@ -327,7 +327,6 @@ class BulkReader:
                 f"the bulk file cannot be opened: {error.strerror}",
                 source=str(path),
             ) from error
-        self.size = os.fstat(self._file.fileno()).st_size
         if self.pread(len(MAGIC), 0) != MAGIC:
             self._file.close()
             raise BulkError("bulk/not-bulk", "this is not a bulk file", source=str(path))

@@ -104,8 +104,6 @@ class Referrer:
         groups: Iterable[tuple[str, str, dict[str, Any]]],
         own: Mapping[str, Any],
         study: str,
-        *,
-        leaving_out: frozenset[str] = frozenset(),
     ) -> dict[str, Any]:
         """The sequences of an instance that become others, by key; `...` for one that goes.
 
@@ -113,7 +111,6 @@ class Referrer:
             groups: its groups; what was found out about one is known by its digest.
             own: its other attributes.
             study: the study that it is in; of one that is relocated itself, that it was in.
-            leaving_out: keys that are not looked at.
         """
         found: dict[str, Any] = {}
         for digest, _, content in groups:
@@ -122,7 +119,6 @@ class Referrer:
                 concerned = self._concerned[digest] = self._of(content)
             found.update(concerned)
         found.update(self._of(own))
-        found = {key: value for key, value in found.items() if key not in leaving_out}
         if not found:
             return {}
         case = (study, freeze(found))

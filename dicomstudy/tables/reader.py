@@ -280,7 +280,7 @@ def open_tables(path: str | os.PathLike[str]) -> Tables:
     return Tables(Path(path))
 
 
-def tables_of(archive: str | os.PathLike[str], *, progress: Progress | None = None) -> Tables:
+def tables_of(archive: str | os.PathLike[str]) -> Tables:
     """Tables of an archive as it is now, in a temporary folder that goes when they are closed.
 
     Raises:
@@ -288,7 +288,7 @@ def tables_of(archive: str | os.PathLike[str], *, progress: Progress | None = No
     """
     folder = tempfile.TemporaryDirectory(prefix="dicomstudy-tables-")
     try:
-        exported = export_tables(archive, folder.name, progress=progress)
+        exported = export_tables(archive, folder.name)
         tables = Tables(Path(folder.name))
     except BaseException:
         folder.cleanup()
