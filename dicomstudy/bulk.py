@@ -166,7 +166,6 @@ class BulkWriter:
         *,
         word: int = 1,
         frame: int = 0,
-        compress: bool = True,
     ) -> Place:
         """Store a value.
 
@@ -175,12 +174,11 @@ class BulkWriter:
             length: how many they are together.
             word: size of its words in bytes (2 for 16-bit pixels).
             frame: bytes of one frame, if the value is a row of frames.
-            compress: False stores the bytes as they are.
         """
         chunk = _chunk_size(length, frame, word)
         offset = self.end
         try:
-            stored, compressed = self._write(pieces, chunk, word=word, compress=compress)
+            stored, compressed = self._write(pieces, chunk, word)
         except BaseException:
             self._file.seek(offset)
             self._file.truncate()
@@ -189,17 +187,16 @@ class BulkWriter:
         return Place(offset, length, chunk, word if compressed else 1, tuple(stored))
 
     def _write(
-        self, pieces: Iterable[bytes | memoryview], chunk: int, *, word: int, compress: bool
+        self, pieces: Iterable[bytes | memoryview], chunk: int, word: int
     ) -> tuple[list[int], bool]:
         """Write chunks; returns their sizes, and whether any may be compressed."""
         compressor = _ZSTANDARD.compressor(_BYTE_LEVEL if word == 1 else _WORD_LEVEL)
-        stored = []
-        probed = not compress
+        stored: list[int] = []
+        compress = True
         for part in _rechunk(pieces, chunk):
-            if not probed and word == 1:
+            if not stored and word == 1:
                 probe = part[:_PROBE]
                 compress = len(compressor(probe)) < _PAYS * len(probe)
-            probed = True
             written: bytes | memoryview = part
             if compress:
                 small = compressor(shuffle(part, word))

@@ -219,14 +219,14 @@ def is_creator(tag: int) -> bool:
     return is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF
 
 
-def chunks(buffer: Buffer, span: Span, size: int = _PIECE) -> Iterator[bytes | memoryview]:
-    """The bytes of `span` in pieces of at most `size`, not copied where they are in memory."""
+def chunks(buffer: Buffer, span: Span) -> Iterator[bytes | memoryview]:
+    """The bytes of `span`: at once and not copied where they are in memory, else in pieces."""
     offset, length = span[:2]
     if isinstance(buffer, bytes):
         yield memoryview(buffer)[offset : offset + length]
         return
-    for start in range(offset, offset + length, size):
-        yield buffer[start : min(start + size, offset + length)]
+    for start in range(offset, offset + length, _PIECE):
+        yield buffer[start : min(start + _PIECE, offset + length)]
 
 
 def sha256_of(buffer: Buffer, span: Span | None = None) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from struct import error as struct_error
 from struct import iter_unpack
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from dicomstudy import p10, text, values
 from dicomstudy.definitions import Definitions
@@ -39,10 +39,7 @@ from dicomstudy.record import RAW, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds, Scalar
 
-__all__ = ["Uri", "bulk_uri", "file_meta", "metadata", "to_json"]
-
-#: Gives the URI of the large value that a reference stands for.
-Uri: TypeAlias = Callable[[Mapping[str, Any]], str]
+__all__ = ["bulk_uri", "file_meta", "metadata", "to_json"]
 
 _KNOWN_VRS = (SHORT_VRS | LONG_VRS) - {"UN"}
 _DECODED_VRS = TEXT_VRS | NUMBER_FORMATS.keys() | {"AT"}
@@ -138,8 +135,6 @@ def to_json(
     encoding: Mapping[str, Any] | None,
     encoder: Encoder,
     resolve: Resolve,
-    *,
-    uri: Uri = bulk_uri,
 ) -> dict[str, Any]:
     """The data set in the DICOM JSON model, ready for `json.dumps` (PS3.18 Annex F).
 
@@ -153,7 +148,6 @@ def to_json(
         encoding: how its file was written, None if that is not known.
         encoder: for the layout of that.
         resolve: gives large values; asked for text and tags only.
-        uri: gives ``BulkDataURI`` for all other large values.
 
     Raises:
         RecordError: the encoding is incomplete or its layout malformed.
@@ -161,13 +155,13 @@ def to_json(
     walk = _Walk(encoder)
     plan = None if encoding is None else encoder.plan(encoding)
     tokens = None if plan is None else _tokens(plan)
-    return walk.to_json(attributes, tokens, walk.scope(attributes, plan), resolve, uri)
+    return walk.to_json(attributes, tokens, walk.scope(attributes, plan), resolve)
 
 
 def file_meta(attributes: Mapping[str, Any], encoder: Encoder, resolve: Resolve) -> dict[str, Any]:
     """The file meta information, which `to_json` leaves out, of an instance without a file."""
     walk = _Walk(encoder, is_wanted=_is_file_meta)
-    return walk.to_json(attributes, None, walk.scope(attributes, None), resolve, bulk_uri)
+    return walk.to_json(attributes, None, walk.scope(attributes, None), resolve)
 
 
 def _tokens(plan: Plan) -> list[Token]:
@@ -337,7 +331,6 @@ class _Walk:
         tokens: Iterable[Token] | None,
         scope: _Scope,
         resolve: Resolve,
-        uri: Uri,
     ) -> dict[str, Any]:
         """`to_json` of a data set or item."""
         fields = sorted(
@@ -354,22 +347,21 @@ class _Walk:
                         field.items[at].tokens if field.items else None,
                         scope.inside(item),
                         resolve,
-                        uri,
                     )
                     for at, item in enumerate(value)
                 ]
                 element: dict[str, Any] = {"vr": "SQ", "Value": items}
             else:
-                element = self._element(field, scope, resolve, uri)
+                element = self._element(field, scope, resolve)
             result[format_tag(field.tag)] = element
         return result
 
-    def _element(self, field: _Field, scope: _Scope, resolve: Resolve, uri: Uri) -> dict[str, Any]:
+    def _element(self, field: _Field, scope: _Scope, resolve: Resolve) -> dict[str, Any]:
         """One attribute object (PS3.18 F.2.2)."""
         vr, value = field.vr, field.value
         if isinstance(value, Mapping):
             if vr not in TEXT_VRS and vr != "AT":
-                return {"vr": vr, "BulkDataURI": uri(value)}
+                return {"vr": vr, "BulkDataURI": bulk_uri(value)}
             value = resolve(value)
         if isinstance(value, bytes):
             value = self.decode(field, value, scope)

@@ -10,7 +10,7 @@ attributes it gives back the bytes. Instances written alike have the same layout
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,7 +31,6 @@ __all__ = [
     "format_token",
     "format_tokens",
     "parse",
-    "walk",
     "with_occurrence",
 ]
 
@@ -219,14 +218,6 @@ def _parse_items(text: str, pos: int, depth: int) -> tuple[tuple[ItemLayout, ...
 
 def _malformed(pos: int) -> RecordError:
     return RecordError("record/layout", f"the layout is malformed at character {pos}")
-
-
-def walk(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Every token, those of items after the one of their sequence."""
-    for token in tokens:
-        yield token
-        for item in token.items or ():
-            yield from walk(item.tokens)
 
 
 def with_occurrence(text: str, occurrence: int) -> str:

@@ -48,19 +48,17 @@ def contents(draw: st.DrawFn) -> bytes:
 
 
 @given(
-    st.lists(contents(), min_size=1, max_size=4), WORDS, st.integers(0, 100_000), st.booleans(),
-    st.data(),
+    st.lists(contents(), min_size=1, max_size=4), WORDS, st.integers(0, 100_000), st.data()
 )  # fmt: skip
 def test_what_is_added_is_read(
     folder: Path,
     values: list[bytes],
     word: int,
     frame: int,
-    compress: bool,
     data: st.DataObject,
 ) -> None:
     path = folder / "any.bulk"
-    places = stored(path, *values, word=word, frame=frame, compress=compress)
+    places = stored(path, *values, word=word, frame=frame)
     reader = BulkReader(path)
     for value, place in zip(values, places, strict=True):
         assert reader.read(place) == value

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomstudy import elements
 from dicomstudy.elements import (
     LONG_VRS,
     NUMBER_FORMATS,
@@ -55,19 +56,20 @@ def test_the_creator_of_a_private_element(tag: int, creator: int | None) -> None
     assert creator is None or is_creator(creator)
 
 
-@given(st.binary(max_size=100), st.integers(0, 100), st.integers(0, 100), st.integers(1, 30))
-def test_chunks_are_the_span(data: bytes, start: int, length: int, size: int) -> None:
+@given(st.binary(max_size=100), st.integers(0, 100), st.integers(0, 100))
+def test_chunks_are_the_span(data: bytes, start: int, length: int) -> None:
     start = min(start, len(data))
     span = Span(start, min(length, len(data) - start))
-    assert b"".join(chunks(data, span, size)) == data[start : start + length]
+    assert b"".join(chunks(data, span)) == data[start : start + length]
 
 
-def test_chunks_of_a_window_are_small(tmp_path: Path) -> None:
+def test_chunks_of_a_window_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elements, "_PIECE", 300)
     data = bytes(range(256)) * 10
     (tmp_path / "file").write_bytes(data)
     with Window(tmp_path / "file") as window:
         assert isinstance(window, Buffer)
-        parts = list(chunks(window, Span(100, 2000), 300))
+        parts = list(chunks(window, Span(100, 2000)))
     assert b"".join(parts) == data[100:2100]
     assert [len(part) for part in parts] == [300] * 6 + [200]
 
