@@ -23,7 +23,7 @@ from dicomstudy.unpacking import BZIP2, GZIP, TOO_GREEDY, XZ, DamagedError, unpa
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["Member", "is_container", "is_surely_container", "open_members"]
+__all__ = ["Member", "is_container", "open_members"]
 
 #: Members of zip and tar files beyond this are refused.
 MAX_MEMBER = 8 << 30
@@ -49,12 +49,7 @@ class Member(NamedTuple):
 
 def is_container(head: bytes) -> bool:
     """Whether the first 512 bytes of a file may be those of a zip or tar file."""
-    return is_surely_container(head) or head.startswith((GZIP, XZ, BZIP2))
-
-
-def is_surely_container(head: bytes) -> bool:
-    """Whether it is a zip or tar file that is not compressed as a whole."""
-    return head.startswith(_ZIP) or is_tar(head)
+    return head.startswith((_ZIP, GZIP, XZ, BZIP2)) or is_tar(head)
 
 
 def open_members(

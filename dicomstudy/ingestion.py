@@ -177,7 +177,7 @@ class Ingester:
         return None if pending is None else pending.batch
 
     def ingest(self, task: list[tuple[str, int]]) -> Ingested:
-        """See `ingest`."""
+        """What was found in these files; the rest is held or left on disk."""
         result = self._result = Ingested()
         for name, size in task:
             try:

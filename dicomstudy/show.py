@@ -6,7 +6,6 @@ but line feeds, so that it can be sent to a terminal.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from dicomstudy import ion
 from dicomstudy.archive import Archive
-from dicomstudy.document import Document, whole
+from dicomstudy.document import whole
 from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form
 from dicomstudy.errors import ArchiveError, DefinitionsError, DicomStudyError
 from dicomstudy.layout import Token
@@ -422,8 +421,7 @@ def _summary(study: Study) -> dict[str, Any]:
 def _ion(found: Sequence[_Shown]) -> Iterator[str]:
     for kind, _, study, keys in found:
         if kind == "study":
-            with contextlib.closing(Document(study.path)) as document:
-                yield _ion_text(whole(document))
+            yield _ion_text(whole(study.document))
         elif kind == "instance" and len(keys) == 1:
             yield _ion_text(study[keys[0]].attributes())
         else:

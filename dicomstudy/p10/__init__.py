@@ -15,14 +15,13 @@ from dicomstudy.p10.headers import (
     header,
     looks_explicit,
 )
-from dicomstudy.p10.parser import MAX_DEPTH, MAX_ITEMS, read_items
+from dicomstudy.p10.parser import MAX_DEPTH, read_items
 from dicomstudy.p10.reader import MAX_INFLATED, PREFIX, Reader, inflate, read
 from dicomstudy.p10.writer import deflate, write
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_INFLATED",
-    "MAX_ITEMS",
     "PREFIX",
     "VRS",
     "Header",

@@ -34,7 +34,7 @@ from dicomstudy.p10.headers import (
 MAX_DEPTH = 64
 #: Items of defined length beyond this stay where they are, as any large value does; those of
 #: undefined length are not taken apart if they have more bytes in values.
-MAX_ITEMS = 1 << 28
+_MAX_ITEMS = 1 << 28
 #: The bytes of the shortest header.
 _HEADER = 8
 #: Items and elements that the value of one element may have inside.
@@ -137,7 +137,7 @@ class Parser:
         """The bytes of a value; their place if they are many, not items and not in an item."""
         if depth:
             self.taken += length
-            if self.taken > MAX_ITEMS:
+            if self.taken > _MAX_ITEMS:
                 raise P10Error("p10/too-large", "items have too many bytes to take apart", tag=tag)
         elif may_be_large(tag, length, self.limit):
             items = vr == "SQ" or (
@@ -145,7 +145,7 @@ class Parser:
                 and tag not in PIXEL_DATA_TAGS
                 and self.data[start : start + 4] == self.order.item_tag
             )
-            if not items or length > MAX_ITEMS:
+            if not items or length > _MAX_ITEMS:
                 return Span(start, length)
         return self.data[start : start + length]
 

@@ -16,7 +16,6 @@ from dicomstudy.record.attributes import (
     INSTANCE,
     PREAMBLE,
     RAW,
-    RAW_GROUP,
     TRAILING,
     Attribute,
     Large,
@@ -30,7 +29,7 @@ from dicomstudy.record.attributes import (
 if TYPE_CHECKING:
     from dicomstudy.record.check import Checker
     from dicomstudy.record.decoder import Decoder
-    from dicomstudy.record.encoder import Encoded, Encoder, Plan
+    from dicomstudy.record.encoder import Encoder, Plan
     from dicomstudy.record.template import Record, Template
 
 __all__ = [
@@ -38,12 +37,10 @@ __all__ = [
     "INSTANCE",
     "PREAMBLE",
     "RAW",
-    "RAW_GROUP",
     "TRAILING",
     "Attribute",
     "Checker",
     "Decoder",
-    "Encoded",
     "Encoder",
     "Large",
     "Plan",
@@ -60,7 +57,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Checker",), "check"),
     **dict.fromkeys(("Decoder",), "decoder"),
-    **dict.fromkeys(("Encoded", "Encoder", "Plan"), "encoder"),
+    **dict.fromkeys(("Encoder", "Plan"), "encoder"),
     **dict.fromkeys(("Record", "Template"), "template"),
 }
 
