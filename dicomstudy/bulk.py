@@ -23,6 +23,7 @@ from dicomstudy.errors import BulkError
 __all__ = [
     "MAGIC",
     "MAX_CHUNK",
+    "BulkFile",
     "BulkReader",
     "BulkWriter",
     "Place",
@@ -98,6 +99,13 @@ class Place(NamedTuple):
         if not fits or min(chunk, length) > MAX_CHUNK:
             raise BulkError("bulk/place", "a place in a bulk file contradicts itself")
         return cls(offset, length, chunk, word, tuple(stored))
+
+
+class BulkFile(NamedTuple):
+    """The number of the bulk file of a document, and how many of its bytes belong to that."""
+
+    number: int = 0
+    length: int = 0
 
 
 def numbered(path: Path, number: int) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dicomstudy.bulk import MAGIC, BulkReader, append
+from dicomstudy.bulk import MAGIC, BulkFile, BulkReader, append
 from dicomstudy.change import AnyArchive, Change, changing, opened
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode_version, read_batch
@@ -108,7 +108,7 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
         with change.archive.open(change.path) as opened_study:
             batch = as_it_is(opened_study)
         history = History(history.then("collect").versions[-1:])
-    number = document.header.get("bulkFile", 0)
+    number = document.bulk.number
     bulk = change.archive.bulk_path(study, number)
     size = bulk.stat().st_size if bulk.exists() else 0
     moves, end = _moves(batch)
@@ -121,9 +121,8 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
         batch.entries = [entry.stored_at(places) for entry in batch.entries]
     frames: list[bytes] = []
     if batch.entries:
-        frames += encode_version(
-            study, batch, definitions, history=history, bulk_length=end, bulk_file=number
-        )
+        left = BulkFile(number, end)
+        frames += encode_version(study, batch, definitions, history=history, bulk=left)
     collected.studies += 1
     collected.versions += versions
     collected.instances += count - len(batch.entries)
@@ -168,8 +167,7 @@ def _collect_file(path: Path, document: Path, collected: Collected, *, remove: b
     """Remove a bulk file, if the document that it stands beside does not refer to it."""
     if document.exists():
         with contextlib.closing(Document(document)) as found:
-            number = found.header.get("bulkFile", 0)
-            if found.header["bulkLength"] and path == bulk_beside(document, number):
+            if found.bulk.length and path == bulk_beside(document, found.bulk.number):
                 return
     if not path.exists():  # another run has collected it
         return

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.archive import Archive
-from dicomstudy.bulk import MAGIC, BulkReader, append
+from dicomstudy.bulk import MAGIC, BulkFile, BulkReader, append
 from dicomstudy.change import bring_values, changing, stored_in
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode_version, read_batch, references
@@ -99,22 +99,21 @@ def _finish(
         coming = _late(new, document) or _coming(new, document, definitions, archive)
         if not coming.fresh and not coming.back:
             return Finished(0, coming.unchanged, 0, coming.problems), coming.elsewhere
-        header = {} if document is None else document.header
-        bulk_length, bulk_file = (header.get(name, 0) for name in ("bulkLength", "bulkFile"))
-        bulk_path = archive.bulk_path(study, bulk_file)
-        bulk_end, added = _store(folder, bulk_path, coming.fresh, coming.places, bulk_length)
+        before = BulkFile() if document is None else document.bulk
+        bulk_path = archive.bulk_path(study, before.number)
+        end, added = _store(folder, bulk_path, coming.fresh, coming.places, before.length)
         frames = _frames(
             study,
             document,
             coming,
             Batch(new.contents, new.rows, new.bases, added),
             definitions,
-            bulk_length=bulk_end,
+            bulk=before._replace(length=end),
         )
         written = write_atomically(path, frames, within=settings.incoming)
     shutil.rmtree(folder, ignore_errors=True)
     count = len(new.entries) - coming.unchanged
-    written += bulk_end - bulk_length
+    written += end - before.length
     return Finished(count, coming.unchanged, written, coming.problems), coming.elsewhere
 
 
@@ -140,8 +139,7 @@ def _late(new: Batch, document: Document | None) -> _Coming | None:
     """What comes, if all of it is new and little beside what is there; None if not."""
     if document is None or not document.has_table:
         return None
-    count = sum(chunk["instances"] for chunk in document.chunks)
-    if len(new.entries) * _LITTLE > count:
+    if len(new.entries) * _LITTLE > document.instances:
         return None
     places = stored_places(document, new)
     if places is None:
@@ -282,21 +280,19 @@ def _improve(
         problems = replaced.problems(change.path)
         if not replaced.better:
             return 0, problems
-        header = change.document.header
-        number, before = header.get("bulkFile", 0), header["bulkLength"]
-        bulk = archive.bulk_path(target, number)
+        before = change.document.bulk
+        path = archive.bulk_path(target, before.number)
         better = [entry for _, entry in replaced.better]
-        end, mine.entries = bring_values(better, source, theirs, bulk, before)
+        end, mine.entries = bring_values(better, source, theirs, path, before.length)
         theirs.entries = replaced.left
         frames = encode_version(
             target,
             Batch.join([theirs, mine]),
             definitions,
             history=change.history,
-            bulk_length=end,
-            bulk_file=number,
+            bulk=before._replace(length=end),
         )
-        return change.write(frames) + end - before, problems
+        return change.write(frames) + end - before.length, problems
 
 
 def _frames(
@@ -306,25 +302,18 @@ def _frames(
     batch: Batch,
     definitions: Definitions,
     *,
-    bulk_length: int,
+    bulk: BulkFile,
 ) -> Iterator[bytes]:
     """The document with what comes, frame by frame; `batch` has what is fresh, as stored."""
     history, old = coming.history, coming.old
     if document is not None and history is not None and old is None:
-        frames = extended(document, batch, definitions, history=history, bulk_length=bulk_length)
+        frames = extended(document, batch, definitions, history=history, bulk_length=bulk.length)
         if frames is not None:
             return frames
         old = read_batch(document, definitions)
     if old is not None and old.entries:
         batch = Batch.join([old, batch])
-    return encode_version(
-        study,
-        batch,
-        definitions,
-        history=history,
-        bulk_length=bulk_length,
-        bulk_file=0 if document is None else document.header.get("bulkFile", 0),
-    )
+    return encode_version(study, batch, definitions, history=history, bulk=bulk)
 
 
 def _name(entry: Entry) -> _Name:

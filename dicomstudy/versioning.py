@@ -117,15 +117,13 @@ def _with_other_instances(change: Change, to: int) -> tuple[Version, ...]:
 
 def write_version(change: Change, batch: Batch, history: History) -> None:
     """Write a version of a study whose large values are all there already."""
-    header = change.document.header
     change.write(
         encode_version(
             change.document.study,
             batch,
             change.archive.definitions,
             history=history,
-            bulk_length=header["bulkLength"],
-            bulk_file=header.get("bulkFile", 0),
+            bulk=change.document.bulk,
         )
     )
 

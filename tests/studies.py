@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 import dicomstudy
+from dicomstudy.bulk import BulkFile
 from dicomstudy.clustering import Clustered, cluster
 from dicomstudy.document import Document, encode, read_batch
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Row, Source, freeze
@@ -92,7 +93,7 @@ def unclustered(clustered: Clustered) -> Iterator[tuple[Entry, set[str], dict[st
 def write_document(path: Path, batch: Batch, *, study: str = "1.2") -> Path:
     """The document of a batch."""
     content = cluster(batch, DEFINITIONS)
-    path.write_bytes(b"".join(encode(study, content, DEFINITIONS, bulk_length=0)))
+    path.write_bytes(b"".join(encode(study, content, DEFINITIONS, bulk=BulkFile())))
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dicomstudy.archive import Archive, create, open_archive
+from dicomstudy.bulk import BulkFile
 from dicomstudy.deidentification.confidentiality import Policy, policy
 from dicomstudy.deidentification.pseudonyms import SHORTEST_KEY, Pseudonyms
 from dicomstudy.deidentification.risks import MESSAGES, Risk
@@ -178,7 +179,7 @@ def _take_over(
                 transfer.batch,
                 target.definitions,
                 history=None,
-                bulk_length=bulk_length,
+                bulk=BulkFile(length=bulk_length),
             )
             written = write_atomically(document, frames, within=target.path / "incoming")
     finally:

@@ -119,12 +119,12 @@ def whole(document: Document) -> dict[str, Any]:
         name: header.get(name) for name in ("format", "version", "definitions")
     }
     if header.get("historyFrames"):
-        content |= {"studyVersion": header["studyVersion"], "history": document.history.to_struct()}
+        content |= {"studyVersion": document.version, "history": document.history.to_struct()}
     groups = by_name([digest for digest in contents if digest in referred], contents)
     content |= {"groups": groups, "series": series}
     if retired:
         content["retired"] = retired
-    content |= {"bulkLength": header.get("bulkLength", 0), "bulk": bulk}
-    if header.get("bulkFile"):
-        content["bulkFile"] = header["bulkFile"]
+    content |= {"bulkLength": document.bulk.length, "bulk": bulk}
+    if document.bulk.number:
+        content["bulkFile"] = document.bulk.number
     return {document.study: content}

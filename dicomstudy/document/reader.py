@@ -14,7 +14,7 @@ import zstandard
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
-from dicomstudy.bulk import ReadOnly
+from dicomstudy.bulk import BulkFile, ReadOnly
 from dicomstudy.document.fields import (
     FOOTER,
     FORMAT,
@@ -173,6 +173,21 @@ class Document:
         return str(self.header["studyInstanceUID"])
 
     @property
+    def version(self) -> int:
+        """The number of the version that the study is of, which every change counts up."""
+        return int(self.header.get("studyVersion", 1))
+
+    @property
+    def bulk(self) -> BulkFile:
+        """Its bulk file; of length 0 if it has none."""
+        return BulkFile(int(self.header.get("bulkFile", 0)), int(self.header["bulkLength"]))
+
+    @property
+    def instances(self) -> int:
+        """How many instances the study has."""
+        return sum(chunk["instances"] for chunk in self.chunks)
+
+    @property
     def chunks(self) -> list[dict[str, Any]]:
         """What the header says of each chunk: its series, first and last key, instances."""
         chunks: list[dict[str, Any]] = self.header["chunks"]
@@ -191,16 +206,15 @@ class Document:
         Raises:
             StudyError: the history is damaged.
         """
-        count = sum(chunk["instances"] for chunk in self.chunks)
         if not self.header.get("historyFrames"):
             when = moment(os.fstat(self._file.fileno()).st_mtime)
-            return History((Version(1, when, "convert", added=count),))
+            return History((Version(1, when, "convert", added=self.instances),))
         struct = self._struct(1, ())
         try:
             history = History.from_struct(struct)
         except StudyError as error:
             raise self._error(error.code, error.message) from error
-        if history.current != self.header.get("studyVersion", 1):
+        if history.current != self.version:
             raise self._error("study/damaged", "the history is not that of the header")
         return history
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from dicomstudy import ion
+from dicomstudy.bulk import BulkFile
 from dicomstudy.clustering import Clustered, cluster
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
@@ -82,8 +83,7 @@ def encode(
     content: Clustered,
     definitions: Definitions,
     *,
-    bulk_length: int,
-    bulk_file: int = 0,
+    bulk: BulkFile,
     history: History | None = None,
     retired: Clustered | None = None,
 ) -> Iterator[bytes]:
@@ -95,8 +95,7 @@ def encode(
         study: the Study Instance UID.
         content: the instances that are in it.
         definitions: those of the format.
-        bulk_length: the size of the bulk file that belongs to it.
-        bulk_file: the number of that file.
+        bulk: the bulk file that belongs to it.
         history: the versions of the study; None for a new one.
         retired: the instances that only older versions have, of the same batch as `content`.
     """
@@ -113,7 +112,7 @@ def encode(
     places = places_of(entry for chunk in chunks for _, entry in chunk.entries)
     shared = [digest for digest, owner in owners.items() if owner is None]
     descriptions = [described(chunk.series, [key for key, _ in chunk.entries]) for chunk in chunks]
-    frames = Frames(bulk_length)
+    frames = Frames(bulk.length)
     values = [ion.quick(value) for _, _, value in content.rows]
     packs = list(_packs(shared, contents))
     header = {
@@ -121,14 +120,14 @@ def encode(
         "version": VERSION,
         "definitions": {"version": definitions.version, "sha256": definitions.digest},
         "studyInstanceUID": study,
-        "bulkLength": bulk_length,
+        "bulkLength": bulk.length,
         "sharedFrames": len(packs),
         "chunks": descriptions[:present],
     }
     if descriptions[present:]:
         header["retired"] = descriptions[present:]
-    if bulk_file:
-        header["bulkFile"] = bulk_file
+    if bulk.number:
+        header["bulkFile"] = bulk.number
     counts = {
         series.uid: count(series, content.contents, content.rows, definitions)
         for series in content.series
@@ -154,8 +153,7 @@ def encode_version(
     definitions: Definitions,
     *,
     history: History | None,
-    bulk_length: int,
-    bulk_file: int = 0,
+    bulk: BulkFile,
 ) -> Iterator[bytes]:
     """The document of the current version of `history`, frame by frame.
 
@@ -175,8 +173,7 @@ def encode_version(
         study,
         content,
         definitions,
-        bulk_length=bulk_length,
-        bulk_file=bulk_file,
+        bulk=bulk,
         history=history,
         retired=retired,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from dicomstudy import lineage
 from dicomstudy.archive import Archive
+from dicomstudy.bulk import BulkFile
 from dicomstudy.change import bring_values
 from dicomstudy.document import encode_version
 from dicomstudy.errors import DicomStudyError
@@ -129,8 +130,7 @@ class Carrier:
             fields: those of the version.
         """
         side, batch, source = self._target, self._target.batch, self._source.batch
-        header: Mapping[str, Any] = {} if side.change is None else side.change.document.header
-        number, length = header.get("bulkFile", 0), header.get("bulkLength", 0)
+        bulk = BulkFile() if side.change is None else side.change.document.bulk
         events: tuple[int, ...] = ()
         history = side.history
         if history is None:
@@ -144,16 +144,16 @@ class Carrier:
         if not new and history is side.history:
             return history.versions[-1]
         if side is not self._source and self._source.study is not None:
-            bulk = self._archive.bulk_path(side.uid, number)
-            length, new = bring_values(new, self._source.study, batch, bulk, length)
+            path = self._archive.bulk_path(side.uid, bulk.number)
+            end, new = bring_values(new, self._source.study, batch, path, bulk.length)
+            bulk = bulk._replace(length=end)
         carried = Batch(source.contents, source.rows, source.bases, new)
         frames = encode_version(
             side.uid,
             Batch.join([batch, carried]),
             self._definitions,
             history=history,
-            bulk_length=length,
-            bulk_file=number,
+            bulk=bulk,
         )
         write_atomically(side.path, frames, within=self._archive.path / "incoming")
         return history.versions[-1]

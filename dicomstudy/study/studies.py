@@ -74,7 +74,7 @@ class Study(Mapping[str, "Instance"]):
     @property
     def version(self) -> int:
         """The number of its version, which every change counts up."""
-        return int(self.document.header.get("studyVersion", 1))
+        return self.document.version
 
     @property
     def history(self) -> History:
@@ -97,7 +97,7 @@ class Study(Mapping[str, "Instance"]):
         )
 
     def __len__(self) -> int:
-        return sum(chunk["instances"] for chunk in self.document.chunks)
+        return self.document.instances
 
     def __iter__(self) -> Iterator[str]:
         for number in range(len(self.document.chunks)):
@@ -308,9 +308,9 @@ def _opened(path: Path, bulk: Path | None) -> tuple[Document, BulkReader | BulkE
 
 def _bulk_path(document: Document, bulk: Path | None) -> Path | None:
     """Where the bulk file of a document is, None if it has none."""
-    if bulk is None or not document.header.get("bulkLength"):
+    if bulk is None or not document.bulk.length:
         return None
-    return numbered(bulk, document.header.get("bulkFile", 0))
+    return numbered(bulk, document.bulk.number)
 
 
 def _for_digest(value: Any, *, has_source: bool) -> Any:

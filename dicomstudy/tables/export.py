@@ -222,8 +222,7 @@ class _Run:
                 message = f"the document cannot be read: {error.strerror}"
                 self._problems.append(Problem(str(path), "study/unreadable", message))
                 continue
-            instances = sum(chunk["instances"] for chunk in document.chunks)
-            found[document.study] = _Found((instances, sha256), path)
+            found[document.study] = _Found((document.instances, sha256), path)
         return found
 
     def _studies(self) -> dict[str, tuple[int, str]]:
@@ -390,13 +389,11 @@ class _Run:
         if not study.has_past:
             yield study
             return
-        header = study.document.header
         frames = encode(
             study.uid,
             cluster(as_it_is(study), self._definitions),
             self._definitions,
-            bulk_length=header.get("bulkLength", 0),
-            bulk_file=header.get("bulkFile", 0),
+            bulk=study.document.bulk,
         )
         path = self._folder / "incoming" / "study.ion.zst"
         path.parent.mkdir(exist_ok=True)

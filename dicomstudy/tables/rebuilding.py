@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicomstudy.bulk import BulkReader
+from dicomstudy.bulk import BulkFile, BulkReader
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import encode
 from dicomstudy.errors import ArchiveError, BulkError, TableError
@@ -179,7 +179,7 @@ class Rebuilder:
             if length:
                 pieces = _bulk(bulk, uid, length, rows.study["bulk_file"] or 0)
                 write_atomically(archive.bulk_path(uid), pieces, within=incoming)
-            pieces = encode(uid, content, self._definitions, bulk_length=length)
+            pieces = encode(uid, content, self._definitions, bulk=BulkFile(length=length))
             write_atomically(path, pieces, within=incoming)
 
 

@@ -348,8 +348,8 @@ class Tabulator:
             "SOPClassesInStudy": content.texts(whole, "SOPClassUID"),
             "NumberOfStudyRelatedSeries": series,
             "NumberOfStudyRelatedInstances": whole.instances,
-            "bulk_length": study.document.header.get("bulkLength", 0),
-            "bulk_file": study.document.header.get("bulkFile", 0),
+            "bulk_length": study.document.bulk.length,
+            "bulk_file": study.document.bulk.number,
             "document_sha256": sha256,
             "document_size": size,
         }

@@ -11,6 +11,7 @@ from typing import Any
 
 from dicomstudy import definitions
 from dicomstudy.archive import create
+from dicomstudy.bulk import BulkFile
 from dicomstudy.clustering import Clustered, ClusteredSeries
 from dicomstudy.document import Document, encode, source_of, uid_of
 from dicomstudy.grouping import Entry, Row, Source
@@ -120,7 +121,7 @@ def multiply(
         copied, uid = copy.of(content), copy.uid(study)
         path = folder.document_path(uid)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"".join(encode(uid, copied, DEFINITIONS, bulk_length=0)))
+        path.write_bytes(b"".join(encode(uid, copied, DEFINITIONS, bulk=BulkFile())))
         made += sum(len(series.entries) for series in copied.series)
         tell(made)
     return 0

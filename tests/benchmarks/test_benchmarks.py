@@ -12,6 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import dicomstudy
 from dicomstudy import document
+from dicomstudy.bulk import BulkFile
 from dicomstudy.clustering import cluster
 from dicomstudy.grouping import Grouper, Pending, Source
 from dicomstudy.p10 import Reader
@@ -99,7 +100,7 @@ def test_group(benchmark: BenchmarkFixture, files: list[bytes]) -> None:
 def test_encode(benchmark: BenchmarkFixture, files: list[bytes]) -> None:
     batch = studies.grouped((str(number), data) for number, data in enumerate(files))
     content = cluster(batch, DEFINITIONS)
-    benchmark(lambda: list(document.encode("1.2", content, DEFINITIONS, bulk_length=0)))
+    benchmark(lambda: list(document.encode("1.2", content, DEFINITIONS, bulk=BulkFile())))
 
 
 def test_open_and_read_one(benchmark: BenchmarkFixture, files: list[bytes], tmp_path: Path) -> None:
