@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicomstudy.archive import Archive, open_archive
-from dicomstudy.bulk import append
+from dicomstudy.bulk import BulkFile, append
+from dicomstudy.document import Document, encode_version
 from dicomstudy.errors import ArchiveError
 from dicomstudy.folder import at_work, is_there, locked, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History
 
 if TYPE_CHECKING:
-    from dicomstudy.document import Document
     from dicomstudy.study import Study
 
 __all__ = ["AnyArchive", "Change", "bring_values", "changing", "opened", "stored_in"]
@@ -45,6 +45,24 @@ class Change:
     def write(self, frames: Iterable[bytes]) -> int:
         """Replace the document, and return the size of the new one."""
         return write_atomically(self.path, frames, within=self.archive.path / "incoming")
+
+    def write_version(self, batch: Batch, history: History, *, bulk: BulkFile | None = None) -> int:
+        """Replace the document by that of a version, and return its size.
+
+        Args:
+            batch: the instances of all versions.
+            history: the versions.
+            bulk: its bulk file, if that is not as it was.
+        """
+        return self.write(
+            encode_version(
+                self.document.study,
+                batch,
+                self.archive.definitions,
+                history=history,
+                bulk=self.document.bulk if bulk is None else bulk,
+            )
+        )
 
 
 def bring_values(

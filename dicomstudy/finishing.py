@@ -285,14 +285,9 @@ def _improve(
         better = [entry for _, entry in replaced.better]
         end, mine.entries = bring_values(better, source, theirs, path, before.length)
         theirs.entries = replaced.left
-        frames = encode_version(
-            target,
-            Batch.join([theirs, mine]),
-            definitions,
-            history=change.history,
-            bulk=before._replace(length=end),
-        )
-        return change.write(frames) + end - before.length, problems
+        batch, bulk = Batch.join([theirs, mine]), before._replace(length=end)
+        size = change.write_version(batch, change.history, bulk=bulk)
+        return size + end - before.length, problems
 
 
 def _frames(

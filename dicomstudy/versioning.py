@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dicomstudy.change import AnyArchive, Change, changing, opened
-from dicomstudy.document import encode_version, is_named, read_batch, with_history
+from dicomstudy.document import is_named, read_batch, with_history
 from dicomstudy.errors import ArchiveError
-from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History, Version
 
-__all__ = ["delete", "history", "revert", "write_version"]
+__all__ = ["delete", "history", "revert"]
 
 
 def history(archive: AnyArchive, study: str) -> tuple[Version, ...]:
@@ -100,7 +99,7 @@ def delete(
             entry._replace(events=(*entry.events, -after.current)) if place in gone else entry
             for place, entry in enumerate(batch.entries)
         ]
-        write_version(change, batch, after)
+        change.write_version(batch, after)
         return after.versions
 
 
@@ -111,21 +110,8 @@ def _with_other_instances(change: Change, to: int) -> tuple[Version, ...]:
     then = _present(before, [entry.events for entry in batch.entries], to)
     now = _present(before, [entry.events for entry in batch.entries], before.current)
     after = before.then("revert", to=to, added=len(then - now), removed=len(now - then))
-    write_version(change, batch, after)
+    change.write_version(batch, after)
     return after.versions
-
-
-def write_version(change: Change, batch: Batch, history: History) -> None:
-    """Write a version of a study whose large values are all there already."""
-    change.write(
-        encode_version(
-            change.document.study,
-            batch,
-            change.archive.definitions,
-            history=history,
-            bulk=change.document.bulk,
-        )
-    )
 
 
 def _present(history: History, all_events: list[tuple[int, ...]], number: int) -> set[int]:

@@ -22,7 +22,6 @@ from dicomstudy.moving.adapting import Adapter, Side, brought, modifications
 from dicomstudy.moving.referring import Relocation
 from dicomstudy.trail import identity_of
 from dicomstudy.updating import changed_groups, edit_study
-from dicomstudy.versioning import write_version
 
 __all__ = ["Carrier"]
 
@@ -172,7 +171,7 @@ class Carrier:
             groups=self._groups(edits),
         )
         _retire(side.batch, going, history.current)
-        write_version(side.change, side.batch, history)
+        side.change.write_version(side.batch, history)
         return history.versions[-1]
 
 
