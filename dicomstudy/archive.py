@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dicomstudy import ion
 from dicomstudy.document import Document
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dicomstudy.study import Study
     from dicomstudy.tables import Tables
 
-__all__ = ["Archive", "Quarantined", "create", "open_archive"]
+__all__ = ["AnyArchive", "Archive", "Quarantined", "create", "open_archive", "opened"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -143,6 +143,11 @@ class Archive(Folder, Mapping[str, "Study"]):
             damaged += errors
         return found
 
+    def not_found(self, study: str | Path) -> ArchiveError:
+        """The error that there is no such study."""
+        message = f"the archive has no study {study}"
+        return ArchiveError("archive/not-found", message, source=str(self.path))
+
     def tables(self) -> Tables:
         """Tables of the documents as they are now, for questions (spec/tables.md).
 
@@ -167,6 +172,10 @@ class Archive(Folder, Mapping[str, "Study"]):
         names = {path.name.removesuffix(".ion") for path in entries(folder)}
         for name in sorted(filter(_SHA256.fullmatch, names)):
             yield _quarantined(folder / name)
+
+
+#: An archive, or the folder of one.
+AnyArchive: TypeAlias = str | os.PathLike[str] | Archive
 
 
 def _quarantined(path: Path) -> Quarantined:
@@ -198,6 +207,19 @@ def open_archive(
         ArchiveError: there is none, or of an unknown version.
     """
     return Archive(Path(path), sources=sources)
+
+
+def opened(archive: AnyArchive, *, sources: Iterable[str | os.PathLike[str]] = ()) -> Archive:
+    """The archive in a folder, or the one that is open.
+
+    Args:
+        archive: one of both.
+        sources: as for `open_archive`, of a folder; an archive that is open has its own.
+
+    Raises:
+        ArchiveError: there is none in the folder.
+    """
+    return archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
 
 
 def create(path: Path) -> Archive:

@@ -6,13 +6,12 @@ What comes from another study brings its large values before.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomstudy.archive import Archive, open_archive
+from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.bulk import BulkFile, append
 from dicomstudy.document import Document, encode_version
 from dicomstudy.errors import ArchiveError
@@ -23,10 +22,7 @@ from dicomstudy.lineage import History
 if TYPE_CHECKING:
     from dicomstudy.study import Study
 
-__all__ = ["AnyArchive", "Change", "bring_values", "changing", "opened", "stored_in"]
-
-#: An archive, or the folder of one.
-AnyArchive = str | os.PathLike[str] | Archive
+__all__ = ["Change", "bring_values", "changing", "stored_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +95,6 @@ def stored_in(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
     }
 
 
-def opened(archive: AnyArchive) -> Archive:
-    """The archive in a folder, or the one that is open.
-
-    Raises:
-        ArchiveError: there is none in the folder.
-    """
-    return archive if isinstance(archive, Archive) else open_archive(archive)
-
-
 @contextlib.contextmanager
 def changing(
     archive: AnyArchive, study: str | Path, *, expect: int | None = None
@@ -127,10 +114,10 @@ def changing(
     archive = opened(archive)
     path = archive.document_path(study) if isinstance(study, str) else study
     if not is_there(path):  # there may be no folder for a lock either
-        raise _not_found(archive, study)
+        raise archive.not_found(study)
     with at_work(archive.path), writing(archive.path), locked(path):
         if not path.exists():
-            raise _not_found(archive, study)
+            raise archive.not_found(study)
         with contextlib.closing(archive.document(path)) as document:
             current = document.history.current
             if expect not in {None, current}:
@@ -141,9 +128,3 @@ def changing(
                     source=str(path),
                 )
             yield Change(archive, path, document)
-
-
-def _not_found(archive: Archive, study: str | Path) -> ArchiveError:
-    return ArchiveError(
-        "archive/not-found", f"the archive has no study {study}", source=str(archive.path)
-    )

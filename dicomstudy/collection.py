@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.bulk import MAGIC, BulkFile, BulkReader, append
-from dicomstudy.change import AnyArchive, Change, changing, opened
+from dicomstudy.change import Change, changing
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode_version, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
@@ -72,7 +73,7 @@ def collect(
     if expect is not None and study is None:
         raise DicomStudyError("change/fields", "a version is expected of one study: name it")
     if study is not None and study not in archive:
-        raise ArchiveError("archive/not-found", f"the archive has no study {study}")
+        raise archive.not_found(study)
     collected = Collected()
     for path in archive.documents() if study is None else [archive.document_path(study)]:
         try:

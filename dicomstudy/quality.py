@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.assignment import level_of_group
-from dicomstudy.change import AnyArchive, changing, opened
+from dicomstudy.change import changing
 from dicomstudy.document import references
-from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.errors import DicomStudyError
 from dicomstudy.grouping import freeze, ordered
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
@@ -86,7 +87,7 @@ def conflicts(
     archive = opened(archive)
     if study is not None:
         if study not in archive:
-            raise ArchiveError("archive/not-found", f"the archive has no study {study}")
+            raise archive.not_found(study)
         with archive[study] as one:
             return list(_conflicts(one))
     found: list[Conflict] = []

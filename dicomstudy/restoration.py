@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from dicomstudy.archive import Archive, Quarantined, open_archive
+from dicomstudy.archive import AnyArchive, Archive, Quarantined, opened
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
 from dicomstudy.document import is_named
@@ -72,7 +72,7 @@ class Verified:
 
 
 def restore(
-    archive: str | os.PathLike[str] | Archive,
+    archive: AnyArchive,
     destination: str | os.PathLike[str],
     *,
     study: str | None = None,
@@ -95,26 +95,26 @@ def restore(
         study, series, instance: UIDs; only what has them is written. That of an instance may have
             ``#`` and the start of its digest behind it.
         original: write changed instances as they came in.
-        sources: as for `open_archive`.
+        sources: as for `open_archive`, if that was not opened.
         progress: as for `convert`.
 
     Raises:
         ArchiveError: there is no archive, nothing in it has those UIDs, or the destination cannot
             be written (``archive/unwritable``).
     """
-    opened = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
+    archive = opened(archive, sources=sources)
     target = Path(destination)
     restored = Restored()
     everything = study is series is instance is None
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
     with _Files(target, restored) as files:
-        for found in _chosen(opened, study, series, instance, restored):
+        for found in _chosen(archive, study, series, instance, restored):
             with writing(target):
                 files.add(found.original() if original else found)
             if progress is not None:
                 progress("files", restored.files, None)
-    for kept in _kept(opened, restored.problems) if everything else ():
+    for kept in _kept(archive, restored.problems) if everything else ():
         try:
             with writing(target):
                 _restore_quarantined(kept, target / "quarantine", restored)
@@ -135,11 +135,11 @@ def _chosen(
     restored: Restored,
 ) -> Iterator[Instance]:
     """The instances that have these UIDs; what is damaged becomes a problem."""
-    for opened in _opened(archive, study, restored.problems):
-        with opened:
-            for chunk in opened.chunks():
+    for each in _opened(archive, study, restored.problems):
+        with each:
+            for chunk in each.chunks():
                 if isinstance(chunk, DicomStudyError):
-                    restored.problems.append(chunk.problem(opened.uid))
+                    restored.problems.append(chunk.problem(each.uid))
                     continue
                 for candidate in chunk:
                     if series is not None and candidate.series != series:
@@ -161,11 +161,11 @@ def _opened(archive: Archive, study: str | None, problems: list[Problem]) -> Ite
             except DicomStudyError as error:
                 problems.append(error.problem(study))
         return
-    for path, opened in archive.studies():
-        if isinstance(opened, DicomStudyError):
-            problems.append(opened.problem(str(path)))
+    for path, found in archive.studies():
+        if isinstance(found, DicomStudyError):
+            problems.append(found.problem(str(path)))
         else:
-            yield opened
+            yield found
 
 
 def _kept(archive: Archive, problems: list[Problem]) -> Iterator[Quarantined]:
@@ -363,7 +363,7 @@ def _quarantined(kept: Quarantined) -> Iterator[bytes]:
 
 
 def verify(
-    archive: str | os.PathLike[str] | Archive,
+    archive: AnyArchive,
     *,
     sources: Iterable[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
@@ -372,15 +372,15 @@ def verify(
 
     Args:
         archive: the folder, or the archive that was opened.
-        sources: as for `open_archive`.
+        sources: as for `open_archive`, if that was not opened.
         progress: as for `convert`.
 
     Raises:
         ArchiveError: there is no archive.
     """
-    opened = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
+    archive = opened(archive, sources=sources)
     verified = Verified()
-    for study in _opened(opened, None, verified.problems):
+    for study in _opened(archive, None, verified.problems):
         verified.studies += 1
         with study:
             try:
@@ -399,7 +399,7 @@ def verify(
                         verified.problems.append(error.problem(instance.key))
                     if progress is not None:
                         progress("instances", verified.instances, None)
-    for kept in _kept(opened, verified.problems):
+    for kept in _kept(archive, verified.problems):
         verified.quarantined += 1
         if kept.code == "archive/damaged":
             verified.problems.append(Problem(str(kept.path), kept.code, kept.message))

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.assignment import prepare
-from dicomstudy.change import AnyArchive, Change, changing, opened
+from dicomstudy.change import Change, changing
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import with_history
 from dicomstudy.elements import creator_of, is_creator

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dicomstudy.change import AnyArchive, Change, changing, opened
+from dicomstudy.archive import AnyArchive, opened
+from dicomstudy.change import Change, changing
 from dicomstudy.document import is_named, read_batch, with_history
 from dicomstudy.errors import ArchiveError
 from dicomstudy.lineage import History, Version
@@ -19,7 +20,7 @@ def history(archive: AnyArchive, study: str) -> tuple[Version, ...]:
     """
     archive = opened(archive)
     if study not in archive:
-        raise ArchiveError("archive/not-found", f"the archive has no study {study}")
+        raise archive.not_found(study)
     with archive[study] as found:
         return found.history.versions
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dicomstudy.archive import Archive, create, open_archive
+from dicomstudy.archive import AnyArchive, Archive, create, opened
 from dicomstudy.bulk import BulkFile
 from dicomstudy.deidentification.confidentiality import Policy, policy
 from dicomstudy.deidentification.pseudonyms import SHORTEST_KEY, Pseudonyms
@@ -63,7 +63,7 @@ class Deidentified:
 
 
 def deidentify(
-    archive: str | os.PathLike[str] | Archive,
+    archive: AnyArchive,
     dest: str | os.PathLike[str],
     *,
     profile: str = "basic",
@@ -83,7 +83,7 @@ def deidentify(
         options: names of options, such as "clean-descriptors".
         key: at least 16 bytes, or the file that has them. Equal keys give equal UIDs and
             pseudonyms. Without one, a new key is used for this run, and kept nowhere.
-        sources: as for `open_archive`.
+        sources: as for `open_archive`, if that was not opened.
         progress: as for `convert`.
 
     Raises:
@@ -91,7 +91,7 @@ def deidentify(
             short or cannot be read (``deidentify/key``).
         ArchiveError: there is no archive, or `dest` is not empty or cannot be written.
     """
-    source = archive if isinstance(archive, Archive) else open_archive(archive, sources=sources)
+    source = opened(archive, sources=sources)
     policy_ = policy(profile, options, source.definitions)
     pseudonyms = Pseudonyms(_key(key))
     target = _new(Path(dest), source.path)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from dicomstudy.archive import Archive
+from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.assignment import is_uid
-from dicomstudy.change import AnyArchive, changing, opened
+from dicomstudy.change import changing
 from dicomstudy.document import Document, is_named, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.folder import at_work, locked, sync_folder, writing
@@ -184,8 +184,7 @@ def _carried_out(
     archive = opened(archive)
     for uid in {order.source} if order.new else {order.source, order.target}:
         if uid not in archive:
-            message = f"the archive has no study {uid}"
-            raise ArchiveError("archive/not-found", message, source=str(archive.path))
+            raise archive.not_found(uid)
     if order.to_series is not None:
         _valid(order.to_series)
     source, target = (archive.document_path(uid) for uid in (order.source, order.target))
