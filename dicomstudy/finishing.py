@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import shutil
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -21,9 +20,9 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode_version, read_batch, references
 from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
-from dicomstudy.folder import Folder, locked, reading, sync_folder, write_atomically, writing
-from dicomstudy.grouping import Batch, Entry, Source
-from dicomstudy.ingestion import Settings, study_folder
+from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
+from dicomstudy.grouping import Batch, Entry
+from dicomstudy.ingestion import Settings, left_on_disk, study_folder
 from dicomstudy.lineage import History
 from dicomstudy.trail import Identity, Trail, identity_of
 
@@ -89,7 +88,7 @@ def _finish(
     definitions = definitions_.load()
     folder = study_folder(settings, study)
     new = held or Batch()
-    if stored := list(_batches(folder)):
+    if stored := list(left_on_disk(folder)):
         new = Batch.join([*stored, new])
     path = archive.document_path(study)
     with contextlib.ExitStack() as stack:
@@ -314,24 +313,6 @@ def _frames(
 def _name(entry: Entry) -> _Name:
     """What tells instances of a study apart: equal content under one UID is one instance."""
     return entry.instance, entry.digest, entry.series
-
-
-def _batches(folder: Path) -> Iterator[Batch]:
-    for path in sorted(folder.glob("*.batches")):
-        with reading(path):
-            file = path.open("rb")
-        with file:
-            while True:
-                try:
-                    with reading(path):  # written by `Ingester` of this run, in its own folder
-                        contents, rows, bases, entries = pickle.load(file)  # noqa: S301
-                except EOFError:
-                    break
-                batch = Batch(contents, rows, bases)
-                batch.entries += [
-                    Entry._make(entry)._replace(source=Source(*entry[3])) for entry in entries
-                ]
-                yield batch
 
 
 def _store(

@@ -20,14 +20,22 @@ from dicomstudy.bulk import BulkWriter
 from dicomstudy.containers import is_container, open_members
 from dicomstudy.elements import Buffer, Span, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
-from dicomstudy.folder import write_atomically, writing
+from dicomstudy.folder import reading, write_atomically, writing
 from dicomstudy.frames import pixel_words
-from dicomstudy.grouping import Batch, Grouper, Pending, Source
+from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, VRS, Reader
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
 from dicomstudy.sources import MAX_WHOLE, Window, read_whole, uri_of
 
-__all__ = ["Ingested", "Ingester", "Settings", "may_be_bare", "study_folder"]
+__all__ = [
+    "Ingested",
+    "Ingester",
+    "Settings",
+    "leave_on_disk",
+    "left_on_disk",
+    "may_be_bare",
+    "study_folder",
+]
 
 #: Bulk files that one process keeps open.
 _OPEN_BULK = 32
@@ -409,14 +417,45 @@ class Ingester:
     def _flush(self) -> None:
         """Leave on disk for `finish` what was found."""
         for study, pending in self._pending.items():
-            folder = study_folder(self._settings, study)
-            folder.mkdir(exist_ok=True)
-            batch = pending.batch
-            entries = [(*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries]
-            content = (batch.contents, [tuple(row) for row in batch.rows], batch.bases, entries)
-            with (folder / f"{os.getpid()}.batches").open("ab") as file:
-                pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
+            leave_on_disk(study_folder(self._settings, study), pending.batch)
         self._pending.clear()
+
+
+def leave_on_disk(folder: Path, batch: Batch) -> None:
+    """Leave a batch in the folder of its study, behind what this process left there before.
+
+    Mirror of `left_on_disk`: that gives the batches that were left.
+    """
+    folder.mkdir(exist_ok=True)
+    entries = [(*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries]
+    content = (batch.contents, [tuple(row) for row in batch.rows], batch.bases, entries)
+    with (folder / f"{os.getpid()}.batches").open("ab") as file:
+        pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
+
+
+def left_on_disk(folder: Path) -> Iterator[Batch]:
+    """The batches that the processes of a run left in the folder of a study.
+
+    Mirror of `leave_on_disk`.
+
+    Raises:
+        ArchiveError: they cannot be read.
+    """
+    for path in sorted(folder.glob("*.batches")):
+        with reading(path):
+            file = path.open("rb")
+        with file:
+            while True:
+                try:
+                    with reading(path):  # written by this run, in its own folder
+                        contents, rows, bases, entries = pickle.load(file)  # noqa: S301
+                except EOFError:
+                    break
+                batch = Batch(contents, rows, bases)
+                batch.entries += [
+                    Entry._make(entry)._replace(source=Source(*entry[3])) for entry in entries
+                ]
+                yield batch
 
 
 def may_be_bare(head: bytes) -> bool:

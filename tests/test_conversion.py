@@ -399,7 +399,7 @@ def test_what_was_left_on_disk_and_cannot_be_read_is_said_to_be_unreadable(tmp_p
     broken = OSError(errno.EIO, "Input/output error")
     with (
         mock.patch.object(ingestion, "_MAX_HELD", 1),
-        mock.patch("dicomstudy.finishing.pickle.load", side_effect=broken),
+        mock.patch("dicomstudy.ingestion.pickle.load", side_effect=broken),
         pytest.raises(ArchiveError) as caught,
     ):
         dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")

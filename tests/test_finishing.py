@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 import dicomstudy
 from dicomstudy import ion
 from dicomstudy.elements import sha256_of
+from dicomstudy.grouping import Batch
+from dicomstudy.ingestion import leave_on_disk, left_on_disk
 from dicomstudy.record import is_reference
 from fixtures import make
 from fixtures.make import element
@@ -87,6 +89,14 @@ def assert_restored(archive: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 # -- the law ---------------------------------------------------------------------------------
+
+
+@given(st.lists(studies.batches(), max_size=3))
+def test_what_was_left_on_disk_is_there_again(batches: list[Batch]) -> None:
+    with TemporaryDirectory() as folder:
+        for batch in batches:
+            leave_on_disk(Path(folder) / "study", batch)
+        assert list(left_on_disk(Path(folder) / "study")) == batches
 
 
 @given(st.randoms(use_true_random=False), st.integers(10, 24))
