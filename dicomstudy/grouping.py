@@ -72,6 +72,17 @@ class Source(NamedTuple):
             return self.proved
         return self.modified is None and before.modified is not None
 
+    def located(self, place: dict[str, Any]) -> dict[str, Any]:
+        """The place of a large value of the file so that it stands by itself.
+
+        One in the file names the file; one in a bulk file, or that names its file, stays.
+        """
+        if "dataOffset" not in place or "uri" in place:
+            return place
+        uri, sha256, size, modified, _ = self
+        file = {"uri": uri, "size": size, "source": sha256, "modified": modified}
+        return {**place, **{name: value for name, value in file.items() if value is not None}}
+
 
 class Entry(NamedTuple):
     """One instance: its groups by digest, its other attributes by their numbers in a batch.

@@ -16,13 +16,13 @@ from urllib.parse import unquote, urlsplit
 from dicomstudy.archive import AnyArchive, Archive, Quarantined, opened
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
-from dicomstudy.document import is_named
+from dicomstudy.document import is_named, references_in
 from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, writing
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.sources import FileIdentity, identity_of, write_all
-from dicomstudy.study import Instance, Study, references_in
+from dicomstudy.study import Instance, Study
 
 __all__ = ["Restored", "Verified", "restore", "verify"]
 

@@ -55,17 +55,24 @@ def by_name(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, 
     return groups
 
 
-def references(value: Any) -> Iterator[str]:
-    """The SHA-256 of every reference in a value."""
+def references_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Every reference in a value, at any depth."""
     if type(value) is list:
         for item in value:
-            yield from references(item)
+            yield from references_in(item)
     elif type(value) is dict:
-        if type(value.get("length")) is int and isinstance(value.get("sha256"), str):
-            yield str(value["sha256"])
+        if type(value.get("length")) is int:
+            yield value
         for item in value.values():
             if type(item) is list or type(item) is dict:
-                yield from references(item)
+                yield from references_in(item)
+
+
+def references(value: Any) -> Iterator[str]:
+    """The SHA-256 of every reference in a value."""
+    for reference in references_in(value):
+        if isinstance(reference.get("sha256"), str):
+            yield str(reference["sha256"])
 
 
 def place_fields(reference: Mapping[str, Any]) -> dict[str, Any]:

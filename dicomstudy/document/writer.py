@@ -27,7 +27,7 @@ from dicomstudy.document.fields import (
     references,
 )
 from dicomstudy.document.reader import Document
-from dicomstudy.grouping import Batch, Entry, Row, Source
+from dicomstudy.grouping import Batch, Entry, Row
 from dicomstudy.growth import Counts, count
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History
@@ -336,19 +336,8 @@ def places_of(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
     """Where the large values of instances lie, by SHA-256; each place stands by itself."""
     places: dict[str, dict[str, Any]] = {}
     for entry in entries:
-        add_places(
-            places, {sha256: _located(p, entry.source) for sha256, p in entry.places.items()}
-        )
+        add_places(places, {sha256: entry.source.located(p) for sha256, p in entry.places.items()})
     return places
-
-
-def _located(place: dict[str, Any], source: Source) -> dict[str, Any]:
-    """A place that stands by itself: one in a P10 file names the file."""
-    if "dataOffset" not in place or "uri" in place:
-        return place
-    _, sha256, size, modified, _ = source
-    file = {"uri": source.uri, "size": size, "source": sha256, "modified": modified}
-    return {**place, **{name: value for name, value in file.items() if value is not None}}
 
 
 def _bulk(value: Any, places: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

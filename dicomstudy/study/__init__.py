@@ -4,7 +4,7 @@ Reads only what is asked for: one instance costs its chunk of the document, one 
 bytes in the bulk file.
 """
 
-from dicomstudy.study.instances import Instance, references_in
+from dicomstudy.study.instances import Instance
 from dicomstudy.study.studies import Study
 
-__all__ = ["Instance", "Study", "references_in"]
+__all__ = ["Instance", "Study"]

@@ -20,6 +20,7 @@ from dicomstudy.document import (
     is_named,
     place_fields,
     place_of,
+    references_in,
     source_of,
     uid_of,
 )
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from dicomstudy.study.studies import Study
 
-__all__ = ["Instance", "references_in"]
+__all__ = ["Instance"]
 
 #: Pieces below so many bytes are put together.
 _SMALL = 1 << 15
@@ -147,16 +148,8 @@ class Instance:
         places = {}
         for value in self._stored_own.values():
             if is_reference(value) and "sha256" in value and (place := place_fields(value)):
-                places[value["sha256"]] = self._located(place)
+                places[value["sha256"]] = self.source.located(place)
         return places
-
-    def _located(self, place: dict[str, Any]) -> dict[str, Any]:
-        """A place that stands by itself: one in the file names it."""
-        if "dataOffset" not in place or "uri" in place:
-            return place
-        uri, sha256, size, modified, _ = self.source
-        file = {"uri": uri, "size": size, "source": sha256, "modified": modified}
-        return {**place, **{name: value for name, value in file.items() if value is not None}}
 
     def deflated(self) -> bytes | None:
         """The deflate stream of its data set, None if it has none or is not `changed`."""
@@ -524,15 +517,3 @@ def _joined(
         yield piece
     if small:
         yield small
-
-
-def references_in(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every reference in a value, at any depth."""
-    if type(value) is list:
-        for item in value:
-            yield from references_in(item)
-    elif type(value) is dict:
-        if type(value.get("length")) is int:
-            yield value
-        for item in value.values():
-            yield from references_in(item)

@@ -17,6 +17,7 @@ from dicomstudy.document import (
     digest_of,
     groups_of,
     is_named,
+    references_in,
     uid_of,
 )
 from dicomstudy.errors import BulkError, DicomStudyError, StudyError
@@ -24,7 +25,7 @@ from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import History
 from dicomstudy.record import Encoder, is_reference
 from dicomstudy.sources import SourceFiles
-from dicomstudy.study.instances import Instance, references_in
+from dicomstudy.study.instances import Instance
 
 __all__ = ["Study"]
 
