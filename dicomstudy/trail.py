@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -71,28 +71,27 @@ class Trail:
         """Look into each study that a version says that instances went to."""
         first = self._stations[self._first]
         seen = {(self._first, identity) for identity in first.stays}
-        waiting = [(first.history, first.stays)]
+        waiting = [first]
         while waiting:
-            history, stays = waiting.pop()
+            station = waiting.pop()
             went: dict[str, set[Identity]] = {}
-            for identity, several in stays.items():
+            for identity, several in station.stays.items():
                 for events, _ in several:
-                    for version in history.departures(events):
+                    for version in station.history.departures(events):
                         place = version.to_study, identity
                         if version.to_study and place not in seen:
                             seen.add(place)
                             went.setdefault(version.to_study, set()).add(identity)
             for study, some in went.items():
                 with contextlib.suppress(DicomStudyError):  # what is damaged has none of them
-                    waiting += self._arrive(study, some)
+                    if (arrived := self._arrive(study, some)) is not None:
+                        waiting.append(arrived)
 
-    def _arrive(
-        self, study: str, wanted: AbstractSet[Identity]
-    ) -> Iterator[tuple[History, dict[Identity, list[tuple[Sequence[int], Source]]]]]:
+    def _arrive(self, study: str, wanted: AbstractSet[Identity]) -> _Station | None:
         """Find some instances in a study, if it is still there."""
         path = self._archive.document_path(study)
         if not path.exists():
-            return
+            return None
         with contextlib.closing(self._archive.document(path)) as document:
             found = _Station(document.history)
             for uid, instance in document.named({uid for uid, _ in wanted}):
@@ -100,7 +99,7 @@ class Trail:
                     found.note(identity, instance.get("_versions", ()), source_of(instance))
         station = self._stations.setdefault(study, found)
         station.stays.update(found.stays)
-        yield found.history, found.stays
+        return found
 
     def leads_to(self, identity: Identity) -> bool:
         """Whether an instance is in a study or series, to which moves that count now brought it."""
