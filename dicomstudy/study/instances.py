@@ -39,10 +39,22 @@ if TYPE_CHECKING:
 
     from dicomstudy.study.studies import Study
 
-__all__ = ["Instance"]
+__all__ = ["Chunk", "Instance"]
 
 #: Pieces below so many bytes are put together.
 _SMALL = 1 << 15
+
+
+class Chunk:
+    """A frame of a document that has instances, and its groups by digest."""
+
+    def __init__(self, frame: dict[str, Any]) -> None:
+        self.frame = frame
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Name and content of each, by digest."""
+        return groups_of(self.frame)
 
 
 class Instance:
@@ -53,12 +65,13 @@ class Instance:
         key: its key there.
     """
 
-    def __init__(self, study: Study, chunk: int, key: str, *, original: bool = False) -> None:
+    def __init__(self, study: Study, number: int, key: str, *, original: bool = False) -> None:
         self.study = study
         self.key = key
-        self._chunk = chunk
+        self._number = number
         self._is_original = original
-        self._frame = study.document.chunk(chunk)
+        self._chunk = study.chunk(number)
+        self._frame = self._chunk.frame
         self._struct: dict[str, Any] = self._frame["instances"][key]
 
     def __repr__(self) -> str:
@@ -91,7 +104,7 @@ class Instance:
 
     def original(self) -> Instance:
         """The instance as it came, whatever was changed of it since."""
-        return Instance(self.study, self._chunk, self.key, original=True)
+        return Instance(self.study, self._number, self.key, original=True)
 
     @cached_property
     def _amended(self) -> Amended | None:
@@ -165,10 +178,7 @@ class Instance:
 
     @cached_property
     def _stored_groups(self) -> list[tuple[str, str, dict[str, Any]]]:
-        shared, _ = self.study.shared
-        mine = self._frame.get("_by_digest")
-        if mine is None:
-            mine = self._frame["_by_digest"] = groups_of(self._frame)
+        shared, mine = self.study.shared.groups, self._chunk.groups
         groups = []
         for digest in dict.fromkeys((*self._frame["_groups"], *self._struct.get("_groups", ()))):
             found = mine.get(digest) or shared.get(digest)
@@ -371,7 +381,7 @@ class Instance:
 
     def _table(self, reference: Mapping[str, Any]) -> Mapping[str, Any]:
         """The table of places that has a large value, if any has."""
-        _, shared = self.study.shared
+        shared = self.study.shared.places
         sha256 = reference.get("sha256")
         table: Mapping[str, Any] = self._frame.get("bulk", {})
         if sha256 not in table:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from dicomstudy.amendment import Amender
 from dicomstudy.bulk import BulkReader, numbered
@@ -25,9 +25,16 @@ from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import History
 from dicomstudy.record import Encoder, is_reference
 from dicomstudy.sources import SourceFiles
-from dicomstudy.study.instances import Instance
+from dicomstudy.study.instances import Chunk, Instance
 
 __all__ = ["Study"]
+
+
+class Shared(NamedTuple):
+    """Groups with their names, and places of large values, by digest."""
+
+    groups: dict[str, tuple[str, dict[str, Any]]]
+    places: dict[str, dict[str, Any]]
 
 
 class Study(Mapping[str, "Instance"]):
@@ -44,6 +51,7 @@ class Study(Mapping[str, "Instance"]):
 
     Attributes:
         document: its frames.
+        chunk: gives a chunk of it by its number.
         encoder, amender: write its files, and make its edits.
         sources: finds P10 files that it refers to.
 
@@ -63,7 +71,8 @@ class Study(Mapping[str, "Instance"]):
         self.definitions = definitions
         self.encoder = Encoder(definitions)
         self.amender = Amender(definitions)
-        self.document, self._bulk = _opened(path, bulk)
+        self.document, self._bulk = document, _ = _opened(path, bulk)
+        self.chunk = lru_cache(maxsize=4)(lambda number: Chunk(document.chunk(number)))
         self._bulk_path = bulk
         self.sources = SourceFiles() if sources is None else sources
 
@@ -232,14 +241,14 @@ class Study(Mapping[str, "Instance"]):
         return ion_hash_hex({"studyInstanceUID": self.uid, "instances": instances})
 
     @cached_property
-    def shared(self) -> tuple[dict[str, tuple[str, dict[str, Any]]], dict[str, Any]]:
-        """The groups of the shared frames by digest, and their places."""
+    def shared(self) -> Shared:
+        """What the shared frames have."""
         contents: dict[str, tuple[str, dict[str, Any]]] = {}
-        places: dict[str, Any] = {}
+        places: dict[str, dict[str, Any]] = {}
         for frame in self.document.shared():
             contents.update(groups_of(frame))
             add_places(places, frame.get("bulk", {}))
-        return contents, places
+        return Shared(contents, places)
 
     @property
     def bulk(self) -> BulkReader:
