@@ -51,7 +51,7 @@ from dicomstudy.tables.parquet import (
     texts,
 )
 from dicomstudy.tables.rows import decode
-from dicomstudy.tables.star import Known, Tabulator
+from dicomstudy.tables.star import Known, TableRow, Tabulator
 from dicomstudy.tables.vrs import DIFFERS, NOTHING, merged, of_file, of_group
 from dicomstudy.tables.writer import Writer
 
@@ -169,7 +169,6 @@ class _Run:
         self._change = Counts(folder / "incoming" / "counts")
         self._problems: list[Problem] = []
         self._groups: dict[str, Spool] = {}
-        self._rows: list[tuple[str, Mapping[str, Any], int]] = []
         #: How many rows of a group are replaced by later ones.
         self._again: Counter[str] = Counter()
         self._done = 0
@@ -248,7 +247,7 @@ class _Run:
     def _bring_in_step(
         self, before: Mapping[str, tuple[int, str]], after: Mapping[str, _Found], touched: set[str]
     ) -> None:
-        tabulator = Tabulator(self._columns, self._change, self._collect)
+        tabulator = Tabulator(self._columns, self._change)
         for name in sorted(self._old.tables.keys() - set(PART_TABLES)):
             self._know(name, touched, tabulator)
         sizes = {uid: after[uid].known[0] if uid in after else 0 for uid in {*before, *after}}
@@ -333,9 +332,7 @@ class _Run:
             vrs = (of_group(content, files.get(way, NOTHING)) for way in ways[digest])
             said = reduce(merged, vrs)
             if said != groups[digest]:
-                self._rows = []
-                tabulator.add_group(name, digest, content, said)
-                self._spool_rows({})
+                self._spool_rows([tabulator.group_row(name, digest, content, said)], {})
                 self._again[digest] += 1
             self._change.know({digest: Known(said, said)})
 
@@ -353,14 +350,10 @@ class _Run:
                 where = f"{path}, row {place}"
                 yield row[DIGEST], decode(row, columns, self._definitions, source=where)
 
-    def _collect(self, table: str, row: Mapping[str, Any], cells: int) -> None:
-        self._rows.append((table, row, cells))
-
     def _add(
         self, uid: str, found: _Found, tabulator: Tabulator, spools: Mapping[str, Spool]
     ) -> None:
         """Add the rows of a study; none, if its document is damaged."""
-        self._rows = []
         try:
             with self._archive.open(found.path) as study, self._as_it_is(study) as present:
                 size = found.path.stat().st_size
@@ -371,11 +364,11 @@ class _Run:
         self._change.add(added.instances)
         self._change.know(added.vrs)
         self._again.update(added.again)
-        self._spool_rows(spools)
+        self._spool_rows(added.rows, spools)
 
-    def _spool_rows(self, spools: Mapping[str, Spool]) -> None:
-        """Put the rows that were collected into the spools of their tables."""
-        for table, row, cells in self._rows:
+    def _spool_rows(self, rows: Iterable[TableRow], spools: Mapping[str, Spool]) -> None:
+        """Put rows into the spools of their tables."""
+        for table, row, cells in rows:
             spool = spools.get(table) or self._groups.get(table)
             if spool is None:
                 spool = self._groups[table] = self._writer.spool(table)

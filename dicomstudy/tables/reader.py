@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -138,19 +138,29 @@ class Table:
 class Tables(Mapping[str, Table]):
     """The tables of an archive by their names; `open_tables` gives them.
 
-    Attributes:
+    Args:
         path: their folder.
         problems: documents that were left out, if the tables were made only now.
+        at_close: called when they are closed, once or more often.
+
+    Attributes:
+        path, problems: as given.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        problems: Iterable[Problem] = (),
+        at_close: Callable[[], object] = lambda: None,
+    ) -> None:
         self.path = path
-        self.problems: list[Problem] = []
+        self.problems = list(problems)
         self._definitions = definitions_.load()
         self._catalog = catalog_.read(path, self._definitions)
         self._tables: dict[str, Table] = {}
         self._database: Database | None = None
-        self._at_close: Callable[[], None] | None = None
+        self._at_close = at_close
 
     def __getitem__(self, name: str) -> Table:
         table = self._tables.get(name)
@@ -260,9 +270,7 @@ class Tables(Mapping[str, Table]):
         if self._database is not None:
             self._database.close()
             self._database = None
-        if self._at_close is not None:
-            self._at_close()
-            self._at_close = None
+        self._at_close()
 
     def __enter__(self) -> Self:
         return self
@@ -289,10 +297,7 @@ def tables_of(archive: str | os.PathLike[str]) -> Tables:
     folder = tempfile.TemporaryDirectory(prefix="dicomstudy-tables-")
     try:
         exported = export_tables(archive, folder.name)
-        tables = Tables(Path(folder.name))
+        return Tables(Path(folder.name), problems=exported.problems, at_close=folder.cleanup)
     except BaseException:
         folder.cleanup()
         raise
-    tables.problems = exported.problems
-    tables._at_close = folder.cleanup  # noqa: SLF001 (the two are one unit)
-    return tables

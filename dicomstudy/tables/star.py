@@ -6,7 +6,7 @@ The law: ``rebuild(tabulate(study))`` has the digest of the study.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from dicomstudy.clustering import Clustered, ClusteredSeries
@@ -45,10 +45,7 @@ from dicomstudy.tables.fields import (
 from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
 from dicomstudy.tables.vrs import FileVRs, by_path, merged, of_file, of_group
 
-__all__ = ["Added", "Emit", "Known", "KnownGroups", "StudyRows", "Tabulator", "rebuild"]
-
-#: Takes a row of a table, and about how many cells it has.
-Emit = Callable[[str, dict[str, Any], int], None]
+__all__ = ["Added", "Known", "KnownGroups", "StudyRows", "TableRow", "Tabulator", "rebuild"]
 
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 _FRAME_COUNT = "NumberOfFrames"
@@ -160,15 +157,25 @@ class KnownGroups(Protocol):
         """The VRs of one of them; None if it is none."""
 
 
+class TableRow(NamedTuple):
+    """A row of a table, and about how many cells it has."""
+
+    table: str
+    values: dict[str, Any]
+    cells: int
+
+
 class Added(NamedTuple):
-    """What `Tabulator.add` found in a study.
+    """What `Tabulator.add` made of a study, and found in it.
 
     Attributes:
+        rows: those of each table in their order.
         instances: how many of them refer to each group, by digest.
         vrs: of each of these groups.
         again: those that had a row, which a new one replaces.
     """
 
+    rows: list[TableRow]
     instances: Counter[str]
     vrs: dict[str, Known]
     again: list[str]
@@ -180,13 +187,11 @@ class Tabulator:
     Args:
         columns: knows the columns of all tables, and is taught those that are new.
         groups: those that have a row already.
-        emit: takes the rows.
     """
 
-    def __init__(self, columns: Columns, groups: KnownGroups, emit: Emit) -> None:
+    def __init__(self, columns: Columns, groups: KnownGroups) -> None:
         self._columns = columns
         self._groups = groups
-        self._emit = emit
         self._definitions = columns.definitions
         self._vrs: dict[str, FileVRs] = {}
         self._remembered = 0
@@ -196,7 +201,7 @@ class Tabulator:
         self._frame_group = self._definitions.group(_FRAME_COUNT) + REFERS
 
     def add(self, study: Study, *, sha256: str, size: int) -> Added:
-        """Emit the rows of a study, those of each table in their order.
+        """The rows of a study, and what was found in it.
 
         Args:
             study: the study.
@@ -207,43 +212,40 @@ class Tabulator:
             DicomStudyError: the study is damaged.
         """
         content = _Content(study.document, self._names)
+        rows: list[TableRow] = []
         every: dict[str, _Summary] = {}
         for number, frame in content.chunks():
             summary = every.setdefault(frame["seriesInstanceUID"], _Summary())
-            self._add_chunk(study, number, frame, content, summary)
+            rows += self._chunk_rows(study, number, frame, content, summary)
         whole = _Summary()
         for uid, summary in sorted(every.items()):
             whole.include(summary)
             row = self._summary(content, summary, OF_SERIES)
             row |= {STUDY_UID: study.uid, SERIES_UID: uid}
             row["NumberOfSeriesRelatedInstances"] = summary.instances
-            self._emit(SERIES, row, len(row))
-        self._add_study(study, content, whole, len(every), sha256, size)
-        return self._add_groups(content, whole)
-
-    def _add_groups(self, content: _Content, whole: _Summary) -> Added:
-        """Add the groups that have no row, or one that was typed by what files said before."""
-        added = Added(whole.digests, {}, [])
+            rows.append(TableRow(SERIES, row, len(row)))
+        rows += self._study_rows(study, content, whole, len(every), sha256, size)
+        added = Added(rows, whole.digests, {}, [])
         for digest, here in content.vrs.items():
             known = self._groups.known(digest)
             before = None if known is None else known.said
             said = here if before is None else merged(before, here)
-            if known is None or known.row != said:
+            if known is None or known.row != said:  # it was typed by what files said before
                 name, attributes = content.groups[digest]
-                self.add_group(name, digest, attributes, said)
+                added.rows.append(self.group_row(name, digest, attributes, said))
                 if known is not None:
                     added.again.append(digest)
             added.vrs[digest] = Known(said, said)
         return added
 
-    def _add_chunk(
+    def _chunk_rows(
         self,
         study: Study,
         number: int,
         frame: Mapping[str, Any],
         content: _Content,
         summary: _Summary,
-    ) -> None:
+    ) -> Iterator[TableRow]:
         common: dict[str, Any] = {STUDY_UID: study.uid, SERIES_UID: frame["seriesInstanceUID"]}
         content.refer(frame["_groups"], common)
         instances = frame["instances"]
@@ -273,9 +275,9 @@ class Tabulator:
             if own.get(INSTANCE_UID) != key:
                 row["key"] = key
             row |= _columns_of(struct.get("_source", {}), SOURCE_COLUMNS, content)
-            self._emit(INSTANCES, row, weight + len(row))
+            yield TableRow(INSTANCES, row, weight + len(row))
             if _FUNCTIONAL_GROUPS[1] in own or self._frames_of(row, own, content) != 1:
-                self._add_frames(Instance(study, number, key), row, context)
+                yield from self._frame_rows(Instance(study, number, key), row, context)
 
     def _vrs_of(self, encoding: str, content: _Content) -> FileVRs:
         """The VRs in files that were written so; `encoding` is the digest of that, or empty."""
@@ -309,15 +311,17 @@ class Tabulator:
         value = attributes.get(_FRAME_COUNT)
         return 1 if value is None else self._counts.cell(value).value
 
-    def add_group(self, name: str, digest: str, attributes: Mapping[str, Any], said: str) -> None:
-        """Emit the row of a group, of whose VRs files say this."""
+    def group_row(
+        self, name: str, digest: str, attributes: Mapping[str, Any], said: str
+    ) -> TableRow:
+        """The row of a group, of whose VRs files say this."""
         # instances may share a group and have different creators outside of it
         context = Context(creators_of(attributes), by_path(said))
         row, weight = encode(attributes, self._columns.level, context)
         row[DIGEST] = digest
         if said:
             row[VRS] = said
-        self._emit(name, row, weight)
+        return TableRow(name, row, weight)
 
     def _summary(self, content: _Content, summary: _Summary, keys: Iterable[str]) -> dict[str, Any]:
         """The attributes of a series or study, and its first and last date."""
@@ -338,9 +342,9 @@ class Tabulator:
             row.pop(field.name, None)
         return row
 
-    def _add_study(
+    def _study_rows(
         self, study: Study, content: _Content, whole: _Summary, series: int, sha256: str, size: int
-    ) -> None:
+    ) -> Iterator[TableRow]:
         row = self._summary(content, whole, OF_STUDY)
         row |= {
             STUDY_UID: study.uid,
@@ -353,13 +357,15 @@ class Tabulator:
             "document_sha256": sha256,
             "document_size": size,
         }
-        self._emit(STUDIES, row, len(row))
+        yield TableRow(STUDIES, row, len(row))
         for digest, place in sorted(content.places.items()):
             row = {STUDY_UID: study.uid, "sha256": digest}
             row |= _columns_of(place, PLACE_COLUMNS, content)
-            self._emit(BULK, row, len(row))
+            yield TableRow(BULK, row, len(row))
 
-    def _add_frames(self, instance: Instance, row: Mapping[str, Any], context: Context) -> None:
+    def _frame_rows(
+        self, instance: Instance, row: Mapping[str, Any], context: Context
+    ) -> Iterator[TableRow]:
         attributes = instance.attributes()
         shared, each = (_items(attributes, key) for key in _FUNCTIONAL_GROUPS)
         try:
@@ -381,7 +387,7 @@ class Tabulator:
             if at < len(spans):
                 cells["fragment_offsets"] = [span.offset for span in spans[at]]
                 cells["fragment_lengths"] = [span.length for span in spans[at]]
-            self._emit(FRAMES, cells, weight + 4)
+            yield TableRow(FRAMES, cells, weight + 4)
 
     def _flat(
         self, items: Iterable[tuple[str, Mapping[str, Any]]], context: Context
