@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ from dicomstudy.errors import BulkError
 from dicomstudy.folder import writing
 from dicomstudy.study import Instance, Study
 
-__all__ = ["Copies"]
+__all__ = ["Copies", "ValuesOf"]
 
 _Piece: TypeAlias = bytes | bytearray | memoryview
 
@@ -27,14 +28,10 @@ class Copies:
 
     Attributes:
         places: where each lies in that file, by SHA-256.
-        instance: the instance whose values are asked for.
-        word, frame: bytes of a sample and of a frame of its pixel data.
     """
 
     def __init__(self, study: Study, path: Path) -> None:
         self.places: dict[str, dict[str, Any]] = {}
-        self.instance: Instance | None = None
-        self.word, self.frame = 1, 0
         self._study = study
         self._path = path
         self._writer: BulkWriter | None = None
@@ -64,23 +61,22 @@ class Copies:
             self._writer = BulkWriter(self._path, end=0)
         return self._writer
 
-    def _pieces_of(self, reference: Mapping[str, Any]) -> Iterator[_Piece]:
-        assert self.instance is not None  # noqa: S101 (set before any attribute is looked at)
-        return self.instance.value_pieces(reference)
+    def copy(
+        self, instance: Instance, reference: Mapping[str, Any], *, word: int, frame: int
+    ) -> dict[str, Any]:
+        """The reference to a value of an instance, which is copied as it is.
 
-    def read(self, reference: Mapping[str, Any]) -> bytes:
-        """The bytes of a value of the source."""
-        return b"".join(self._pieces_of(reference))
-
-    def copy(self, reference: Mapping[str, Any]) -> dict[str, Any]:
-        """The reference to a value of the source, which is copied as it is."""
-        assert self.instance is not None  # noqa: S101 (as above)
+        Args:
+            instance: the instance.
+            reference: stands for the value there.
+            word, frame: bytes of a sample and of a frame of its pixel data.
+        """
         fields = ("length", "sha256", "fragments")
         plain = {name: reference[name] for name in fields if name in reference}
         sha256 = plain.get("sha256")
         if sha256 in self.places:
             return plain
-        place = self.instance.place(reference)
+        place = instance.place(reference)
         if place is not None and sha256 is not None:
             self._homes[sha256] = False, place
             bulk = self._study.bulk
@@ -90,10 +86,10 @@ class Copies:
             digest = hashlib.sha256()
             with writing(self._path):
                 new = self._open().add(
-                    _hashed(self._pieces_of(reference), digest.update),
+                    _hashed(instance.value_pieces(reference), digest.update),
                     int(reference["length"]),
-                    word=self.word,
-                    frame=self.frame,
+                    word=word,
+                    frame=frame,
                 )
             plain["sha256"] = digest.hexdigest()
             if sha256 not in {None, plain["sha256"]}:
@@ -155,6 +151,31 @@ class Copies:
         if self._reader is None:
             self._reader = BulkReader(self._path)
         return self._reader
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesOf:
+    """The values of one instance, and those that are made of them; see `attributes.Values`.
+
+    `word` and `frame` are the bytes of a sample and of a frame of its pixel data.
+    """
+
+    instance: Instance
+    copies: Copies
+    word: int
+    frame: int
+
+    def read(self, reference: Mapping[str, Any]) -> bytes:
+        """The bytes of a value of the instance."""
+        return b"".join(self.instance.value_pieces(reference))
+
+    def copy(self, reference: Mapping[str, Any]) -> dict[str, Any]:
+        """The reference to a value of the instance, which is copied as it is."""
+        return self.copies.copy(self.instance, reference, word=self.word, frame=self.frame)
+
+    def put(self, content: bytes) -> dict[str, Any]:
+        """The reference to a new value."""
+        return self.copies.put(content)
 
 
 def _hashed(pieces: Iterable[_Piece], update: Callable[[_Piece], None]) -> Iterator[Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from dicomstudy.deidentification.copies import Copies
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.reading import Reader
 from dicomstudy.errors import DicomStudyError
@@ -16,7 +16,7 @@ from dicomstudy.text import CharacterSet
 __all__ = ["gather"]
 
 
-def gather(study: Study, identities: Identities, values: Copies, reader: Reader) -> None:
+def gather(study: Study, identities: Identities, reader: Reader) -> None:
     """Learn from every instance as it came, retired ones too, and from the history.
 
     Raises:
@@ -24,11 +24,13 @@ def gather(study: Study, identities: Identities, values: Copies, reader: Reader)
     """
     seen: set[str] = set()
 
-    def text(key: str, value: Any, charset: CharacterSet) -> str | None:
-        return reader.text(key, value, values.read, charset, lenient=True)
-
     def gather_instance(instance: Instance) -> None:
-        values.instance = instance
+        def read(reference: Mapping[str, Any]) -> bytes:
+            return b"".join(instance.value_pieces(reference))
+
+        def text(key: str, value: Any, charset: CharacterSet) -> str | None:
+            return reader.text(key, value, read, charset, lenient=True)
+
         groups = instance.groups
         parts = [content for digest, _, content in groups if digest not in seen]
         seen.update(digest for digest, _, _ in groups)

@@ -14,7 +14,7 @@ from dicomstudy.deidentification.attributes import Made, Scope
 from dicomstudy.deidentification.codestreams import has_metadata
 from dicomstudy.deidentification.concealment import Concealer
 from dicomstudy.deidentification.confidentiality import SAFE_PRIVATE, Action, Policy
-from dicomstudy.deidentification.copies import Copies
+from dicomstudy.deidentification.copies import Copies, ValuesOf
 from dicomstudy.deidentification.gathering import gather
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
@@ -90,7 +90,7 @@ class Transfer:
         self._concealer = Concealer(policy, pseudonyms, identities, self._reader, definitions)
         self._encoder = Encoder(definitions)
         self._values = Copies(study, bulk)
-        gather(study, identities, self._values, self._reader)
+        gather(study, identities, self._reader)
         self._parts: dict[object, _Part] = {}
         self._numbers: dict[tuple[str, str, object], int] = {}
         self._own: dict[object, tuple[Made, frozenset[str]] | None] = {}
@@ -129,9 +129,7 @@ class Transfer:
             )
             return
         attributes = instance.attributes()
-        values = self._values
-        values.instance = instance
-        values.word, values.frame = pixel_words(attributes)
+        values = ValuesOf(instance, self._values, *pixel_words(attributes))
         digest = next(d for d, name, _ in instance.groups if name == ENCODING)
         self._encoder.plan(encoding)  # refuses one that is incomplete
         meta, data_set = self._reader.tokens(encoding)
