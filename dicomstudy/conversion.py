@@ -30,7 +30,7 @@ from dicomstudy import finishing
 from dicomstudy.archive import create
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
-from dicomstudy.folder import Progress, at_work, writing
+from dicomstudy.folder import Progress, at_work, silent, writing
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
 
@@ -134,15 +134,11 @@ def convert(
             incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
         settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)
         try:
-            _run(settings, sources, report, progress or _silent, jobs)
+            _run(settings, sources, report, progress or silent, jobs)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
     report.problems.sort(key=lambda problem: (problem.source or "", problem.offset or 0))
     return report
-
-
-def _silent(step: str, done: int, total: int | None) -> None:
-    """Show no progress."""
 
 
 class _Steps(NamedTuple):

@@ -41,6 +41,7 @@ __all__ = [
     "make",
     "name_of",
     "reading",
+    "silent",
     "sync_folder",
     "write_atomically",
     "writing",
@@ -48,6 +49,11 @@ __all__ = [
 
 #: Is told how far a run has come: the step, how much of it is done, and of how much if known.
 Progress = Callable[[str, int, int | None], None]
+
+
+def silent(step: str, done: int, total: int | None) -> None:
+    """Progress that is not shown."""
+
 
 FORMAT = "dicomstudy archive"
 VERSION = 1

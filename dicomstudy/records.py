@@ -15,7 +15,7 @@ from dicomstudy import instance_record, ion
 from dicomstudy.containers import is_container, open_members
 from dicomstudy.elements import Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
-from dicomstudy.folder import Progress, write_atomically
+from dicomstudy.folder import Progress, silent, write_atomically
 from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader
@@ -110,13 +110,13 @@ def write_records(
             f"the folder cannot be made: {error.strerror}",
             source=str(target),
         ) from error
+    progress = progress or silent
     writer = _Writer(target, text=text, max_inline=max_inline)
     for source in sources:
         root = Path(source)
         for found in find([root]):
             writer.write(found, _name_below(root, Path(found.path)))
-            if progress is not None:
-                progress("files", writer.result.files, None)
+            progress("files", writer.result.files, None)
     return writer.result
 
 

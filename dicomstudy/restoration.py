@@ -19,7 +19,7 @@ from dicomstudy.bulk import Place
 from dicomstudy.document import is_named, references_in
 from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
-from dicomstudy.folder import Progress, name_of, writing
+from dicomstudy.folder import Progress, name_of, silent, writing
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.sources import FileIdentity, identity_of, write_all
 from dicomstudy.study import Instance, Study
@@ -103,6 +103,7 @@ def restore(
             be written (``archive/unwritable``).
     """
     archive = opened(archive, sources=sources)
+    progress = progress or silent
     target = Path(destination)
     restored = Restored()
     everything = study is series is instance is None
@@ -112,8 +113,7 @@ def restore(
         for found in _chosen(archive, study, series, instance, restored):
             with writing(target):
                 files.add(found.original() if original else found)
-            if progress is not None:
-                progress("files", restored.files, None)
+            progress("files", restored.files, None)
     for kept in _kept(archive, restored.problems) if everything else ():
         try:
             with writing(target):
@@ -379,6 +379,7 @@ def verify(
         ArchiveError: there is no archive.
     """
     archive = opened(archive, sources=sources)
+    progress = progress or silent
     verified = Verified()
     for study in _opened(archive, None, verified.problems):
         verified.studies += 1
@@ -397,8 +398,7 @@ def verify(
                         _verify_instance(instance)
                     except DicomStudyError as error:
                         verified.problems.append(error.problem(instance.key))
-                    if progress is not None:
-                        progress("instances", verified.instances, None)
+                    progress("instances", verified.instances, None)
     for kept in _kept(archive, verified.problems):
         verified.quarantined += 1
         if kept.code == "archive/damaged":

@@ -11,7 +11,6 @@ import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NamedTuple, Self, TypeAlias
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -205,12 +204,7 @@ class Window:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

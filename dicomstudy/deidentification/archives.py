@@ -18,7 +18,7 @@ from dicomstudy.deidentification.risks import MESSAGES, Risk
 from dicomstudy.deidentification.transfer import Transfer
 from dicomstudy.document import encode_version
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
-from dicomstudy.folder import Progress, at_work, sync_folder, write_atomically, writing
+from dicomstudy.folder import Progress, at_work, silent, sync_folder, write_atomically, writing
 from dicomstudy.study import Study
 
 __all__ = ["Deidentified", "deidentify"]
@@ -103,7 +103,7 @@ def deidentify(
                 continue
             with study:
                 try:
-                    _take_over(study, target, policy_, pseudonyms, report, progress)
+                    _take_over(study, target, policy_, pseudonyms, report, progress or silent)
                 except DicomStudyError as error:
                     if error.code == "archive/unwritable":
                         raise  # the next study could not be written either
@@ -150,7 +150,7 @@ def _take_over(
     policy_: Policy,
     pseudonyms: Pseudonyms,
     report: Deidentified,
-    progress: Progress | None,
+    progress: Progress,
 ) -> None:
     """Write the document and the bulk file of one study, or none of them."""
     bulk = target.path / "incoming" / "bulk"
@@ -163,8 +163,7 @@ def _take_over(
                 raise chunk
             for instance in chunk:
                 transfer.add(instance)
-                if progress is not None:
-                    progress("instances", done + len(transfer.batch.entries), None)
+                progress("instances", done + len(transfer.batch.entries), None)
         bulk_length = transfer.bulk_length
         report.problems += transfer.problems
         if not transfer.batch.entries:

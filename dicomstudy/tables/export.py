@@ -23,7 +23,7 @@ from dicomstudy.clustering import cluster
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, writing
+from dicomstudy.folder import Folder, Progress, silent, writing
 from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
@@ -124,7 +124,7 @@ def export_tables(
                 source=str(folder),
             )
         with _alone(folder):
-            run = _Run(source, folder, has_catalog=has_catalog, progress=progress or _silent)
+            run = _Run(source, folder, has_catalog=has_catalog, progress=progress or silent)
             with contextlib.closing(run):
                 return run.export()
 
@@ -140,10 +140,6 @@ def _alone(folder: Path) -> Iterator[None]:
                 "tables/locked", "another run is writing to these tables", source=str(folder)
             ) from error
         yield
-
-
-def _silent(step: str, done: int, total: int | None) -> None:
-    """No progress is shown."""
 
 
 class _Run:

@@ -13,7 +13,16 @@ from dicomstudy.bulk import BulkFile, BulkReader
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import encode
 from dicomstudy.errors import ArchiveError, BulkError, TableError
-from dicomstudy.folder import Folder, Progress, at_work, locked, make, write_atomically, writing
+from dicomstudy.folder import (
+    Folder,
+    Progress,
+    at_work,
+    locked,
+    make,
+    silent,
+    write_atomically,
+    writing,
+)
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import Columns
@@ -76,6 +85,7 @@ class Rebuilder:
                 "the archive has studies: name an empty or new folder",
                 source=str(destination),
             )
+        progress = progress or silent
         done = 0
         total = self._catalog.tables[STUDIES].rows if STUDIES in self._catalog.tables else 0
         with writing(destination), at_work(destination):
@@ -84,8 +94,7 @@ class Rebuilder:
                 for rows in self._studies(part):
                     self._write_study(archive, rows, groups, bulk)
                     done += 1
-                    if progress is not None:
-                        progress("studies", done, total)
+                    progress("studies", done, total)
         return done
 
     def _read(self, part: Part, table: str) -> Iterator[tuple[Path, pa.Table]]:
