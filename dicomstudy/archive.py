@@ -168,10 +168,9 @@ class Archive(Folder, Mapping[str, "Study"]):
         Raises:
             ArchiveError: the folder cannot be read (``archive/unreadable``).
         """
-        folder = self.path / "quarantine"
-        names = {path.name.removesuffix(".ion") for path in entries(folder)}
+        names = {path.name.removesuffix(".ion") for path in entries(self.quarantine)}
         for name in sorted(filter(_SHA256.fullmatch, names)):
-            yield _quarantined(folder / name)
+            yield _quarantined(self.quarantine / name)
 
 
 #: An archive, or the folder of one.

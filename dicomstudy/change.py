@@ -40,7 +40,7 @@ class Change:
 
     def write(self, frames: Iterable[bytes]) -> int:
         """Replace the document, and return the size of the new one."""
-        return write_atomically(self.path, frames, within=self.archive.path / "incoming")
+        return write_atomically(self.path, frames, within=self.archive.incoming)
 
     def write_version(self, batch: Batch, history: History, *, bulk: BulkFile | None = None) -> int:
         """Replace the document by that of a version, and return its size.

@@ -14,7 +14,7 @@ from dicomstudy.change import Change, changing
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode_version, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import DOCUMENT, at_work, bulk_beside, locked, sync_folder, writing
+from dicomstudy.folder import at_work, bulk_beside, document_beside, locked, sync_folder, writing
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History
 
@@ -83,8 +83,8 @@ def collect(
             if study is not None or error.code != "archive/not-found":
                 raise  # otherwise another run has collected all of it
     with at_work(archive.path):
-        for path in sorted((archive.path / "studies").glob("*/*.bulk")):
-            document = path.with_name(path.stem.partition("-")[0] + DOCUMENT)
+        for path in archive.bulk_files():
+            document = document_beside(path)
             if study is None or document == archive.document_path(study):
                 with writing(archive.path), locked(document):
                     _collect_file(path, document, collected, remove=remove)

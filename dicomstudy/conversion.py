@@ -131,7 +131,7 @@ def convert(
     report = Report()
     with at_work(target.path), _COLLECTOR.seldom():
         with writing(target.path):
-            incoming = Path(tempfile.mkdtemp(dir=target.path / "incoming"))
+            incoming = Path(tempfile.mkdtemp(dir=target.incoming))
         settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)
         try:
             _run(settings, sources, report, progress or silent, jobs)

@@ -34,6 +34,7 @@ __all__ = [
     "Progress",
     "at_work",
     "bulk_beside",
+    "document_beside",
     "documents_in",
     "entries",
     "is_there",
@@ -60,6 +61,8 @@ VERSION = 1
 MARKER = "archive.ion"
 #: The end of the name of a document.
 DOCUMENT = ".ion.zst"
+_BULK = ".bulk"
+_STUDIES, _QUARANTINE, _INCOMING = "studies", "quarantine", "incoming"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SHARD = re.compile(r"[0-9a-f]{2}")
 
@@ -103,6 +106,16 @@ class Folder:
             )
 
     @property
+    def incoming(self) -> Path:
+        """The folder of what a run has not finished."""
+        return self.path / _INCOMING
+
+    @property
+    def quarantine(self) -> Path:
+        """The folder of files that are in no study."""
+        return self.path / _QUARANTINE
+
+    @property
     def definitions(self) -> Definitions:
         """The definitions that its documents are read by."""
         return definitions_.load()
@@ -111,7 +124,7 @@ class Folder:
         """Where the document of a study is, or would be."""
         name = name_of(uid)
         shard = hashlib.sha256(name.encode()).hexdigest()[:2]
-        return self.path / "studies" / shard / (name + DOCUMENT)
+        return self.path / _STUDIES / shard / (name + DOCUMENT)
 
     def bulk_path(self, uid: str, number: int = 0) -> Path:
         """Where the bulk file of a study is, or would be, that has this number."""
@@ -139,13 +152,17 @@ class Folder:
         for shard in self.shards():
             yield from documents_in(shard)
 
+    def bulk_files(self) -> list[Path]:
+        """The bulk files of all studies, those that no document refers to as well."""
+        return sorted((self.path / _STUDIES).glob(f"*/*{_BULK}"))
+
     def shards(self) -> list[Path]:
         """The folders that have the documents. Errors as in `documents`.
 
         Raises:
             ArchiveError: the archive is no longer where it was (``archive/not-an-archive``).
         """
-        found = [path for path in entries(self.path / "studies") if _SHARD.fullmatch(path.name)]
+        found = [path for path in entries(self.path / _STUDIES) if _SHARD.fullmatch(path.name)]
         if not (found or is_there(self.path / MARKER)):
             raise _no_archive(self.path)
         return found
@@ -209,7 +226,12 @@ def is_there(path: Path) -> bool:
 def bulk_beside(document: Path, number: int = 0) -> Path:
     """The bulk file with this number of the study that has its document at `document`."""
     name = document.name.removesuffix(DOCUMENT)
-    return numbered(document.with_name(name + ".bulk"), number)
+    return numbered(document.with_name(name + _BULK), number)
+
+
+def document_beside(bulk: Path) -> Path:
+    """The document of the study that has its bulk file at `bulk`. Mirror of `bulk_beside`."""
+    return bulk.with_name(bulk.name.removesuffix(_BULK).partition("-")[0] + DOCUMENT)
 
 
 def make(path: Path) -> None:
@@ -235,22 +257,22 @@ def make(path: Path) -> None:
                 "version": VERSION,
                 "definitions": {"version": definitions.version, "sha256": definitions.digest},
             }
-            (path / "incoming").mkdir(exist_ok=True)
+            (path / _INCOMING).mkdir(exist_ok=True)
             marker = [ion.dumps(header, text=True)]
             try:
-                write_atomically(path / MARKER, marker, within=path / "incoming")
+                write_atomically(path / MARKER, marker, within=path / _INCOMING)
             except FileNotFoundError:
                 # another run has made the archive meanwhile, and emptied `incoming`
                 if not (path / MARKER).exists():
                     raise
-        for folder in ("studies", "quarantine", "incoming"):
+        for folder in (_STUDIES, _QUARANTINE, _INCOMING):
             (path / folder).mkdir(exist_ok=True)
 
 
 def _is_ours(name: str) -> bool:
     """Whether a run that was killed while it made an archive may have left `name`."""
     unfinished = name.startswith(MARKER) and name.endswith(".part")
-    return unfinished or name in {"studies", "quarantine", "incoming", "lock"}
+    return unfinished or name in {_STUDIES, _QUARANTINE, _INCOMING, "lock"}
 
 
 def name_of(uid: str) -> str:
@@ -332,11 +354,11 @@ def reading(path: Path) -> Iterator[None]:
 def at_work(path: Path) -> Iterator[None]:
     """Be one of the runs that write to an archive; `incoming/` is emptied if it is the only one."""
     with writing(path):
-        (path / "incoming").mkdir(exist_ok=True)  # a backup may have no empty folders
+        (path / _INCOMING).mkdir(exist_ok=True)  # a backup may have no empty folders
         file = (path / "lock").open("wb")
     with file:
         with writing(path):
-            _begin(file, path / "incoming")
+            _begin(file, path / _INCOMING)
         yield
 
 

@@ -373,7 +373,7 @@ class Ingester:
         """Keep a file whole, and why; again is nothing."""
         result, incoming = self._result, self._settings.incoming
         given.check()
-        path = self._archive.path / "quarantine" / sha256
+        path = self._archive.quarantine / sha256
         note = path.with_name(path.name + ".ion")
         if not note.exists():
             fields = {"uri": given.uri, "sha256": sha256, "size": len(given.data)}

@@ -24,7 +24,15 @@ import dicomstudy
 from dicomstudy import folder, ion
 from dicomstudy.archive import create, open_archive
 from dicomstudy.errors import ArchiveError, StudyError
-from dicomstudy.folder import at_work, locked, name_of, write_atomically
+from dicomstudy.folder import (
+    DOCUMENT,
+    at_work,
+    bulk_beside,
+    document_beside,
+    locked,
+    name_of,
+    write_atomically,
+)
 from fixtures import make
 from tests import processes, studies
 
@@ -65,6 +73,12 @@ def test_what_is_no_uid_has_a_safe_name(uid: str) -> None:
 def test_names_differ_where_uids_differ(one: str, other: str) -> None:
     assert (name_of(one) == name_of(other)) is (one == other)
     assert name_of(one) == os.path.basename(name_of(one)) != ""  # noqa: PTH119
+
+
+@given(st.text(max_size=80), st.integers(0, 1 << 40))
+def test_the_document_stands_beside_each_of_its_bulk_files(uid: str, number: int) -> None:
+    document = Path(name_of(uid) + DOCUMENT)
+    assert document_beside(bulk_beside(document, number)) == document
 
 
 def test_documents_of_any_uid_lie_below_the_archive(converted: Path) -> None:

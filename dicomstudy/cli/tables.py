@@ -111,8 +111,9 @@ def schema(source: Path) -> None:
 def _open_tables(source: Path) -> Tables:
     """Tables, or those of an archive as it is now."""
     import dicomstudy
+    from dicomstudy.folder import MARKER
 
-    if (source / "archive.ion").exists():
+    if (source / MARKER).exists():
         return dicomstudy.open_archive(source).tables()
     return dicomstudy.open_tables(source)
 

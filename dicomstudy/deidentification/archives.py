@@ -153,7 +153,7 @@ def _take_over(
     progress: Progress,
 ) -> None:
     """Write the document and the bulk file of one study, or none of them."""
-    bulk = target.path / "incoming" / "bulk"
+    bulk = target.incoming / "bulk"
     transfer = Transfer(study, policy_, pseudonyms, bulk)
     document = target.document_path(transfer.uid)
     try:
@@ -180,7 +180,7 @@ def _take_over(
                 history=None,
                 bulk=BulkFile(length=bulk_length),
             )
-            written = write_atomically(document, frames, within=target.path / "incoming")
+            written = write_atomically(document, frames, within=target.incoming)
     finally:
         try:
             transfer.close()

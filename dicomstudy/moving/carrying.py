@@ -154,7 +154,7 @@ class Carrier:
             history=history,
             bulk=bulk,
         )
-        write_atomically(side.path, frames, within=self._archive.path / "incoming")
+        write_atomically(side.path, frames, within=self._archive.incoming)
         return history.versions[-1]
 
     def _write_source(self, going: Mapping[int, str], edits: list[dict[str, Any]]) -> Version:

@@ -183,13 +183,12 @@ class Rebuilder:
         content = rebuild(rows, groups, self._columns.of(INSTANCES), self._definitions)
         path = archive.document_path(uid)
         path.parent.mkdir(exist_ok=True)
-        incoming = archive.path / "incoming"
         with locked(path):
             if length:
                 pieces = _bulk(bulk, uid, length, rows.study["bulk_file"] or 0)
-                write_atomically(archive.bulk_path(uid), pieces, within=incoming)
+                write_atomically(archive.bulk_path(uid), pieces, within=archive.incoming)
             pieces = encode(uid, content, self._definitions, bulk=BulkFile(length=length))
-            write_atomically(path, pieces, within=incoming)
+            write_atomically(path, pieces, within=archive.incoming)
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
