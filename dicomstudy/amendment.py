@@ -185,8 +185,7 @@ class Amender:
         value: Any = ...
         charsets: list[object] = []
         for tag, occurrence, item in parse_raw_path(path):
-            key = self._definitions.keyword(tag)
-            value = struct.get(f"{key}#{occurrence}" if occurrence else key, ...)
+            value = struct.get(self._definitions.key(tag, occurrence), ...)
             if item is not None:
                 if type(value) is not list or item >= len(value):
                     return ()

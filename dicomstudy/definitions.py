@@ -89,6 +89,11 @@ class Definitions:
         """
         return self._keywords.get(tag) or f"{tag:08X}"
 
+    def key(self, tag: int, occurrence: int) -> str:
+        """The key of an element, whose tag a later one has if `occurrence` is not 0."""
+        keyword = self.keyword(tag)
+        return f"{keyword}#{occurrence}" if occurrence else keyword
+
     def tag(self, keyword: str) -> int:
         """The tag of a key; hexadecimal digits are taken in either case.
 

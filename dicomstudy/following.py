@@ -164,8 +164,7 @@ class Follower:
             after[key] = kept
 
     def _key(self, token: Token) -> str:
-        key = self._definitions.keyword(token.tag)
-        return f"{key}#{token.occurrence}" if token.occurrence else key
+        return self._definitions.key(token.tag, token.occurrence)
 
     def _tokens(
         self,

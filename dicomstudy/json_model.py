@@ -34,7 +34,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import DefinitionsError, P10Error, RecordError
 from dicomstudy.following import inner_set
-from dicomstudy.layout import ItemLayout, Token
+from dicomstudy.layout import ItemLayout, Token, end_of_group
 from dicomstudy.record import RAW, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds, Scalar
@@ -259,9 +259,7 @@ class _Walk:
         for place, token in enumerate(tokens):
             key = self.definitions.keyword(token.tag)
             if token.form is Form.GROUP_LENGTH:
-                end, stop = place + 1, meta if place < meta else len(tokens)
-                while end < stop and tokens[end].tag >> 16 == token.tag >> 16:
-                    end += 1
+                end = end_of_group(tokens, place, meta if place < meta else len(tokens))
                 group = tokens[place + 1 : end]
                 result[key] = self._group_length(struct, group, scope, raw, path)
             elif key in struct and not is_delimiter(token.tag):
@@ -297,8 +295,7 @@ class _Walk:
         context = Context(scope.charset, big=False)
         size = 0
         for token in tokens:
-            key = self.definitions.keyword(token.tag)
-            value = struct.get(f"{key}#{token.occurrence}" if token.occurrence else key)
+            value = struct.get(self.definitions.key(token.tag, token.occurrence))
             try:
                 size += self._size(token, value, context, raw, path)
             except (P10Error, RecordError):

@@ -27,6 +27,7 @@ from dicomstudy.errors import RecordError
 __all__ = [
     "ItemLayout",
     "Token",
+    "end_of_group",
     "format_item",
     "format_token",
     "format_tokens",
@@ -218,6 +219,14 @@ def _parse_items(text: str, pos: int, depth: int) -> tuple[tuple[ItemLayout, ...
 
 def _malformed(pos: int) -> RecordError:
     return RecordError("record/layout", f"the layout is malformed at character {pos}")
+
+
+def end_of_group(tokens: Sequence[Token], at: int, stop: int) -> int:
+    """Where the elements end that the group length at `at` counts; those before `stop` only."""
+    end = at + 1
+    while end < stop and tokens[end].tag >> 16 == tokens[at].tag >> 16:
+        end += 1
+    return end
 
 
 def with_occurrence(text: str, occurrence: int) -> str:

@@ -99,11 +99,9 @@ class Plan:
         for tokens, is_meta in ((meta, True), (data_set, False)):
             start = len(self.keys)
             for at, token in enumerate(tokens):
-                key = _key(token, definitions)
+                key = definitions.key(token.tag, token.occurrence)
                 if token.form is Form.GROUP_LENGTH:
-                    end = at + 1
-                    while end < len(tokens) and tokens[end].tag >> 16 == token.tag >> 16:
-                        end += 1
+                    end = layout.end_of_group(tokens, at, len(tokens))
                     big = self.big and not is_meta
                     head = p10.encode_element(token.tag, token.vr, b"", big=big, length=4)
                     self.group_lengths.append(
@@ -120,11 +118,6 @@ class Plan:
                         )
                 self.keys.append(key)
         self.group_lengths.reverse()
-
-
-def _key(token: Token, definitions: Definitions) -> str:
-    key = definitions.keyword(token.tag)
-    return f"{key}#{token.occurrence}" if token.occurrence else key
 
 
 class Encoded(NamedTuple):
@@ -477,7 +470,7 @@ class Encoder:
             if token.form is Form.GROUP_LENGTH:
                 row.append(_NO_LENGTH)
                 continue
-            key = _key(token, self.definitions)
+            key = self.definitions.key(token.tag, token.occurrence)
             if key not in struct:
                 raise RecordError(
                     "record/missing-attribute", f"the layout names {key!r}, which is missing"
@@ -490,9 +483,7 @@ class Encoder:
         for place in reversed(range(len(tokens))):
             token = tokens[place]
             if token.form is Form.GROUP_LENGTH:
-                end = place + 1
-                while end < len(tokens) and tokens[end].tag >> 16 == token.tag >> 16:
-                    end += 1
+                end = layout.end_of_group(tokens, place, len(tokens))
                 length = p10.group_length(sum(map(len, row[place + 1 : end])), big=context.big)
                 row[place] = p10.encode_element(token.tag, token.vr, length, big=context.big)
         return b"".join(row)
