@@ -30,6 +30,7 @@ __all__ = [
     "Sequence",
     "Span",
     "Value",
+    "bare_uid",
     "chunks",
     "creator_of",
     "format_tag",
@@ -218,6 +219,14 @@ def creator_of(tag: int) -> int | None:
 def is_creator(tag: int) -> bool:
     """Whether an element is a private creator (PS3.5 section 7.8.1)."""
     return is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF
+
+
+def bare_uid(value: object) -> str:
+    """A UID without its padding, of which there is more in files than the standard has.
+
+    Empty if it is no text.
+    """
+    return value.strip(" \0") if isinstance(value, str) else ""
 
 
 def chunks(buffer: Buffer, span: Span) -> Iterator[bytes | memoryview]:

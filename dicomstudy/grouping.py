@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomstudy.definitions import Definitions
+from dicomstudy.elements import bare_uid
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import INSTANCE, Attribute
@@ -296,7 +297,7 @@ class Grouper:
         """Study, series and SOP Instance UID of a record; None if one of them is no text."""
         found = []
         for item in self._outline(record.template).uids:
-            uid = _uid(record.variable[item]) if isinstance(item, int) else item
+            uid = bare_uid(record.variable[item].value) if isinstance(item, int) else item
             if not uid:
                 return None
             found.append(uid)
@@ -398,7 +399,8 @@ class Grouper:
                 own += numbers
         seeds.sort(key=lambda seed: seed.order)
         encoding = template.encoding
-        uids = [template.find(*name) for name in _UIDS]
+        found = [template.find(*name) for name in _UIDS]
+        uids = [item if isinstance(item, int) else bare_uid(item and item.value) for item in found]
         return _Outline(
             self._definitions,
             template,
@@ -406,14 +408,8 @@ class Grouper:
             self._as_last(ENCODING, encoding, lambda: encoding),
             tuple(base),
             tuple(own),
-            tuple([item if isinstance(item, int) else _uid(item) for item in uids]),
+            tuple(uids),
         )
-
-
-def _uid(attribute: Attribute | None) -> str:
-    """The UID that an attribute gives, empty if there is none."""
-    value = None if attribute is None else attribute.value
-    return value.strip(" \0") if isinstance(value, str) else ""
 
 
 def ordered(pairs: Iterable[tuple[str, Any]], definitions: Definitions) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from dicomstudy.bulk import Place
+from dicomstudy.elements import bare_uid
 from dicomstudy.grouping import Source
 
 FORMAT = "dicomstudy"
@@ -101,8 +102,7 @@ def without_places(value: Any) -> Any:
 
 def uid_of(key: str, instance: Mapping[str, Any]) -> str:
     """The SOP Instance UID of an instance, of which `key` may be more."""
-    uid = instance.get("SOPInstanceUID")
-    return uid.strip(" \0") if isinstance(uid, str) and uid.strip(" \0") else key
+    return bare_uid(instance.get("SOPInstanceUID")) or key
 
 
 def is_named(name: str, uid: str, digest: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dicomstudy.elements import bare_uid
 from dicomstudy.grouping import freeze
 from dicomstudy.paths import ORIGINALS
 
@@ -163,7 +164,7 @@ class Referrer:
         stay: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for item in outside:
-            if _text(item.get(_STUDY)) == now and item.keys() == {_STUDY, _HERE} and item[_HERE]:
+            if bare_uid(item.get(_STUDY)) == now and item.keys() == {_STUDY, _HERE} and item[_HERE]:
                 stay += item[_HERE]
             else:
                 others.append(item)
@@ -186,7 +187,7 @@ class Referrer:
     def _parts(self, sequence: str, item: dict[str, Any], context: _Where) -> list[_Part]:
         """An item, in as many parts as there are places of what it refers to."""
         key = _INSTANCE if sequence in _OF_STUDIES and _STUDY not in item else _STUDY
-        study, series = _text(item.get(key)), _text(item.get(_SERIES))
+        study, series = bare_uid(item.get(key)), bare_uid(item.get(_SERIES))
         inner = _Where(study or context.study, series or (None if study else context.series))
         below = {
             name: list(self._items(name, value, inner))
@@ -200,7 +201,7 @@ class Referrer:
             if where is not None
         )
         if inner == _NOWHERE or not places:
-            uid = "" if key == _INSTANCE else _text(item.get(_INSTANCE))
+            uid = "" if key == _INSTANCE else bare_uid(item.get(_INSTANCE))
             places = {self._named(inner, study, series, uid): None}
         result: list[_Part] = []
         for place in places:
@@ -237,16 +238,11 @@ def _is_at(where: _Where | None, place: _Where | None) -> bool:
     return where.study == place.study and place.series in {None, where.series}
 
 
-def _text(value: object) -> str:
-    """A UID without its padding; empty if it is none."""
-    return value.strip(" \0") if type(value) is str else ""
-
-
 def _mentions(value: Any, uids: frozenset[str]) -> bool:
     """Whether a text in a sequence is one of some UIDs."""
     if type(value) is list:
         return any(_mentions(inner, uids) for item in value for inner in item.values())
-    return type(value) is str and _text(value) in uids
+    return type(value) is str and bare_uid(value) in uids
 
 
 def _joined(before: list[dict[str, Any]], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
