@@ -17,7 +17,7 @@ from dicomstudy.archive import Archive
 from dicomstudy.bulk import MAGIC, BulkFile, BulkReader, append
 from dicomstudy.change import bring_values, changing, stored_in
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import Document, encode_version, read_batch, references
+from dicomstudy.document import Document, encode_version, name_of_instance, read_batch, references
 from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
@@ -251,7 +251,7 @@ def _is_needed(
 
 def _is_brought(entry: Entry, history: History) -> bool:
     """Whether an instance came from another study or series when it came for the last time."""
-    name = f"{entry.instance}#{entry.digest}"
+    name = name_of_instance(entry.instance, entry.digest)
     return bool(history.brought(history.arrival(entry.events), entry.series, name))
 
 

@@ -105,6 +105,11 @@ def uid_of(key: str, instance: Mapping[str, Any]) -> str:
     return bare_uid(instance.get("SOPInstanceUID")) or key
 
 
+def name_of_instance(uid: str, digest: str) -> str:
+    """What names one instance whatever its key, ``<uid>#<digest>``; see `is_named`."""
+    return f"{uid}#{digest}"
+
+
 def is_named(name: str, uid: str, digest: str) -> bool:
     """Whether an instance is meant by a SOP Instance UID, or by a key that has more than that.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from dicomstudy.assignment import level_of_group
 from dicomstudy.change import Change
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import references, without_places
+from dicomstudy.document import name_of_instance, references, without_places
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.grouping import Batch, freeze
 from dicomstudy.lineage import Brought, History, Version
@@ -145,7 +145,7 @@ class Adapter:
             case = (tuple([id(edit) for _, edit in edits]), *uids.values(), freeze(changes))
             if case not in found:
                 found[case] = uids, changes, Arrival(modifications(instance), [])
-            name = f"{instance.uid}#{instance.identity}"
+            name = name_of_instance(instance.uid, instance.identity)
             found[case][2].instances.append((coming[place], name))
         given = given or {}
         gone = dict.fromkeys(sorted(keys - given.keys() - {"StudyInstanceUID"}), ...)
@@ -166,7 +166,7 @@ class Adapter:
         for place, instance in enumerate(side.study.values()):
             if place not in leaving_out:
                 changes = self._referrer.followed(instance.groups, instance.own, side.uid)
-                name = f"{instance.uid}#{instance.identity}"
+                name = name_of_instance(instance.uid, instance.identity)
                 said.setdefault(instance.series, []).append((name, changes))
         return list(_scoped(said))
 

@@ -18,6 +18,7 @@ from dicomstudy.document import (
     digest_of,
     groups_of,
     is_named,
+    name_of_instance,
     place_fields,
     place_of,
     references_in,
@@ -127,7 +128,7 @@ class Instance:
         events = self._struct.get("_versions", ())
         since = history.since(events)
         came = history.arrival(events) if since is None else since
-        edits = history.brought(came, self.series, f"{self.uid}#{self.identity}")
+        edits = history.brought(came, self.series, name_of_instance(self.uid, self.identity))
         later = [] if since is None else history.edits(since)
         return [*edits, *((version, edit) for version, edit in later if self.is_meant(edit))]
 
