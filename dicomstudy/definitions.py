@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dicomstudy.elements import is_creator, is_private
 from dicomstudy.errors import DefinitionsError
 
 if TYPE_CHECKING:
@@ -130,8 +131,8 @@ class Definitions:
             return vr
         if not tag & 0xFFFF:
             return "UL"
-        if tag & 0x10000:
-            return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
+        if is_private(tag):
+            return "LO" if is_creator(tag) else "UN"
         row = self._repeating_row(tag)
         return "UN" if row is None else str(row[1])
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dicomstudy import text
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, TEXT_VRS, WORD_SIZES, is_private
+from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, TEXT_VRS, WORD_SIZES, is_creator
 from dicomstudy.text import CharacterSet
 
 __all__ = [
@@ -119,7 +119,7 @@ class Kinds:
         attribute = self.definitions.attribute(tag)
         if tag & 0xFFFF == 0:
             own = "UL"
-        elif is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF:
+        elif is_creator(tag):
             own = "LO"
         else:
             own = "" if attribute is None else attribute.vr

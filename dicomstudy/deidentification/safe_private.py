@@ -7,6 +7,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from dicomstudy.elements import is_creator
+
 __all__ = ["declared_safe"]
 
 _PRIVATE = re.compile("[0-9A-F]{3}[13579BDF][0-9A-F]{4}")
@@ -23,7 +25,7 @@ def declared_safe(attributes: Mapping[str, Any]) -> frozenset[int]:
         if type(group) is not int or type(creator) is not str:
             continue
         for tag, value in private.items():
-            if tag >> 16 != group or not 0x10 <= tag & 0xFFFF <= 0xFF or value != creator:
+            if tag >> 16 != group or not is_creator(tag) or value != creator:
                 continue
             block = tag << 8 & 0xFF00
             mine = {each for each in private if each >> 16 == group and each & 0xFF00 == block}

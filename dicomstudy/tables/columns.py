@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import NUMBER_FORMATS, is_delimiter, is_private
+from dicomstudy.elements import NUMBER_FORMATS, is_creator, is_delimiter, is_private
 from dicomstudy.errors import DefinitionsError, TableError
 from dicomstudy.tables.cells import Cells, Kind, kind_of
 
@@ -151,7 +151,7 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
     name, vr, vm, title = key, definitions.vr(tag), "1", ""
     if attribute is not None:
         vr, vm, title = attribute.vr, attribute.vm, attribute.name
-    elif is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF:
+    elif is_creator(tag):
         title = "Private Creator"
     elif creator and is_private(tag):
         block = tag >> 8 & 0xFF
