@@ -15,7 +15,14 @@ from typing import Any, TypeAlias
 
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import LONG_VRS, NUMBER_FORMATS, SHORT_VRS, TEXT_VRS, format_tag
+from dicomstudy.elements import (
+    LONG_VRS,
+    LONGEST_SHORT,
+    NUMBER_FORMATS,
+    SHORT_VRS,
+    TEXT_VRS,
+    format_tag,
+)
 from dicomstudy.errors import DefinitionsError, DicomStudyError
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS, parse_path
 from dicomstudy.record import group_of
@@ -78,8 +85,6 @@ _FORMS: dict[str, tuple[re.Pattern[str], int]] = {
     "UR": (re.compile(r"[!-~]*"), 1 << 20),
     "UT": (re.compile(r"[^\x00-\x08\x0b\x0e-\x1f\x7f]*"), 1 << 20),
 }
-#: The longest value with a short length in its header (PS3.5 section 7.1.2).
-_LONGEST = 0xFFFE
 _PLAIN = Context(character_set(()), big=False)
 #: Makes the error about a value, of a sentence that says what is wrong with it.
 _Wrong: TypeAlias = Callable[[str], DicomStudyError]
@@ -254,7 +259,7 @@ class _Reader:
         if vr in NUMBER_FORMATS:
             return self._numbers(vr, parts, wrong, typed=typed)
         if vr == "AT":
-            if 4 * len(parts) > _LONGEST:
+            if 4 * len(parts) > LONGEST_SHORT:
                 raise wrong("it is too long")
             return "\\".join(
                 format_tag(self._definitions.tag(self._key(str(part)))) for part in parts
@@ -311,7 +316,7 @@ class _Reader:
             if raw is None:
                 raise wrong(f"it is out of the range of {vr}")
             encoded.append(raw)
-        if vr in SHORT_VRS and sum(map(len, encoded)) > _LONGEST:
+        if vr in SHORT_VRS and sum(map(len, encoded)) > LONGEST_SHORT:
             raise wrong("it is too long")
         if len(encoded) > 1 or typed:
             return b"".join(encoded)
@@ -353,7 +358,7 @@ def _text(vr: str, parts: list[str], wrong: _Wrong) -> str | None:
         size = len(text.encode())
     except UnicodeError:
         raise wrong("it has characters that no character set has") from None
-    if vr in SHORT_VRS and size > _LONGEST:
+    if vr in SHORT_VRS and size > LONGEST_SHORT:
         raise wrong("it is too long")
     return text or None
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 __all__ = [
     "ITEM",
     "ITEM_DELIMITATION",
+    "LONGEST_SHORT",
     "LONG_VRS",
     "NUMBER_FORMATS",
     "PIXEL_DATA_TAGS",
@@ -42,6 +43,8 @@ __all__ = [
     "sha256_of",
 ]
 
+#: The longest value with a length of 16 bits in its header (PS3.5 section 7.1.2).
+LONGEST_SHORT = 0xFFFE
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
 #: Explicit VRs whose header is 12 bytes long: 2 reserved bytes, then a 32-bit length

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import SHORT_VRS, TEXT_VRS, Form, is_delimiter
+from dicomstudy.elements import LONGEST_SHORT, SHORT_VRS, TEXT_VRS, Form, is_delimiter
 from dicomstudy.errors import RecordError
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import ItemLayout, Token
@@ -32,8 +32,6 @@ _MEMO_SIZE = 1 << 10
 _CHARACTER_SET_TAG = 0x00080005
 _ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
 _META_GROUP = 2
-#: The longest value with a length of 16 bits (PS3.5 section 7.1.2).
-_LONGEST_SHORT = 0xFFFE
 _UNICODE_SET = character_set_of(_UNICODE)
 _PLAIN = Context(_UNICODE_SET, False)
 
@@ -306,7 +304,7 @@ class Follower:
         size = len(value.encode()) if isinstance(value, str) else 0
         if type(value) is bytes:
             size = len(value)
-        return token._replace(vr="UN") if size > _LONGEST_SHORT and token.vr in SHORT_VRS else token
+        return token._replace(vr="UN") if size > LONGEST_SHORT and token.vr in SHORT_VRS else token
 
     def _turned(
         self,

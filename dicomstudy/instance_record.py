@@ -25,16 +25,16 @@ from dicomstudy.record import (
     group_of,
 )
 
-__all__ = ["Loaded", "is_record", "load", "to_struct"]
+__all__ = ["VRS_KEY", "Loaded", "is_record", "load", "to_struct"]
 
-_BINARY_MARK = b"\xe0\x01\x00\xea"
 _SUFFIXES = frozenset((".ion", ".10n"))
 _SCALARS = frozenset((str, int, float, bytes))
 #: Fields of a reference that say where its value lies: in the file, or here.
 _PLACE_FIELDS = frozenset(("dataOffset", "data"))
-_VRS = "_vrs"
+#: VRs of attributes that have none in the dictionary, in records that have no layout.
+VRS_KEY = "_vrs"
 #: What begins with ``_`` is one of these or a raw value, lest it be taken for a field of documents.
-_OTHERS = frozenset((PREAMBLE, TRAILING, DEFLATED, _VRS))
+_OTHERS = frozenset((PREAMBLE, TRAILING, DEFLATED, VRS_KEY))
 #: What no attribute can be called: nothing, or like the field that tells a reference.
 _NO_KEYS = frozenset(("", "length"))
 _REFERENCE_FIELDS = frozenset(("length", "sha256", "dataOffset", "fragments"))
@@ -56,7 +56,7 @@ class Loaded(NamedTuple):
 
 def is_record(head: bytes, suffix: str) -> bool:
     """Whether a file may be an instance record: binary Ion, or named as Ion."""
-    return head.startswith(_BINARY_MARK) or suffix.lower() in _SUFFIXES
+    return head.startswith(ion.BINARY_MARK) or suffix.lower() in _SUFFIXES
 
 
 def to_struct(
@@ -91,7 +91,7 @@ def to_struct(
     tokens = layout.parse(record.encoding["meta"]) + layout.parse(record.encoding["dataSet"])
     vrs = _vrs(tokens, data_set, definitions)
     if vrs:
-        data_set[_VRS] = vrs
+        data_set[VRS_KEY] = vrs
     return {
         "sourceInfo": {"uri": source.uri},
         "options": {
@@ -183,7 +183,7 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
     for key, value in data_set.items():
         plain = value if encoding is None else _without_place(value, places)
         group = group_of(key, definitions)
-        if key != _VRS or encoding is None:
+        if key != VRS_KEY or encoding is None:
             groups.setdefault(group, []).append(Attribute(key, plain, group))
     return Loaded(
         Record(Template.closed(groups, encoding or {}), [], [], []),
@@ -244,11 +244,11 @@ class _DataSetCheck:
         Raises:
             RecordError: ``record/value``, of the first attribute that cannot be one.
         """
-        vrs = data_set.get(_VRS, {})
+        vrs = data_set.get(VRS_KEY, {})
         if not isinstance(vrs, dict) or not _NO_KEYS.isdisjoint(vrs):
-            raise _refused(_VRS, "is no struct of VRs by key")
+            raise _refused(VRS_KEY, "is no struct of VRs by key")
         if any(type(vr) is not str for vr in vrs.values()):
-            raise _refused(_VRS, "has a VR that is no text")
+            raise _refused(VRS_KEY, "has a VR that is no text")
         for key, value in data_set.items():
             if key[:1] != "_":
                 continue
@@ -256,8 +256,8 @@ class _DataSetCheck:
                 raise _refused(key, "is no key of an attribute")
             if (key == PREAMBLE or key.startswith(RAW)) and type(value) is not bytes:
                 raise _refused(key, "is no blob")
-        rest = {key: value for key, value in data_set.items() if key != _VRS}
-        return self._struct("dataSet", rest) | ({_VRS: vrs} if _VRS in data_set else {})
+        rest = {key: value for key, value in data_set.items() if key != VRS_KEY}
+        return self._struct("dataSet", rest) | ({VRS_KEY: vrs} if VRS_KEY in data_set else {})
 
     def _struct(self, key: str, struct: dict[str, Any]) -> dict[str, Any]:
         """A data set, or an item of the attribute `key`."""

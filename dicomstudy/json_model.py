@@ -34,6 +34,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import DefinitionsError, P10Error, RecordError
 from dicomstudy.following import inner_set
+from dicomstudy.instance_record import VRS_KEY
 from dicomstudy.layout import ItemLayout, Token, end_of_group
 from dicomstudy.record import RAW, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
@@ -50,8 +51,6 @@ _VRS_OF_TYPES = {str: "UT", int: "SV", float: "FD"}
 
 #: "US or SS" attributes whose first value is always US (PS3.3 C.11.1.1.1).
 _DESCRIPTORS = re.compile("(?:.*PaletteColorLookupTable|LUT)Descriptor")
-#: VRs of attributes that have none in the dictionary, in records that have no layout.
-_VRS_KEY = "_vrs"
 
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
@@ -181,7 +180,7 @@ class _Walk:
 
     def scope(self, attributes: Mapping[str, Any], plan: Plan | None) -> _Scope:
         """The scope of the whole data set."""
-        vrs = attributes.get(_VRS_KEY)
+        vrs = attributes.get(VRS_KEY)
         vrs = {key.upper(): vr for key, vr in vrs.items()} if isinstance(vrs, Mapping) else {}
         big = plan is not None and plan.big
         outside = _Scope(text.character_set(()), signed=False, vrs={}, big=big)

@@ -43,6 +43,7 @@ from dicomstudy.ion.values import (
 )
 
 __all__ = [
+    "BINARY_MARK",
     "MAX_BYTES",
     "MAX_DEPTH",
     "Symbol",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.values import swap
 
-__all__ = ["Cell", "Cells", "Kind", "kind_of"]
+__all__ = ["INT64", "NAME_GROUPS", "NAME_PARTS", "Cell", "Cells", "Kind", "kind_of"]
 
 _DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)", re.ASCII)
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
@@ -27,11 +27,11 @@ _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _DAYS_A_YEAR = 365.25
 _YEARS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
-_INT64 = range(-(1 << 63), 1 << 63)
+INT64 = range(-(1 << 63), 1 << 63)
 _MAX_OFFSET = 24 * 60
 _TAG_SIZE = 4
-_NAME_GROUPS = ("alphabetic", "ideographic", "phonetic")
-_NAME_PARTS = ("family", "given", "middle", "prefix", "suffix")
+NAME_GROUPS = ("alphabetic", "ideographic", "phonetic")
+NAME_PARTS = ("family", "given", "middle", "prefix", "suffix")
 
 
 class Kind(Enum):
@@ -201,17 +201,17 @@ def _same(text: str) -> str:
 
 def _read_name(text: str) -> dict[str, str | None] | None:
     groups = text.split("=")
-    if len(groups) > len(_NAME_GROUPS):
+    if len(groups) > len(NAME_GROUPS):
         return None
     parts = groups[0].split("^")
-    name: dict[str, str | None] = dict.fromkeys((*_NAME_GROUPS, *_NAME_PARTS))
-    name |= {field: group or None for field, group in zip(_NAME_GROUPS, groups, strict=False)}
-    name |= {field: part or None for field, part in zip(_NAME_PARTS, parts, strict=False)}
+    name: dict[str, str | None] = dict.fromkeys((*NAME_GROUPS, *NAME_PARTS))
+    name |= {field: group or None for field, group in zip(NAME_GROUPS, groups, strict=False)}
+    name |= {field: part or None for field, part in zip(NAME_PARTS, parts, strict=False)}
     return name
 
 
 def _write_name(name: dict[str, str | None]) -> str:
-    return "=".join(name[field] or "" for field in _NAME_GROUPS).rstrip("=")
+    return "=".join(name[field] or "" for field in NAME_GROUPS).rstrip("=")
 
 
 def _read_date(text: str) -> date | None:
@@ -289,7 +289,7 @@ def _read_integer(text: str) -> int | None:
     if _INTEGER.fullmatch(stripped) is None:
         return None
     number = int(stripped)
-    return number if number in _INT64 else None
+    return number if number in INT64 else None
 
 
 def _read_decimal(text: str) -> float | None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import NUMBER_FORMATS, is_creator, is_delimiter, is_private
 from dicomstudy.errors import DefinitionsError, TableError
-from dicomstudy.tables.cells import Cells, Kind, kind_of
+from dicomstudy.tables.cells import NAME_GROUPS, NAME_PARTS, Cells, Kind, kind_of
 
 __all__ = [
     "LABEL",
@@ -34,15 +34,7 @@ __all__ = [
     "depends_on_file",
 ]
 
-_NAME = pa.struct(
-    [
-        (name, pa.string())
-        for name in (
-            *("alphabetic", "ideographic", "phonetic"),
-            *("family", "given", "middle", "prefix", "suffix"),
-        )
-    ]
-)
+_NAME = pa.struct([(name, pa.string()) for name in (*NAME_GROUPS, *NAME_PARTS)])
 _TYPES: dict[Kind, pa.DataType] = {
     Kind.TEXT: pa.string(),
     Kind.NAME: _NAME,

@@ -15,6 +15,7 @@ from dicomstudy import ion
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import DefinitionsError, IonError, TableError
 from dicomstudy.grouping import rank
+from dicomstudy.tables.cells import INT64
 from dicomstudy.tables.columns import Attribute, Column, Context, Form, Level
 
 __all__ = ["NO_CONTEXT", "PLACE_COLUMNS", "Row", "decode", "encode", "fits", "reference_of"]
@@ -43,7 +44,6 @@ _LISTS = frozenset(("fragments", "stored"))
 _ITEM = re.compile(r"([^.\[]+)\[(\d+)\]\.")
 #: A value of so many characters or bytes weighs as a cell more.
 _LONG = 64
-_INT64 = range(-(1 << 63), 1 << 63)
 
 
 class _Encoding:
@@ -143,8 +143,8 @@ def fits(name: str, value: object) -> bool:
     if name in _TEXTS:
         return type(value) is str
     if name in _LISTS:
-        return type(value) is list and all(type(n) is int and n in _INT64 for n in value)
-    return type(value) is int and value in _INT64
+        return type(value) is list and all(type(n) is int and n in INT64 for n in value)
+    return type(value) is int and value in INT64
 
 
 def encode(
