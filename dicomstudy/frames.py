@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy.elements import Span
 from dicomstudy.errors import StudyError
+from dicomstudy.p10 import BIG, LITTLE
 
 __all__ = ["FrameSpans", "Read", "Stored", "find", "fragments", "pixel_words"]
 
@@ -34,7 +35,7 @@ _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 
 _HEADER = 8
-_ITEM_TAGS = {False: b"\xfe\xff\x00\xe0", True: b"\xff\xfe\xe0\x00"}
+_ITEM_TAGS = {False: LITTLE.item_tag, True: BIG.item_tag}
 #: End of image in JPEG and JPEG-LS, end of codestream in JPEG 2000; padding may follow it.
 _END_MARKER = b"\xff\xd9"
 _END_LENGTH = 10

@@ -59,7 +59,7 @@ _MAX_DIGITS = 20
 #: Integers beyond this are not exact in every reader of JSON.
 _MAX_SAFE = 1 << 53
 _PIXEL_DATA = 0x7FE00010
-_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_DELIMITER = p10.LITTLE.sequence_delimiter + bytes(4)
 
 
 class _Scope(NamedTuple):

@@ -7,6 +7,8 @@ apart is kept as raw bytes from there on (`P10File.trailing`), with a `Problem` 
 
 from dicomstudy.p10.file import P10File, Run, Syntax
 from dicomstudy.p10.headers import (
+    BIG,
+    LITTLE,
     VRS,
     Header,
     encode_element,
@@ -20,6 +22,8 @@ from dicomstudy.p10.reader import MAX_INFLATED, PREFIX, Reader, inflate, read
 from dicomstudy.p10.writer import deflate, write
 
 __all__ = [
+    "BIG",
+    "LITTLE",
     "MAX_DEPTH",
     "MAX_INFLATED",
     "PREFIX",

@@ -25,7 +25,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import P10Error, Problem, RecordError
 from dicomstudy.layout import Token
-from dicomstudy.p10 import Header, P10File, Run
+from dicomstudy.p10 import BIG, LITTLE, Header, P10File, Run
 from dicomstudy.record.attributes import (
     CHARACTER_SET,
     DEFLATED,
@@ -51,7 +51,7 @@ _ELEMENT_WEIGHT, _PLACE_WEIGHT = 64, 1 << 10
 _LONGEST_LAYOUT = 1 << 14
 #: What the items of a sequence begin with, or its delimiter if there are none.
 _ITEM_TAGS = frozenset(
-    (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00", b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")
+    (LITTLE.item_tag, BIG.item_tag, LITTLE.sequence_delimiter, BIG.sequence_delimiter)
 )
 
 

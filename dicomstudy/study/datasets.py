@@ -11,6 +11,9 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dicomstudy import p10
+from dicomstudy.elements import UNDEFINED_LENGTH
+
 if TYPE_CHECKING:
     import pydicom
     from pydicom.dataelem import RawDataElement
@@ -18,8 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["from_json"]
 
 _TRANSFER_SYNTAX, _PIXEL_DATA = "00020010", "7FE00010"
-_ITEM = b"\xfe\xff\x00\xe0"
-_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_DELIMITER = p10.LITTLE.sequence_delimiter + bytes(4)
 #: pydicom would take 1.5 for 1, and a backslash for the delimiter of values.
 _AS_BYTES = frozenset(("IS", "UR"))
 
@@ -79,6 +81,6 @@ def _element(
         raw = text.encode("latin-1", "replace")
     tag = pydicom.tag.BaseTag(int(key, 16))
     length = len(raw)
-    if key == _PIXEL_DATA and not native and raw.startswith(_ITEM):
-        raw, length = raw.removesuffix(_DELIMITER), 0xFFFFFFFF  # the undefined one
+    if key == _PIXEL_DATA and not native and raw.startswith(p10.LITTLE.item_tag):
+        raw, length = raw.removesuffix(_DELIMITER), UNDEFINED_LENGTH
     return RawDataElement(tag, vr, length, raw, 0, is_implicit_VR=False, is_little_endian=True)
