@@ -28,6 +28,7 @@ from typing import NamedTuple, TypeVar
 
 from dicomstudy import finishing
 from dicomstudy.archive import create
+from dicomstudy.elements import MAX_INLINE
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
 from dicomstudy.folder import Progress, at_work, silent, writing
@@ -97,7 +98,7 @@ def convert(
     archive: str | os.PathLike[str],
     *,
     bulk: str = "copy",
-    max_inline: int = 256,
+    max_inline: int = MAX_INLINE,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Report:

@@ -16,6 +16,7 @@ __all__ = [
     "ITEM_DELIMITATION",
     "LONGEST_SHORT",
     "LONG_VRS",
+    "MAX_INLINE",
     "NUMBER_FORMATS",
     "PIXEL_DATA_TAGS",
     "SEQUENCE_DELIMITATION",
@@ -102,6 +103,8 @@ _KNOWN_TAGS = frozenset(
 )
 #: Nothing is known by more bytes than these.
 _MOST_IDENTIFYING = 1 << 16
+#: Values of more bytes are kept apart from documents, unless something else is asked for.
+MAX_INLINE = 256
 #: Bytes that are taken at once from a buffer that is not in memory.
 _PIECE = 1 << 20
 

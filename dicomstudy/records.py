@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
 from dicomstudy.containers import is_container, open_members
-from dicomstudy.elements import Buffer, sha256_of
+from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
 from dicomstudy.folder import Progress, silent, write_atomically
 from dicomstudy.grouping import Source
@@ -77,7 +77,7 @@ def write_records(
     destination: str | os.PathLike[str],
     *,
     text: bool = False,
-    max_inline: int = 256,
+    max_inline: int = MAX_INLINE,
     progress: Progress | None = None,
 ) -> Recorded:
     """Write the instance record of each P10 file to ``<destination>/<its path>.ion``.

@@ -7,7 +7,16 @@ from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from dicomstudy.elements import ITEM_DELIMITATION, Buffer, Element, Form, Sequence, Span, format_tag
+from dicomstudy.elements import (
+    ITEM_DELIMITATION,
+    MAX_INLINE,
+    Buffer,
+    Element,
+    Form,
+    Sequence,
+    Span,
+    format_tag,
+)
 from dicomstudy.errors import P10Error, Problem
 from dicomstudy.p10.file import P10File, Run, Syntax, elements_of
 from dicomstudy.p10.headers import (
@@ -196,7 +205,7 @@ class Reader:
     the same place. What is read never depends on what was read before.
     """
 
-    def __init__(self, *, max_inline: int = 256) -> None:
+    def __init__(self, *, max_inline: int = MAX_INLINE) -> None:
         self.max_inline = max_inline
         self._known: dict[tuple[bool, bool, bool], _Known] = {}
         self._group_lengths: dict[tuple[int, str], Run] = {}
@@ -411,7 +420,7 @@ def _trailing_problem(body: Buffer, trailing: Span, source: str | None) -> list[
     ]
 
 
-def read(data: Buffer, *, max_inline: int = 256, source: str | None = None) -> P10File:
+def read(data: Buffer, *, max_inline: int = MAX_INLINE, source: str | None = None) -> P10File:
     """`Reader.read` of a single file."""
     return Reader(max_inline=max_inline).read(data, source=source)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dicomstudy import layout, p10, text, values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
+    MAX_INLINE,
     PIXEL_DATA_TAGS,
     Buffer,
     Element,
@@ -94,7 +95,7 @@ class Decoder:
     """
 
     def __init__(
-        self, definitions: Definitions, *, max_inline: int = 256, by_offset: bool = False
+        self, definitions: Definitions, *, max_inline: int = MAX_INLINE, by_offset: bool = False
     ) -> None:
         self.definitions = definitions
         self.max_inline = max_inline
