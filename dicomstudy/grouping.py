@@ -179,11 +179,6 @@ class Batch:
             some.entries.append(entry._replace(base=0, own=renumbered))
         return some
 
-    def attributes(self, entry: Entry) -> dict[str, Any]:
-        """The attributes of an entry outside the seed's groups, by key."""
-        numbers = (*self.bases[entry.base], *entry.own)
-        return {self.rows[number].key: self.rows[number].value for number in numbers}
-
 
 def freeze(value: Any) -> object:
     """Something hashable that is equal for equal Ion values only."""

@@ -56,6 +56,12 @@ def fixture_study() -> list[tuple[str, bytes]]:
     return [(name, data) for data, name in files.items() if grouped([(name, data)]).entries]
 
 
+def attributes_of(batch: Batch, entry: Entry) -> dict[str, Any]:
+    """The attributes of an entry outside the seed's groups, by key."""
+    rows = [batch.rows[number] for number in (*batch.bases[entry.base], *entry.own)]
+    return {row.key: row.value for row in rows}
+
+
 def canonical(batch: Batch) -> list[tuple[object, ...]]:
     """All that a batch says of its instances, in an order that depends on nothing else."""
     return sorted(
@@ -65,7 +71,7 @@ def canonical(batch: Batch) -> list[tuple[object, ...]]:
             entry.digest,
             tuple(entry.source),
             tuple(sorted(entry.groups)),
-            repr(freeze(batch.attributes(entry))),
+            repr(freeze(attributes_of(batch, entry))),
         )
         for entry in batch.entries
     )

@@ -40,7 +40,9 @@ def test_what_is_grouped_comes_apart_again(batch: Batch) -> None:
     )
     assert found == sorted(
         repr((entry.instance, entry.series, entry.digest, sorted(entry.groups), freeze(attributes)))
-        for entry, attributes in ((each, batch.attributes(each)) for each in batch.entries)
+        for entry, attributes in (
+            (each, studies.attributes_of(batch, each)) for each in batch.entries
+        )
     )
 
 
@@ -58,7 +60,7 @@ def test_the_fixtures_come_apart_again() -> None:
     batch = studies.grouped(studies.fixture_study())
     clustered = cluster(batch, DEFINITIONS)
     expected = {
-        (entry.digest, entry.instance): (set(entry.groups), batch.attributes(entry))
+        (entry.digest, entry.instance): (set(entry.groups), studies.attributes_of(batch, entry))
         for entry in batch.entries
     }
     found = {
