@@ -185,12 +185,72 @@ def test_every_way_to_name_a_table(query: str, tables: dicomstudy.Tables) -> Non
         "TABLE metadata",
         "SELECT COLUMNS('.') FROM metadata",
         "SELECT * EXCLUDE (PatientID), PatientID FROM metadata",
+        "SELECT unnest(m) FROM main.metadata m",
+        "SELECT unnest((m)) FROM memory.main.metadata m",
+        "SELECT unnest(m) FROM patient p, metadata m",
+        "SELECT unnest(b) FROM metadata a, metadata b",
+        "SELECT unnest(x) FROM (FROM metadata) x",
+        "FROM query_table('metadata')",
+        "FROM query('FROM metadata')",
     ],
 )
 def test_every_way_to_ask_for_all_columns(query: str, tables: dicomstudy.Tables) -> None:
-    every = set(tables.sql("SELECT * FROM metadata").to_arrow().column_names)
-    assert len(every) > 200
-    assert set(tables.sql(query).to_arrow().column_names) == every
+    found = set(tables.sql(query).to_arrow().column_names)
+    assert len(found) > 200
+    assert found == set(tables.sql("SELECT * FROM metadata").to_arrow().column_names)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT #3 FROM metadata",
+        "SELECT b FROM metadata m(a, b)",
+        "SELECT count(*) FROM metadata a NATURAL JOIN metadata b",
+        "SELECT CT FROM metadata PIVOT (count(*) FOR Modality IN ('CT')) ORDER BY 1",
+        "SELECT PatientID FROM metadata ORDER BY COLUMNS('Number')",
+        "SELECT " + "1 + " * 900 + "m.Rows FROM metadata m",
+    ],
+)
+def test_columns_are_there_that_are_not_named(query: str, tables: dicomstudy.Tables) -> None:
+    found = tables.sql(query).to_arrow()
+    assert found == tables.sql(query.replace("FROM metadata", "FROM (FROM metadata)")).to_arrow()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT Modality, count(*) FROM metadata m GROUP BY ALL ORDER BY ALL",
+        "WITH m AS (SELECT PatientID, Modality FROM metadata) SELECT m.Modality FROM m",
+        "SELECT DISTINCT unnest([m.Modality]) FROM main.metadata m, range(2) WHERE m.Rows > 1",
+    ],
+)
+def test_no_other_columns_are_read_than_those_that_are_named(
+    query: str, tables: dicomstudy.Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    merged = sql._merged
+
+    def see(name: str, tables: Sequence[str]) -> str:
+        seen.append(name)
+        return merged(name, tables)
+
+    monkeypatch.setattr(sql, "_merged", see)
+    tables.sql(query)
+    assert 0 < len(seen) <= 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT name FROM (SHOW TABLES)",
+        "SELECT name FROM (SHOW ALL TABLES)",
+        "SELECT table_name FROM information_schema.tables",
+        "SELECT view_name FROM duckdb_views() WHERE NOT internal",
+        "SELECT tablename FROM pg_catalog.pg_tables UNION ALL SELECT name FROM sqlite_master",
+    ],
+)
+def test_every_table_is_listed(query: str, tables: dicomstudy.Tables) -> None:
+    assert set(tables.sql(query).to_arrow().column(0).to_pylist()) == {*tables, "metadata"}
 
 
 def test_questions_do_not_depend_on_those_before(tables: dicomstudy.Tables) -> None:

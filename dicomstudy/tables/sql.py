@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -18,27 +18,14 @@ import pyarrow as pa
 from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import LABEL
 from dicomstudy.tables.fields import COUNT, DIGEST, INSTANCES, VRS, digest_columns
+from dicomstudy.tables.questions import METADATA, Question, parsed
 from dicomstudy.tables.result import Result
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["METADATA", "Database", "Source", "no_column", "quoted"]
+__all__ = ["Database", "Source", "no_column", "quoted"]
 
-#: The view that joins all groups to their instances.
-METADATA = "metadata"
-_WORD = re.compile(r'"((?:[^"]|"")*)"|\'(?:[^\']|\'\')*\'|--[^\n]*|/\*.*?\*/|(\w+)', re.DOTALL)
-#: What asks for all columns without naming them; ``count(*)`` does not.
-_EVERYTHING = re.compile(
-    r"\*|\b(?:columns|describe|natural|pivot\w*|show|summarize|table|unpivot)\b|(?:^|\()\s*from\b",
-    re.IGNORECASE,
-)
-_COUNT_ALL = re.compile(r"\bcount\s*\(\s*\*\s*\)", re.IGNORECASE)
-#: The view where it is read from, with its alias; and a name that stands for a whole row.
-_READ = re.compile(
-    r"\b(?:from|join)\s+metadata\b(?:\s+(?:as\s+)?(\w+))?|,\s*metadata\b", re.IGNORECASE
-)
-_ROW = r"(?<![.\w]){}\b(?!\s*\.)"
 _UNKNOWN_COLUMN = re.compile(
     r'(?:Referenced column "|does not have a column named "|column named ")([^"]+)"'
 )
@@ -107,12 +94,12 @@ class Database:
         Raises:
             TableError: as `Tables.sql`.
         """
-        self._check(query)
-        words = set(_words(query))
+        question = self._question(query)
+        words = {METADATA, *self._by_name} if question.words is None else question.words
         named = {self._by_name[word] for word in words & self._by_name.keys()}
         definition = ""
         if METADATA in words and INSTANCES in self._tables:
-            definition, joined = self._metadata(None if _wants_all(query) else words)
+            definition, joined = self._metadata(None if question.every_column else words)
             named |= joined
         try:
             self._make_views(named, definition)
@@ -133,7 +120,8 @@ class Database:
         """Close the database."""
         self._connection.close()
 
-    def _check(self, query: str) -> None:
+    def _question(self, query: str) -> Question:
+        """What a query asks for, if it is one that only reads."""
         try:
             statements = self._duckdb.extract_statements(query)
         except self._duckdb.Error as error:
@@ -143,6 +131,9 @@ class Database:
             raise TableError(
                 "tables/read-only", "a query is one SELECT: tables are read here, and nothing else"
             )
+        with self._connection.cursor() as cursor:
+            ((tree,),) = cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
+        return parsed(tree, self._by_name)
 
     def _make_views(self, named: set[str], definition: str) -> None:
         """Make the views of some tables, and the one of all with this definition."""
@@ -170,7 +161,7 @@ class Database:
         """The names of the columns of a table in SQL."""
         return [self.renamed.get(name, name) for name in self._tables[table].schema.names]
 
-    def _metadata(self, words: set[str] | None) -> tuple[str, set[str]]:
+    def _metadata(self, words: Collection[str] | None) -> tuple[str, set[str]]:
         """The definition of the view with the columns that are named, and its tables."""
         columns = []
         joined: set[str] = set()
@@ -291,24 +282,6 @@ def _merged(name: str, tables: Sequence[str]) -> str:
     """The column of whichever table has it."""
     found = [f"{quoted(table)}.{quoted(name)}" for table in tables]
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
-
-
-def _words(query: str) -> Iterator[str]:
-    """The identifiers of a query in lower case, keywords among them."""
-    for found in _WORD.finditer(query):
-        word = found[2] if found[1] is None else found[1].replace('""', '"')
-        if word is not None:
-            yield word.lower()
-
-
-def _wants_all(query: str) -> bool:
-    """Whether a query may use columns of the view that it does not name."""
-    plain = _WORD.sub(lambda found: found[1] or found[2] or " ", query)
-    if _EVERYTHING.search(_COUNT_ALL.sub("", plain)) is not None:
-        return True
-    aliases = {METADATA, *(alias for alias in _READ.findall(plain) if alias)}
-    rest = _READ.sub(" ", plain)
-    return any(re.search(_ROW.format(re.escape(alias)), rest, re.IGNORECASE) for alias in aliases)
 
 
 def _with_labels(table: pa.Table, labels: set[str]) -> pa.Table:

@@ -1,0 +1,112 @@
+"""What a query asks for, as DuckDB's own parser says (spec/tables.md, "SQL").
+
+A `Question` may be about more than its query needs, never less: in doubt, about everything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator
+from typing import Any, NamedTuple
+
+__all__ = ["METADATA", "Question", "parsed"]
+
+#: The view that joins all groups to their instances.
+METADATA = "metadata"
+#: What has all columns of what it is of, or some by their place.
+_EVERY_COLUMN = frozenset(("PIVOT", "POSITIONAL_REFERENCE", "SHOW_REF", "STAR"))
+#: Functions that give rows without looking at any table.
+_OF_NO_TABLE = frozenset(("generate_series", "range", "unnest"))
+
+
+class Question(NamedTuple):
+    """What a query asks for.
+
+    Attributes:
+        words: what stands in it, in lower case, names of tables and columns among it; None if
+            it may be about any table.
+        every_column: whether it may use columns that it does not name.
+    """
+
+    words: frozenset[str] | None
+    every_column: bool
+
+
+#: The question of what cannot be taken apart, or looks at which tables there are.
+_ANYTHING = Question(None, every_column=True)
+
+
+def parsed(tree: str, tables: Container[str]) -> Question:
+    """The question of a query, of which this is what ``json_serialize_sql`` gives.
+
+    Args:
+        tree: that text.
+        tables: the names of all tables in lower case.
+    """
+    try:
+        nodes = list(_nodes(json.loads(tree)))
+    except RecursionError:
+        return _ANYTHING
+    made_here = {node["key"].lower() for node in nodes if "key" in node}
+    if any(_looks_around(node, tables, made_here) for node in nodes):
+        return _ANYTHING
+    rows = {METADATA, *(node["alias"].lower() for node in nodes if _is_source(node))}
+    every_column = any(_has_every_column(node, rows) for node in nodes)
+    words = frozenset(text.lower() for node in nodes for text in _texts(node))
+    return Question(words, every_column)
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """All structs of a tree, but for the ALL of ORDER BY, which is what was selected."""
+    waiting = [tree]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            yield value
+            waiting.extend(value.values() if not _orders_by_all(value) else ())
+
+
+def _orders_by_all(node: dict[str, Any]) -> bool:
+    if "null_order" not in node:
+        return False
+    by = node["expression"]
+    return (by["type"], by.get("expr")) == ("STAR", None)
+
+
+def _texts(node: dict[str, Any]) -> Iterator[str]:
+    for value in node.values():
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str):
+                yield text
+
+
+def _is_source(node: dict[str, Any]) -> bool:
+    """Whether rows are read from this under an alias; that of an expression has a class."""
+    return bool(node.get("alias")) and "class" not in node
+
+
+def _has_every_column(node: dict[str, Any], rows: set[str]) -> bool:
+    names: list[str] = node.get("column_names", [])
+    return (
+        node.get("type") in _EVERY_COLUMN
+        or node.get("ref_type") == "NATURAL"
+        or bool(node.get("column_name_alias"))
+        or (bool(names) and names[-1].lower() in rows)
+    )
+
+
+def _looks_around(node: dict[str, Any], tables: Container[str], made_here: set[str]) -> bool:
+    """Whether it is about whatever tables there are, as ``SHOW TABLES`` and ``query_table``."""
+    match node.get("type"):
+        case "BASE_TABLE":
+            name = node["table_name"].lower()
+            own = name == METADATA or name in tables or name in made_here
+            return not own or node["schema_name"].lower() not in {"", "main"}
+        case "SHOW_REF":
+            return bool(node["show_type"] == "SHOW_SPECIAL")
+        case "TABLE_FUNCTION":
+            return node["function"]["function_name"].lower() not in _OF_NO_TABLE
+        case _:
+            return node.get("error") is True
