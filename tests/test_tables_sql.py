@@ -314,6 +314,26 @@ def test_nothing_but_the_tables_can_be_read(
         tables.sql(f"SELECT * FROM {source}")
 
 
+@pytest.mark.parametrize("source", ["read_text('.tmp/x')", "read_csv('.tmp/x')", "glob('.tmp/*')"])
+def test_the_folder_where_it_is_asked_is_not_read(
+    source: str, tables: dicomstudy.Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".tmp").mkdir()
+    (tmp_path / ".tmp" / "x").write_text("secret,1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TableError):
+        tables.sql(f"SELECT * FROM {source}")
+
+
+def test_large_questions_go_through_a_folder_that_is_removed(tables: dicomstudy.Tables) -> None:
+    query = "SELECT current_setting('temp_directory') AS spill"
+    (spill,) = tables.sql(query).to_arrow()["spill"].to_pylist()
+    assert Path(spill).is_dir()
+    assert Path(spill).stat().st_mode & 0o77 == 0
+    tables.close()
+    assert not Path(spill).exists()
+
+
 def test_a_damaged_file_is_named(tables_folder: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(tables_folder, tmp_path / "copied")
     (path,) = copied.glob("patient/*.parquet")

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -72,6 +75,9 @@ class Database:
         self._by_name = {name.lower(): name for name in tables}
         self._made: set[str] = set()
         self._columns: dict[str, tuple[str, list[str]]] | None = None
+        # Questions too large for memory go through it; it is the one folder that DuckDB allows.
+        self._spill = tempfile.mkdtemp(prefix="dicomstudy-sql-")
+        self._remove = weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
         self._connection = self._connect()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
@@ -83,6 +89,7 @@ class Database:
         connection = self._duckdb.connect(":memory:", config=config)
         files = [str(path) for table in self._tables.values() for path in table.files]
         connection.execute("SET parquet_metadata_cache = true")
+        connection.execute("SET temp_directory = ?", [self._spill])
         connection.execute("SET allowed_paths = ?", [files])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -119,6 +126,7 @@ class Database:
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+        self._remove()
 
     def _question(self, query: str) -> Question:
         """What a query asks for, if it is one that only reads."""
