@@ -6,12 +6,16 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from threading import Timer
 
 import duckdb
 import pandas as pd
@@ -327,11 +331,11 @@ def test_the_folder_where_it_is_asked_is_not_read(
 
 def test_large_questions_go_through_a_folder_that_is_removed(tables: dicomstudy.Tables) -> None:
     query = "SELECT current_setting('temp_directory') AS spill"
-    (spill,) = tables.sql(query).to_arrow()["spill"].to_pylist()
-    assert Path(spill).is_dir()
-    assert Path(spill).stat().st_mode & 0o77 == 0
+    spill = Path(str(tables.sql(query).to_arrow()["spill"][0]))
+    assert spill.is_dir()
+    assert spill.stat().st_mode & 0o77 == 0
     tables.close()
-    assert not Path(spill).exists()
+    assert not spill.exists()
 
 
 def test_a_damaged_file_is_named(tables_folder: Path, tmp_path: Path) -> None:
@@ -607,6 +611,19 @@ def test_wrong_usage(
     places = {"tables": tables_folder, "archive": archive, "empty": tmp_path}
     assert run(*(argument.format(**places) for argument in arguments)) == status
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_ctrl_c_ends_a_question(
+    seconds: float, tables_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = ", ".join(f"range(100000) t{number}" for number in range(4))
+    interrupt = Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    started = time.monotonic()
+    assert run("query", tables_folder, f"SELECT count(*) FROM {tables} WHERE random() > 2") == 130
+    assert time.monotonic() - started < 30
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_damaged_document_is_told_with_the_answer(

@@ -10,18 +10,20 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pyarrow as pa
 
 from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import LABEL
 from dicomstudy.tables.fields import COUNT, DIGEST, INSTANCES, VRS, digest_columns
-from dicomstudy.tables.questions import METADATA, Question, parsed
+from dicomstudy.tables.questions import METADATA, parsed
 from dicomstudy.tables.result import Result
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ _UNKNOWN_COLUMN = re.compile(
 _UNKNOWN_TABLE = re.compile(
     r'(?:Table with name|Referenced table) "?(.+?)"? (?:does not|not found)'
 )
+#: Seconds until it is looked for Ctrl-C, and until DuckDB is told again to stop: before it has
+#: begun, it takes no notice.
+_AGAIN = 0.1
+_Given = TypeVar("_Given")
 _LEFT_OUT = frozenset((DIGEST, COUNT, VRS, "large", "empty", "exact"))
 
 
@@ -63,14 +69,6 @@ class Database:
     """
 
     def __init__(self, tables: Mapping[str, Source]) -> None:
-        try:
-            import duckdb  # noqa: PLC0415 (an extra)
-        except ImportError as error:
-            raise TableError(
-                "tables/no-extra",
-                "SQL needs DuckDB: pip install 'dicomstudy[sql]'",
-            ) from error
-        self._duckdb = duckdb
         self._tables = tables
         self._by_name = {name.lower(): name for name in tables}
         self._made: set[str] = set()
@@ -78,22 +76,29 @@ class Database:
         # Questions too large for memory go through it; it is the one folder that DuckDB allows.
         self._spill = tempfile.mkdtemp(prefix="dicomstudy-sql-")
         self._remove = weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
-        self._connection = self._connect()
+        self._duckdb, self._connection = _in_a_thread(self._connect)
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
+    def _connect(self) -> tuple[ModuleType, duckdb.DuckDBPyConnection]:
+        try:
+            import duckdb  # noqa: PLC0415 (an extra)
+        except ImportError as error:
+            raise TableError(
+                "tables/no-extra",
+                "SQL needs DuckDB: pip install 'dicomstudy[sql]'",
+            ) from error
         config: dict[str, str | bool | int | float | list[str]] = {
             "python_enable_replacements": False,  # no variable of the caller is a table
             "autoload_known_extensions": False,
             "autoinstall_known_extensions": False,
         }
-        connection = self._duckdb.connect(":memory:", config=config)
+        connection = duckdb.connect(":memory:", config=config)
         files = [str(path) for table in self._tables.values() for path in table.files]
         connection.execute("SET parquet_metadata_cache = true")
         connection.execute("SET temp_directory = ?", [self._spill])
         connection.execute("SET allowed_paths = ?", [files])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        return connection
+        return duckdb, connection
 
     def execute(self, query: str) -> Result:
         """What a query gives.
@@ -101,7 +106,13 @@ class Database:
         Raises:
             TableError: as `Tables.sql`.
         """
-        question = self._question(query)
+        with self._connection.cursor() as cursor:
+            return _in_a_thread(partial(self._answer, query, cursor), cursor.interrupt)
+
+    def _answer(self, query: str, cursor: duckdb.DuckDBPyConnection) -> Result:
+        self._check(query)
+        ((tree,),) = cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
+        question = parsed(tree, self._by_name)
         words = {METADATA, *self._by_name} if question.words is None else question.words
         named = {self._by_name[word] for word in words & self._by_name.keys()}
         definition = ""
@@ -109,9 +120,10 @@ class Database:
             definition, joined = self._metadata(None if question.every_column else words)
             named |= joined
         try:
-            self._make_views(named, definition)
-            with self._connection.cursor() as cursor:
-                found = cursor.sql(query).to_arrow_table()
+            self._make_views(named, definition, cursor)
+            found = cursor.sql(query).to_arrow_table()
+        except self._duckdb.InterruptException as error:
+            raise TableError("tables/query", "the question was interrupted") from error
         except self._duckdb.Error as error:
             raise self._translated(str(error).strip(), named, METADATA in words) from error
         except pa.ArrowException as error:
@@ -128,8 +140,7 @@ class Database:
         self._connection.close()
         self._remove()
 
-    def _question(self, query: str) -> Question:
-        """What a query asks for, if it is one that only reads."""
+    def _check(self, query: str) -> None:
         try:
             statements = self._duckdb.extract_statements(query)
         except self._duckdb.Error as error:
@@ -139,17 +150,16 @@ class Database:
             raise TableError(
                 "tables/read-only", "a query is one SELECT: tables are read here, and nothing else"
             )
-        with self._connection.cursor() as cursor:
-            ((tree,),) = cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
-        return parsed(tree, self._by_name)
 
-    def _make_views(self, named: set[str], definition: str) -> None:
+    def _make_views(
+        self, named: set[str], definition: str, cursor: duckdb.DuckDBPyConnection
+    ) -> None:
         """Make the views of some tables, and the one of all with this definition."""
         for name in sorted(named - self._made):
-            self._connection.execute(f"CREATE VIEW {quoted(name)} AS {self._view(name)}")
+            cursor.execute(f"CREATE VIEW {quoted(name)} AS {self._view(name)}")
             self._made.add(name)
         if definition:
-            self._connection.execute(f"CREATE OR REPLACE VIEW {METADATA} AS {definition}")
+            cursor.execute(f"CREATE OR REPLACE VIEW {METADATA} AS {definition}")
 
     def _view(self, table: str) -> str:
         """The definition of the view of a table."""
@@ -229,6 +239,26 @@ class Database:
         if has_metadata and INSTANCES in self._tables:
             names = {name for name, _ in self._sources().values()}
         return no_column(unknown[1], names, "these tables")
+
+
+def _in_a_thread(
+    asked: Callable[[], _Given], interrupt: Callable[[], object] | None = None
+) -> _Given:
+    """What a function gives that calls DuckDB, with Ctrl-C raised here and never in there.
+
+    DuckDB has its own way with it: none until it has an answer, or an error of Python's.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(asked)
+        try:
+            while not running.done():
+                wait((running,), timeout=_AGAIN)
+            return running.result()
+        except KeyboardInterrupt:
+            while interrupt is not None and not running.done():
+                interrupt()
+                wait((running,), timeout=_AGAIN)
+            raise
 
 
 def no_column(name: str, names: Iterable[str], where: str) -> TableError:
