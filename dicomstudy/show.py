@@ -7,7 +7,6 @@ but line feeds, so that it can be sent to a terminal.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from struct import iter_unpack
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form
 from dicomstudy.errors import ArchiveError, DefinitionsError, DicomStudyError
 from dicomstudy.layout import Token
 from dicomstudy.lineage import Version
+from dicomstudy.printable import escape, escape_json, escape_strings
 from dicomstudy.quality import Conflict
 from dicomstudy.study import Instance, Study
 
@@ -31,7 +31,6 @@ _INDENT = "  "
 _MOST_NAMED = 3
 _UNITS = ("kB", "MB", "GB", "TB")
 _THOUSAND = 1000
-_NOT_PLAIN = re.compile(r"[^\x00-\x7e]")
 
 #: Attributes of a study in the DICOM JSON model, as QIDO-RS gives them (PS3.18 Table 10.6.3-3).
 _STUDY_KEYWORDS = (
@@ -92,7 +91,7 @@ def history_text(versions: Sequence[Version], *, as_json: bool = False) -> str:
     """The versions of a study as a table, or as JSON with the fields of documents."""
     if as_json:
         listed = [version.to_struct() for version in versions]
-        return _escape_json(json.dumps(listed, default=repr)) + "\n"
+        return escape_json(json.dumps(listed, default=repr)) + "\n"
     rows: list[tuple[str, ...]] = [("version", "when", "command", "what")]
     for version in versions:
         to = "" if version.to is None else f" to {version.to}"
@@ -114,7 +113,7 @@ def conflicts_text(conflicts: Sequence[Conflict], *, as_json: bool = False) -> s
     """Conflicts as a table for each, or as JSON."""
     if as_json:
         listed = [_conflict_json(conflict) for conflict in conflicts]
-        return _escape_json(json.dumps(listed, indent=2, default=bytes.hex)) + "\n"
+        return escape_json(json.dumps(listed, indent=2, default=bytes.hex)) + "\n"
     return "".join(line + "\n" for conflict in conflicts for line in _conflict_text(conflict))
 
 
@@ -149,16 +148,6 @@ def _conflict_json(conflict: Conflict) -> dict[str, Any]:
             for side in conflict.sides
         ],
     }
-
-
-def escape(text: str) -> str:
-    r"""`text` with all that could move a cursor or turn text round as ``\x1b`` or ``\u202e``."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def _short(digest: str) -> str:
@@ -431,14 +420,7 @@ def _ion(found: Sequence[_Shown]) -> Iterator[str]:
 
 def _ion_text(value: dict[str, Any]) -> str:
     text = ion.dumps(value, text=True).decode().rstrip("\n") + "\n"
-    return _escape_strings(text, lambda character: f"\\U{ord(character):08x}")
-
-
-def _escape_strings(written: str, escaped: Callable[[str], str]) -> str:
-    """Text Ion or JSON, where DEL and all that is not ASCII is in strings, without unprintables."""
-    return _NOT_PLAIN.sub(
-        lambda found: found[0] if found[0].isprintable() else escaped(found[0]), written
-    )
+    return escape_strings(text, lambda character: f"\\U{ord(character):08x}")
 
 
 # The DICOM JSON model
@@ -494,14 +476,7 @@ def _json_text(value: dict[str, Any]) -> str:
     """A data set, one attribute a line."""
     lines = [f'  "{tag}": {json.dumps(each, ensure_ascii=False)}' for tag, each in value.items()]
     text = "{\n" + ",\n".join(lines) + "\n}"
-    return _escape_json(text)
-
-
-def _escape_json(text: str) -> str:
-    """JSON without unprintable text; `json` itself leaves DEL as it is."""
-    return _escape_strings(
-        text, lambda character: r"\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
-    )
+    return escape_json(text)
 
 
 _ARCHIVE_FORMS = {"text": _archive_text, "ion": _archive_ion, "json": _archive_json}

@@ -544,6 +544,52 @@ def test_results_as_json() -> None:
     assert json.loads("".join(Result(pa.table({"a": pa.array([], "int64")})).to_json())) == []
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("sum(source_size) > 0 AS a", {"a": True}),
+        ("sum(x) AS a, sum(x) * 10::HUGEINT ** 20 AS b FROM (VALUES (1), (2)) t(x)",
+         {"a": 3, "b": 300000000000000000000}),
+        ("1.50::DECIMAL(5, 2) AS a", {"a": "1.50"}),
+        ("1 AS a, 2 AS a, 3 AS a_1, 4 AS a", {"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}),
+        ("MAP {'CT': 1, 'MR': 2} AS a, MAP {} AS b", {"a": {"CT": 1, "MR": 2}, "b": {}}),
+        ("MAP {DATE '2020-01-02': [MAP {1: 'x'}]} AS a", {"a": {"2020-01-02": [{"1": "x"}]}}),
+        ("INTERVAL '14 months -3 days 1.5 seconds' AS a", {"a": "P14M-3DT1.5S"}),
+        ("[INTERVAL '2 days'] AS a, INTERVAL '0 days' AS b, INTERVAL '-1 hour' AS c",
+         {"a": ["P2D"], "b": "PT0S", "c": "PT-3600S"}),
+        ("'00000000-0000-0000-0000-000000000001'::UUID AS a",
+         {"a": "00000000-0000-0000-0000-000000000001"}),
+    ],
+)  # fmt: skip
+def test_json_has_every_value(query: str, expected: object, tables: dicomstudy.Tables) -> None:
+    query = query if " FROM " in query else f"{query} FROM instances LIMIT 1"
+    result = tables.sql(f"SELECT {query}")
+    assert json.loads("".join(result.to_json())) == [expected]
+
+
+def test_columns_of_one_name_are_told_apart(tables: dicomstudy.Tables, tmp_path: Path) -> None:
+    tables.sql("SELECT 1 AS a, 2 AS a").write_parquet(tmp_path / "a.parquet")
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"a": 1, "a_1": 2}]
+
+
+def test_sums_are_numbers_in_pandas(tables: dicomstudy.Tables) -> None:
+    frame = tables.sql("SELECT sum(source_size) AS bytes FROM instances").to_pandas()
+    assert frame["bytes"].dtype == "int64"
+
+
+def test_a_value_stays_in_its_line() -> None:
+    evil = "a\nb\x1b[2J\x7f\x9b31m\u202e"
+    result = Result(pa.table({evil: [evil], "list": [[evil, None]]}))
+    shown = r"a\nb\x1b[2J\x7f\x9b31m\u202e"
+    assert list(result.to_text()) == [
+        f"{shown}  list\n", f"{shown}  {shown},\n"
+    ]  # fmt: skip
+    assert repr(result).count("\n") == 1
+    text = "".join(result.to_json())
+    assert text.replace("\n", "").isprintable()
+    assert json.loads(text) == [{evil: evil, "list": [evil, None]}]
+
+
 def test_results_as_parquet(tmp_path: Path) -> None:
     RESULT.write_parquet(tmp_path / "a.parquet")
     assert pq.read_table(tmp_path / "a.parquet").num_rows == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,8 +64,6 @@ def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
     for each instance, with all attributes by keyword. Nothing is written, and no other file
     read. It needs the extra dicomstudy[sql].
     """
-    from dicomstudy.show import escape
-
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs --output FILE")
     with _open_tables(source) as opened:
@@ -81,7 +78,7 @@ def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
                 file.writelines(pieces)
         else:
             for piece in pieces:
-                click.echo(_on_lines(piece, escape) if form == "table" else piece, nl=False)
+                click.echo(piece, nl=False)
         return INCOMPLETE if opened.problems else 0
 
 
@@ -116,7 +113,3 @@ def _open_tables(source: Path) -> Tables:
     if (source / MARKER).exists():
         return dicomstudy.open_archive(source).tables()
     return dicomstudy.open_tables(source)
-
-
-def _on_lines(text: str, escape: Callable[[str], str]) -> str:
-    return "\n".join(map(escape, text.split("\n")))

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dicomstudy.errors import TableError
+from dicomstudy.printable import escape, escape_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,13 +70,14 @@ class Result:
         return pl.DataFrame(self._table)
 
     def to_text(self) -> Iterator[str]:
-        """Lines to read, the names of columns first; long cells are cut, names are alphabetic."""
-        head = tuple(self._table.column_names)
-        rows = [tuple(_shown(value) for value in row) for row in self._rows()]
+        r"""Lines to read, the names of columns first; long cells are cut, names are alphabetic.
+
+        No value begins a line or moves a cursor: what could is escaped, as ``\n``.
+        """
+        head = tuple(map(escape, self._table.column_names))
+        rows = [tuple(map(_shown, row, self._table.schema.types)) for row in self._rows()]
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        numeric = [
-            pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in self._table.schema
-        ]
+        numeric = [_is_number(kind) for kind in self._table.schema.types]
         for row in (head, *rows):
             cells = (
                 cell.rjust(width) if right else cell.ljust(width)
@@ -88,7 +91,7 @@ class Result:
         writer = csv.writer(buffer)
         writer.writerow(self._table.column_names)
         for row in self._rows():
-            writer.writerow(_cell(value) for value in row)
+            writer.writerow(map(_cell, row, self._table.schema.types))
             if buffer.tell() > 1 << 16:
                 yield buffer.getvalue()
                 buffer.seek(0)
@@ -98,13 +101,15 @@ class Result:
     def to_json(self) -> Iterator[str]:
         """A JSON list with an object for each row; bytes are base64, dates and times ISO 8601.
 
-        Numbers that JSON lacks are the texts ``nan``, ``inf`` and ``-inf``.
+        Numbers that JSON lacks are the texts ``nan``, ``inf`` and ``-inf``, those with a fixed
+        number of decimal places too; maps are objects, intervals ISO 8601 durations. Characters
+        that cannot be printed are escaped.
         """
-        names = self._table.column_names
+        schema = self._table.schema
         before = "[\n"
         for row in self._rows():
-            value = dict(zip(names, map(_plain, row), strict=True))
-            yield before + json.dumps(value, ensure_ascii=False)
+            value = dict(zip(schema.names, map(_plain, row, schema.types), strict=True))
+            yield before + escape_json(json.dumps(value, ensure_ascii=False))
             before = ",\n"
         yield "\n]\n" if before == ",\n" else "[]\n"
 
@@ -126,32 +131,63 @@ class Result:
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _plain(value: Any) -> Any:
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def _plain(value: Any, kind: pa.DataType) -> Any:
     """A value that JSON has."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    if isinstance(value, dict) and pa.types.is_struct(kind):
+        return {field.name: _plain(value[field.name], field.type) for field in kind}
+    if isinstance(value, list) and pa.types.is_map(kind):
+        pairs = ((_cell(key, kind.key_type), each) for key, each in value)
+        return {str(key): _plain(each, kind.item_type) for key, each in pairs}
+    if isinstance(value, list) and (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)):
+        return [_plain(inner, kind.value_type) for inner in value]
+    return _simple(value)
 
 
-def _cell(value: Any) -> Any:
-    plain = _plain(value)
+def _simple(value: Any) -> str | int | float | bool | None:
+    """A value without others in it, as JSON has it."""
+    match value:
+        case None | str() | bool() | int():
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case bytes():
+            return base64.b64encode(value).decode("ascii")
+        case datetime() | date() | time():
+            return value.isoformat()
+        case Decimal() if value.as_tuple().exponent == 0:
+            return int(value)
+        case pa.MonthDayNano():
+            return _duration(value)
+        case _:
+            return str(value)
+
+
+def _duration(interval: pa.MonthDayNano) -> str:
+    """An ISO 8601 duration, of which each part may be negative: ``P14M``, ``P-1DT0.5S``."""
+    months, days, nanoseconds = interval
+    seconds = Decimal(nanoseconds).scaleb(-9).normalize()
+    parts = ((months, f"{months}M"), (days, f"{days}D"), (seconds, f"T{seconds:f}S"))
+    return "P" + ("".join(text for number, text in parts if number) or "T0S")
+
+
+def _cell(value: Any, kind: pa.DataType) -> Any:
+    plain = _plain(value, kind)
     return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, kind: pa.DataType) -> str:
     if isinstance(value, dict) and "alphabetic" in value:
-        value = value["alphabetic"]
-    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
-        text = ", ".join(map(_shown, value))
+        value, kind = value["alphabetic"], pa.string()
+    plain = _plain(value, kind)
+    if isinstance(plain, list) and not any(isinstance(item, dict | list) for item in plain):
+        text = ", ".join("" if item is None else str(item) for item in plain)
+    elif isinstance(plain, dict | list):
+        text = json.dumps(plain, ensure_ascii=False)
     else:
-        cell = _cell(value)
-        text = "" if cell is None else str(cell)
+        text = "" if plain is None else str(plain)
+    text = escape(text)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."

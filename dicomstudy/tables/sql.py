@@ -5,6 +5,7 @@ DuckDB is an extra, and is imported when the first question is asked.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -128,7 +129,7 @@ class Database:
             raise self._translated(str(error).strip(), named, METADATA in words) from error
         except pa.ArrowException as error:
             raise TableError("tables/query", f"Arrow cannot hold the answer: {error}") from error
-        return Result(_with_labels(found, self._labels(named)))
+        return Result(_with_labels(_tidied(found), self._labels(named)))
 
     @cached_property
     def renamed(self) -> dict[str, str]:
@@ -320,6 +321,27 @@ def _merged(name: str, tables: Sequence[str]) -> str:
     """The column of whichever table has it."""
     found = [f"{quoted(table)}.{quoted(name)}" for table in tables]
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
+
+
+def _tidied(table: pa.Table) -> pa.Table:
+    """The same with a name for each column, as DuckDB gives them in subqueries, and int64 sums.
+
+    A sum that is larger than that stays a decimal.
+    """
+    names: dict[str, None] = {}
+    taken = set(table.column_names)
+    for name in table.column_names:
+        new, number = name, 0
+        while new in names or (number and new in taken):
+            number += 1
+            new = f"{name}_{number}"
+        names[new] = None
+    table = table.rename_columns([*names])
+    for at, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type) and field.type.scale == 0:
+            with contextlib.suppress(pa.ArrowInvalid):
+                table = table.set_column(at, field.name, table.column(at).cast(pa.int64()))
+    return table
 
 
 def _with_labels(table: pa.Table, labels: set[str]) -> pa.Table:
