@@ -419,8 +419,33 @@ def test_the_archive_gives_tables_that_go_when_they_are_closed(archive: Path) ->
     tables = dicomstudy.open_archive(archive).tables()
     assert len(tables["studies"]) == len(dicomstudy.open_archive(archive))
     assert tables.path.is_dir()
+    table = tables["studies"]
     tables.close()
     assert not tables.path.exists()
+    for ask in (lambda: tables.sql("SELECT 1 FROM studies"), table.to_table):
+        with pytest.raises(TableError) as caught:
+            ask()
+        assert caught.value.code == "tables/closed"
+
+
+def test_tables_that_were_changed_since_are_not_called_damaged(tmp_path: Path) -> None:
+    archive, folder = tmp_path / "archive", tmp_path / "tables"
+    add_study(archive, 1, 2)
+    dicomstudy.export_tables(archive, folder)
+    with dicomstudy.open_tables(folder) as tables:
+        add_study(archive, 2, 3)
+        dicomstudy.export_tables(archive, folder)
+        for ask in (
+            tables["instances"].to_table,
+            lambda: tables.sql("SELECT count(*) FROM metadata"),
+            lambda: tables.select(["PatientID"]),
+            lambda: tables.to_archive(tmp_path / "again"),
+        ):
+            with pytest.raises(TableError, match="open them again") as caught:
+                ask()
+            assert caught.value.code == "tables/changed"
+    with dicomstudy.open_tables(folder) as tables:
+        assert len(tables.sql("SELECT 1 FROM instances")) == 5
 
 
 def test_a_table_gives_columns_and_rows(tables_folder: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -63,10 +65,17 @@ class Table:
         files: its Parquet files.
     """
 
-    def __init__(self, name: str, folder: Path, entry: catalog_.Table) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        entry: catalog_.Table,
+        asking: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self.name = name
         self.files = [path_of(folder, name, number) for number in entry.files]
         self._entry = entry
+        self._asking = asking
 
     def __len__(self) -> int:
         return self._entry.rows
@@ -105,18 +114,22 @@ class Table:
 
         Raises:
             TableError: there is no such column (``tables/no-column``), the condition is none
-                for these columns (``tables/query``), or a file is damaged.
+                for these columns (``tables/query``), or a file is damaged; or as `Tables.sql`.
         """
         for name in columns or ():
             if name not in self.schema.names:
                 raise no_column(name, self.schema.names, f"the table {self.name}")
         names = None if columns is None else list(columns)
+        with self._asking():
+            return self._read(names, filter)
+
+    def _read(self, names: list[str] | None, condition: pc.Expression | None) -> pa.Table:
         for path, fragment in zip(self.files, self.dataset.get_fragments(), strict=True):
             with reading(path, self.name):
                 found = fragment.physical_schema
             check_schema(found, path, self.name, self.schema)
         try:
-            return self.dataset.to_table(columns=names, filter=filter)
+            return self.dataset.to_table(columns=names, filter=condition)
         except (pa.ArrowException, OSError) as error:
             self.check()
             raise TableError(
@@ -161,12 +174,13 @@ class Tables(Mapping[str, Table]):
         self._tables: dict[str, Table] = {}
         self._database: Database | None = None
         self._at_close = at_close
+        self._closed = False
 
     def __getitem__(self, name: str) -> Table:
         table = self._tables.get(name)
         if table is None:
             found = self._catalog.tables[name]
-            table = self._tables[name] = Table(name, self.path.resolve(), found)
+            table = self._tables[name] = Table(name, self.path.resolve(), found, self._asking)
         return table
 
     def __iter__(self) -> Iterator[str]:
@@ -210,9 +224,33 @@ class Tables(Mapping[str, Table]):
             TableError: DuckDB is not installed (``tables/no-extra``), the query is none that
                 only reads (``tables/read-only``), it is wrong (``tables/query``), names an
                 unknown column (``tables/no-column``) or table (``tables/no-table``), or a file
-                is damaged.
+                is damaged; the tables were changed since they were opened (``tables/changed``),
+                or are closed (``tables/closed``).
         """
-        return self._opened_database().execute(query)
+        with self._asking():
+            return self._opened_database().execute(query)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Say of files that are gone because of a newer catalog, or of `close`, that it is so."""
+        if self._closed:
+            raise TableError("tables/closed", "the tables are closed", source=str(self.path))
+        try:
+            yield
+        except TableError as error:
+            if error.code in {"tables/damaged", "tables/schema"} and self._is_changed():
+                raise TableError(
+                    "tables/changed",
+                    "the tables were changed since they were opened: open them again",
+                    source=str(self.path),
+                ) from error
+            raise
+
+    def _is_changed(self) -> bool:
+        try:
+            return catalog_.read(self.path, self._definitions) != self._catalog
+        except TableError:
+            return False
 
     def _opened_database(self) -> Database:
         if self._database is None:
@@ -231,7 +269,8 @@ class Tables(Mapping[str, Table]):
         Raises:
             TableError: as `sql`.
         """
-        renamed = self._opened_database().renamed
+        with self._asking():
+            renamed = self._opened_database().renamed
         names = ", ".join(quoted(renamed.get(name, name)) for name in columns)
         condition = f" WHERE ({where}\n)" if where else ""
         found = self.sql(f"SELECT {names} FROM metadata{condition}").to_arrow()  # noqa: S608 (only reads)
@@ -255,7 +294,8 @@ class Tables(Mapping[str, Table]):
             progress: is told how far it has come.
 
         Raises:
-            TableError: the tables are damaged, or a group is not what its digest says.
+            TableError: the tables are damaged, or a group is not what its digest says; or the
+                tables were changed or closed, as in `sql`.
             BulkError: a bulk file is missing or too short.
             ArchiveError: `destination` has something in it, or cannot be written; or `bulk` is
                 no archive.
@@ -263,10 +303,13 @@ class Tables(Mapping[str, Table]):
         source = Path(self._catalog.archive) if bulk is None else Path(bulk)
         has_archive = bulk is not None or source.is_dir()
         rebuilder = Rebuilder(self.path, self._catalog, self._definitions)
-        return rebuilder.write(Path(destination), Folder(source) if has_archive else None, progress)
+        bulk_folder = Folder(source) if has_archive else None
+        with self._asking():
+            return rebuilder.write(Path(destination), bulk_folder, progress)
 
     def close(self) -> None:
-        """Let go of files."""
+        """Let go of files. Nothing can be asked any more."""
+        self._closed = True
         if self._database is not None:
             self._database.close()
             self._database = None
