@@ -299,6 +299,23 @@ def test_a_run_without_change_writes_nothing(archive: Path, copied: Path) -> Non
     assert after == before
 
 
+@pytest.mark.parametrize("table", ["instances", "patient", "studies"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_tables_of_which_a_file_was_lost_are_made_anew(
+    table: str, *, cut: bool, archive: Path, copied: Path, tables_folder: Path
+) -> None:
+    (path,) = (copied / table).glob("*.parquet")
+    if cut:
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        path.unlink()
+    exported = dicomstudy.export_tables(archive, copied)
+    assert (exported.added, exported.problems) == (exported.studies, [])
+    assert rows_of(copied) == rows_of(tables_folder)
+    assert_consistent(copied)
+    assert len([*copied.glob("*/*.parquet")]) == len([*tables_folder.glob("*/*.parquet")])
+
+
 @pytest.mark.usefixtures("small_parts")
 def test_parts_without_change_are_left_alone(tmp_path: Path) -> None:
     archive, tables = tmp_path / "archive", tmp_path / "tables"

@@ -80,6 +80,14 @@ def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str
     pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), schema=table.schema), path)
 
 
+def with_size_of(path: Path, folder: Path) -> None:
+    """Let the catalog have the size that a file has now."""
+    value = json.loads((folder / "catalog.json").read_text())
+    (file,) = value["tables"][path.parent.name]["files"]
+    file["size"] = path.stat().st_size
+    (folder / "catalog.json").write_text(json.dumps(value))
+
+
 def test_a_missing_group_is_named_with_file_and_row(copied: Path, tmp_path: Path) -> None:
     damaged(copied, "patient", lambda path: rewritten(path, lambda rows: rows[1:]))
     with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
@@ -126,6 +134,7 @@ def test_a_row_without_its_key_is_an_error(
         return [{**rows[0], key: None}, *rows[1:]]
 
     path = damaged(copied, table, lambda path: rewritten(path, change))
+    with_size_of(path, copied)
     changed = shutil.copytree(archive, tmp_path / "changed")
     next(changed.glob("studies/*/*.zst")).unlink()
     with pytest.raises(TableError) as caught:

@@ -88,6 +88,17 @@ class Catalog:
             for number in table.files:
                 yield path_of(folder, name, number)
 
+    def has_files(self, folder: Path) -> bool:
+        """Whether all files are there in their sizes."""
+        try:
+            return all(
+                path_of(folder, name, file.number).stat().st_size == file.size
+                for name, table in self.tables.items()
+                for file in table.files.values()
+            )
+        except FileNotFoundError:
+            return False
+
 
 def path_of(folder: Path, table: str, number: int) -> Path:
     """Where a file of a table is."""

@@ -100,7 +100,8 @@ def export_tables(
 ) -> Exported:
     """Make tables of an archive, or bring those that are there in step with it.
 
-    At every moment the folder has whole tables: those from before the run, or after it.
+    At every moment the folder has whole tables: those from before the run, or after it. If a
+    file of them is missing or was cut, all are made anew.
 
     Args:
         archive: the folder of an archive.
@@ -153,14 +154,17 @@ class _Run:
         self._progress = progress
         self._definitions = definitions_.load()
         self._has_catalog = has_catalog
-        self._old = catalog_.read(folder, self._definitions) if has_catalog else Catalog("")
+        #: What the folder has; and what of it can be gone on with, which is all or nothing.
+        self._there = catalog_.read(folder, self._definitions) if has_catalog else Catalog("")
+        is_whole = self._there.has_files(folder)
+        self._old = self._there if is_whole else Catalog("", self._there.next)
         self._new = Catalog(str(archive.path.resolve()), self._old.next)
         self._columns = Columns(self._definitions)
         declare(self._columns, self._definitions.groups)
         for name, table in self._old.tables.items():
             self._columns.load(name, table.schema)
         self._writer = Writer(folder, self._columns, self._new)
-        self._writer.clear(self._old)
+        self._writer.clear(self._there)
         #: How many more, or fewer, instances refer to each group than before. It has all groups.
         self._change = Counts(folder / "incoming" / "counts")
         self._problems: list[Problem] = []
@@ -184,7 +188,7 @@ class _Run:
         touched = changed | removed
         if touched or self._new.archive != self._old.archive or not self._has_catalog:
             self._bring_in_step(before, after, touched)
-            self._writer.commit(self._definitions, self._old)
+            self._writer.commit(self._definitions, self._there)
         else:
             self._new = self._old
         there = after.keys() - {problem.source for problem in self._problems}
