@@ -486,6 +486,17 @@ def test_a_wrong_column_gets_the_nearest(tables_folder: Path) -> None:
         assert caught.value.code == "tables/query"
 
 
+def test_columns_come_from_anything_but_one_text(tables_folder: Path) -> None:
+    names = ["PatientID", "StudyDate"]
+    with dicomstudy.open_tables(tables_folder) as tables:
+        found = tables["studies"].to_table(columns=(name for name in names))
+        assert found.column_names == names
+        assert tables.select(name for name in names).column_names == names
+        for ask in (tables["studies"].to_table, tables.select):
+            with pytest.raises(TableError, match=r"a list of names: \['PatientID'\]"):
+                ask("PatientID")
+
+
 def test_columns_say_what_they_are(tables_folder: Path) -> None:
     with dicomstudy.open_tables(tables_folder) as tables:
         facts = {(each.table, each.column): each[2:] for each in tables.columns()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +103,7 @@ class Table:
 
     def to_table(
         self,
-        columns: Sequence[str] | None = None,
+        columns: Iterable[str] | None = None,
         filter: pc.Expression | None = None,  # noqa: A002 (as pyarrow names it)
     ) -> pa.Table:
         """The rows, or some of them.
@@ -116,10 +116,10 @@ class Table:
             TableError: there is no such column (``tables/no-column``), the condition is none
                 for these columns (``tables/query``), or a file is damaged; or as `Tables.sql`.
         """
-        for name in columns or ():
+        names = None if columns is None else _listed(columns)
+        for name in names or ():
             if name not in self.schema.names:
                 raise no_column(name, self.schema.names, f"the table {self.name}")
-        names = None if columns is None else list(columns)
         with self._asking():
             return self._read(names, filter)
 
@@ -257,7 +257,7 @@ class Tables(Mapping[str, Table]):
             self._database = Database(self)
         return self._database
 
-    def select(self, columns: Sequence[str], *, where: str | None = None) -> pa.Table:
+    def select(self, columns: Iterable[str], *, where: str | None = None) -> pa.Table:
         """Attributes of instances, in whatever groups they are: a row for each instance.
 
         It asks the view `metadata`, and needs DuckDB as `sql` does.
@@ -269,9 +269,10 @@ class Tables(Mapping[str, Table]):
         Raises:
             TableError: as `sql`.
         """
+        wanted = _listed(columns)
         with self._asking():
             renamed = self._opened_database().renamed
-        names = ", ".join(quoted(renamed.get(name, name)) for name in columns)
+        names = ", ".join(quoted(renamed.get(name, name)) for name in wanted)
         condition = f" WHERE ({where}\n)" if where else ""
         found = self.sql(f"SELECT {names} FROM metadata{condition}").to_arrow()  # noqa: S608 (only reads)
         own = {shown: name for name, shown in renamed.items()}
@@ -320,6 +321,13 @@ class Tables(Mapping[str, Table]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _listed(columns: Iterable[str]) -> list[str]:
+    """Names of columns; a text would be taken for one name a letter."""
+    if isinstance(columns, str):
+        raise TableError("tables/query", f"columns are a list of names: [{columns!r}]")
+    return list(columns)
 
 
 def open_tables(path: str | os.PathLike[str]) -> Tables:
