@@ -206,7 +206,7 @@ def test_a_wrong_catalog_is_refused(
         assert caught.value.code == code
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
 def test_a_catalog_that_is_no_json_is_damaged(content: bytes, copied: Path) -> None:
     (copied / "catalog.json").write_bytes(content)
     with pytest.raises(TableError) as caught:
@@ -243,6 +243,29 @@ def test_a_folder_of_something_else_is_left_alone(archive: Path, tmp_path: Path)
     with pytest.raises(TableError) as caught:
         dicomstudy.open_tables(tmp_path)
     assert caught.value.code == "tables/not-tables"
+
+
+def test_a_file_is_no_folder_of_tables(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TableError) as caught:
+        dicomstudy.open_tables(tmp_path / "file")
+    assert caught.value.code == "tables/not-tables"
+
+
+def test_paths_that_are_not_utf8(archive: Path, tmp_path: Path) -> None:
+    """Of an archive they are as good as others; no reader of Parquet files can name tables so."""
+    copied = shutil.copytree(archive, tmp_path / "\udce4")
+    dicomstudy.export_tables(copied, tmp_path / "tables")
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        tables.sql("SELECT 1").write_parquet(tmp_path / "\udce4.parquet")
+        assert tables.to_archive(tmp_path / "again") == len(dicomstudy.open_archive(archive))
+        with pytest.raises(TableError) as caught:
+            tables.sql("SELECT '\udce4'")
+        assert caught.value.code == "tables/query"
+    for ask in (lambda path: dicomstudy.export_tables(archive, path), dicomstudy.open_tables):
+        with pytest.raises(TableError) as caught:
+            ask(tmp_path / "t\udce4")
+        assert caught.value.code == "tables/path"
 
 
 def test_two_runs_never_write_at_once(archive: Path, copied: Path) -> None:

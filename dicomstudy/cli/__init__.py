@@ -68,6 +68,7 @@ _USAGE_CODES = frozenset(
         "tables/no-table",
         "tables/not-empty",
         "tables/not-tables",
+        "tables/path",
         "tables/query",
         "tables/read-only",
         "tables/unknown-version",

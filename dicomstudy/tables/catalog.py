@@ -20,7 +20,7 @@ from dicomstudy.errors import TableError
 from dicomstudy.folder import write_atomically
 from dicomstudy.tables.parquet import File
 
-__all__ = ["NAME", "Catalog", "Part", "Table", "path_of", "read", "write"]
+__all__ = ["NAME", "Catalog", "Part", "Table", "check_path", "path_of", "read", "write"]
 
 NAME = "catalog.json"
 FORMAT = "dicomstudy tables"
@@ -105,6 +105,22 @@ def path_of(folder: Path, table: str, number: int) -> Path:
     return folder / table / f"{number:06}.parquet"
 
 
+def check_path(folder: Path) -> None:
+    """Do nothing if readers of Parquet files can name those of a folder.
+
+    Raises:
+        TableError: its path is not UTF-8 (``tables/path``).
+    """
+    try:
+        str(folder.resolve()).encode()
+    except UnicodeEncodeError:
+        raise TableError(
+            "tables/path",
+            "the path of a folder of tables has to be UTF-8: name another",
+            source=str(folder),
+        ) from None
+
+
 def write(catalog: Catalog, folder: Path, definitions: Definitions) -> None:
     """Replace the catalog of a folder, at once. Mirror of `read`."""
     value = {
@@ -125,7 +141,7 @@ def write(catalog: Catalog, folder: Path, definitions: Definitions) -> None:
             for name, table in catalog.tables.items()
         },
     }
-    data = json.dumps(value, indent=0, ensure_ascii=False).encode()
+    data = json.dumps(value, indent=0).encode()  # in ASCII: paths may be no UTF-8
     write_atomically(folder / NAME, [data], within=folder / "incoming")
 
 
@@ -134,16 +150,18 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
 
     Raises:
         TableError: there is none (``tables/not-tables``), it is of an unknown version
-            (``tables/unknown-version``), of other definitions (``tables/definitions``), or damaged.
+            (``tables/unknown-version``), of other definitions (``tables/definitions``), or damaged;
+            or as `check_path`.
     """
+    check_path(folder)
     path = folder / NAME
     try:
         value = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise TableError(
             "tables/not-tables", "there are no tables in this folder", source=str(folder)
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise _damaged(path, f"{error!r}") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise TableError("tables/not-tables", "this is not the catalog of tables", source=str(path))

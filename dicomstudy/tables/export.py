@@ -111,9 +111,10 @@ def export_tables(
     Raises:
         ArchiveError: there is no such archive, or `destination` cannot be written.
         TableError: `destination` has something else in it (``tables/not-empty``), damaged
-            tables, or is in use (``tables/locked``).
+            tables, is in use (``tables/locked``), or its path is not UTF-8 (``tables/path``).
     """
     source, folder = Folder(Path(archive)), Path(destination)
+    catalog_.check_path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         has_catalog = (folder / catalog_.NAME).exists()

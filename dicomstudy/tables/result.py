@@ -120,7 +120,8 @@ class Result:
             TableError: it cannot be written (``tables/unwritable``).
         """
         try:
-            pq.write_table(self._table, path, compression="zstd")
+            with path.open("wb") as file:
+                pq.write_table(self._table, file, compression="zstd")
         except (pa.ArrowException, OSError) as error:
             raise TableError(
                 "tables/unwritable", f"the file cannot be written: {error}", source=str(path)

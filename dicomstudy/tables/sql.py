@@ -143,7 +143,10 @@ class Database:
 
     def _check(self, query: str) -> None:
         try:
+            query.encode()
             statements = self._duckdb.extract_statements(query)
+        except UnicodeEncodeError:
+            raise TableError("tables/query", "the query is not UTF-8") from None
         except self._duckdb.Error as error:
             raise TableError("tables/query", str(error)) from error
         kinds = [statement.type for statement in statements]
