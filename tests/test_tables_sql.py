@@ -659,6 +659,25 @@ def test_wrong_usage(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_answers_replace_answers_only(
+    form: str, tables_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(output: Path) -> int:
+        query = "SELECT 'ä' AS a" if output.name == "answer" else "SELECT error('was asked')"
+        return run("query", tables_folder, query, "--format", form, "--output", output)
+
+    original = tmp_path / "original.dcm"
+    ((_, data),) = make.study(1)
+    original.write_bytes(data)
+    for output in (original, tables_folder / "new", tmp_path / "no" / "answer"):
+        assert ask(output) == 2
+        assert "--output" in capsys.readouterr().err
+    assert original.read_bytes() == data
+    assert ask(tmp_path / "answer") == 0
+    assert ask(tmp_path / "answer") == 0
+
+
 @pytest.mark.parametrize("seconds", [0.5, 1.5])
 def test_ctrl_c_ends_a_question(
     seconds: float, tables_folder: Path, capsys: pytest.CaptureFixture[str]

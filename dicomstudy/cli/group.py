@@ -16,6 +16,7 @@ __all__ = [
     "STUDY",
     "InterruptedRun",
     "commands",
+    "in_a_folder",
 ]
 
 
@@ -45,7 +46,7 @@ def commands() -> None:
     """
 
 
-def _in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
     """The path of a file that can be made: asked before the work, not after it."""
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder {path.parent}")
@@ -84,6 +85,6 @@ REPORT = click.option(
     "report_path",
     metavar="FILE.json",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_in_a_folder,
+    callback=in_a_folder,
     help="Write the report as JSON.",
 )

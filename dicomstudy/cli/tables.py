@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, commands
+from dicomstudy.cli.group import ARCHIVE, commands, in_a_folder
 from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, size_text, summarize
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ def tables(archive: Path, destination: Path) -> int:
     "--output",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write to this file; needed for Parquet.",
+    callback=in_a_folder,
+    help="Write to this file, new or an earlier answer; needed for Parquet.",
 )
 def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
     """Ask tables, or an archive, in SQL.
@@ -66,6 +69,8 @@ def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
     """
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs --output FILE")
+    if output is not None:
+        _check_replaceable(output, source)
     with _open_tables(source) as opened:
         show_problems(opened.problems)
         result = opened.sql(query)
@@ -74,12 +79,45 @@ def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
             return INCOMPLETE if opened.problems else 0
         pieces = {"table": result.to_text, "csv": result.to_csv, "json": result.to_json}[form]()
         if output is not None:
-            with output.open("w", encoding="utf-8", newline="") as file:
-                file.writelines(pieces)
+            _write(output, pieces)
         else:
             for piece in pieces:
                 click.echo(piece, nl=False)
         return INCOMPLETE if opened.problems else 0
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    from dicomstudy.errors import TableError
+
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+    except OSError as error:
+        raise TableError(
+            "tables/unwritable",
+            f"the file cannot be written: {error.strerror}",
+            source=str(path),
+        ) from error
+
+
+def _check_replaceable(path: Path, source: Path) -> None:
+    """Do nothing if no file is lost by an answer: of those that are there, an earlier answer."""
+    if path.resolve().is_relative_to(source.resolve()):
+        raise click.BadParameter(f"{path} lies within {source}", param_hint="--output")
+    if path.is_file() and not _is_answer(path):
+        message = f"{path} is no answer to a query, and is not replaced"
+        raise click.BadParameter(message, param_hint="--output")
+
+
+def _is_answer(path: Path) -> bool:
+    """Whether a file is Parquet, or text, which DICOM files and documents are not."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    try:
+        text = getincrementaldecoder("utf-8")().decode(start)  # its last character may be cut
+    except UnicodeDecodeError:
+        return start.startswith(b"PAR1")
+    return "\0" not in text or start.startswith(b"PAR1")
 
 
 @commands.command()
