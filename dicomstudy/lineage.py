@@ -217,9 +217,13 @@ class History:
         return self.versions[number - self.first]
 
     def then(self, command: str, *, when: str | None = None, **fields: Any) -> History:
-        """The history with one version more, made now; `fields` are those of `Version`."""
+        """The history with one version more, made now; `fields` are those of `Version`.
+
+        Raises:
+            StudyError: it could not be read again.
+        """
         version = Version(self.current + 1, when or moment(), command, **fields)
-        return History((*self.versions, version))
+        return History((*self.versions, Version.from_struct(version.to_struct())))
 
     def lineage(self, number: int) -> frozenset[int]:
         """The numbers of the versions whose changes version `number` has, its own too."""

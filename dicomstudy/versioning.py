@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
+from typing import SupportsIndex
+
 from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.change import Change, changing
 from dicomstudy.document import is_named, read_batch, with_history
-from dicomstudy.errors import ArchiveError
+from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.lineage import History, Version
 
 __all__ = ["delete", "history", "revert"]
@@ -26,7 +30,7 @@ def history(archive: AnyArchive, study: str) -> tuple[Version, ...]:
 
 
 def revert(
-    archive: AnyArchive, study: str, *, to: int, expect: int | None = None
+    archive: AnyArchive, study: str, *, to: SupportsIndex, expect: int | None = None
 ) -> tuple[Version, ...]:
     """Make a study what it was in version `to`, and return its versions, that of this included.
 
@@ -43,7 +47,9 @@ def revert(
     Raises:
         ArchiveError: there is no such study or version (``archive/no-version``), or the study
             is not as expected (``archive/moved-on``).
+        DicomStudyError: `to` is no integer (``change/value``).
     """
+    to = _number(to)
     with changing(archive, study, expect=expect) as change:
         before = change.history
         if not before.first <= to <= before.current:
@@ -102,6 +108,14 @@ def delete(
         ]
         change.write_version(batch, after)
         return after.versions
+
+
+def _number(to: object) -> int:
+    """The number of a version as an `int`, of whatever is an integer, and no truth value."""
+    if not isinstance(to, bool):
+        with contextlib.suppress(TypeError):
+            return operator.index(to)  # type: ignore[arg-type]
+    raise DicomStudyError("change/value", f"{to!r:.80} is no number of a version")
 
 
 def _with_other_instances(change: Change, to: int) -> tuple[Version, ...]:

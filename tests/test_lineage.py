@@ -200,3 +200,9 @@ def test_a_damaged_edit_is_refused(edit: object) -> None:
     with pytest.raises(StudyError) as raised:
         History.from_struct({"versions": [version]})
     assert raised.value.code == "study/damaged"
+
+
+@pytest.mark.parametrize("fields", [{"to": True}, {"added": -1}, {"groups": [5]}])
+def test_a_history_that_could_not_be_read_again_is_not_made(fields: dict[str, Any]) -> None:
+    with pytest.raises(StudyError):
+        history(None).then("update", **fields)

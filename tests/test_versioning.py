@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import dicomstudy
@@ -123,6 +124,21 @@ def test_an_unknown_version_is_refused(to: int, add: Callable[..., Path]) -> Non
     refused(archive, "archive/no-version", lambda: dicomstudy.revert(archive, CT, to=to))
 
 
+@pytest.mark.parametrize("to", [True, np.True_, 1.0, "1", None])
+def test_what_is_no_number_of_a_version_is_refused(to: Any, add: Callable[..., Path]) -> None:
+    archive = add(0)
+    add(1)
+    refused(archive, "change/value", lambda: dicomstudy.revert(archive, CT, to=to))
+
+
+def test_any_integer_is_a_number_of_a_version(add: Callable[..., Path]) -> None:
+    archive = add(0)
+    add(1)
+    assert dicomstudy.revert(archive, CT, to=np.int64(1))[-1].to == 1
+    assert dicomstudy.verify(archive).problems == []
+    assert [type(version.to) for version in dicomstudy.history(archive, CT)[2:]] == [int]
+
+
 def test_a_study_that_moved_on_is_refused(add: Callable[..., Path]) -> None:
     archive = add(0)
     add(1)
@@ -143,7 +159,7 @@ def refused(archive: Path, code: str, change: Callable[[], object]) -> None:
     with pytest.raises(DicomStudyError) as raised:
         change()
     assert raised.value.code == code
-    assert isinstance(raised.value, ArchiveError)
+    assert isinstance(raised.value, ArchiveError) == code.startswith("archive/")
     assert studies.state_of(archive) == before
 
 
