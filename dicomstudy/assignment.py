@@ -137,7 +137,7 @@ def prepare(given: object, definitions: Definitions) -> dict[str, Any]:
     edit: dict[str, Any] = {}
     for level in ("series", "instance"):
         if level in given:
-            edit[level] = given[level]
+            edit[level] = _of_python(given[level])
     if (
         not isinstance(to_set, Mapping)
         or not isinstance(to_remove, Sequence)
@@ -240,7 +240,8 @@ class _Reader:
             message = f"{given!r:.80} is no value of {key}: {why}"
             return DicomStudyError("change/value", message, tag=tag)
 
-        if given is None or given in ("", []):
+        given = _of_python(given)
+        if given is None or (isinstance(given, str | list) and not given):
             return None
         if not vr:
             raise wrong("write its VR behind it, as in 00091001:LO")
@@ -322,6 +323,14 @@ class _Reader:
             return b"".join(encoded)
         decoded = values.decode(encoded[0], rule, _PLAIN)  # as a document has it
         return decoded if isinstance(decoded, int | float) else number
+
+
+def _of_python(given: object) -> object:
+    """Values and arrays of numpy, and what gives its own in the same way, as those of Python."""
+    if isinstance(given, list):
+        return [_of_python(part) for part in given]
+    tolist = getattr(given, "tolist", None)
+    return given if tolist is None else tolist()
 
 
 def _protected(key: str, definitions: Definitions) -> DicomStudyError:

@@ -42,7 +42,8 @@ def update(
         study: the Study Instance UID.
         edits: each a mapping with `set`, values by keyword or path, and `remove`, keywords or
             paths; for the whole study, or for the `series` or `instance` of which it has the
-            UID (spec/edits.md). None or an empty text is an empty value.
+            UID (spec/edits.md). None or an empty text is an empty value; numbers and arrays may
+            be those of numpy.
         expect: the number of the version that is changed, if it has to be a certain one.
 
     Raises:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
@@ -493,6 +495,11 @@ def test_bytes_do_not_stay_in_an_item_of_another_character_set(tmp_path: Path) -
         ({"set": {"00791001": "a"}}, "change/value", "its VR"),
         ({"set": {"00791001:XX": "a"}}, "change/value", "no VR"),
         ({"set": {"00791001:OB": "a"}}, "change/value", "bytes"),
+        ({"set": {"PatientWeight": np.float64("nan")}}, "change/value", "form of DS"),
+        ({"set": {"PatientWeight": np.bool_(True)}}, "change/value", "a text"),
+        ({"set": {"PatientWeight": pd.NA}}, "change/value", "a text"),
+        ({"set": {"PatientBirthDate": np.datetime64("1999-02-03")}}, "change/value", "a text"),
+        ({"set": {"PatientWeight": np.zeros((1, 1))}}, "change/value", "a text"),
         ({"set": {"ReferencedStudySequence": "[5]"}}, "change/value", "list of structs"),
         ({"set": {"ReferencedStudySequence": "x"}}, "change/value", "JSON"),
         ({"set": {"ReferencedStudySequence": [{"X": 1}]}}, "change/unknown-keyword", "X"),
@@ -540,6 +547,14 @@ def test_no_edits_and_unknown_studies_are_refused(archive: Path) -> None:
         ("SelectorUSValue", "7", 7),
         ("SelectorFLValue", 0.1, 0.10000000149011612),
         ("PatientWeight", 70, "70"),
+        ("PatientWeight", np.int64(70), "70"),
+        ("PatientWeight", np.float64(1.5), "1.5"),
+        ("PatientWeight", [np.float32(1.5)], "1.5"),
+        ("SelectorUSValue", np.array([1, 2], "u1"), b"\x01\0\x02\0"),
+        ("SelectorUSValue", pd.Series([7]), 7),
+        ("SelectorFDValue", np.array(1.5), 1.5),
+        ("AccessionNumber", np.str_("A"), "A"),
+        ("AccessionNumber", np.array([]), None),
         ("SelectorATValue", ["PatientName", "00100020"], "00100010\\00100020"),
         ("ImageComments", "a\\b", "a\\b"),
         ("AccessionNumber", "", None),
