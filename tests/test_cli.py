@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -338,6 +340,38 @@ def test_output_that_nobody_reads_is_no_error(archive: Path) -> None:
     assert process.returncode == cli.INCOMPLETE
 
 
+def unread() -> IO[bytes]:
+    """The end of a pipe whose other end is closed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "wb")
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["full", "closed"])
+def test_work_ends_though_nobody_can_be_told_how_far_it_is(full: bool, tmp_path: Path) -> None:
+    if full and not Path("/dev/full").exists():
+        pytest.skip("there is no file that is always full")
+    sources = [str(HOSPITAL), str(WRECKS / "DICOMDIR")]
+    arguments = ["convert", *sources, "archive", "--report", "report.json"]
+    with Path("/dev/full").open("wb") if full else unread() as stderr:
+        for more in ([], ["missing", "archive"]):
+            done = subprocess.run(  # noqa: S603 (of this project)
+                [sys.executable, "-m", "dicomstudy", *arguments, *more],
+                check=False,
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(PROJECT)},
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+            if more:
+                assert (done.returncode, done.stdout) == (cli.USAGE, b"")
+            else:
+                assert done.returncode == cli.INCOMPLETE
+                assert b"5 studies; 37 instances added" in done.stdout
+    assert json.loads((tmp_path / "report.json").read_bytes())["quarantined"] == 1
+    assert len(dicomstudy.open_archive(tmp_path / "archive")) == 5
+
+
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_a_closed_output_is_no_error(
     name: str, archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
@@ -411,6 +445,16 @@ def test_progress_elsewhere_is_lines_now_and_then() -> None:
             progress("files", number, None)
         progress("studies", 2, 2)
     assert stream.getvalue() == "files: 999\nstudies: 2 of 2\n"
+
+
+def test_progress_that_cannot_be_shown_is_none() -> None:
+    class Full(Terminal):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with output.Progress(Full()) as progress:
+        progress("files", 1, None)
+        progress("studies", 1, 2)
 
 
 def test_progress_without_work_shows_nothing() -> None:

@@ -15,7 +15,7 @@ import click
 
 from dicomstudy.cli import archives, changes, deidentification, moves, tables
 from dicomstudy.cli.group import InterruptedRun, commands
-from dicomstudy.cli.output import INCOMPLETE
+from dicomstudy.cli.output import INCOMPLETE, hush, quietly, say
 from dicomstudy.errors import DicomStudyError
 
 __all__ = [
@@ -93,28 +93,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = commands.main(arguments, "dicomstudy", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        with quietly(sys.stderr):
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, InterruptedRun):
-        click.echo("interrupted", err=True)
+        say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        return _close_quietly()
+        hush(sys.stdout)  # whoever read it has gone
+        return INCOMPLETE
     except (DicomStudyError, OSError) as error:
         return _failed(error)
     return int(status or 0)
-
-
-def _close_quietly() -> int:
-    """Leave without a word if whoever read the output has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return INCOMPLETE
 
 
 def _failed(error: DicomStudyError | OSError) -> int:
     """Show an error in one line, and return the exit status for it."""
     from dicomstudy.show import escape
 
-    click.echo(f"error: {escape(str(error))}", err=True)
+    say(f"error: {escape(str(error))}")
     wrong = isinstance(error, DicomStudyError) and error.code in _USAGE_CODES
     return USAGE if wrong else INCOMPLETE

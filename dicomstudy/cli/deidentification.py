@@ -14,6 +14,7 @@ from dicomstudy.cli.output import (
     Progress,
     count,
     reported,
+    say,
     show_problems,
     size_text,
     summarize,
@@ -82,7 +83,7 @@ def _show(report: Deidentified) -> None:
         totals.setdefault(f"{risk.code}  {risk.message}", []).append(risk.instances)
     for line, counts in totals.items():
         studies = count(len(counts), "study", "studies")
-        click.echo(f"{count(sum(counts), 'instance')} of {studies}: {line}", err=True)
+        say(f"{count(sum(counts), 'instance')} of {studies}: {line}")
     summarize(
         count(report.studies, "study", "studies"),
         count(report.instances, "instance"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,10 @@ __all__ = [
     "INCOMPLETE",
     "Progress",
     "count",
+    "hush",
+    "quietly",
     "reported",
+    "say",
     "show_problems",
     "size_text",
     "summarize",
@@ -27,6 +31,27 @@ __all__ = [
 INCOMPLETE = 1
 _MOST_PROBLEMS = 50
 _BAR = 24
+
+
+def hush(stream: TextIO) -> None:
+    """Let what is written to the file of a stream go nowhere from now on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def quietly(stream: TextIO) -> Iterator[None]:
+    """Hush a stream that cannot be written to: what was to be done matters more."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):  # it may have no file
+            hush(stream)
+
+
+def say(line: str) -> None:
+    """Write a line to standard error, if that can be written."""
+    with quietly(sys.stderr):
+        click.echo(line, err=True)
 
 
 class Progress:
@@ -46,8 +71,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._write()
         if self._terminal:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+            self._put("\r\x1b[K")
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
         """Show that `done` parts of a step are done, of `total` if that is known."""
@@ -72,9 +96,13 @@ class Progress:
         if self._line:
             end = "" if self._terminal else "\n"
             start = "\r\x1b[K" if self._terminal else ""
-            self._stream.write(start + self._line + end)
-            self._stream.flush()
+            self._put(start + self._line + end)
             self._line = ""
+
+    def _put(self, text: str) -> None:
+        with quietly(self._stream):
+            self._stream.write(text)
+            self._stream.flush()
 
 
 @contextlib.contextmanager
@@ -101,10 +129,10 @@ def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:
 
     for problem in problems[:_MOST_PROBLEMS]:
         line = "  ".join((problem.code, problem.source or "-", problem.message))
-        click.echo(escape(line), err=True)
+        say(escape(line))
     if len(problems) > _MOST_PROBLEMS:
         rest = f"... and {len(problems) - _MOST_PROBLEMS:,} problems more"
-        click.echo(f"{rest}; {more}" if more else rest, err=True)
+        say(f"{rest}; {more}" if more else rest)
 
 
 def summarize(*parts: str) -> None:
