@@ -200,7 +200,7 @@ def open_archive(
     Args:
         path: the folder.
         sources: folders to look in for the P10 files of an archive by reference that are no
-            longer where they were.
+            longer where they were, or one.
 
     Raises:
         ArchiveError: there is none, or of an unknown version.

@@ -126,8 +126,6 @@ def convert(
         raise DicomStudyError("convert/bulk", f"bulk is 'copy' or 'reference', not {bulk!r}")
     if max_inline < 0 or jobs < 1:
         raise DicomStudyError("convert/options", "max_inline is at least 0, and jobs at least 1")
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
     target = create(Path(archive))
     report = Report()
     with at_work(target.path), _COLLECTOR.seldom():

@@ -20,7 +20,7 @@ from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Decoder, Record
-from dicomstudy.sources import MAX_WHOLE, Found, Window, find, uri_of
+from dicomstudy.sources import MAX_WHOLE, Found, Window, find, listed, uri_of
 
 __all__ = ["Recorded", "write_records"]
 
@@ -99,8 +99,6 @@ def write_records(
     """
     if max_inline < 0:
         raise DicomStudyError("records/options", "max_inline is at least 0")
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
     target = Path(destination)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -112,7 +110,7 @@ def write_records(
         ) from error
     progress = progress or silent
     writer = _Writer(target, text=text, max_inline=max_inline)
-    for source in sources:
+    for source in listed(sources):
         root = Path(source)
         for found in find([root]):
             writer.write(found, _name_below(root, Path(found.path)))

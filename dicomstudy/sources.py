@@ -25,6 +25,7 @@ __all__ = [
     "Window",
     "find",
     "identity_of",
+    "listed",
     "path_of",
     "read_whole",
     "uri_of",
@@ -47,13 +48,20 @@ class Found(NamedTuple):
     problem: Problem | None = None
 
 
+def listed(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> Iterable[str | os.PathLike[str]]:
+    """Paths one by one; a text is one path, not one for each of its characters."""
+    return [paths] if isinstance(paths, str | os.PathLike) else paths
+
+
 def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     """Every file that is or lies below one of `sources`, folders in the order of their names.
 
     Symbolic links to files are followed, those to folders are not (they may form a ring); one
     that leads nowhere is a problem, for it may have been a file.
     """
-    for source in sources:
+    for source in listed(sources):
         path = str(source if isinstance(source, Path) else Path(source))
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path costs more than the question)
@@ -257,7 +265,7 @@ class SourceFiles:
     """
 
     def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
-        self._folders = list(folders)
+        self._folders = [*listed(folders)]
         self._by_size: dict[int, list[Path]] | None = None
         self._found: dict[tuple[str, Hashable], Path] = {}
 

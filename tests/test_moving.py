@@ -240,7 +240,7 @@ def test_what_a_new_study_was_is_collected_too(archive: Path) -> None:
 
 
 def test_a_study_is_split_and_merged_again(archive: Path) -> None:
-    dicomstudy.split(archive, S, series=[S2], new_study="1.2.3")
+    dicomstudy.split(archive, S, series=S2, new_study="1.2.3")
     dicomstudy.merge(archive, "1.2.3", into=S)
     assert keys(archive, S) == {S1: of(S1, 1, 2, 3), S2: of(S2, 1, 2)}
     all_is_well(archive)
@@ -368,7 +368,7 @@ def test_values_in_files_stay_there(tmp_path: Path) -> None:
     folder, archive = studies.write_files(tmp_path / "in", slices()), tmp_path / "archive"
     dicomstudy.convert([folder], archive, bulk="reference")
     dicomstudy.move(archive, S, series=S2, to_study=T)
-    dicomstudy.split(archive, S, instances=[uid("s/1/1")], new_study="1.2.3")
+    dicomstudy.split(archive, S, instances=uid("s/1/1"), new_study="1.2.3")
     all_is_well(archive)
     assert not list(archive.rglob("*.bulk"))
     assert originals(archive) == {data for _, data in slices()}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dicomstudy import sources
 from dicomstudy.errors import BulkError, DicomStudyError
 from dicomstudy.sources import (
+    Found,
     SourceFiles,
     Window,
     find,
@@ -41,6 +42,11 @@ def test_a_file_is_a_source_too(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     (found,) = find([str(tmp_path / "a")])
     assert found == (str(tmp_path / "a"), 3, None)
+
+
+def test_a_text_is_one_source(tmp_path: Path) -> None:
+    studies.write_files(tmp_path, [("a", b"1")])
+    assert list(find(str(tmp_path))) == [Found(str(tmp_path / "a"), 1)]
 
 
 def test_a_source_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
@@ -248,6 +254,7 @@ def test_a_file_that_moved_is_found_below_the_folders(
     assert raised.value.code == "bulk/source-missing"
     assert raised.value.location.source == recorded["uri"]
     assert opened(SourceFiles([tmp_path / "other"]), recorded) == b"content"
+    assert opened(SourceFiles(str(tmp_path / "other")), recorded) == b"content"
 
 
 def test_a_time_of_modification_proves_nothing_elsewhere(

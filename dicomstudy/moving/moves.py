@@ -150,8 +150,8 @@ def split(
     Args:
         archive: the archive, or its folder.
         study: the Study Instance UID of the source.
-        series: the series that go.
-        instances: SOP Instance UIDs, or keys, of what goes beside them.
+        series: the series that go, or the one.
+        instances: SOP Instance UIDs, or keys, of what goes beside them, or one.
         new_study: the Study Instance UID of the new study; one is made by default.
         expect: as for `move`.
 
@@ -159,6 +159,7 @@ def split(
         ArchiveError, DicomStudyError: as `move`; the archive has the new UID already
             (``change/study``).
     """
+    series, instances = ([uids] if isinstance(uids, str) else uids for uids in (series, instances))
     named = (*(_Named(series=uid) for uid in series), *(_Named(instance=uid) for uid in instances))
     if not named:
         raise DicomStudyError("change/nothing", "name the series or instances that are split off")
