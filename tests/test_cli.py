@@ -21,6 +21,7 @@ from dicomstudy.cli import main, output
 from dicomstudy.errors import Problem
 from dicomstudy.show import render
 from fixtures import make
+from tests import studies
 
 PROJECT = Path(__file__).parents[1]
 HOSPITAL = PROJECT / "fixtures" / "archive"
@@ -90,6 +91,29 @@ def test_convert_writes_its_report(tmp_path: Path) -> None:
     ]
     assert read["quarantined"] > 0
     assert all([*each] == [*Problem._fields] for each in read["problems"])
+
+
+def test_a_report_replaces_reports_only(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path(f"{name}.dcm").write_bytes((WRECKS / "DICOMDIR").read_bytes())
+    Path("list.json").write_text("[]")
+    Path("deep.json").write_text('{"a": ' * 100_000)
+    before = studies.state_of(tmp_path)
+    for path in ("a.dcm", str(archive / "archive.ion"), "list.json", "deep.json"):
+        assert main(["convert", "--report", path, "b.dcm", "new"]) == cli.USAGE
+        assert main(["deidentify", str(archive), "new", "--report", path]) == cli.USAGE
+    assert "is no report, and is not replaced by one" in capsys.readouterr().err
+    assert studies.state_of(tmp_path) == before
+    Path("report.json").touch()
+    for number in (1, 2):
+        report = ["--report", "report.json"]
+        assert main(["convert", "b.dcm", f"new-{number}", *report]) == cli.INCOMPLETE
+        assert json.loads(Path("report.json").read_bytes())["quarantined"] == 1
+        assert main(["deidentify", str(archive), f"away-{number}", *report]) == 0
+        assert json.loads(Path("report.json").read_bytes())["studies"] == 5
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from dicomstudy.cli.output import is_report
+
 __all__ = [
     "ARCHIVE",
     "EXPECT",
@@ -53,6 +55,15 @@ def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Pat
     return path
 
 
+def _for_a_report(
+    context: click.Context, parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    """The path of a file that can be made, or of a report."""
+    if path is not None and path.is_file() and path.stat().st_size and not is_report(path):
+        raise click.BadParameter(f"{path} is no report, and is not replaced by one")
+    return in_a_folder(context, parameter, path)
+
+
 ARCHIVE = click.argument("archive", type=click.Path(path_type=Path))
 SOURCES = click.argument(
     "sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(exists=True)
@@ -85,6 +96,6 @@ REPORT = click.option(
     "report_path",
     metavar="FILE.json",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=in_a_folder,
-    help="Write the report as JSON.",
+    callback=_for_a_report,
+    help="Write the report as JSON; only reports are replaced.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ __all__ = [
     "Progress",
     "count",
     "hush",
+    "is_report",
     "quietly",
     "reported",
     "say",
@@ -121,6 +123,18 @@ def reported(path: Path | None, to_json: Callable[[], str]) -> Iterator[None]:
     if failed is not None:
         message = f"{path} cannot be written: {failed.strerror or failed}"
         raise click.BadParameter(message, param_hint="--report") from failed
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report that an earlier run wrote."""
+    with path.open("rb") as file:
+        if file.read(1) != b"{":  # it may be a large one
+            return False
+    try:
+        report: dict[str, object] = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return {"bytes_in", "bytes_out", "problems"} <= report.keys()
 
 
 def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:
