@@ -88,7 +88,7 @@ class Archive(Folder, Mapping[str, "Study"]):
                     yield path, error
 
     def __contains__(self, uid: object) -> bool:
-        return isinstance(uid, str) and is_there(self.document_path(uid))
+        return isinstance(uid, str) and self.has(self.document_path(uid))
 
     def __iter__(self) -> Iterator[str]:
         """The UIDs of all studies whose documents can be opened (`studies` has the others)."""
@@ -166,9 +166,12 @@ class Archive(Folder, Mapping[str, "Study"]):
         ``archive/damaged``.
 
         Raises:
-            ArchiveError: the folder cannot be read (``archive/unreadable``).
+            ArchiveError: the folder cannot be read (``archive/unreadable``), or the archive is
+                gone (``archive/not-an-archive``).
         """
         names = {path.name.removesuffix(".ion") for path in entries(self.quarantine)}
+        if not names:
+            self.check_there()
         for name in sorted(filter(_SHA256.fullmatch, names)):
             yield _quarantined(self.quarantine / name)
 

@@ -15,7 +15,7 @@ from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.bulk import BulkFile, append
 from dicomstudy.document import Document, encode_version
 from dicomstudy.errors import ArchiveError
-from dicomstudy.folder import at_work, is_there, locked, sync_folder, write_atomically, writing
+from dicomstudy.folder import at_work, locked, sync_folder, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History
 
@@ -113,7 +113,7 @@ def changing(
     """
     archive = opened(archive)
     path = archive.document_path(study) if isinstance(study, str) else study
-    if not is_there(path):  # there may be no folder for a lock either
+    if not archive.has(path):  # there may be no folder for a lock either
         raise archive.not_found(study)
     with at_work(archive.path), writing(archive.path), locked(path):
         if not path.exists():

@@ -163,9 +163,25 @@ class Folder:
             ArchiveError: the archive is no longer where it was (``archive/not-an-archive``).
         """
         found = [path for path in entries(self.path / _STUDIES) if _SHARD.fullmatch(path.name)]
-        if not (found or is_there(self.path / MARKER)):
-            raise _no_archive(self.path)
+        if not found:
+            self.check_there()
         return found
+
+    def has(self, path: Path) -> bool:
+        """Whether there is a document at `path`. Errors as in `shards`."""
+        if is_there(path):
+            return True
+        self.check_there()
+        return False
+
+    def check_there(self) -> None:
+        """Make sure that the archive is still there, before it is said to have nothing.
+
+        Raises:
+            ArchiveError: it is not (``archive/not-an-archive``), or cannot be read.
+        """
+        if not is_there(self.path / MARKER):
+            raise _no_archive(self.path)
 
     def open(self, path: Path) -> Study:
         """The study of a document.

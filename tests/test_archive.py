@@ -427,12 +427,35 @@ def test_an_archive_that_is_moved_while_it_is_open_is_not_taken_for_an_empty_one
     dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
     archive = open_archive(tmp_path / "archive")
     archive.path.rename(tmp_path / "moved")
-    for ask in (len, list, dicomstudy.conflicts):
+    uid, edits = make.uid("study"), [{"set": {"PatientID": "new"}}]
+    asked: list[Callable[[], object]] = [
+        lambda: len(archive),
+        lambda: list(archive),
+        lambda: dicomstudy.conflicts(archive),
+        lambda: uid in archive,
+        lambda: archive.get(uid),
+        lambda: archive[uid],
+        lambda: archive.find(uid),
+        lambda: list(archive.quarantined()),
+        lambda: dicomstudy.history(archive, uid),
+        lambda: dicomstudy.update(archive, uid, edits),
+        lambda: dicomstudy.restore(archive, tmp_path / "out", study=uid),
+    ]
+    for ask in asked:
         with pytest.raises(ArchiveError) as raised:
-            ask(archive)
+            ask()
         assert raised.value.code == "archive/not-an-archive"
     found = dicomstudy.verify(archive)
-    assert [problem.code for problem in found.problems] == ["archive/not-an-archive"]
+    assert {problem.code for problem in found.problems} == {"archive/not-an-archive"}
+
+
+def test_to_ask_for_what_is_there_costs_one_question(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(1))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    archive = open_archive(tmp_path / "archive")
+    with mock.patch("dicomstudy.folder.is_there", wraps=folder.is_there) as asked:
+        assert make.uid("study") in archive
+    asked.assert_called_once()
 
 
 def test_empty_folders_may_be_missing_in_a_backup(tmp_path: Path) -> None:
