@@ -84,7 +84,7 @@ class Folder:
         marker = path / MARKER
         try:
             header = ion.loads(marker.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise _no_archive(path) from None
         except OSError as error:
             raise ArchiveError(
@@ -207,7 +207,7 @@ class Folder:
 
 def _no_archive(path: Path) -> ArchiveError:
     return ArchiveError(
-        "archive/not-an-archive", "there is no archive in this folder", source=str(path)
+        "archive/not-an-archive", "this is no folder of an archive", source=str(path)
     )
 
 

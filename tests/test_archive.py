@@ -212,6 +212,14 @@ def test_what_is_no_archive_is_refused(content: bytes | None, code: str, tmp_pat
         assert str(tmp_path) in str(raised.value)
 
 
+def test_a_file_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ArchiveError) as raised:
+            open_archive(path)
+        assert raised.value.code == "archive/not-an-archive"
+
+
 def test_an_archive_is_made_in_a_new_or_empty_folder(tmp_path: Path) -> None:
     assert len(create(tmp_path / "a/b")) == 0
     (tmp_path / "empty").mkdir()

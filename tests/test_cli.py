@@ -266,6 +266,7 @@ def test_records_writes_records(tmp_path: Path, capsys: Captured) -> None:
         ["restore", "missing", "out"],
         ["restore", "full", "out"],
         ["verify", "missing"],
+        ["verify", "full/file"],
         ["verify", "full", "--sources", "missing"],
         ["show", "missing"],
         ["show", "full", "--format", "nonsense"],
