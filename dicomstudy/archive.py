@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from dicomstudy import ion
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import DOCUMENT, Folder, documents_in, entries, is_there, make, name_of
+from dicomstudy.folder import (
+    DOCUMENT,
+    Folder,
+    documents_in,
+    entries,
+    folder_at,
+    is_there,
+    make,
+    name_of,
+)
 
 if TYPE_CHECKING:
     from dicomstudy.study import Study
@@ -208,7 +217,7 @@ def open_archive(
     Raises:
         ArchiveError: there is none, or of an unknown version.
     """
-    return Archive(Path(path), sources=sources)
+    return Archive(folder_at(path), sources=sources)
 
 
 def opened(archive: AnyArchive, *, sources: Iterable[str | os.PathLike[str]] = ()) -> Archive:

@@ -31,7 +31,7 @@ from dicomstudy.archive import create
 from dicomstudy.elements import MAX_INLINE
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
-from dicomstudy.folder import Progress, at_work, silent, writing
+from dicomstudy.folder import Progress, at_work, folder_at, silent, writing
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
 
@@ -126,7 +126,7 @@ def convert(
         raise DicomStudyError("convert/bulk", f"bulk is 'copy' or 'reference', not {bulk!r}")
     if max_inline < 0 or jobs < 1:
         raise DicomStudyError("convert/options", "max_inline is at least 0, and jobs at least 1")
-    target = create(Path(archive))
+    target = create(folder_at(archive))
     report = Report()
     with at_work(target.path), _COLLECTOR.seldom():
         with writing(target.path):

@@ -37,6 +37,7 @@ __all__ = [
     "document_beside",
     "documents_in",
     "entries",
+    "folder_at",
     "is_there",
     "locked",
     "make",
@@ -203,6 +204,17 @@ class Folder:
                 source=str(path),
             )
         return study
+
+
+def folder_at(path: str | os.PathLike[str]) -> Path:
+    """The path of a folder that somebody named.
+
+    Raises:
+        ArchiveError: it is empty (``archive/no-path``): that is no name of the current folder.
+    """
+    if not os.fspath(path):
+        raise ArchiveError("archive/no-path", "the path of a folder is empty")
+    return Path(path)
 
 
 def _no_archive(path: Path) -> ArchiveError:

@@ -15,7 +15,7 @@ from dicomstudy import instance_record, ion
 from dicomstudy.containers import is_container, open_members
 from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
-from dicomstudy.folder import Progress, silent, write_atomically
+from dicomstudy.folder import Progress, folder_at, silent, write_atomically
 from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader
@@ -99,7 +99,7 @@ def write_records(
     """
     if max_inline < 0:
         raise DicomStudyError("records/options", "max_inline is at least 0")
-    target = Path(destination)
+    target = folder_at(destination)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,7 +112,7 @@ def write_records(
     writer = _Writer(target, text=text, max_inline=max_inline)
     for source in listed(sources):
         root = Path(source)
-        for found in find([root]):
+        for found in find([source]):
             writer.write(found, _name_below(root, Path(found.path)))
             progress("files", writer.result.files, None)
     return writer.result

@@ -62,7 +62,7 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     that leads nowhere is a problem, for it may have been a file.
     """
     for source in listed(sources):
-        path = str(source if isinstance(source, Path) else Path(source))
+        path = str(source if isinstance(source, Path) or not source else Path(source))
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path costs more than the question)
             if stat.S_ISDIR(status.st_mode):

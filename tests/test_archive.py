@@ -212,6 +212,25 @@ def test_what_is_no_archive_is_refused(content: bytes | None, code: str, tmp_pat
         assert str(tmp_path) in str(raised.value)
 
 
+def test_an_empty_path_is_not_the_current_folder(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[Callable[[], object]] = [
+        lambda: open_archive(""),
+        lambda: dicomstudy.convert([converted], ""),
+        lambda: dicomstudy.restore(converted, ""),
+        lambda: dicomstudy.deidentify(converted, ""),
+        lambda: dicomstudy.write_records([converted], ""),
+        lambda: dicomstudy.update("", CT, [{"set": {"PatientID": "new"}}]),
+    ]
+    for ask in asked:
+        with pytest.raises(ArchiveError) as raised:
+            ask()
+        assert raised.value.code == "archive/no-path"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):

@@ -179,6 +179,11 @@ def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert not recorded.complete
 
 
+def test_an_empty_path_is_a_problem(tmp_path: Path) -> None:
+    recorded = dicomstudy.write_records([""], tmp_path / "out")
+    assert [problem.code for problem in recorded.problems] == ["source/unreadable"]
+
+
 def test_running_again_replaces_records(tmp_path: Path) -> None:
     source = HOSPITAL / "mr/1.dcm"
     dicomstudy.write_records([source], tmp_path)

@@ -49,6 +49,12 @@ def test_a_text_is_one_source(tmp_path: Path) -> None:
     assert list(find(str(tmp_path))) == [Found(str(tmp_path / "a"), 1)]
 
 
+def test_an_empty_path_is_a_problem_and_not_the_current_folder() -> None:
+    (found,) = find([""])
+    assert found.problem is not None
+    assert list(find("")) == [found]
+
+
 def test_a_source_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     (found,) = find([tmp_path / "nothing"])
     assert found.problem is not None

@@ -38,6 +38,7 @@ _USAGE_CODES = frozenset(
         "archive/not-an-archive",
         "archive/not-empty",
         "archive/no-version",
+        "archive/no-path",
         "archive/not-found",
         "archive/unknown-version",
         "archive/unwritable",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, FOLDERS, MAX_INLINE, REPORT, SOURCES, commands
+from dicomstudy.cli.group import ARCHIVE, DEST, FOLDERS, MAX_INLINE, REPORT, SOURCES, commands
 from dicomstudy.cli.output import (
     INCOMPLETE,
     Progress,
@@ -80,7 +80,7 @@ def convert(
 
 @commands.command()
 @ARCHIVE
-@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@DEST
 @click.option("--study", metavar="UID", help="Only this study.")
 @click.option("--series", metavar="UID", help="Only this series.")
 @click.option("--instance", metavar="UID", help="Only this instance.")
@@ -179,7 +179,7 @@ def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -
 
 @commands.command()
 @SOURCES
-@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@DEST
 @click.option("--text", is_flag=True, help="Write text Ion instead of binary.")
 @MAX_INLINE
 def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, EXPECT, STUDY, commands
+from dicomstudy.cli.group import ARCHIVE, EXPECT, STUDY, FilePath, commands
 from dicomstudy.cli.output import INCOMPLETE, count, show_problems, size_text, summarize
 from dicomstudy.errors import DicomStudyError
 
@@ -84,7 +84,7 @@ def resolve(
     "--file",
     "path",
     metavar="CHANGES.json",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(dir_okay=False, path_type=Path),
     help="Make all edits of a file in one step.",
 )
 @EXPECT

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, FOLDERS, REPORT, commands
+from dicomstudy.cli.group import ARCHIVE, DEST, FOLDERS, REPORT, FilePath, commands
 from dicomstudy.cli.output import (
     INCOMPLETE,
     Progress,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @commands.command()
 @ARCHIVE
-@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@DEST
 @click.option("--profile", default="basic", show_default=True, metavar="NAME", help="The profile.")
 @click.option(
     "--option",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--key",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False, path_type=Path),
     help="Secret bytes, at least 16: equal ones give equal UIDs and pseudonyms.",
 )
 @REPORT

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,12 +12,14 @@ from dicomstudy.cli.output import is_report
 
 __all__ = [
     "ARCHIVE",
+    "DEST",
     "EXPECT",
     "FOLDERS",
     "MAX_INLINE",
     "REPORT",
     "SOURCES",
     "STUDY",
+    "FilePath",
     "InterruptedRun",
     "commands",
     "in_a_folder",
@@ -64,16 +68,32 @@ def _for_a_report(
     return in_a_folder(context, parameter, path)
 
 
-ARCHIVE = click.argument("archive", type=click.Path(path_type=Path))
+class FilePath(click.Path):
+    """A path; what is empty is none, as a variable that is not set, and not the current folder."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """The path, if it is one."""
+        if not os.fspath(value):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+ARCHIVE = click.argument("archive", type=FilePath(path_type=Path))
+DEST = click.argument("destination", metavar="DEST", type=FilePath(file_okay=False, path_type=Path))
 SOURCES = click.argument(
-    "sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(exists=True)
+    "sources", nargs=-1, required=True, metavar="SOURCE...", type=FilePath(exists=True)
 )
 FOLDERS = click.option(
     "--sources",
     "folders",
     multiple=True,
     metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
+    type=FilePath(exists=True, file_okay=False),
     help="Where to look for P10 files that the archive refers to and that moved; repeatable.",
 )
 MAX_INLINE = click.option(
@@ -95,7 +115,7 @@ REPORT = click.option(
     "--report",
     "report_path",
     metavar="FILE.json",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=FilePath(dir_okay=False, writable=True, path_type=Path),
     callback=_for_a_report,
     help="Write the report as JSON; only reports are replaced.",
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, commands, in_a_folder
+from dicomstudy.cli.group import ARCHIVE, DEST, FilePath, commands, in_a_folder
 from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, size_text, summarize
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @commands.command()
 @ARCHIVE
-@click.argument("destination", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@DEST
 def tables(archive: Path, destination: Path) -> int:
     """Make Parquet tables of an archive, or bring them in step.
 
@@ -43,7 +43,7 @@ def tables(archive: Path, destination: Path) -> int:
 
 
 @commands.command()
-@click.argument("source", metavar="ARCHIVE|TABLES", type=click.Path(path_type=Path))
+@click.argument("source", metavar="ARCHIVE|TABLES", type=FilePath(path_type=Path))
 @click.argument("query", metavar="SQL")
 @click.option(
     "--format",
@@ -56,7 +56,7 @@ def tables(archive: Path, destination: Path) -> int:
 @click.option(
     "--output",
     metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=FilePath(dir_okay=False, writable=True, path_type=Path),
     callback=in_a_folder,
     help="Write to this file, new or an earlier answer; needed for Parquet.",
 )
@@ -121,7 +121,7 @@ def _is_answer(path: Path) -> bool:
 
 
 @commands.command()
-@click.argument("source", metavar="TABLES", type=click.Path(path_type=Path))
+@click.argument("source", metavar="TABLES", type=FilePath(path_type=Path))
 def schema(source: Path) -> None:
     """Show every table and column.
 

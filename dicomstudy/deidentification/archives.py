@@ -18,7 +18,15 @@ from dicomstudy.deidentification.risks import MESSAGES, Risk
 from dicomstudy.deidentification.transfer import Transfer
 from dicomstudy.document import encode_version
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
-from dicomstudy.folder import Progress, at_work, silent, sync_folder, write_atomically, writing
+from dicomstudy.folder import (
+    Progress,
+    at_work,
+    folder_at,
+    silent,
+    sync_folder,
+    write_atomically,
+    writing,
+)
 from dicomstudy.study import Study
 
 __all__ = ["Deidentified", "deidentify"]
@@ -94,7 +102,7 @@ def deidentify(
     source = opened(archive, sources=sources)
     policy_ = policy(profile, options, source.definitions)
     pseudonyms = Pseudonyms(_key(key))
-    target = _new(Path(dest), source.path)
+    target = _new(folder_at(dest), source.path)
     report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
     with at_work(target.path):
         for path, study in source.studies():
