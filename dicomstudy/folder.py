@@ -42,6 +42,7 @@ __all__ = [
     "locked",
     "make",
     "name_of",
+    "outside",
     "reading",
     "silent",
     "sync_folder",
@@ -215,6 +216,24 @@ def folder_at(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path):
         raise ArchiveError("archive/no-path", "the path of a folder is empty")
     return Path(path)
+
+
+def outside(path: str | os.PathLike[str]) -> Path:
+    """The path of a folder that somebody named to write to, and that is in no archive.
+
+    Raises:
+        ArchiveError: it is in one, or one itself (``archive/inside``), or `path` is empty.
+    """
+    folder = folder_at(path)
+    place = folder.resolve()
+    for archive in (place, *place.parents):
+        if os.path.exists(archive / MARKER):  # noqa: PTH110 (what may not be looked into is none)
+            raise ArchiveError(
+                "archive/inside",
+                f"the folder is in the archive {archive}: name one outside",
+                source=str(path),
+            )
+    return folder
 
 
 def _no_archive(path: Path) -> ArchiveError:

@@ -15,7 +15,7 @@ from dicomstudy import instance_record, ion
 from dicomstudy.containers import is_container, open_members
 from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
-from dicomstudy.folder import Progress, folder_at, silent, write_atomically
+from dicomstudy.folder import Progress, outside, silent, write_atomically
 from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader
@@ -94,12 +94,13 @@ def write_records(
         progress: as for `convert`.
 
     Raises:
-        ArchiveError: the destination cannot be made (``records/unwritable``).
+        ArchiveError: the destination cannot be made (``records/unwritable``), or is in an archive
+            (``archive/inside``).
         DicomStudyError: ``records/options``, an argument has no such value.
     """
     if max_inline < 0:
         raise DicomStudyError("records/options", "max_inline is at least 0")
-    target = folder_at(destination)
+    target = outside(destination)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

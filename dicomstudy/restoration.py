@@ -19,7 +19,7 @@ from dicomstudy.bulk import Place
 from dicomstudy.document import is_named, references_in
 from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
-from dicomstudy.folder import Progress, folder_at, name_of, silent, writing
+from dicomstudy.folder import Progress, name_of, outside, silent, writing
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.sources import FileIdentity, identity_of, write_all
 from dicomstudy.study import Instance, Study
@@ -100,11 +100,11 @@ def restore(
 
     Raises:
         ArchiveError: there is no archive, nothing in it has those UIDs, or the destination cannot
-            be written (``archive/unwritable``).
+            be written (``archive/unwritable``) or is in an archive (``archive/inside``).
     """
     archive = opened(archive, sources=sources)
     progress = progress or silent
-    target = folder_at(destination)
+    target = outside(destination)
     restored = Restored()
     everything = study is series is instance is None
     with writing(target):

@@ -222,6 +222,8 @@ def test_an_empty_path_is_not_the_current_folder(
         lambda: dicomstudy.restore(converted, ""),
         lambda: dicomstudy.deidentify(converted, ""),
         lambda: dicomstudy.write_records([converted], ""),
+        lambda: dicomstudy.export_tables(converted, ""),
+        lambda: dicomstudy.export_tables("", tmp_path / "out"),
         lambda: dicomstudy.update("", CT, [{"set": {"PatientID": "new"}}]),
     ]
     for ask in asked:
@@ -229,6 +231,21 @@ def test_an_empty_path_is_not_the_current_folder(
             ask()
         assert raised.value.code == "archive/no-path"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [dicomstudy.restore, dicomstudy.export_tables])
+@pytest.mark.parametrize("name", ["", "studies", "new/folder"])
+def test_nothing_is_written_into_an_archive(
+    write: Callable[[Path, Path], object], name: str, converted: Path
+) -> None:
+    before = studies.state_of(converted)
+    with pytest.raises(ArchiveError) as raised:
+        write(converted, converted / name)
+    assert raised.value.code == "archive/inside"
+    with pytest.raises(ArchiveError) as raised:
+        dicomstudy.write_records([converted], converted / name)
+    assert raised.value.code == "archive/inside"
+    assert studies.state_of(converted) == before
 
 
 def test_a_file_is_no_archive(tmp_path: Path) -> None:
@@ -437,14 +454,15 @@ def test_a_file_in_quarantine_without_its_note_is_still_there(
     content: bytes | None, tmp_path: Path
 ) -> None:
     name = sha256(b"x").hexdigest()
-    create(tmp_path)
-    (tmp_path / "quarantine" / name).write_bytes(b"x")
+    archive = tmp_path / "archive"
+    create(archive)
+    (archive / "quarantine" / name).write_bytes(b"x")
     if content is not None:
-        (tmp_path / "quarantine" / f"{name}.ion").write_bytes(content)
-    (kept,) = open_archive(tmp_path).quarantined()
+        (archive / "quarantine" / f"{name}.ion").write_bytes(content)
+    (kept,) = open_archive(archive).quarantined()
     code = "archive/no-note" if content is None else "archive/damaged"
     assert (kept.sha256, kept.size, kept.code) == (name, 1, code)
-    assert dicomstudy.restore(tmp_path, tmp_path / "out").files == 1
+    assert dicomstudy.restore(archive, tmp_path / "out").files == 1
 
 
 def test_an_archive_that_is_moved_while_it_is_open_is_not_taken_for_an_empty_one(

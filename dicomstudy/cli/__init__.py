@@ -35,6 +35,7 @@ USAGE, INTERRUPTED = 2, 130
 #: Errors that lie in what was asked for, not in what was found there.
 _USAGE_CODES = frozenset(
     (
+        "archive/inside",
         "archive/not-an-archive",
         "archive/not-empty",
         "archive/no-version",

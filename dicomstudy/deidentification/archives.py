@@ -22,6 +22,7 @@ from dicomstudy.folder import (
     Progress,
     at_work,
     folder_at,
+    outside,
     silent,
     sync_folder,
     write_atomically,
@@ -97,12 +98,12 @@ def deidentify(
     Raises:
         DicomStudyError: there is no such profile or option (``deidentify/…``), or the key is too
             short or cannot be read (``deidentify/key``).
-        ArchiveError: there is no archive, or `dest` is not empty or cannot be written.
+        ArchiveError: there is no archive, or `dest` is not empty, in one, or cannot be written.
     """
     source = opened(archive, sources=sources)
     policy_ = policy(profile, options, source.definitions)
     pseudonyms = Pseudonyms(_key(key))
-    target = _new(folder_at(dest), source.path)
+    target = _new(dest)
     report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
     with at_work(target.path):
         for path, study in source.studies():
@@ -134,14 +135,9 @@ def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:
     return key
 
 
-def _new(path: Path, source: Path) -> Archive:
-    """A new archive in a new or empty folder that is not in the source."""
-    if source.resolve() in path.resolve().parents:
-        raise ArchiveError(
-            "archive/not-empty",
-            "the folder is inside the archive itself: name one outside",
-            source=str(path),
-        )
+def _new(dest: str | os.PathLike[str]) -> Archive:
+    """A new archive in a new or empty folder that is in no archive."""
+    path = folder_at(dest)
     with writing(path):
         if path.exists() and any(path.iterdir()):
             raise ArchiveError(
@@ -149,7 +145,7 @@ def _new(path: Path, source: Path) -> Archive:
                 "a de-identified archive is made in a new or empty folder only",
                 source=str(path),
             )
-    return create(path)
+    return create(outside(path))
 
 
 def _take_over(

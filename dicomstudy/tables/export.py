@@ -23,7 +23,7 @@ from dicomstudy.clustering import cluster
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, silent, writing
+from dicomstudy.folder import Folder, Progress, folder_at, outside, silent, writing
 from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
@@ -109,11 +109,12 @@ def export_tables(
         progress: is told how far the run has come.
 
     Raises:
-        ArchiveError: there is no such archive, or `destination` cannot be written.
+        ArchiveError: there is no such archive, or `destination` is in one (``archive/inside``) or
+            cannot be written.
         TableError: `destination` has something else in it (``tables/not-empty``), damaged
             tables, is in use (``tables/locked``), or its path is not UTF-8 (``tables/path``).
     """
-    source, folder = Folder(Path(archive)), Path(destination)
+    source, folder = Folder(folder_at(archive)), outside(destination)
     catalog_.check_path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.errors import DefinitionsError, Problem, TableError
-from dicomstudy.folder import Folder, Progress
+from dicomstudy.folder import Folder, Progress, folder_at
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import path_of
 from dicomstudy.tables.export import export_tables
@@ -301,12 +301,13 @@ class Tables(Mapping[str, Table]):
             ArchiveError: `destination` has something in it, or cannot be written; or `bulk` is
                 no archive.
         """
-        source = Path(self._catalog.archive) if bulk is None else Path(bulk)
+        target = folder_at(destination)
+        source = Path(self._catalog.archive) if bulk is None else folder_at(bulk)
         has_archive = bulk is not None or source.is_dir()
         rebuilder = Rebuilder(self.path, self._catalog, self._definitions)
         bulk_folder = Folder(source) if has_archive else None
         with self._asking():
-            return rebuilder.write(Path(destination), bulk_folder, progress)
+            return rebuilder.write(target, bulk_folder, progress)
 
     def close(self) -> None:
         """Let go of files. Nothing can be asked any more."""
