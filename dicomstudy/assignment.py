@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, TypeAlias
 
@@ -29,7 +29,7 @@ from dicomstudy.record import group_of
 from dicomstudy.text import character_set
 from dicomstudy.values import Context, Kinds
 
-__all__ = ["PROTECTED", "is_uid", "level_of_group", "prepare", "split"]
+__all__ = ["PROTECTED", "is_uid", "level_of_group", "once", "prepare", "split"]
 
 #: From the highest to the lowest.
 _LEVELS = ("study", "series", "instance")
@@ -103,6 +103,20 @@ def split(assignment: str) -> tuple[str, str]:
     return path.strip(), value
 
 
+def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping of names to values, each name being given once.
+
+    Raises:
+        DicomStudyError: one is given again (``change/twice``).
+    """
+    given: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in given:
+            raise DicomStudyError("change/twice", f"{name!r:.80} is given twice")
+        given[name] = value
+    return given
+
+
 def is_uid(text: str) -> bool:
     """Whether a text is a UID (PS3.5 section 9.1)."""
     form, longest = _FORMS["UI"]
@@ -153,17 +167,20 @@ def prepare(given: object, definitions: Definitions) -> dict[str, Any]:
     if not to_set and not to_remove:
         raise DicomStudyError("change/nothing", "no attribute is named that is to be changed")
     reader = _Reader(definitions, next((n for n in reversed(_LEVELS) if n in edit), "study"))
-    edit["set"], vrs = {}, {}
+    pairs, vrs = [], {}
     for written, value in to_set.items():
         path, vr, typed = reader.path(written)
-        edit["set"][path] = given_ = reader.value(path, vr, value, typed=typed)
+        given_ = reader.value(path, vr, value, typed=typed)
+        pairs.append((path, given_))
         if typed and ":" in written:
             vrs[path] = vr
         elif typed and vr == "US" and any(byte >= 0x80 for byte in (given_ or b"")[1::2]):
             raise DicomStudyError(
                 "change/value", f"{value!r:.80} needs its VR, as in {path}:US: it may be SS, too"
             )
+    edit["set"] = dict(pairs)
     edit["remove"] = [reader.path(written)[0] for written in to_remove]
+    once([*pairs, *dict.fromkeys(edit["remove"]).items()])
     if vrs:
         edit["vrs"] = vrs
     return edit
@@ -241,6 +258,8 @@ class _Reader:
             return DicomStudyError("change/value", message, tag=tag)
 
         given = _of_python(given)
+        if isinstance(given, list):
+            given = [_of_python(part) for part in given]
         if given is None or (isinstance(given, str | list) and not given):
             return None
         if not vr:
@@ -270,14 +289,14 @@ class _Reader:
     def _items(self, given: object, wrong: _Wrong) -> list[dict[str, Any]]:
         if isinstance(given, str):
             try:
-                given = json.loads(given)
-            except ValueError:
+                given = json.loads(given, object_pairs_hook=once)
+            except (ValueError, RecursionError):
                 raise wrong("a sequence is a JSON array of objects") from None
         if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
             raise wrong("a sequence is a list of structs")
         items = []
         for item in given:
-            struct: dict[str, Any] = {}
+            pairs = []
             for name, value in item.items():
                 key = self._key(name)
                 vr = self._definitions.vr(self._definitions.tag(key))
@@ -285,8 +304,8 @@ class _Reader:
                     raise _protected(key, self._definitions)
                 if vr == "UN" or " or " in vr:
                     raise wrong(f"{key} has no single VR; set it by a path of its own")
-                struct[key] = self.value(key, vr, value, typed=False)
-            items.append(struct)
+                pairs.append((key, self.value(key, vr, value, typed=False)))
+            items.append(once(pairs))
         return items
 
     def _check_count(self, tag: int, count: int, wrong: _Wrong) -> None:
@@ -327,8 +346,6 @@ class _Reader:
 
 def _of_python(given: object) -> object:
     """Values and arrays of numpy, and what gives its own in the same way, as those of Python."""
-    if isinstance(given, list):
-        return [_of_python(part) for part in given]
     tolist = getattr(given, "tolist", None)
     return given if tolist is None else tolist()
 

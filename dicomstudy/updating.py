@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicomstudy.archive import AnyArchive, opened
-from dicomstudy.assignment import prepare
+from dicomstudy.assignment import once, prepare
 from dicomstudy.change import Change, changing
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import with_history
@@ -51,7 +51,10 @@ def update(
         DicomStudyError: an attribute cannot be changed so; nothing is changed then.
     """
     archive = opened(archive)
-    prepared = [prepare(edit, archive.definitions) for edit in edits]
+    try:
+        prepared = [prepare(edit, archive.definitions) for edit in edits]
+    except RecursionError as error:
+        raise DicomStudyError("change/value", "a value nests too deeply") from error
     if not prepared:
         raise DicomStudyError("change/nothing", "no attribute is named that is to be changed")
     with changing(archive, study, expect=expect) as change:
@@ -82,14 +85,15 @@ def read_edits(path: Path) -> list[Any]:
     """The edits of a JSON file: an array of them, or one.
 
     Raises:
-        DicomStudyError: it cannot be read, or is no JSON (``change/file``).
+        DicomStudyError: it cannot be read, is no JSON, or nests too deeply (``change/file``), or
+            an object has a name twice (``change/twice``).
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), object_pairs_hook=once)
     except OSError as error:
         message = f"the file of changes cannot be read: {error.strerror}"
         raise DicomStudyError("change/file", message, source=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"the file of changes is no JSON: {error}"
         raise DicomStudyError("change/file", message, source=str(path)) from error
     return content if isinstance(content, list) else [content]

@@ -312,6 +312,22 @@ def test_uids_that_are_not_there_exit_with_2(
     assert all(re.fullmatch(r"error: .* \[archive/not-found\].*", line) for line in lines)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["PatientID=a", "PatientID=b"],
+        ["PatientID=a", "00100020=b"],
+        ["PatientID=a", "--remove", "PatientID"],
+    ],
+)
+def test_an_attribute_has_one_value_at_a_time(
+    changes: list[str], archive: Path, capsys: Captured
+) -> None:
+    assert main(["update", str(archive), "--study", CT, *changes]) == cli.USAGE
+    assert "[change/twice]" in capsys.readouterr().err
+    assert len(dicomstudy.history(archive, CT)) == 1
+
+
 def test_an_error_is_one_line(archive: Path, capsys: Captured) -> None:
     opened = dicomstudy.open_archive(archive)
     opened.document_path(CT).write_bytes(b"nonsense")

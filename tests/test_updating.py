@@ -459,6 +459,14 @@ def test_bytes_do_not_stay_in_an_item_of_another_character_set(tmp_path: Path) -
 # -- what is refused ---------------------------------------------------------------------------
 
 
+def nested(levels: int) -> list[Any]:
+    """Lists in lists."""
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("edit", "code", "words"),
     [
@@ -505,6 +513,15 @@ def test_bytes_do_not_stay_in_an_item_of_another_character_set(tmp_path: Path) -
         ({"set": {"ReferencedStudySequence": [{"X": 1}]}}, "change/unknown-keyword", "X"),
         ({"set": {"ReferencedStudySequence[9].StudyID": "1"}}, "change/no-item", "item"),
         ({"set": {"00791001:LO": "a"}}, "change/no-creator", "(0079,0010)"),
+        ({"set": {"PatientID": "a", "00100020": "b"}}, "change/twice", "PatientID"),
+        ({"set": {"00091001:LO": "a", "00091001:SH": "b"}}, "change/twice", "00091001"),
+        ({"set": {"PatientID": "a"}, "remove": ["00100020"]}, "change/twice", "PatientID"),
+        ({"set": {"ReferencedStudySequence": [{"StudyID": "1", "00200010": "2"}]}},
+         "change/twice", "StudyID"),
+        ({"set": {"ReferencedStudySequence": '[{"StudyID": "1", "StudyID": "2"}]'}},
+         "change/twice", "StudyID"),
+        ({"set": {"ReferencedStudySequence": "[" * 100_000}}, "change/value", "JSON"),
+        ({"set": {"PatientID": nested(5_000)}}, "change/value", "deeply"),
         ({}, "change/nothing", "named"),
         ({"set": {}, "remove": []}, "change/nothing", "named"),
         ({"sets": {}}, "change/fields", "'set'"),
@@ -645,10 +662,13 @@ def test_a_file_of_changes(tmp_path: Path) -> None:
     one = {"set": {"PatientName": "a"}}
     assert edits_file(tmp_path, one)() == [one]
     assert edits_file(tmp_path, [one, one])() == [one, one]
-    for bad in ("{", "\0"):
+    for bad in ("{", "\0", "[" * 100_000):
         with pytest.raises(DicomStudyError) as raised:
             edits_file(tmp_path, bad)()
         assert raised.value.code == "change/file"
+    with pytest.raises(DicomStudyError) as raised:
+        edits_file(tmp_path, '{"set": {"PatientID": "a", "PatientID": "b"}}')()
+    assert raised.value.code == "change/twice"
 
 
 def refused_value(archive: Path, edit: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ _USAGE_CODES = frozenset(
         "change/protected",
         "change/series",
         "change/study",
+        "change/twice",
         "change/unknown-keyword",
         "change/value",
         "convert/bulk",

@@ -107,7 +107,7 @@ def update(
     "instance": UID}. Either all is changed or nothing. No instance is rewritten.
     """
     import dicomstudy
-    from dicomstudy.assignment import split
+    from dicomstudy.assignment import once, split
     from dicomstudy.updating import read_edits
 
     edits = [] if path is None else read_edits(path)
@@ -116,7 +116,7 @@ def update(
         edits.append(
             {
                 **{level: uid for level, uid in levels.items() if uid is not None},
-                "set": dict(map(split, assignments)),
+                "set": once(map(split, assignments)),
                 "remove": list(remove),
             }
         )
