@@ -218,7 +218,7 @@ class _Writer:
             ) from error
         result.bytes_in += len(data)
         result.records += 1
-        result.problems += record.problems
+        result.problems += [problem._replace(source=source) for problem in record.problems]
 
     def _result_of_one_more_file(self) -> Recorded:
         self.result.files += 1

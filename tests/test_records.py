@@ -154,6 +154,7 @@ def test_wrecks_have_records_or_problems(tmp_path: Path) -> None:
     recorded = dicomstudy.write_records([FIXTURES / "wrecks"], tmp_path / "records")
     assert recorded.files == recorded.skipped + recorded.records + recorded.refused
     assert recorded.records > 50
+    assert all(Path(problem.source or "").is_file() for problem in recorded.problems)
     report = dicomstudy.convert([tmp_path / "records"], tmp_path / "archive")
     of_files = dicomstudy.convert([FIXTURES / "wrecks"], tmp_path / "of files")
     assert report.instances == of_files.instances
