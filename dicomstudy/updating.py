@@ -103,6 +103,8 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
     """Refuse edits of what is not there, and private attributes without their creator."""
     definitions = change.archive.definitions
     described = change.document.chunks
+    if not described:
+        raise ArchiveError("archive/not-found", "the study has no instances")
     for edit in edits:
         if "series" in edit and edit["series"] not in {c["seriesInstanceUID"] for c in described}:
             raise ArchiveError("archive/not-found", f"the study has no series {edit['series']}")

@@ -555,6 +555,12 @@ def test_no_edits_and_unknown_studies_are_refused(archive: Path) -> None:
     refused(archive, "archive/moved-on", lambda: dicomstudy.update(archive, CT, edits, expect=2))
 
 
+def test_a_study_without_instances_has_nothing_to_change(archive: Path) -> None:
+    dicomstudy.delete(archive, CT)
+    edits = [{"set": {"PatientName": "a"}}]
+    refused(archive, "archive/not-found", lambda: dicomstudy.update(archive, CT, edits))
+
+
 @pytest.mark.parametrize(
     ("keyword", "given", "value"),
     [
