@@ -19,13 +19,22 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import TEXT_VRS, is_private
 from dicomstudy.errors import DicomStudyError
 
-__all__ = ["FULL_DATES", "MODIFIED_DATES", "SAFE_PRIVATE", "Action", "Code", "Policy", "policy"]
+__all__ = [
+    "FULL_DATES",
+    "MODIFIED_DATES",
+    "RETAIN_UIDS",
+    "SAFE_PRIVATE",
+    "Action",
+    "Code",
+    "Policy",
+    "policy",
+]
 
 FULL_DATES = "retain-longitudinal-full-dates"
 MODIFIED_DATES = "retain-longitudinal-modified-dates"
 SAFE_PRIVATE = "retain-safe-private"
+RETAIN_UIDS = "retain-uids"
 _GRAPHICS, _DESCRIPTORS = "clean-graphics", "clean-descriptors"
-_UIDS = "retain-uids"
 _EDITION = "2024c"
 
 #: Of file meta information, what a file needs; all else describes who wrote it.
@@ -210,7 +219,7 @@ class Policy:
         if vr == "UR" and keyword not in _DEFINITION_URLS:
             return Action.REMOVE
         if vr == "UI" and not (
-            _UIDS in self.options
+            RETAIN_UIDS in self.options
             or keyword in _MORE_DEFINITION_UIDS
             or any(word in keyword for word in _DEFINITION_UIDS)
         ):

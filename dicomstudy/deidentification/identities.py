@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.deidentification.confidentiality import FULL_DATES, Action, Policy
+from dicomstudy.deidentification.confidentiality import FULL_DATES, RETAIN_UIDS, Action, Policy
 from dicomstudy.deidentification.dummies import GONE
 from dicomstudy.deidentification.words import (
     bytes_pattern,
@@ -134,7 +134,8 @@ class Identities:
             if vr == "UI":
                 uid = each.strip(" \0")
                 if _UID.fullmatch(uid):
-                    words.add(uid)
+                    if RETAIN_UIDS not in self._policy.options:  # else most of them stay elsewhere
+                        words.add(uid)
                 elif len(uid) >= _SHORTEST_WHOLE:  # no UID, but somebody's all the same
                     _add(self._others, uid)
             elif vr == "PN":

@@ -1,0 +1,89 @@
+"""Nothing is left, and nothing fails, whatever stands in a file: spec/deidentification.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pydicom
+import pytest
+
+import dicomstudy
+from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from fixtures import make
+from tests import studies
+from tests.plants import haystack
+
+KEY = b"0123456789abcdef"
+NEW = Pseudonyms(KEY)
+CLEAN = "clean-descriptors"
+CHARSET, NAME, ID, TEXT = 0x00080005, 0x00100010, 0x00100020, 0x00204000
+
+
+class Result(NamedTuple):
+    """A de-identified archive: its report, its files as pydicom reads them, and all its bytes."""
+
+    report: dicomstudy.Deidentified
+    files: list[pydicom.Dataset]
+    content: bytes
+
+    @property
+    def only(self) -> pydicom.Dataset:
+        """The one file of it."""
+        (file,) = self.files
+        return file
+
+    @property
+    def codes(self) -> set[str]:
+        """What the report tells of."""
+        return {risk.code for risk in self.report.risks}
+
+
+def deidentified(folder: Path, *files: bytes, options: tuple[str, ...] = ()) -> Result:
+    """The result of some files, which is whole, and what `convert` makes of its files."""
+    studies.write_files(folder / "in", [(f"{at}.dcm", file) for at, file in enumerate(files)])
+    dicomstudy.convert([folder / "in"], folder / "archive")
+    report = dicomstudy.deidentify(folder / "archive", folder / "out", key=KEY, options=options)
+    assert dicomstudy.verify(folder / "out").problems == []
+    dicomstudy.restore(folder / "out", folder / "restored")
+    assert dicomstudy.convert([folder / "restored"], folder / "again").quarantined == 0
+    assert studies.digests_of(folder / "out") == studies.digests_of(folder / "again")
+    restored = [pydicom.dcmread(path) for path in sorted((folder / "restored").rglob("*.dcm"))]
+    return Result(report, restored, haystack(folder / "out", folder / "restored"))
+
+
+def file_of(*elements: bytes, name: str = "odd", syntax: str = make.EXPLICIT) -> bytes:
+    explicit = syntax != make.IMPLICIT
+    return make.part10(make.file_meta(syntax), make.small(name, *elements, explicit=explicit))
+
+
+def big_endian(*elements: tuple[int, str, Any]) -> bytes:
+    """A big-endian file of one study with such elements."""
+    rows: dict[int, tuple[str, Any]] = {
+        0x00080016: ("UI", make.SECONDARY_CAPTURE),
+        0x00080018: ("UI", make.uid("big")),
+        0x0020000D: ("UI", make.uid("wrecks")),
+        0x0020000E: ("UI", make.uid("wrecks/1")),
+    }
+    rows.update({tag: (vr, value) for tag, vr, value in elements})
+    content = [make.element(tag, *rows[tag], big=True) for tag in sorted(rows)]
+    return make.part10(make.file_meta(make.BIG_ENDIAN), b"".join(content))
+
+
+def in_item(tag: int, *elements: bytes) -> bytes:
+    return make.element(tag, "SQ", make.item(b"".join(elements)))
+
+
+# UIDs
+
+
+def test_uids_that_an_option_keeps_stay_though_others_of_them_go(tmp_path: Path) -> None:
+    """UID (0040,A124) and Digital Signature UID have no column of Retain UIDs."""
+    study = make.element(0x0020000D, "UI", make.uid("kept"))
+    reference = make.element(0x0040A124, "UI", make.uid("kept"))
+    text = make.element(TEXT, "LT", f"of {make.uid('kept')}")
+    files = file_of(study, name="a"), file_of(study, in_item(0x0040A730, reference), text)
+    made = deidentified(tmp_path, *files, options=("retain-uids", CLEAN))
+    assert [file.StudyInstanceUID for file in made.files] == [make.uid("kept")] * 2
+    contents = [file.ContentSequence[0].UID for file in made.files if "ContentSequence" in file]
+    assert contents == [NEW.uid(make.uid("kept"))]
