@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,3 +88,86 @@ def test_uids_that_an_option_keeps_stay_though_others_of_them_go(tmp_path: Path)
     assert [file.StudyInstanceUID for file in made.files] == [make.uid("kept")] * 2
     contents = [file.ContentSequence[0].UID for file in made.files if "ContentSequence" in file]
     assert contents == [NEW.uid(make.uid("kept"))]
+
+
+# Names in text
+
+
+@pytest.mark.parametrize("charset", ["ISO_IR 192", ""])
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("患者Grubenhuber的检查", "患者的检查"),
+        ("Grubenhuber様の検査", "様の検査"),
+        ("환자 Grubenhuber의 검사", "환자 의 검사"),
+        ("编号PID12345的", "编号的"),
+        ("生于1935-04-12的", "生于的"),
+        ("xGrubenhubers", "xGrubenhubers"),
+        ("アンギオ", "アンギオ"),
+        ("アンA", "A"),
+    ],
+)
+def test_what_identifies_is_found_beside_letters_between_which_no_spaces_are_set(
+    charset: str, text: str, left: str, tmp_path: Path
+) -> None:
+    codec = "utf-8" if charset == "ISO_IR 192" else "gb18030"
+    name, raw = (
+        each.encode(codec) + b" " * (len(each.encode(codec)) % 2)
+        for each in ("Grubenhuber^アン", text)
+    )
+    made = deidentified(
+        tmp_path,
+        file_of(
+            make.element(CHARSET, "CS", charset),
+            make.element(NAME, "PN", name),
+            make.element(ID, "LO", "PID12345"),
+            make.element(0x00100030, "DA", "19350412"),
+            make.element(TEXT, "LT", raw),
+        ),
+        options=(CLEAN,),
+    )
+    if charset:
+        assert made.only.ImageComments == left
+    else:  # its letters are those of no character set
+        assert text == left or not re.search("Grubenhuber|12345|1935", made.only.ImageComments)
+
+
+# Numbers, bytes and private attributes
+
+
+SAFE = in_item(
+    0x00080300,
+    make.element(0x00080301, "US", 9),
+    make.element(0x00080302, "LO", "MAKER"),
+    make.element(0x00080303, "CS", "SAFE"),
+)
+
+
+@pytest.mark.parametrize("size", [16, 600])
+@pytest.mark.parametrize("text", ["Grubenhuber ", "1.2.826.0.1.7"])
+@pytest.mark.parametrize(
+    ("tag", "vr"),
+    [(0x54001010, "OW"), (0x00282000, "OF"), (0x00281201, "OW"), (0x00209057, "UL"),
+     (0x00091001, "OW"), (0x00091001, "UL"), (0x00091001, "OB")],
+)  # fmt: skip
+def test_bytes_of_big_endian_files_are_read_as_they_stand_there(
+    tag: int, vr: str, text: str, size: int, tmp_path: Path
+) -> None:
+    safe = b"".join(
+        make.element(each, kind, value, big=True)
+        for each, kind, value in (
+            *((0x00080301, "US", 9), (0x00080302, "LO", "MAKER")),
+            (0x00080303, "CS", "SAFE"),
+        )
+    )
+    file = big_endian(
+        (0x00080014, "UI", "1.2.826.0.1.7"),
+        (NAME, "PN", "Grubenhuber^Xaver"),
+        (0x00080300, "SQ", make.item(safe, big=True)),
+        (0x00090010, "LO", "MAKER"),
+        (tag, vr, text.encode().ljust(size, b"x")),
+    )
+    made = deidentified(tmp_path, file, options=("retain-safe-private",))
+    assert text.encode() not in made.content
+    assert tag not in made.only
+    assert "risk/unreadable" in made.codes

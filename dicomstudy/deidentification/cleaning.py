@@ -69,30 +69,34 @@ class Cleaner:
             return "\\".join(charset.terms) if charset.problems else value
         if _CONTROL.search(value):
             raise UnreadableError
-        text = self._identities.clean(key, vr, value)
-        if text != value:
-            scope.notes.add("risk/identity-in-text")
-        if text is None:
-            return None
-        encoded = values.encode(text, rule, context)
-        if encoded is None:
+        text = self._cleaned(key, vr, value, scope)
+        if text is not None and values.encode(text, rule, context) is None:
             text = "".join(
                 letter if letter.isascii() or values.encode(letter, rule, context) else "?"
                 for letter in text.replace("\x1b", "?")
             )
-            encoded = values.encode(text, rule, context)
             scope.notes.add("risk/character-set")
+            text = self._cleaned(key, vr, text, scope)  # no letters are around a name any more
+        if text is None:
+            return None
+        encoded = values.encode(text, rule, context)
         if encoded is None:
             raise UnreadableError
         if len(encoded) > _LONGEST:
             return scope.values.put(encoded)
         return text or None
 
+    def _cleaned(self, key: str, vr: str, text: str, scope: Scope) -> str | None:
+        cleaned = self._identities.clean(key, vr, text)
+        if cleaned != text:
+            scope.notes.add("risk/identity-in-text")
+        return cleaned
+
     def binary(self, given: Given, vr: str, scope: Scope) -> Any:
         """Numbers, tags and bytes that stay."""
         value = given.value
         if is_reference(value):
-            if given.tag not in PIXEL_DATA_TAGS and self._is_in(value, scope):
+            if given.tag not in PIXEL_DATA_TAGS and self._is_in(value, vr, scope):
                 raise UnreadableError
             return scope.values.copy(value)
         if given.tag in PIXEL_DATA_TAGS:
@@ -111,24 +115,28 @@ class Cleaner:
         """A private value that stays as it is, since there is nothing in it that identifies."""
         value = given.value
         if is_reference(value):
-            if self._is_in(value, scope):
+            if self._is_in(value, given.vr, scope):
                 raise UnreadableError
             return scope.values.copy(value)
         text = value.decode("latin-1") if type(value) is bytes else str(value)
-        if self._identities.clean(given.key, "LO", text) != text or self._identities.is_in(
-            text.encode("utf-8", "replace") if type(value) is not bytes else value
+        if self._identities.clean(given.key, "LO", text) != text or self._spells(
+            text.encode("utf-8", "replace") if type(value) is not bytes else value, given.vr
         ):
             raise UnreadableError
         return value
 
     def _is_text(self, value: Any, vr: str, scope: Scope) -> bool:
         """Whether the bytes of numbers, tags or samples spell something that identifies."""
-        rule = self._kinds.of_vr(vr)
-        written = (values.encode(value, rule, Context(scope.charset, big)) for big in (False, True))
-        return any(each is not None and self._identities.is_in(each) for each in written)
+        encoded = values.encode(value, self._kinds.of_vr(vr), Context(scope.charset, False))
+        return encoded is not None and self._spells(encoded, vr)
 
-    def _is_in(self, reference: Mapping[str, Any], scope: Scope) -> bool:
+    def _is_in(self, reference: Mapping[str, Any], vr: str, scope: Scope) -> bool:
         """Whether a large value has something in it that identifies; a huge one is not read."""
         if int(reference["length"]) > _LOOKED_THROUGH:
             return False
-        return self._identities.is_in(scope.values.read(reference))
+        return self._spells(scope.values.read(reference), vr)
+
+    def _spells(self, content: bytes, vr: str) -> bool:
+        """Whether bytes say something that identifies, in either order of the bytes of a word."""
+        swapped = values.swap(content, WORD_SIZES.get(vr, 1))
+        return any(map(self._identities.is_in, {content, swapped}))

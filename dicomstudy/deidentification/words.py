@@ -11,9 +11,13 @@ from typing import Literal
 __all__ = ["any_of", "bytes_pattern", "day_pattern", "runs_on", "spellings", "words_pattern"]
 
 #: Scripts that set no spaces between words, or add endings to a name.
-_HAN, _HANGUL = "\u3400-\u9fff\uf900-\ufaff", "\uac00-\ud7af"
-_OTHERS = "\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\uff66-\uff9f"
+_HAN, _HANGUL = "\u3005-\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff", "\uac00-\ud7af"
+_OTHERS = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u31ff\uff66-\uffdc"
 _RUNS_ON = re.compile(f"[{_HAN}{_HANGUL}]{{2,}}|[{_HAN}{_HANGUL}{_OTHERS}]{{3,}}")
+#: Letters and digits between which a space is set, and those between which none is.
+_SPACED, _UNSPACED = rf"[^\W_{_HAN}{_HANGUL}{_OTHERS}]", f"[{_HAN}{_HANGUL}{_OTHERS}]"
+#: Where a word may begin or end: not between two letters of the one kind, nor of the other.
+_EDGE = "".join(rf"(?:(?<!{each})|(?!{each}))" for each in (_SPACED, _UNSPACED))
 #: Patterns that are deeper in one another than this are written side by side.
 _DEEPEST = 40
 
@@ -31,11 +35,13 @@ def spellings(word: str) -> set[str]:
 
 
 def words_pattern(words: Iterable[str], days: Iterable[str]) -> re.Pattern[str] | None:
-    """Finds any of some words, between what is neither letter nor digit, and days likewise."""
+    """Finds any of some words, and days: between what is neither letter nor digit, or is of a
+    script that sets no spaces where they are of one that does.
+    """
     spelled = {each for word in words for each in spellings(word)}
     run_on = {each for each in spelled if runs_on(each)}
     alone = [any_of(map(_letters, spelled - run_on)), *map(day_pattern, days)]
-    found = [rf"(?<![^\W_])(?:{each})(?![^\W_])" for each in alone if each]
+    found = [f"{_EDGE}(?:{each}){_EDGE}" for each in alone if each]
     found += [any_of(map(_letters, run_on))] if run_on else []
     return re.compile("|".join(found), re.IGNORECASE) if found else None
 
