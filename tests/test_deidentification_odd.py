@@ -11,6 +11,7 @@ import pytest
 
 import dicomstudy
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from dicomstudy.deidentification.transfer import Transfer
 from fixtures import make
 from tests import studies
 from tests.plants import haystack
@@ -171,3 +172,50 @@ def test_bytes_of_big_endian_files_are_read_as_they_stand_there(
     assert text.encode() not in made.content
     assert tag not in made.only
     assert "risk/unreadable" in made.codes
+
+
+# Odd content
+
+
+#: What de-identification itself reads of an instance.
+READ = (
+    *(0x00080005, 0x00080018, 0x0020000D, 0x0020000E, 0x00080016, 0x00080060, 0x00080064),
+    *(0x00080300, 0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00180015, 0x00280002),
+    *(0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280301, 0x00280302),
+    *(0x00120062, 0x00120063, 0x00120064, 0x00280303, 0x00420011, 0x00420015, 0x60000100),
+    *(0x60000102, 0x7FE00001, 0x7FE00010),
+)
+
+
+@pytest.mark.parametrize("vr", ["SQ", "OB", "LT", "FD", "AT", "UN", "PN"])
+def test_no_attribute_of_another_vr_ends_the_run(vr: str, tmp_path: Path) -> None:
+    value = {"SQ": make.item(), "LT": "odd " * 100}.get(vr, bytes(range(1, 9)) * 2)
+    odd = [file_of(make.element(tag, vr, value), name=f"{tag:08X}") for tag in READ]
+    fine = file_of(make.element(0x0020000D, "UI", make.uid("fine")), name="fine")
+    studies.write_files(tmp_path / "in", [(f"{at}.dcm", f) for at, f in enumerate([*odd, fine])])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    options = CLEAN, "retain-safe-private", "retain-longitudinal-modified-dates"
+    report = dicomstudy.deidentify(tmp_path / "archive", tmp_path / "out", options=options, key=KEY)
+    assert report.problems == []
+    assert NEW.uid(make.uid("fine")) in dicomstudy.open_archive(tmp_path / "out")
+    assert dicomstudy.verify(tmp_path / "out").problems == []
+
+
+def test_no_study_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = Transfer.add
+
+    def fail(transfer: Transfer, instance: Any) -> None:
+        if instance.study.uid == make.uid("wrecks"):
+            raise TypeError("of a value in it")
+        add(transfer, instance)
+
+    monkeypatch.setattr(Transfer, "add", fail)
+    fine = file_of(make.element(0x0020000D, "UI", make.uid("fine")), name="fine")
+    studies.write_files(tmp_path / "in", [("odd.dcm", file_of()), ("fine.dcm", fine)])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    report = dicomstudy.deidentify(tmp_path / "archive", tmp_path / "out", key=KEY)
+    (problem,) = report.problems
+    assert problem.code == "deidentify/failed"
+    assert "TypeError" in problem.message
+    assert "value" not in problem.message
+    assert report.studies == 1

@@ -117,7 +117,17 @@ def deidentify(
                     if error.code == "archive/unwritable":
                         raise  # the next study could not be written either
                     report.problems.append(error.problem(str(path)))
+                except Exception as error:  # noqa: BLE001 (whatever is in one, others are not lost)
+                    report.problems.append(_failed(error).problem(str(path)))
     return report
+
+
+def _failed(error: Exception) -> DicomStudyError:
+    """What is said of a defect of this program: not what the error says, which may be a value."""
+    return DicomStudyError(
+        "deidentify/failed",
+        f"this program failed on the study ({type(error).__name__}), which was left out",
+    )
 
 
 def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:

@@ -144,8 +144,7 @@ class Transfer:
             values,
             notes,
         )
-        said = freeze(attributes.get(CHARACTER_SET))
-        context = digest, said, scope.explicit, scope.patient, safe
+        context = digest, charset, scope.explicit, scope.patient, safe
         tokens = {**meta, **data_set}
         parts = [
             self._part(group, name, content, tokens, scope, context)

@@ -35,8 +35,9 @@ def spellings(word: str) -> set[str]:
 
 
 def words_pattern(words: Iterable[str], days: Iterable[str]) -> re.Pattern[str] | None:
-    """Finds any of some words, and days: between what is neither letter nor digit, or is of a
-    script that sets no spaces where they are of one that does.
+    """Finds any of some words, and days, that stand between what is neither letter nor digit.
+
+    Beside letters of a script that sets no spaces, those of other scripts are found too.
     """
     spelled = {each for word in words for each in spellings(word)}
     run_on = {each for each in spelled if runs_on(each)}
