@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,3 +220,60 @@ def test_no_study_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "TypeError" in problem.message
     assert "value" not in problem.message
     assert report.studies == 1
+
+
+def private(*elements: bytes, charset: str = "ISO_IR 192", name: str = "Öz^X") -> bytes:
+    """A file with such private elements, all of which it declares safe."""
+    creator = make.element(0x00090010, "LO", "MAKER")
+    fixed = [make.element(CHARSET, "CS", charset), make.element(NAME, "PN", name)]
+    return file_of(*fixed, make.element(0x00080020, "DA", "20200102"), SAFE, creator, *elements)
+
+
+def private_values(file: pydicom.Dataset) -> dict[int, Any]:
+    return {e.tag.element & 0xFF: e.value for e in file if e.tag.group == 9 and e.tag.element > 255}
+
+
+def test_private_text_is_read_by_its_vr_and_character_set(tmp_path: Path) -> None:
+    texts = "for Öz", "for all", "of Üb", "öz\\x"
+    elements = [make.element(0x00091001 + at, "LO", text) for at, text in enumerate(texts)]
+    elements.append(make.element(0x00091010, "UN", "von Öz"))
+    made = deidentified(tmp_path, private(*elements), options=("retain-safe-private",))
+    assert private_values(made.only) == {2: "for all", 3: "of Üb"}
+
+
+@pytest.mark.parametrize("vr", ["as it is", "UN"])
+@pytest.mark.parametrize("dates", ["", "modified-dates", "full-dates"])
+@pytest.mark.parametrize("uids", [(), ("retain-uids",)], ids=len)
+def test_private_uids_and_dates_become_what_others_do(
+    uids: tuple[str, ...], dates: str, vr: str, tmp_path: Path
+) -> None:
+    long = "\\".join(f"1.2.3.{at}.1" for at in range(50))
+    values = [
+        *(("UI", "1.2.3.99.1"), ("UI", long), ("DA", "20200103"), ("DT", "20200103101112")),
+        *(("DA", "2020"), ("TM", "101112"), ("PN", "Somebody"), ("UR", "http://somebody.example")),
+    ]
+    elements = [
+        make.element(0x00091001 + at, vr if vr == "UN" and at < 4 else kind, value)
+        for at, (kind, value) in enumerate(values)
+    ]
+    options = "retain-safe-private", *([f"retain-longitudinal-{dates}"] if dates else ()), *uids
+    made = deidentified(tmp_path, private(*elements, make.element(0x000910FF, "PN")),
+                        options=options)  # fmt: skip
+    found = {
+        at: value.rstrip(b"\0 ").decode() if type(value) is bytes else value
+        for at, value in private_values(made.only).items()
+    }
+    new = (lambda uid: uid) if uids else NEW.uid
+    assert found.pop(1) == new("1.2.3.99.1")
+    lengthy = found.pop(2)
+    assert (lengthy.split("\\") if type(lengthy) is str else lengthy) == list(
+        map(new, long.split("\\"))
+    )
+    if not dates:
+        assert found == {}
+    elif dates == "full-dates":
+        assert found == {3: "20200103", 4: "20200103101112", 5: "2020", 6: "101112"}
+    else:
+        study = datetime.strptime(made.only.StudyDate, "%Y%m%d").replace(tzinfo=UTC)
+        next_day = f"{study + timedelta(1):%Y%m%d}"
+        assert found == {3: next_day, 4: f"{next_day}101112", 6: "101112"}

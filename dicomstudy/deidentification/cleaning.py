@@ -10,7 +10,8 @@ from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.deidentification.attributes import Given, Scope, UnreadableError
 from dicomstudy.deidentification.identities import Identities
-from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from dicomstudy.deidentification.pseudonyms import UID, Pseudonyms
+from dicomstudy.deidentification.reading import class_of
 from dicomstudy.elements import PIXEL_DATA_TAGS, WORD_SIZES
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import character_set_of, is_reference
@@ -27,6 +28,8 @@ _INFLATED = {
 #: What is in no text: then it is not one, or has something else behind it.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
+#: VRs of values of which nobody can tell what they are.
+_UNKNOWN = frozenset(("", "UN"))
 #: The longest text that stands in a document.
 _LONGEST = 256
 #: Longer values are not looked through for what identifies: they are samples, not words.
@@ -113,17 +116,62 @@ class Cleaner:
 
     def private(self, given: Given, scope: Scope) -> Any:
         """A private value that stays as it is, since there is nothing in it that identifies."""
+        value, vr = given.value, given.vr
+        if is_reference(value) and int(value["length"]) > _LOOKED_THROUGH:
+            return scope.values.copy(value)
+        content = self._private_bytes(given, scope)
+        kind = class_of(vr)
+        if kind == "text" or vr in _UNKNOWN:
+            texts = [self._decoded(content, vr, scope)]
+            if vr in _UNKNOWN:
+                texts.append(content.decode("latin-1"))
+            elif _CONTROL.search(texts[0]):
+                raise UnreadableError
+            if any(self._identities.clean(given.key, vr or "LO", each) != each for each in texts):
+                raise UnreadableError
+        elif len(content) % WORD_SIZES.get(vr, 1):
+            raise UnreadableError
+        if self._spells(content, vr):
+            raise UnreadableError
+        return scope.values.copy(value) if is_reference(value) else value
+
+    def private_text(self, given: Given, scope: Scope) -> tuple[str, str]:
+        """The VR of a private value, and its text if it has one.
+
+        Where no VR is written, what reads like UIDs or dates is taken for such.
+        """
+        vr = given.vr
+        if vr not in _UNKNOWN and class_of(vr) != "text":
+            return vr, ""
+        text = self._decoded(self._private_bytes(given, scope), vr, scope)
+        if text and vr in _UNKNOWN:
+            if all(map(UID.fullmatch, text.split("\\"))):
+                vr = "UI"
+            elif self._pseudonyms.moved(text, scope.patient) is not None:
+                vr = "DT"
+        return vr, text
+
+    def private_stored(self, text: str, vr: str, scope: Scope) -> bytes | dict[str, Any] | None:
+        """A new text of a private attribute, which documents have as bytes."""
+        encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
+        if encoded is None:
+            raise UnreadableError
+        return scope.values.put(encoded) if len(encoded) > _LONGEST else encoded or None
+
+    def _private_bytes(self, given: Given, scope: Scope) -> bytes:
         value = given.value
         if is_reference(value):
-            if self._is_in(value, given.vr, scope):
-                raise UnreadableError
-            return scope.values.copy(value)
-        text = value.decode("latin-1") if type(value) is bytes else str(value)
-        if self._identities.clean(given.key, "LO", text) != text or self._spells(
-            text.encode("utf-8", "replace") if type(value) is not bytes else value, given.vr
-        ):
+            return scope.values.read(value)
+        rule = self._kinds.of_vr("LO" if given.vr in _UNKNOWN else given.vr)
+        encoded = values.encode(value, rule, Context(scope.charset, False))
+        if encoded is None:
             raise UnreadableError
-        return value
+        return encoded
+
+    def _decoded(self, content: bytes, vr: str, scope: Scope) -> str:
+        rule = self._kinds.of_vr("LO" if vr in _UNKNOWN else vr)
+        text = values.decode(content, rule, Context(scope.charset, False))
+        return text if type(text) is str else ""
 
     def _is_text(self, value: Any, vr: str, scope: Scope) -> bool:
         """Whether the bytes of numbers, tags or samples spell something that identifies."""

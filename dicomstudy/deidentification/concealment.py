@@ -160,9 +160,24 @@ class Concealer:
             return None
         if token is None or token.form is not Form.DEFINED or type(value) is list:
             raise UnreadableError
-        made = Made(key, self._cleaner.private(given, scope), Token(tag, token.vr))
+        vr, text = self._cleaner.private_text(given, scope)
+        changed: str | None
+        match self._policy.of_private(vr):
+            case Action.UID:
+                changed = self._pseudonyms.uids(text)
+            case Action.KEEP:
+                changed = self._pseudonyms.retained(text)
+            case Action.SHIFT:
+                changed = self._pseudonyms.moved(text, scope.patient)
+            case Action.CLEAN:
+                scope.notes.add("risk/private")
+                return Made(key, self._cleaner.private(given, scope), Token(tag, token.vr))
+            case _:
+                return None
+        if changed is None:
+            return None
         scope.notes.add("risk/private")
-        return made
+        return Made(key, self._cleaner.private_stored(changed, vr, scope), Token(tag, token.vr))
 
     def _kept(self, given: Given, scope: Scope, *, clean: bool, dummy: bool) -> Made | None:
         """An attribute that stays, without what its texts say of anybody.

@@ -47,6 +47,7 @@ _MORE_DEFINITION_UIDS = frozenset(
         *("ImplementationClassUID", "MappingResourceUID"),
     )
 )
+_TIMES = frozenset(("DA", "DT", "TM"))
 _DEFINITION_URLS = frozenset(("CodingSchemeURL", "URNCodeValue"))
 
 
@@ -159,6 +160,19 @@ class Policy:
         if action is None:
             action = self._known[tag] = self._find(tag)
         return action
+
+    def of_private(self, vr: str) -> Action:
+        """What becomes of a private attribute that is declared safe.
+
+        Names and addresses on the net go, UIDs and dates become what those do that no table has.
+        """
+        if vr == "UI":
+            return Action.KEEP if RETAIN_UIDS in self.options else Action.UID
+        if vr in _TIMES and FULL_DATES not in self.options:
+            if MODIFIED_DATES not in self.options:
+                return Action.REMOVE
+            return Action.CLEAN if vr == "TM" else Action.SHIFT
+        return Action.REMOVE if vr in {"PN", "UR"} else Action.CLEAN
 
     def otherwise(self, tag: int) -> Action:
         """What becomes of a date that cannot be moved."""

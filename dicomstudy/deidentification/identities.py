@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from dicomstudy.definitions import Definitions
 from dicomstudy.deidentification.confidentiality import FULL_DATES, RETAIN_UIDS, Action, Policy
 from dicomstudy.deidentification.dummies import GONE
+from dicomstudy.deidentification.pseudonyms import UID
 from dicomstudy.deidentification.words import (
     bytes_pattern,
     day_pattern,
@@ -59,7 +60,6 @@ _SHORTEST, _SHORTEST_NUMBER, _SHORTEST_FOREIGN, _SHORTEST_IN_CODES = 3, 4, 2, 5
 _SHORTEST_WHOLE = 6
 _DAY = 8
 _LINES = re.compile(r"[\r\n]+")
-_UID = re.compile(r"[0-9]+(?:\.[0-9]+){2,}")
 #: Numbers with dots between, as long as they are: one start for each, so that time is linear.
 _DOTTED = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]++(?:\.[0-9]++)++")
 _DOTTED_BYTES = re.compile(_DOTTED.pattern.encode())
@@ -133,7 +133,7 @@ class Identities:
         for each in value.split("\\"):
             if vr == "UI":
                 uid = each.strip(" \0")
-                if _UID.fullmatch(uid):
+                if UID.fullmatch(uid):
                     if RETAIN_UIDS not in self._policy.options:  # else most of them stay elsewhere
                         words.add(uid)
                 elif len(uid) >= _SHORTEST_WHOLE:  # no UID, but somebody's all the same

@@ -12,14 +12,15 @@ import re
 from datetime import date, timedelta
 from functools import lru_cache
 
-__all__ = ["SHORTEST_KEY", "Pseudonyms"]
+__all__ = ["SHORTEST_KEY", "UID", "Pseudonyms"]
 
 #: Bytes of the shortest key that is taken.
 SHORTEST_KEY = 16
 #: The standard's own UIDs (PS3.6 Annex A), of nobody's patients. Under its root there are others,
 #: made by programs that have none; they have dates and numbers in them.
 _STANDARD = re.compile(r"1\.2\.840\.10008(\.(0|[1-9][0-9]{0,3})){1,10}")
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+#: What is a UID, in whatever attribute: numbers of which there are three at least.
+UID = re.compile(r"[0-9]+(?:\.[0-9]+){2,}")
 _DATE = re.compile(
     r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})([0-9]{0,6}(?:\.[0-9]{1,6})?(?:[+-](?:0[0-9]|1[0-4])[0-5][0-9])?)"
 )
@@ -58,7 +59,7 @@ class Pseudonyms:
     def retained(self, value: str) -> str:
         """A value of UIDs that are to stay: what is no UID gets a new one all the same."""
         uids = [uid.strip(" \0") for uid in value.split("\\")]
-        return "\\".join(uid if _UID.fullmatch(uid) else self.uid(uid) for uid in uids)
+        return "\\".join(uid if UID.fullmatch(uid) else self.uid(uid) for uid in uids)
 
     def name(self, kind: str, value: str) -> str:
         """A name of 16 letters and digits in place of a value of some kind."""
