@@ -16,8 +16,9 @@ _OTHERS = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u31ff\uff
 _RUNS_ON = re.compile(f"[{_HAN}{_HANGUL}]{{2,}}|[{_HAN}{_HANGUL}{_OTHERS}]{{3,}}")
 #: Letters and digits between which a space is set, and those between which none is.
 _SPACED, _UNSPACED = rf"[^\W_{_HAN}{_HANGUL}{_OTHERS}]", f"[{_HAN}{_HANGUL}{_OTHERS}]"
-#: Where a word may begin or end: not between two letters of the one kind, nor of the other.
-_EDGE = "".join(rf"(?:(?<!{each})|(?!{each}))" for each in (_SPACED, _UNSPACED))
+_CHANGE = f"(?<={_SPACED})(?={_UNSPACED})|(?<={_UNSPACED})(?={_SPACED})"
+#: Where a word may begin, and where it may end.
+_BEGIN, _END = rf"(?:(?<![^\W_])|{_CHANGE})", rf"(?:(?![^\W_])|{_CHANGE})"
 #: Patterns that are deeper in one another than this are written side by side.
 _DEEPEST = 40
 
@@ -42,7 +43,7 @@ def words_pattern(words: Iterable[str], days: Iterable[str]) -> re.Pattern[str] 
     spelled = {each for word in words for each in spellings(word)}
     run_on = {each for each in spelled if runs_on(each)}
     alone = [any_of(map(_letters, spelled - run_on)), *map(day_pattern, days)]
-    found = [f"{_EDGE}(?:{each}){_EDGE}" for each in alone if each]
+    found = [f"{_BEGIN}(?:{each}){_END}" for each in alone if each]
     found += [any_of(map(_letters, run_on))] if run_on else []
     return re.compile("|".join(found), re.IGNORECASE) if found else None
 
