@@ -277,3 +277,17 @@ def test_private_uids_and_dates_become_what_others_do(
         study = datetime.strptime(made.only.StudyDate, "%Y%m%d").replace(tzinfo=UTC)
         next_day = f"{study + timedelta(1):%Y%m%d}"
         assert found == {3: next_day, 4: f"{next_day}101112", 6: "101112"}
+
+
+def test_text_with_escape_sequences_that_mean_nothing_goes(tmp_path: Path) -> None:
+    elements = [
+        make.element(NAME, "PN", b"\x1b.AGrubenhuber "),
+        make.element(TEXT, "LT", b"x\x1b[ of Ben"),
+        make.element(0x00081030, "LO", b"\x1b.AGrubenhuber "),
+        make.element(0x0008103E, "LO", b"of Grubenhuber"),
+    ]
+    made = deidentified(tmp_path, file_of(*elements), options=(CLEAN,))
+    assert b"\x1b" not in b"".join(path.read_bytes() for path in tmp_path.glob("restored/**/*.dcm"))
+    assert "ImageComments" not in made.only
+    assert "StudyDescription" not in made.only
+    assert made.only.SeriesDescription == "of"

@@ -26,7 +26,7 @@ _INFLATED = {
     "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
 }
 #: What is in no text: then it is not one, or has something else behind it.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
 #: VRs of values of which nobody can tell what they are.
 _UNKNOWN = frozenset(("", "UN"))
@@ -76,7 +76,7 @@ class Cleaner:
         if text is not None and values.encode(text, rule, context) is None:
             text = "".join(
                 letter if letter.isascii() or values.encode(letter, rule, context) else "?"
-                for letter in text.replace("\x1b", "?")
+                for letter in text
             )
             scope.notes.add("risk/character-set")
             text = self._cleaned(key, vr, text, scope)  # no letters are around a name any more

@@ -59,6 +59,8 @@ _NOBODY = frozenset("anon anonymized anonymous name none null patient removed un
 _SHORTEST, _SHORTEST_NUMBER, _SHORTEST_FOREIGN, _SHORTEST_IN_CODES = 3, 4, 2, 5
 _SHORTEST_WHOLE = 6
 _DAY = 8
+#: An escape sequence that no character set has (ISO 2022).
+_ESCAPE = re.compile(r"\x1b[ -/]*[0-~]?")
 _LINES = re.compile(r"[\r\n]+")
 #: Numbers with dots between, as long as they are: one start for each, so that time is linear.
 _DOTTED = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]++(?:\.[0-9]++)++")
@@ -130,7 +132,7 @@ class Identities:
             self.gather({"StudyInstanceUID": uid}, character_set_of(None), lambda *_: None)
 
     def _gather(self, value: str, vr: str, words: set[str]) -> None:
-        for each in value.split("\\"):
+        for each in _ESCAPE.sub("", value).split("\\"):
             if vr == "UI":
                 uid = each.strip(" \0")
                 if UID.fullmatch(uid):
