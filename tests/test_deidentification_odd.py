@@ -291,3 +291,24 @@ def test_text_with_escape_sequences_that_mean_nothing_goes(tmp_path: Path) -> No
     assert "ImageComments" not in made.only
     assert "StudyDescription" not in made.only
     assert made.only.SeriesDescription == "of"
+
+
+@pytest.mark.parametrize("repeated", [1, 2])
+def test_file_meta_information_is_what_stands_in_front_only(repeated: int, tmp_path: Path) -> None:
+    strays = make.element(0x00020010, "UI", make.BIG_ENDIAN)
+    strays += make.element(0x00020003, "UI", make.uid("stray")) * repeated
+    meta = make.file_meta(sop_instance=make.uid("in front"))
+    files = make.part10(meta, make.small("end", tail=strays)), file_of(name="none")
+    made = deidentified(tmp_path, *files)
+    for file in made.files:
+        assert file.file_meta.TransferSyntaxUID == make.EXPLICIT
+        assert file.PatientIdentityRemoved == "YES"
+    found = {file.file_meta.get("MediaStorageSOPInstanceUID") for file in made.files}
+    assert found == {NEW.uid(make.uid("in front")), None}
+
+
+def test_there_is_no_file_meta_information_in_items(tmp_path: Path) -> None:
+    stray = make.element(0x00020010, "UI", "1.2.3.4", explicit=False)
+    item = make.element(0x00082218, "SQ", make.item(stray), explicit=False)
+    made = deidentified(tmp_path, file_of(item, syntax=make.IMPLICIT))
+    assert len(made.only.AnatomicRegionSequence[0]) == 0

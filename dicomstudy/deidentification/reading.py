@@ -15,11 +15,13 @@ from dicomstudy.record import is_reference
 from dicomstudy.text import CharacterSet, decode_lenient
 from dicomstudy.values import Context, Kinds
 
-__all__ = ["ReadBytes", "Reader", "class_of"]
+__all__ = ["META", "ReadBytes", "Reader", "class_of"]
 
 #: The bytes of a large value.
 ReadBytes: TypeAlias = Callable[[Mapping[str, Any]], bytes]
 
+#: The group of file meta information.
+META = 2
 _MEMO_SIZE = 1 << 12
 
 
@@ -93,16 +95,28 @@ class Reader:
         return otherwise
 
     def tokens(self, encoding: Mapping[str, Any]) -> tuple[dict[str, Token], dict[str, Token]]:
-        """The layout of each element of file meta information and data set, by key."""
-        return self._parse(encoding["meta"]), self._parse(encoding["dataSet"])
+        """The layout of each element of file meta information and data set, by key.
 
-    def _tokens(self, text: str) -> dict[str, Token]:
-        return self.by_key(layout.parse(text))
+        Elements of group 0002 are file meta information or nothing: of the data set they are left
+        out, and those of file meta information that they came behind have their own keys.
+        """
+        return self._parse(encoding["meta"], True), self._parse(encoding["dataSet"], False)
+
+    def _tokens(self, text: str, is_meta: bool) -> dict[str, Token]:
+        tokens = layout.parse(text)
+        if not is_meta:
+            return self.by_key(tokens)
+        last = {token.tag: token for token in tokens if token.tag & 0xFFFF}
+        return {self._key(token): token for token in last.values()}
+
+    def _key(self, token: Token) -> str:
+        key = self._definitions.keyword(token.tag)
+        return f"{key}#{token.occurrence}" if token.occurrence else key
 
     def by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
-        """The last element of each tag, without group lengths."""
+        """The last element of each tag of a data set or item, without group lengths."""
         return {
             self._definitions.keyword(token.tag): token
             for token in tokens
-            if token.tag & 0xFFFF and not token.occurrence
+            if token.tag & 0xFFFF and token.tag >> 16 != META and not token.occurrence
         }

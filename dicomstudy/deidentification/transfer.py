@@ -144,14 +144,21 @@ class Transfer:
             values,
             notes,
         )
-        context = digest, charset, scope.explicit, scope.patient, safe
-        tokens = {**meta, **data_set}
+        moved = {
+            key.partition("#")[0]: attributes[key]
+            for key in meta
+            if "#" in key
+            if key in attributes
+        }
+        tokens = {**{key.partition("#")[0]: token for key, token in meta.items()}, **data_set}
+        context = digest, charset, scope.explicit, scope.patient, safe, freeze(moved)
         parts = [
-            self._part(group, name, content, tokens, scope, context)
+            self._part(group, name, _replaced(content, moved), tokens, scope, context)
             for group, name, content in (*instance.groups, *self._missing(instance))
             if name != ENCODING
         ]
-        own = list(self._own_attributes(instance.own, tokens, scope, context))
+        own_values = _replaced(instance.own, moved)
+        own = list(self._own_attributes(own_values, tokens, scope, context))
         self._enter(instance, encoding, [part for part in parts if part.content], own, notes)
 
     def _is_explicit(self, tokens: Iterable[Token]) -> bool:
@@ -330,6 +337,13 @@ class Transfer:
             known = self._encodings[name] = ion_hash_hex(written), written
             self.batch.contents[known[0]] = ENCODING, written
         return known
+
+
+def _replaced(content: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Attributes, with other values of some of them."""
+    if not values:
+        return content
+    return {key: values.get(key, value) for key, value in content.items()}
 
 
 def _text_of(token: Token) -> str:
