@@ -312,3 +312,13 @@ def test_there_is_no_file_meta_information_in_items(tmp_path: Path) -> None:
     item = make.element(0x00082218, "SQ", make.item(stray), explicit=False)
     made = deidentified(tmp_path, file_of(item, syntax=make.IMPLICIT))
     assert len(made.only.AnatomicRegionSequence[0]) == 0
+
+
+def test_new_uids_that_are_too_long_for_their_vr_are_written_without(tmp_path: Path) -> None:
+    uids = "\\".join(f"1.2.840.113619.2.55.3.{at:08}" for at in range(1600))
+    private_uids = make.element(0x00091001, "UI", uids)
+    failed = make.element(0x00080058, "UI", uids)
+    made = deidentified(tmp_path, private(failed, private_uids), options=("retain-safe-private",))
+    new = [NEW.uid(uid) for uid in uids.split("\\")]
+    assert list(made.only.FailedSOPInstanceUIDList) == new
+    assert made.only[0x00091001].value.decode().split("\\") == new

@@ -18,7 +18,7 @@ from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.reading import META, Reader, class_of
 from dicomstudy.elements import LONG_VRS, PIXEL_DATA_TAGS, SHORT_VRS, Form, is_private
-from dicomstudy.following import inner_set
+from dicomstudy.following import LONGEST_SHORT, inner_set
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.record import is_reference
 
@@ -151,7 +151,7 @@ class Concealer:
         explicit = bool(given.vr) if given.token is not None else scope.explicit
         explicit = explicit or given.tag >> 16 == META  # file meta information has VRs (PS3.10 7.1)
         vr = vr or self._definitions.vr(given.tag).rpartition(" ")[2]
-        return Made(given.key, value, Token(given.tag, vr if explicit else ""))
+        return Made(given.key, value, Token(given.tag, _fitting(vr, value) if explicit else ""))
 
     def _private(self, given: Given, scope: Scope) -> Made | None:
         """A private attribute that is declared safe, and has no items."""
@@ -177,7 +177,8 @@ class Concealer:
         if changed is None:
             return None
         scope.notes.add("risk/private")
-        return Made(key, self._cleaner.private_stored(changed, vr, scope), Token(tag, token.vr))
+        stored = self._cleaner.private_stored(changed, vr, scope)
+        return Made(key, stored, Token(tag, _fitting(token.vr, stored)))
 
     def _kept(self, given: Given, scope: Scope, *, clean: bool, dummy: bool) -> Made | None:
         """An attribute that stays, without what its texts say of anybody.
@@ -246,3 +247,9 @@ class Concealer:
         vr = given.vr or ("SQ" if scope.explicit and token is None else "")
         undefined = token.undefined if token is not None else False
         return Made(key, items, Token(tag, vr, items=tuple(tokens), undefined=undefined))
+
+
+def _fitting(vr: str, value: Any) -> str:
+    """The VR of a value, UN if it is too long for a header of that (PS3.5 section 6.2.2)."""
+    is_long = is_reference(value) and value["length"] > LONGEST_SHORT
+    return "UN" if is_long and vr in SHORT_VRS else vr
