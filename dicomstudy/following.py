@@ -22,7 +22,7 @@ from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kind, Kinds
 
-__all__ = ["LONGEST_SHORT", "Follower", "differing", "inner_set"]
+__all__ = ["Follower", "differing", "inner_set"]
 
 #: The character set that holds every character.
 _UNICODE = "ISO_IR 192"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import amazon.ion.simpleion as ion
 import pydicom
 import pytest
 
@@ -322,3 +323,30 @@ def test_new_uids_that_are_too_long_for_their_vr_are_written_without(tmp_path: P
     new = [NEW.uid(uid) for uid in uids.split("\\")]
     assert list(made.only.FailedSOPInstanceUIDList) == new
     assert made.only[0x00091001].value.decode().split("\\") == new
+
+
+def test_a_record_without_its_file_takes_no_other_instance_with_it(tmp_path: Path) -> None:
+    """Not even if it refers to large values of that file."""
+    record = {
+        "sourceInfo": {"uri": "file:///nowhere/gone.dcm"},
+        "options": {"maximumInlineDataLength": 256},
+        "fileInfo": {"sha256": "0" * 64},
+        "dataSet": {
+            "SOPInstanceUID": make.uid("gone"),
+            "StudyInstanceUID": make.uid("wrecks"),
+            "SeriesInstanceUID": make.uid("wrecks/1"),
+            "SOPClassUID": make.SECONDARY_CAPTURE,
+            "InstitutionName": "Nowhere",
+            "InstitutionAddress": {"length": 480, "sha256": "a" * 64, "dataOffset": 500},
+        },
+    }
+    files = {
+        "gone.ion": ion.dumps(record),
+        "1.dcm": file_of(make.element(TEXT, "LT", "in Nowhere")),
+    }
+    studies.write_files(tmp_path / "in", files.items())
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    report = dicomstudy.deidentify(tmp_path / "archive", tmp_path / "out", options=[CLEAN], key=KEY)
+    assert [problem.code for problem in report.problems] == ["deidentify/no-file"]
+    assert report.instances == 1
+    assert b"Nowhere" not in haystack(tmp_path / "out")

@@ -18,7 +18,7 @@ from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.reading import META, Reader, class_of
 from dicomstudy.elements import LONG_VRS, PIXEL_DATA_TAGS, SHORT_VRS, Form, is_private
-from dicomstudy.following import LONGEST_SHORT, inner_set
+from dicomstudy.following import inner_set
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.record import is_reference
 

@@ -29,7 +29,12 @@ def gather(study: Study, identities: Identities, reader: Reader) -> None:
             return b"".join(instance.value_pieces(reference))
 
         def text(key: str, value: Any, charset: CharacterSet) -> str | None:
-            return reader.text(key, value, read, charset, lenient=True)
+            try:
+                return reader.text(key, value, read, charset, lenient=True)
+            except DicomStudyError:
+                if instance.encoding is None:  # it is left out, and may lack large values
+                    return None
+                raise
 
         groups = instance.groups
         parts = [content for digest, _, content in groups if digest not in seen]
