@@ -350,3 +350,18 @@ def test_a_record_without_its_file_takes_no_other_instance_with_it(tmp_path: Pat
     assert [problem.code for problem in report.problems] == ["deidentify/no-file"]
     assert report.instances == 1
     assert b"Nowhere" not in haystack(tmp_path / "out")
+
+
+@pytest.mark.parametrize("size", [14, 302])
+@pytest.mark.parametrize(
+    ("tag", "vr"), [(0x00189073, "FD"), (0x00221053, "FL"), (0x00091001, "FD")]
+)
+def test_numbers_of_a_wrong_length_go_wherever_they_are(
+    tag: int, vr: str, size: int, tmp_path: Path
+) -> None:
+    number = make.element(tag, vr, b"x" * size)
+    elements = [number, in_item(0x0040A730, number)] if tag >> 16 != 9 else [number]
+    made = deidentified(tmp_path, private(*elements), options=("retain-safe-private",))
+    assert tag not in made.only
+    assert all(len(item) == 0 for item in made.only.get("ContentSequence", ()))
+    assert "risk/unreadable" in made.codes

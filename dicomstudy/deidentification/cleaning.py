@@ -9,6 +9,7 @@ from typing import Any
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.deidentification.attributes import Given, Scope, UnreadableError
+from dicomstudy.deidentification.dummies import is_whole
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import UID, Pseudonyms
 from dicomstudy.deidentification.reading import class_of
@@ -99,7 +100,9 @@ class Cleaner:
         """Numbers, tags and bytes that stay."""
         value = given.value
         if is_reference(value):
-            if given.tag not in PIXEL_DATA_TAGS and self._is_in(value, vr, scope):
+            if given.tag not in PIXEL_DATA_TAGS and (
+                not is_whole(int(value["length"]), vr) or self._is_in(value, vr, scope)
+            ):
                 raise UnreadableError
             return scope.values.copy(value)
         if given.tag in PIXEL_DATA_TAGS:
@@ -107,7 +110,7 @@ class Cleaner:
         if vr == "AT":
             fits = type(value) is str and _TAGS.fullmatch(value) is not None
         elif type(value) is bytes:
-            fits = not len(value) % WORD_SIZES.get(vr, 1)
+            fits = is_whole(len(value), vr)
         else:
             fits = type(value) in {int, float}
         if not fits or self._is_text(value, vr, scope):
@@ -129,7 +132,7 @@ class Cleaner:
                 raise UnreadableError
             if any(self._identities.clean(given.key, vr or "LO", each) != each for each in texts):
                 raise UnreadableError
-        elif len(content) % WORD_SIZES.get(vr, 1):
+        elif not is_whole(len(content), vr):
             raise UnreadableError
         if self._spells(content, vr):
             raise UnreadableError

@@ -206,8 +206,10 @@ class Concealer:
             return self._items(given, scope, dummy=dummy)
         meant = vr if is_pixels else own  # whatever its header says
         if dummy and meant not in dummies.STRUCTURE:
-            value = dummies.blank(value, vr)
-            return None if value is None else self._made(given, value, scope, written)
+            blank = dummies.blank(value, vr)
+            if blank is None and not is_reference(value):
+                raise UnreadableError
+            return None if blank is None else self._made(given, blank, scope, written)
         if kind == "text":
             value = self._cleaner.text(given, meant, scope)
             if value is not None and (clean or key in _FREE_TEXTS):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dicomstudy.elements import TEXT_VRS
+from dicomstudy.elements import TEXT_VRS, WORD_SIZES
 
-__all__ = ["GONE", "STRUCTURE", "ZEROS", "blank", "dummy"]
+__all__ = ["GONE", "STRUCTURE", "ZEROS", "blank", "dummy", "is_whole"]
 
 #: Stands where nothing else would be left of a text.
 GONE = "REMOVED"
@@ -28,6 +28,11 @@ _DUMMIES: dict[str, Any] = {
 STRUCTURE = frozenset("AT CS SL SS SV UI UL US UV".split())
 
 
+def is_whole(length: int, vr: str) -> bool:
+    """Whether a value of a VR may have so many bytes: a row of whole words, or tags."""
+    return not length % (4 if vr == "AT" else WORD_SIZES.get(vr, 1))
+
+
 def dummy(vr: str) -> Any:
     """A valid value of a VR, but SQ."""
     return _DUMMIES.get(vr, ZEROS)
@@ -37,4 +42,4 @@ def blank(value: Any, vr: str) -> Any:
     """A value of the same form that says nothing; None if there is none."""
     if vr in TEXT_VRS or type(value) in {int, float}:
         return _DUMMIES.get(vr, 0)
-    return bytes(len(value)) if type(value) is bytes else None
+    return bytes(len(value)) if type(value) is bytes and is_whole(len(value), vr) else None
