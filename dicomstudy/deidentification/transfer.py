@@ -133,7 +133,7 @@ class Transfer:
         digest = next(d for d, name, _ in instance.groups if name == ENCODING)
         self._encoder.plan(encoding)  # refuses one that is incomplete
         meta, data_set = self._reader.tokens(encoding)
-        notes: set[str] = set()
+        notes = of_instance(attributes)
         safe = declared_safe(attributes) if SAFE_PRIVATE in self._policy.options else frozenset()
         charset = character_set_of(attributes.get(CHARACTER_SET))
         scope = Scope(
@@ -309,7 +309,7 @@ class Transfer:
         )
         self.bytes_in += instance.source.size or 0
         whole = ungroup(groups, content)
-        self.notes.update(notes | of_instance(whole) | self._of_pixels(instance, whole, written))
+        self.notes.update(notes | self._of_pixels(instance, whole, written))
 
     def _of_pixels(
         self, instance: Instance, attributes: Mapping[str, Any], encoding: Mapping[str, Any]
