@@ -380,3 +380,34 @@ def test_a_face_is_told_of_though_the_part_of_the_body_was_cut_out(
     made = deidentified(tmp_path, file_of(part, patient, pixels))
     assert made.only.BodyPartExamined == ("REMOVED" if name == "Headneck^X" else "HEADNECK")
     assert "risk/visual-features" in made.codes
+
+
+# Stamps
+
+
+def test_long_stamps_and_key_uids_stand_where_convert_has_them(tmp_path: Path) -> None:
+    options = (
+        *("clean-graphics", "clean-structured-content", CLEAN, "retain-device-identity"),
+        *("retain-longitudinal-full-dates", "retain-uids"),
+    )
+    made = deidentified(tmp_path / "stamps", file_of(), options=options)
+    assert len("\\".join(made.only.DeidentificationMethod)) > 256
+    series = make.element(0x0020000E, "UI", "\\".join(f"1.2.3.{at}" for at in range(8)))
+    made = deidentified(tmp_path / "uids", file_of(series))
+    assert len(made.only.SeriesInstanceUID) == 8
+
+
+def test_what_another_run_did_is_still_said(tmp_path: Path) -> None:
+    days = "retain-longitudinal-{}-dates"
+    deidentified(tmp_path / "1", file_of(), options=(days.format("modified"), CLEAN))
+    (first,) = (tmp_path / "1" / "restored").rglob("*.dcm")
+    second = deidentified(tmp_path / "2", first.read_bytes(), options=(days.format("full"),))
+    assert second.only.LongitudinalTemporalInformationModified == "MODIFIED"
+    codes = [item.CodeValue for item in second.only.DeidentificationMethodCodeSequence]
+    assert codes == ["113100", "113105", "113106", "113107"]
+    (file,) = (tmp_path / "2" / "restored").rglob("*.dcm")
+    third = deidentified(tmp_path / "3", file.read_bytes())
+    assert third.only.LongitudinalTemporalInformationModified == "REMOVED"
+    (file,) = (tmp_path / "3" / "restored").rglob("*.dcm")
+    last = deidentified(tmp_path / "4", file.read_bytes(), options=(days.format("modified"),))
+    assert last.only.LongitudinalTemporalInformationModified == "REMOVED"

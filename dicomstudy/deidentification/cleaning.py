@@ -8,12 +8,12 @@ from typing import Any
 
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
-from dicomstudy.deidentification.attributes import Given, Scope, UnreadableError
+from dicomstudy.deidentification.attributes import LONGEST, Given, Scope, UnreadableError
 from dicomstudy.deidentification.dummies import is_whole
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import UID, Pseudonyms
 from dicomstudy.deidentification.reading import class_of
-from dicomstudy.elements import PIXEL_DATA_TAGS, WORD_SIZES
+from dicomstudy.elements import PIXEL_DATA_TAGS, WORD_SIZES, may_be_large
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import character_set_of, is_reference
 from dicomstudy.values import Context, Kinds
@@ -31,8 +31,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
 #: VRs of values of which nobody can tell what they are.
 _UNKNOWN = frozenset(("", "UN"))
-#: The longest text that stands in a document.
-_LONGEST = 256
 #: Longer values are not looked through for what identifies: they are samples, not words.
 _LOOKED_THROUGH = 1 << 24
 
@@ -47,11 +45,13 @@ class Cleaner:
         self._identities = identities
         self._kinds = Kinds(definitions)
 
-    def stored(self, text: str, vr: str, scope: Scope) -> str | dict[str, Any] | None:
+    def stored(self, tag: int, text: str, vr: str, scope: Scope) -> str | dict[str, Any] | None:
         """A new text in ASCII, as a document has it."""
         encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
         assert encoded is not None  # noqa: S101 (digits, and what stands between them)
-        return scope.values.put(encoded) if len(encoded) > _LONGEST else text or None
+        if may_be_large(tag, len(encoded), LONGEST):
+            return scope.values.put(encoded)
+        return text or None
 
     def text(self, given: Given, vr: str, scope: Scope) -> str | dict[str, Any] | None:
         """A text that stays, in the character set that it stands in.
@@ -67,7 +67,7 @@ class Cleaner:
             value = self._pseudonyms.retained(value)
             if key == "TransferSyntaxUID":
                 return _INFLATED.get(value, value)
-            return self.stored(self._identities.new_uids(value), vr, scope)
+            return self.stored(tag, self._identities.new_uids(value), vr, scope)
         if key == CHARACTER_SET:
             charset = character_set_of(value)
             return "\\".join(charset.terms) if charset.problems else value
@@ -86,7 +86,7 @@ class Cleaner:
         encoded = values.encode(text, rule, context)
         if encoded is None:
             raise UnreadableError
-        if len(encoded) > _LONGEST:
+        if may_be_large(tag, len(encoded), LONGEST):
             return scope.values.put(encoded)
         return text or None
 
@@ -159,7 +159,7 @@ class Cleaner:
         encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
         if encoded is None:
             raise UnreadableError
-        return scope.values.put(encoded) if len(encoded) > _LONGEST else encoded or None
+        return scope.values.put(encoded) if len(encoded) > LONGEST else encoded or None
 
     def _private_bytes(self, given: Given, scope: Scope) -> bytes:
         value = given.value

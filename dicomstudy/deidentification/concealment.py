@@ -100,7 +100,7 @@ class Concealer:
         if action is Action.SHIFT:
             moved, action = self._shifted(tag, value, scope)
             if moved is not None:
-                return self._made(given, self._cleaner.stored(moved, "DT", scope), scope)
+                return self._made(given, self._cleaner.stored(tag, moved, "DT", scope), scope)
         if action is Action.REMOVE:
             return None
         if action is Action.EMPTY:
@@ -109,7 +109,7 @@ class Concealer:
             if value is not None and type(value) is not str:
                 raise UnreadableError
             uids = self._pseudonyms.uids(value or "")
-            return self._made(given, self._cleaner.stored(uids, "UI", scope), scope)
+            return self._made(given, self._cleaner.stored(tag, uids, "UI", scope), scope)
         if action is Action.DUMMY:
             return self._dummy(given, scope)
         if key == _DOCUMENT_LENGTH and self._policy.action(_DOCUMENT) is Action.DUMMY:

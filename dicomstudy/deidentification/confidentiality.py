@@ -90,6 +90,13 @@ class Code(NamedTuple):
     meaning: str
 
 
+#: Options that other programs may have applied.
+_NOT_OFFERED = (
+    Code("clean-pixel-data", "113101", "Clean Pixel Data Option"),
+    Code("clean-visual-features", "113102", "Clean Recognizable Visual Features Option"),
+)
+
+
 class _Row(NamedTuple):
     profile: str
     options: Mapping[str, str]
@@ -139,7 +146,8 @@ class Policy:
     """A profile with options: one `Action` for every tag.
 
     Attributes:
-        codes: the profile and the options that are applied, in the order of their codes.
+        codes: the profile and the options that are applied.
+        every_code: those that there are.
         options: the names of the options.
     """
 
@@ -148,8 +156,8 @@ class Policy:
         self._definitions = definitions
         self._known: dict[int, Action] = {}
         self.options = frozenset(options)
-        chosen = sorted((table.options[name] for name in self.options), key=lambda c: c.code)
-        self.codes: tuple[Code, ...] = (table.profile, *chosen)
+        self.codes = (table.profile, *(table.options[name] for name in self.options))
+        self.every_code = (table.profile, *table.options.values(), *_NOT_OFFERED)
 
     def action(self, tag: int) -> Action:
         """What becomes of an attribute, wherever it stands.

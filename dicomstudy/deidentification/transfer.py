@@ -21,7 +21,7 @@ from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.reading import Reader
 from dicomstudy.deidentification.risks import of_instance
 from dicomstudy.deidentification.safe_private import declared_safe
-from dicomstudy.deidentification.stamps import Stamps
+from dicomstudy.deidentification.stamps import Said, Stamps
 from dicomstudy.document import references
 from dicomstudy.elements import Form, sha256_and_size
 from dicomstudy.errors import Problem
@@ -152,8 +152,9 @@ class Transfer:
         }
         tokens = {**{key.partition("#")[0]: token for key, token in meta.items()}, **data_set}
         context = digest, charset, scope.explicit, scope.patient, safe, freeze(moved)
+        said = self._stamps.said(attributes)
         parts = [
-            self._part(group, name, _replaced(content, moved), tokens, scope, context)
+            self._part(group, name, _replaced(content, moved), tokens, scope, said, context)
             for group, name, content in (*instance.groups, *self._missing(instance))
             if name != ENCODING
         ]
@@ -183,17 +184,18 @@ class Transfer:
         content: Mapping[str, Any],
         tokens: Mapping[str, Token],
         scope: Scope,
+        said: Said,
         context: tuple[object, ...],
     ) -> _Part:
-        known = (digest, name, context)
+        known = (digest, name, said, context)
         part = self._parts.get(known)
         if part is None:
             inner = scope._replace(notes=set())
             made = list(self._made(content, tokens, inner))
             if name == self._stamps.patient:
-                made += self._stamps.of_patient(explicit=inner.explicit)
+                made += self._stamps.of_patient(said, self._values, explicit=inner.explicit)
             elif not digest:
-                made += self._stamps.of_dates(explicit=inner.explicit)
+                made.append(self._stamps.of_dates(said, explicit=inner.explicit))
             part = self._parts[known] = self._as_part(name, made, inner.notes)
         scope.notes.update(part.notes)
         return part
