@@ -12,11 +12,14 @@ import pydicom
 import pytest
 
 import dicomstudy
+from dicomstudy.deidentification.confidentiality import policy
+from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.transfer import Transfer
+from dicomstudy.record import character_set_of
 from fixtures import make
 from tests import studies
-from tests.plants import haystack
+from tests.plants import DEFINITIONS, haystack
 
 KEY = b"0123456789abcdef"
 NEW = Pseudonyms(KEY)
@@ -411,3 +414,46 @@ def test_what_another_run_did_is_still_said(tmp_path: Path) -> None:
     (file,) = (tmp_path / "3" / "restored").rglob("*.dcm")
     last = deidentified(tmp_path / "4", file.read_bytes(), options=(days.format("modified"),))
     assert last.only.LongitudinalTemporalInformationModified == "REMOVED"
+
+
+# UIDs and numbers
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr"), [(0x00200013, "IS"), (0x00180050, "DS"), (0x40080113, "TM"), (0x0040A121, "DA")]
+)
+def test_uids_that_go_are_found_among_numbers_and_times(tag: int, vr: str, tmp_path: Path) -> None:
+    uid = "1.2.826.0.1.3680043.7.1"
+    elements = make.element(0x00080014, "UI", uid), make.element(tag, vr, f"{uid}\\5")
+    made = deidentified(tmp_path, file_of(*elements), options=(CLEAN,))
+    assert uid.encode() not in made.content
+
+
+def test_two_numbers_are_no_uid_anywhere(tmp_path: Path) -> None:
+    elements = [make.element(tag, "UI", "2.123456789") for tag in (0x00080014, 0x00080062)]
+    made = deidentified(tmp_path, file_of(*elements))
+    assert b"2.123456789" not in made.content
+
+
+@pytest.mark.parametrize(("vr", "number"), [("UL", 12345678), ("FD", 12345678.0)])
+def test_an_id_that_is_written_as_a_number_is_found_in_text(
+    vr: str, number: float, tmp_path: Path
+) -> None:
+    elements = make.element(ID, vr, number), make.element(TEXT, "LT", "of 12345678")
+    made = deidentified(tmp_path, file_of(*elements), options=(CLEAN,))
+    assert made.only.ImageComments == "of"
+
+
+@pytest.mark.timeout(20)
+def test_uids_are_found_in_time_that_grows_with_the_length_alone() -> None:
+    identities = Identities(policy("basic", [], DEFINITIONS), DEFINITIONS, NEW.uid)
+    longest = "1." * 31 + "22"
+    for uid in (longest, too_long := "1." * 20_000 + "3"):
+        identities.gather({"InstanceCreatorUID": uid}, character_set_of(None), lambda *_: None)
+    dotted = "1." * 200_000 + "4"
+    assert identities.clean("ImageComments", "LT", dotted) == dotted
+    assert identities.clean("ImageComments", "LT", f"{too_long} x") == f"{NEW.uid(too_long)} x"
+    text = f"7.{longest}.7"
+    assert identities.clean("ImageComments", "LT", text) == f"7.{NEW.uid(longest)}.7"
+    digits = "1" * 100_000
+    assert identities.clean("ImageComments", "LT", ".".join([digits] * 40)).count(".") == 39

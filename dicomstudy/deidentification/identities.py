@@ -65,7 +65,8 @@ _LINES = re.compile(r"[\r\n]+")
 #: Numbers with dots between, as long as they are: one start for each, so that time is linear.
 _DOTTED = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]++(?:\.[0-9]++)++")
 _DOTTED_BYTES = re.compile(_DOTTED.pattern.encode())
-_FEWEST_PARTS = 3
+_LONGEST_UID = 64
+_MOST_PARTS = _LONGEST_UID // 2
 #: What bytes that nobody reads as text may be encoded in, beside the character sets of the study.
 _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "latin-1")
 _MEMO_SIZE = 1 << 14
@@ -135,7 +136,7 @@ class Identities:
         for each in _ESCAPE.sub("", value).split("\\"):
             if vr == "UI":
                 uid = each.strip(" \0")
-                if UID.fullmatch(uid):
+                if UID.fullmatch(uid) or (len(uid) > _LONGEST_UID and _DOTTED.fullmatch(uid)):
                     if RETAIN_UIDS not in self._policy.options:  # else most of them stay elsewhere
                         words.add(uid)
                 elif len(uid) >= _SHORTEST_WHOLE:  # no UID, but somebody's all the same
@@ -191,7 +192,12 @@ class Identities:
         return "\\".join(part or GONE for part in parts)
 
     def _is_known(self, value: str, vr: str) -> bool:
-        """Whether a number, date or time is one that was taken away, or has such a day in it."""
+        """Whether a number, date or time is one that was taken away, or has such a day in it.
+
+        So it is if a UID stands there that gets a new one.
+        """
+        if self._uids and self._has_uid(value):
+            return True
         known = value.strip().lower()
         if len(known) >= _SHORTEST_WHOLE and known in self._whole:
             return True
@@ -205,7 +211,12 @@ class Identities:
         return "\\".join(self._new_uid(uid) if uid in self._uids else uid for uid in uids)
 
     def _replaced(self, found: re.Match[str]) -> str:
-        """Dotted numbers with new UIDs in place of those in it, whatever is before and behind."""
+        """Dotted numbers with new UIDs in place of those in it, whatever is before and behind.
+
+        What is too long to be one is only replaced as a whole: so time grows with the length alone.
+        """
+        if found[0] in self._uids:
+            return self._new_uid(found[0])
         parts = found[0].split(".")
         made: list[str] = []
         at = 0
@@ -217,9 +228,14 @@ class Identities:
 
     def _end_of_uid(self, parts: Sequence[str], start: int) -> int:
         """Where the longest UID ends that begins at `start`; 0 if none does."""
-        last = min(start + self._most_parts, len(parts))
-        ends = range(last, start + _FEWEST_PARTS - 1, -1)
-        return next((end for end in ends if ".".join(parts[start:end]) in self._uids), 0)
+        found, uid = 0, ""
+        for end, part in enumerate(parts[start : start + _MOST_PARTS], start + 1):
+            if len(uid) + len(part) >= _LONGEST_UID:
+                break
+            uid += f".{part}" if uid else part
+            if uid in self._uids:
+                found = end
+        return found
 
     def is_in(self, content: bytes) -> bool:
         """Whether bytes that nobody reads as text have something of it all the same."""
@@ -245,10 +261,6 @@ class Identities:
         """A day that was taken away, with or without a time."""
         found = "|".join(map(day_pattern, sorted(self._days)))
         return re.compile(rf"(?<![0-9.])(?:{found})(?![0-9])") if found else None
-
-    @cached_property
-    def _most_parts(self) -> int:
-        return max(uid.count(".") + 1 for uid in self._uids)
 
     @cached_property
     def _encoded(self) -> re.Pattern[bytes] | None:

@@ -19,8 +19,8 @@ SHORTEST_KEY = 16
 #: The standard's own UIDs (PS3.6 Annex A), of nobody's patients. Under its root there are others,
 #: made by programs that have none; they have dates and numbers in them.
 _STANDARD = re.compile(r"1\.2\.840\.10008(\.(0|[1-9][0-9]{0,3})){1,10}")
-#: What is a UID, in whatever attribute: numbers of which there are three at least.
-UID = re.compile(r"[0-9]+(?:\.[0-9]+){2,}")
+#: What is a UID, in whatever attribute: three numbers or more, and no more than 64 characters.
+UID = re.compile(r"(?=.{,64}\Z)[0-9]+(?:\.[0-9]+){2,}")
 _DATE = re.compile(
     r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})([0-9]{0,6}(?:\.[0-9]{1,6})?(?:[+-](?:0[0-9]|1[0-4])[0-5][0-9])?)"
 )

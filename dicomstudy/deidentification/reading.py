@@ -61,7 +61,8 @@ class Reader:
     ) -> str | None:
         """The text of an attribute, large ones too; None if its value is no text.
 
-        If `lenient`, bytes that are not valid in the character set are read as well as they can.
+        If `lenient`, bytes that are not valid in the character set are read as well as they can,
+        and a number is its digits.
         """
         if type(value) is str:
             return value
@@ -69,6 +70,8 @@ class Reader:
         vr = self._definitions.vr(tag)
         if class_of(vr) != "text":
             return None
+        if lenient and type(value) in {int, float}:
+            return f"{value:.17g}"
         rule = self._kinds.rule(tag, vr)
         if is_reference(value):
             value = values.decode(read(value), rule, Context(charset, False))
