@@ -457,3 +457,32 @@ def test_uids_are_found_in_time_that_grows_with_the_length_alone() -> None:
     assert identities.clean("ImageComments", "LT", text) == f"7.{NEW.uid(longest)}.7"
     digits = "1" * 100_000
     assert identities.clean("ImageComments", "LT", ".".join([digits] * 40)).count(".") == 39
+
+
+@pytest.mark.parametrize("count", [100, 129])
+def test_any_number_of_private_elements_may_be_declared_safe(count: int, tmp_path: Path) -> None:
+    mixed = in_item(
+        0x00080300,
+        make.element(0x00080301, "US", 9),
+        make.element(0x00080302, "LO", "MAKER"),
+        make.element(0x00080303, "CS", "MIXED"),
+        make.element(0x00080304, "US", range(count)),
+    )
+    elements = make.element(0x00091001, "LO", "care"), make.element(0x000910FF, "LO", "else")
+    made = deidentified(tmp_path, private(mixed, *elements), options=("retain-safe-private",))
+    assert private_values(made.only) == {1: "care"}
+
+
+@pytest.mark.parametrize(
+    ("vr", "text", "left"),
+    [("SH", "1.2.3.7.1", "REMOVED"), ("SH", "a 1.2.3.7.1", "a"), ("SH", "1.2.3.4", "1.2.3.4"),
+     ("LO", "1.2.3.7.1", NEW.uid("1.2.3.7.1")), ("LO", f"1.2.3.7.1 {'x' * 30}", "x" * 30)],
+)  # fmt: skip
+def test_a_uid_is_cut_out_where_no_new_one_fits(
+    vr: str, text: str, left: str, tmp_path: Path
+) -> None:
+    tag = {"SH": 0x00180024, "LO": 0x00180010}[vr]
+    elements = make.element(0x00080014, "UI", "1.2.3.7.1"), make.element(tag, vr, text)
+    made = deidentified(tmp_path, file_of(*elements), options=(CLEAN,))
+    assert made.only[tag].value == left
+    assert ("risk/identity-in-text" in made.codes) == (left != text)

@@ -66,6 +66,8 @@ _LINES = re.compile(r"[\r\n]+")
 _DOTTED = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]++(?:\.[0-9]++)++")
 _DOTTED_BYTES = re.compile(_DOTTED.pattern.encode())
 _LONGEST_UID = 64
+#: Characters of the longest value of a VR that a new UID may be too long for (PS3.5 section 6.2).
+_LONGEST = {"AE": 16, "CS": 16, "SH": 16, "LO": 64}
 _MOST_PARTS = _LONGEST_UID // 2
 #: What bytes that nobody reads as text may be encoded in, beside the character sets of the study.
 _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "latin-1")
@@ -181,15 +183,14 @@ class Identities:
                 return value
             return None if any(self._is_known(each, vr) for each in value.split("\\")) else value
         if self._uids:
-            value = _DOTTED.sub(self._replaced, value)
+            value = self._without_uids(vr, value)
         pattern = self._pattern(key in _VOCABULARY, _SHORTEST_IN_CODES if vr == "CS" else 0)
         if pattern is None:
             return value
         cleaned, count = pattern.subn("", value)
         if not count:
             return value
-        parts = [re.sub(r" {2,}", " ", part).strip(" ^_-,;") for part in cleaned.split("\\")]
-        return "\\".join(part or GONE for part in parts)
+        return "\\".join(map(_tidied, cleaned.split("\\")))
 
     def _is_known(self, value: str, vr: str) -> bool:
         """Whether a number, date or time is one that was taken away, or has such a day in it.
@@ -209,6 +210,21 @@ class Identities:
         """UIDs that stay where they are, but for those that get new ones elsewhere."""
         uids = value.split("\\")
         return "\\".join(self._new_uid(uid) if uid in self._uids else uid for uid in uids)
+
+    def _without_uids(self, vr: str, value: str) -> str:
+        """A text with new UIDs, or without UIDs where these are too long for its VR."""
+        replaced = _DOTTED.sub(self._replaced, value)
+        longest = _LONGEST.get(vr)
+        if longest is None or replaced == value:
+            return replaced
+        parts = [
+            new if new == old or len(new) <= longest else _tidied(_DOTTED.sub(self._cut, old))
+            for old, new in zip(value.split("\\"), replaced.split("\\"), strict=True)
+        ]
+        return "\\".join(parts)
+
+    def _cut(self, found: re.Match[str]) -> str:
+        return found[0] if self._replaced(found) == found[0] else ""
 
     def _replaced(self, found: re.Match[str]) -> str:
         """Dotted numbers with new UIDs in place of those in it, whatever is before and behind.
@@ -280,6 +296,11 @@ class Identities:
             long = [word for word in words if len(word) >= shortest]
             self._patterns[name] = words_pattern(long, self._days)
         return self._patterns[name]
+
+
+def _tidied(text: str) -> str:
+    """What is left of a text that something was cut out of, or `GONE`."""
+    return re.sub(r" {2,}", " ", text).strip(" ^_-,;") or GONE
 
 
 def _add(words: set[str], *found: str) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dicomstudy.elements import is_creator
+from dicomstudy.record import is_reference
 
 __all__ = ["declared_safe"]
 
 _PRIVATE = re.compile("[0-9A-F]{3}[13579BDF][0-9A-F]{4}")
 
 
-def declared_safe(attributes: Mapping[str, Any]) -> frozenset[int]:
-    """The private elements of a data set that it says identify nobody (PS3.3 C.12.1.1.7)."""
+def declared_safe(
+    attributes: Mapping[str, Any], read: Callable[[Mapping[str, Any]], bytes]
+) -> frozenset[int]:
+    """The private elements of a data set that it says identify nobody (PS3.3 C.12.1.1.7).
+
+    `read` gives the bytes of large values.
+    """
     items = attributes.get("PrivateDataElementCharacteristicsSequence")
     private = {int(key, 16): value for key, value in attributes.items() if _PRIVATE.fullmatch(key)}
     safe: set[int] = set()
@@ -31,6 +37,8 @@ def declared_safe(attributes: Mapping[str, Any]) -> frozenset[int]:
             mine = {each for each in private if each >> 16 == group and each & 0xFF00 == block}
             if status == "MIXED":
                 named = item.get("NonidentifyingPrivateElements")
+                if is_reference(named):
+                    named = read(named)
                 mine &= {group << 16 | block | number & 0xFF for number in _numbers(named)}
             elif status != "SAFE":
                 continue

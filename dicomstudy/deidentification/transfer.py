@@ -134,7 +134,8 @@ class Transfer:
         self._encoder.plan(encoding)  # refuses one that is incomplete
         meta, data_set = self._reader.tokens(encoding)
         notes = of_instance(attributes)
-        safe = declared_safe(attributes) if SAFE_PRIVATE in self._policy.options else frozenset()
+        keeps_private = SAFE_PRIVATE in self._policy.options
+        safe = declared_safe(attributes, values.read) if keeps_private else frozenset()
         charset = character_set_of(attributes.get(CHARACTER_SET))
         scope = Scope(
             self._reader.patient(attributes, f"study\0{self._study.uid}", values.read, charset),
