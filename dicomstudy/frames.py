@@ -128,7 +128,7 @@ def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> l
 def fragments(
     attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str
 ) -> tuple[list[Span], Callable[[int, int], bytes]] | None:
-    """The fragments of encapsulated pixel data, whichever frames they are of, in their order.
+    """The Basic Offset Table of encapsulated pixel data, and its fragments in their order.
 
     Returns their places in the value, and what gives its bytes from the one place to the other;
     None if there is no pixel data, or it is native. Arguments and errors are those of `find`.
@@ -137,7 +137,7 @@ def fragments(
     lengths = None if found is None else _lengths(attributes, found[0], big=big)
     if found is None or lengths is None:
         return None
-    return _payloads(lengths), found[0].bytes
+    return [*(Span(_HEADER, length) for length in lengths[:1]), *_payloads(lengths)], found[0].bytes
 
 
 def _pixels(attributes: Mapping[str, Any], read: Read, uid: str) -> tuple[_Value, int] | None:

@@ -252,7 +252,8 @@ def test_uids_of_the_standard_stay() -> None:
 
 def test_uids_are_retained_if_they_are_some() -> None:
     new = Pseudonyms(bytes(16))
-    assert new.retained("1.2.3\\999.1 ") == "1.2.3\\999.1"
+    assert new.retained("1.2.3\\9.9.1 ") == "1.2.3\\9.9.1"
+    assert new.retained("999.1") == new.uid("999.1")
     assert new.retained("Miller") == new.uid("Miller")
     assert new.retained("1.2.3\\4711") == f"1.2.3\\{new.uid('4711')}"
 
@@ -476,7 +477,8 @@ def test_private_attributes_are_safe_if_their_data_set_says_so() -> None:
             "BlockIdentifyingInformationStatus": "SAFE",
         }
         items = [item | fields]
-        safe = declared_safe({**blocks, "PrivateDataElementCharacteristicsSequence": items})
+        attributes = {**blocks, "PrivateDataElementCharacteristicsSequence": items}
+        safe = declared_safe(attributes, lambda _: b"\2\0" * 200)
         return {f"{tag:08X}" for tag in safe}
 
     assert declared() == {"00090010", "00091001"}
@@ -486,5 +488,7 @@ def test_private_attributes_are_safe_if_their_data_set_says_so() -> None:
     mixed = {"BlockIdentifyingInformationStatus": "MIXED", "PrivateCreatorReference": "MAKER B"}
     assert declared(**mixed, NonidentifyingPrivateElements=2) == {"00090011", "00091102"}
     assert declared(**mixed, NonidentifyingPrivateElements=b"\1\0\3\0") == {"00090011"}
+    large = {"length": 400, "sha256": "0" * 64}
+    assert declared(**mixed, NonidentifyingPrivateElements=large) == {"00090011", "00091102"}
     assert declared(**mixed) == {"00090011"}
-    assert declared_safe(blocks) == frozenset()
+    assert declared_safe(blocks, lambda _: b"") == frozenset()

@@ -6,12 +6,12 @@ Only the marker segments and boxes in front of the samples are walked through; n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Literal, TypeAlias
 
 from dicomstudy.elements import Span
 
-__all__ = ["ReadRange", "has_metadata"]
+__all__ = ["ReadRange", "has_metadata", "is_offset_table"]
 
 #: Gives bytes `start` to `stop` of the pixel data.
 ReadRange: TypeAlias = Callable[[int, int], bytes]
@@ -21,6 +21,7 @@ _AHEAD = 1 << 10
 #: The longest row of segments or boxes that is walked through.
 _MOST = 1 << 10
 _SIGNATURE = 12
+_ORDERS: Final[tuple[Literal["little", "big"], ...]] = ("little", "big")
 
 _NUMBER = rb"[\d.]{1,15}"
 _LAYERS = rb", L\(bytes\)[-+\d.e, \n]*"
@@ -68,22 +69,38 @@ _SUPERBOX, _CODESTREAM = b"jp2h", b"jp2c"
 _BOXES_NEEDED = frozenset(b"jP  |ftyp|rreq|ihdr|bpcc|colr|pclr|cmap|cdef|res ".split(b"|"))
 
 
-def has_metadata(fragments: Iterable[Span], read: ReadRange) -> bool:
+def is_offset_table(table: bytes, fragments: Sequence[Span]) -> bool:
+    """Whether a Basic Offset Table is empty, or a row of places where items begin."""
+    starts = {span.offset - fragments[0].offset for span in fragments} or {0}
+    numbers = range(0, len(table), 4)
+    return len(table) % 4 == 0 and any(
+        starts.issuperset(int.from_bytes(table[at : at + 4], order) for at in numbers)
+        for order in _ORDERS
+    )
+
+
+def has_metadata(
+    fragments: Iterable[Span], read: ReadRange, *, known: bool = False, apart: bool = False
+) -> bool:
     """Whether an image in these fragments says anything but what encoders write of themselves.
 
-    Images are JPEG, JPEG-LS or JPEG 2000; what begins otherwise is not looked at. Of one that
-    cannot be walked through it is taken that it does: no bytes raise anything.
+    Images are JPEG, JPEG-LS or JPEG 2000; what begins otherwise is not looked at, unless it is
+    known that all are. Of one that cannot be walked through it is taken that it does: no bytes
+    raise anything.
 
     Args:
         fragments: payloads of the items of encapsulated pixel data (PS3.5 section A.4).
         read: gives bytes of them, fewer where there are no more.
+        known: the transfer syntax says that they are such images.
+        apart: each fragment is an image of its own.
 
     ITU-T T.81 annex B, T.84 annex F (SPIFF), T.87 annex C, T.800 annexes A and I.
     """
-    for spans in _images(fragments, read):
+    for spans in ([span] for span in fragments) if apart else _images(fragments, read):
         image = _Image(spans, read)
-        walk = _walk_of(image.peek(_SIGNATURE))
-        if walk is not None and walk(image):
+        start = image.peek(_SIGNATURE)
+        walk = _walk_of(start)
+        if (known and start) if walk is None else walk(image):
             return True
     return False
 

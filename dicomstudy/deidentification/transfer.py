@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy import layout
 from dicomstudy.deidentification.attributes import Made, Scope
-from dicomstudy.deidentification.codestreams import has_metadata
+from dicomstudy.deidentification.codestreams import has_metadata, is_offset_table
 from dicomstudy.deidentification.concealment import Concealer
 from dicomstudy.deidentification.confidentiality import SAFE_PRIVATE, Action, Policy
 from dicomstudy.deidentification.copies import Copies, ValuesOf
@@ -23,7 +24,7 @@ from dicomstudy.deidentification.risks import of_instance
 from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.deidentification.stamps import Said, Stamps
 from dicomstudy.document import references
-from dicomstudy.elements import Form, sha256_and_size
+from dicomstudy.elements import Form, Span, sha256_and_size
 from dicomstudy.errors import Problem
 from dicomstudy.frames import fragments, pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
@@ -37,6 +38,8 @@ __all__ = ["Transfer"]
 
 _META_LENGTH = 0x00020000
 _SOP_INSTANCE_UID = 0x00080018
+#: Transfer syntaxes of JPEG, JPEG-LS and JPEG 2000 (PS3.5 section 10).
+_JPEG = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.([5-9][0-9]|20[1-3])")
 _MEMO_SIZE = 1 << 14
 
 
@@ -320,7 +323,17 @@ class Transfer:
         """The codes of what compressed pixel data tells beside its samples."""
         is_big = encoding["byteOrder"] == "big"
         found = fragments(attributes, self._values.part, big=is_big, uid=instance.uid)
-        return {"risk/pixel-comment"} if found and has_metadata(*found) else set()
+        if found is None:
+            return set()
+        (table, *images), read = (found[0] or [Span(0, 0)]), found[1]
+        size = min(table.length, 4 * len(images) + 1)  # a longer one is none
+        number = str(attributes.get("NumberOfFrames") or "1").strip()
+        is_jpeg = _JPEG.fullmatch(str(attributes.get("TransferSyntaxUID"))) is not None
+        if is_offset_table(read(table.offset, table.offset + size), images) and not has_metadata(
+            images, read, known=is_jpeg, apart=number == str(len(images))
+        ):
+            return set()
+        return {"risk/pixel-comment"}
 
     def _encoding(
         self,
