@@ -17,7 +17,14 @@ from dicomstudy.deidentification.confidentiality import Action, Policy
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.reading import META, Reader, class_of
-from dicomstudy.elements import LONG_VRS, PIXEL_DATA_TAGS, SHORT_VRS, Form, is_private
+from dicomstudy.elements import (
+    LONG_VRS,
+    LONGEST_SHORT,
+    PIXEL_DATA_TAGS,
+    SHORT_VRS,
+    Form,
+    is_private,
+)
 from dicomstudy.following import inner_set
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.record import is_reference

@@ -197,7 +197,7 @@ class Transfer:
             inner = scope._replace(notes=set())
             made = list(self._made(content, tokens, inner))
             if name == self._stamps.patient:
-                made += self._stamps.of_patient(said, self._values, explicit=inner.explicit)
+                made += self._stamps.of_patient(said, inner.values, explicit=inner.explicit)
             elif not digest:
                 made.append(self._stamps.of_dates(said, explicit=inner.explicit))
             part = self._parts[known] = self._as_part(name, made, inner.notes)
