@@ -107,13 +107,19 @@ def restore(
     target = outside(destination)
     restored = Restored()
     everything = study is series is instance is None
+
+    def tell() -> None:
+        if progress is not None and restored.files:
+            progress("files", restored.files, None)
+
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
     with _Files(target, restored) as files:
         for found in _chosen(archive, study, series, instance, restored):
             with writing(target):
                 files.add(found.original() if original else found)
-            progress("files", restored.files, None)
+            tell()
+    tell()  # of those that were still to be proved
     for kept in _kept(archive, restored.problems) if everything else ():
         try:
             with writing(target):
@@ -122,6 +128,7 @@ def restore(
             if error.code == "archive/unwritable":
                 raise
             restored.problems.append(error.problem(kept.uri or str(kept.path)))
+        tell()
     if not (everything or restored.files or restored.problems):
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
     return restored

@@ -256,8 +256,13 @@ def test_progress_is_told(converted: Path, tmp_path: Path) -> None:
         told.append((step, done, total))
 
     done = dicomstudy.restore(converted / "copy", tmp_path, study=CT, progress=progress)
-    assert len(told) == done.files == 16
+    assert told[-1] == ("files", done.files, None) == ("files", 16, None)
     assert {step for step, _, _ in told} == {"files"}
+    done = dicomstudy.restore(converted / "copy", tmp_path, progress=progress)
+    assert told[-1] == ("files", done.files, None)
+    dicomstudy.export_tables(converted / "copy", tmp_path / "tables", progress=progress)
+    documents = [done for step, done, _ in told if step == "documents"]
+    assert documents[-1] == len(dicomstudy.open_archive(converted / "copy"))
 
 
 # -- archives by reference ---------------------------------------------------------------------

@@ -209,7 +209,7 @@ class _Run:
     def _documents(self) -> dict[str, _Found]:
         """The documents of the archive by their studies."""
         found: dict[str, _Found] = {}
-        for done, path in enumerate(self._archive.documents()):
+        for done, path in enumerate(self._archive.documents(), 1):
             self._progress("documents", done, None)
             try:
                 document = Document(path)
