@@ -103,14 +103,14 @@ def restore(
             be written (``archive/unwritable``) or is in an archive (``archive/inside``).
     """
     archive = opened(archive, sources=sources)
-    progress = progress or silent
     target = outside(destination)
     restored = Restored()
+    said = progress or silent
     everything = study is series is instance is None
 
     def tell() -> None:
-        if progress is not None and restored.files:
-            progress("files", restored.files, None)
+        if restored.files:
+            said("files", restored.files, None)
 
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
