@@ -146,8 +146,8 @@ class Policy:
     """A profile with options: one `Action` for every tag.
 
     Attributes:
-        codes: the profile and the options that are applied.
-        every_code: those that there are.
+        codes: the profile and the options that are applied, in the order of their codes.
+        every_code: those that there are, in the same order.
         options: the names of the options.
     """
 
@@ -156,8 +156,10 @@ class Policy:
         self._definitions = definitions
         self._known: dict[int, Action] = {}
         self.options = frozenset(options)
-        self.codes = (table.profile, *(table.options[name] for name in self.options))
-        self.every_code = (table.profile, *table.options.values(), *_NOT_OFFERED)
+        every = (table.profile, *table.options.values(), *_NOT_OFFERED)
+        self.every_code = tuple(sorted(every, key=lambda code: code.code))
+        chosen = {table.profile.name, *self.options}
+        self.codes = tuple([code for code in self.every_code if code.name in chosen])
 
     def action(self, tag: int) -> Action:
         """What becomes of an attribute, wherever it stands.

@@ -49,7 +49,7 @@ class Stamps:
         self.temporal = group_of(_TEMPORAL, definitions)
         self._definitions = definitions
         self._codes = frozenset(code.code for code in policy.codes)
-        self._every_code = sorted(policy.every_code, key=lambda code: code.code)
+        self._every_code = policy.every_code
         modified = "MODIFIED" if MODIFIED_DATES in policy.options else "REMOVED"
         self._dates = "UNMODIFIED" if FULL_DATES in policy.options else modified
 
