@@ -41,6 +41,7 @@ __all__ = [
     "is_there",
     "locked",
     "make",
+    "make_new",
     "name_of",
     "outside",
     "reading",
@@ -314,6 +315,37 @@ def make(path: Path) -> None:
                     raise
         for folder in (_STUDIES, _QUARANTINE, _INCOMING):
             (path / folder).mkdir(exist_ok=True)
+
+
+def make_new(path: Path) -> None:
+    """Make an archive in a folder that is empty or not there; of several runs, one does.
+
+    Raises:
+        ArchiveError: the folder has anything in it, an archive too, or cannot be written.
+    """
+    with writing(path):
+        _check_empty(path)  # before there is a lock in it
+        path.mkdir(parents=True, exist_ok=True)
+        with (path / "lock").open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _not_empty(path) from None
+            _check_empty(path)
+            make(path)
+
+
+def _check_empty(path: Path) -> None:
+    if path.exists() and any(entry.name != "lock" for entry in path.iterdir()):
+        raise _not_empty(path)
+
+
+def _not_empty(path: Path) -> ArchiveError:
+    return ArchiveError(
+        "archive/not-empty",
+        "the archive is made in a new or empty folder only, by one run",
+        source=str(path),
+    )
 
 
 def _is_ours(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -10,9 +11,10 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pydicom
@@ -21,7 +23,9 @@ import pytest
 import dicomstudy
 from dicomstudy.cli import main
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from dicomstudy.document import encode_version
 from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.folder import write_atomically
 from fixtures import make
 from tests import studies
 from tests.kills import killed, trees_of, written
@@ -30,6 +34,7 @@ from tests.samples import LONG, chance_of, fixture_files, mutant
 from tests.test_codestreams import box, codestream, jp2, jpeg, remark, segment
 
 KEY = b"0123456789abcdef"
+ARCHIVES = "dicomstudy.deidentification.archives"
 NEW = Pseudonyms(KEY)
 #: What tables have for names of columns.
 KEYWORDS = [keyword for group in DEFINITIONS.groups for keyword in DEFINITIONS.attributes(group)]
@@ -586,6 +591,78 @@ def test_the_folder_has_to_be_new_or_empty(one: Path, tmp_path: Path) -> None:
     assert studies.state_of(tmp_path) == before
 
 
+def test_of_two_runs_that_find_the_folder_empty_one_is_refused(
+    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, make_folder = tmp_path / "out", Path.mkdir
+
+    def after_another_run(path: Path, *arguments: Any, **named: Any) -> None:
+        if path == out:
+            monkeypatch.undo()
+            assert dicomstudy.deidentify(one, out).studies == 1
+        make_folder(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "mkdir", after_another_run)
+    with pytest.raises(ArchiveError) as error:
+        dicomstudy.deidentify(one, out)
+    assert error.value.code == "archive/not-empty"
+    assert len(dicomstudy.open_archive(out)) == 1
+    assert dicomstudy.verify(out).problems == []
+
+
+def test_a_folder_that_another_run_is_making_an_archive_in_is_not_empty(
+    one: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / "lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ArchiveError) as error:
+            dicomstudy.deidentify(one, out)
+    assert error.value.code == "archive/not-empty"
+    assert [path.name for path in out.iterdir()] == ["lock"]
+    assert dicomstudy.deidentify(one, out).studies == 1  # of that run nothing is left but the lock
+
+
+def test_large_values_that_wait_for_their_document_are_not_collected(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, waiting = tmp_path / "out", list[Thread]()
+
+    def while_it_is_collected(path: Path, *arguments: Any, **named: Any) -> int:
+        waiting.append(Thread(target=dicomstudy.collect, args=[out], kwargs={"remove": True}))
+        waiting[-1].start()
+        waiting[-1].join(0.5)
+        return write_atomically(path, *arguments, **named)
+
+    monkeypatch.setattr(f"{ARCHIVES}.write_atomically", while_it_is_collected)
+    assert dicomstudy.deidentify(archive, out).problems == []
+    for thread in waiting:
+        thread.join()
+    assert list(out.rglob("*.bulk"))
+    assert dicomstudy.verify(out).problems == []
+    assert list((out / "incoming").iterdir()) == []
+
+
+def test_a_study_that_another_run_brought_meanwhile_stays(
+    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicomstudy.deidentify(one, tmp_path / "other", key=KEY)
+    (there,) = (tmp_path / "other").rglob("*.ion.zst")
+
+    def while_another_comes(uid: str, *arguments: Any, **named: Any) -> Iterator[bytes]:
+        place = dicomstudy.open_archive(tmp_path / "out").document_path(uid)
+        shutil.copytree(there.parent, place.parent)
+        place.write_bytes(b"another")
+        return encode_version(uid, *arguments, **named)
+
+    monkeypatch.setattr(f"{ARCHIVES}.encode_version", while_another_comes)
+    report = dicomstudy.deidentify(one, tmp_path / "out", key=KEY)
+    assert [problem.code for problem in report.problems] == ["archive/not-empty"]
+    (document,) = (tmp_path / "out").rglob("*.ion.zst")
+    assert document.read_bytes() == b"another"
+
+
 def test_a_damaged_study_is_a_problem_and_the_others_are_taken_over(
     archive: Path, tmp_path: Path
 ) -> None:
@@ -755,7 +832,7 @@ def test_killed_at_any_moment_there_are_whole_studies_or_none(
             seen.add(len(made))
         else:
             target.mkdir(exist_ok=True)
-            (target / "lock").touch()
+            (target / "incoming").mkdir(exist_ok=True)
         with pytest.raises(ArchiveError, match="new or empty"):
             deidentify(target)
     assert len(seen) > 2

@@ -17,6 +17,7 @@ from hypothesis import given
 import dicomstudy
 from dicomstudy.archive import create
 from dicomstudy.errors import (
+    ArchiveError,
     TableError,
 )
 from dicomstudy.grouping import Batch
@@ -98,6 +99,26 @@ def test_values_that_stay_in_their_files_are_found_again(tmp_path: Path) -> None
         tables.to_archive(tmp_path / "again")
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")
     assert dicomstudy.verify(tmp_path / "again").problems == []
+
+
+def test_a_study_that_another_run_wrote_meanwhile_stays(
+    tables_folder: Path, tmp_path: Path
+) -> None:
+    """Its document may refer to other bytes of a bulk file of the same name."""
+    again = tmp_path / "again"
+    before: dict[str, bytes] = {}
+
+    def write_them_all(_step: str, done: int, _total: int | None) -> None:
+        if done == 1:
+            shutil.copytree(tmp_path / "other" / "studies", again / "studies", dirs_exist_ok=True)
+            before.update(documents_of(again))
+
+    with dicomstudy.open_tables(tables_folder) as tables:
+        tables.to_archive(tmp_path / "other")
+        with pytest.raises(ArchiveError) as error:
+            tables.to_archive(again, progress=write_them_all)
+    assert error.value.code == "archive/not-empty"
+    assert documents_of(again) == before
 
 
 @pytest.mark.timeout(600)

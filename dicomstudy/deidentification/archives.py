@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Iterable
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dicomstudy.archive import AnyArchive, Archive, create, opened
+from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.bulk import BulkFile
 from dicomstudy.deidentification.confidentiality import Policy, policy
 from dicomstudy.deidentification.pseudonyms import SHORTEST_KEY, Pseudonyms
@@ -21,7 +24,8 @@ from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import (
     Progress,
     at_work,
-    folder_at,
+    locked,
+    make_new,
     outside,
     silent,
     sync_folder,
@@ -105,14 +109,15 @@ def deidentify(
     pseudonyms = Pseudonyms(_key(key))
     target = _new(dest)
     report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
-    with at_work(target.path):
+    with at_work(target.path), _incoming(target) as incoming:
         for path, study in source.studies():
             if isinstance(study, DicomStudyError):
                 report.problems.append(study.problem(str(path)))
                 continue
             with study:
                 try:
-                    _take_over(study, target, policy_, pseudonyms, report, progress or silent)
+                    said = progress or silent
+                    _take_over(study, target, incoming, policy_, pseudonyms, report, said)
                 except DicomStudyError as error:
                     if error.code == "archive/unwritable":
                         raise  # the next study could not be written either
@@ -128,6 +133,17 @@ def _failed(error: Exception) -> DicomStudyError:
         "deidentify/failed",
         f"this program failed on the study ({type(error).__name__}), which was left out",
     )
+
+
+@contextlib.contextmanager
+def _incoming(target: Archive) -> Iterator[Path]:
+    """A folder of this run alone, for what it has not finished."""
+    with writing(target.path):
+        incoming = Path(tempfile.mkdtemp(dir=target.incoming))
+    try:
+        yield incoming
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
 
 
 def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:
@@ -147,27 +163,22 @@ def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:
 
 def _new(dest: str | os.PathLike[str]) -> Archive:
     """A new archive in a new or empty folder that is in no archive."""
-    path = folder_at(dest)
-    with writing(path):
-        if path.exists() and any(path.iterdir()):
-            raise ArchiveError(
-                "archive/not-empty",
-                "a de-identified archive is made in a new or empty folder only",
-                source=str(path),
-            )
-    return create(outside(path))
+    path = outside(dest)
+    make_new(path)
+    return Archive(path)
 
 
 def _take_over(
     study: Study,
     target: Archive,
+    incoming: Path,
     policy_: Policy,
     pseudonyms: Pseudonyms,
     report: Deidentified,
     progress: Progress,
 ) -> None:
     """Write the document and the bulk file of one study, or none of them."""
-    bulk = target.incoming / "bulk"
+    bulk = incoming / "bulk"
     transfer = Transfer(study, policy_, pseudonyms, bulk)
     document = target.document_path(transfer.uid)
     try:
@@ -183,10 +194,6 @@ def _take_over(
         if not transfer.batch.entries:
             return
         with writing(target.path):
-            document.parent.mkdir(exist_ok=True)
-            if bulk_length:
-                bulk.replace(target.bulk_path(transfer.uid))
-                sync_folder(document.parent)
             frames = encode_version(
                 transfer.uid,
                 transfer.batch,
@@ -194,7 +201,18 @@ def _take_over(
                 history=None,
                 bulk=BulkFile(length=bulk_length),
             )
-            written = write_atomically(document, frames, within=target.incoming)
+            document.parent.mkdir(exist_ok=True)
+            with locked(document):  # `collect` removes a bulk file that has no document
+                if document.exists():
+                    raise ArchiveError(
+                        "archive/not-empty",
+                        "another run has brought a study of its new UID to the archive meanwhile",
+                        source=str(document),
+                    )
+                if bulk_length:
+                    bulk.replace(target.bulk_path(transfer.uid))
+                    sync_folder(document.parent)
+                written = write_atomically(document, frames, within=incoming)
     finally:
         try:
             transfer.close()

@@ -80,11 +80,7 @@ class Rebuilder:
         make(destination)
         archive = Folder(destination)
         if next(archive.documents(), None) is not None:
-            raise ArchiveError(
-                "archive/not-empty",
-                "the archive has studies: name an empty or new folder",
-                source=str(destination),
-            )
+            raise _has_studies(destination)
         progress = progress or silent
         done = 0
         total = self._catalog.tables[STUDIES].rows if STUDIES in self._catalog.tables else 0
@@ -184,11 +180,21 @@ class Rebuilder:
         path = archive.document_path(uid)
         path.parent.mkdir(exist_ok=True)
         with locked(path):
+            if path.exists():  # what a document refers to in its bulk file is never changed
+                raise _has_studies(archive.path)
             if length:
                 pieces = _bulk(bulk, uid, length, rows.study["bulk_file"] or 0)
                 write_atomically(archive.bulk_path(uid), pieces, within=archive.incoming)
             pieces = encode(uid, content, self._definitions, bulk=BulkFile(length=length))
             write_atomically(path, pieces, within=archive.incoming)
+
+
+def _has_studies(archive: Path) -> ArchiveError:
+    return ArchiveError(
+        "archive/not-empty",
+        "the archive has studies: name an empty or new folder",
+        source=str(archive),
+    )
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
