@@ -23,6 +23,7 @@ from dicomstudy.folder import Progress, name_of, outside, silent, writing
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.sources import FileIdentity, identity_of, write_all
 from dicomstudy.study import Instance, Study
+from dicomstudy.unfinished import own_folder
 
 __all__ = ["Restored", "Verified", "restore", "verify"]
 
@@ -112,23 +113,25 @@ def restore(
         if restored.files:
             said("files", restored.files, None)
 
-    with writing(target):
-        target.mkdir(parents=True, exist_ok=True)
-    with _Files(target, restored) as files:
-        for found in _chosen(archive, study, series, instance, restored):
-            with writing(target):
-                files.add(found.original() if original else found)
+    with contextlib.ExitStack() as stack:
+        with writing(target):
+            target.mkdir(parents=True, exist_ok=True)
+            incoming = stack.enter_context(own_folder(target))
+        with _Files(target, incoming, restored) as files:
+            for found in _chosen(archive, study, series, instance, restored):
+                with writing(target):
+                    files.add(found.original() if original else found)
+                tell()
+        tell()  # of those that were still to be proved
+        for kept in _kept(archive, restored.problems) if everything else ():
+            try:
+                with writing(target):
+                    _restore_quarantined(kept, target / "quarantine", incoming, restored)
+            except ArchiveError as error:
+                if error.code == "archive/unwritable":
+                    raise
+                restored.problems.append(error.problem(kept.uri or str(kept.path)))
             tell()
-    tell()  # of those that were still to be proved
-    for kept in _kept(archive, restored.problems) if everything else ():
-        try:
-            with writing(target):
-                _restore_quarantined(kept, target / "quarantine", restored)
-        except ArchiveError as error:
-            if error.code == "archive/unwritable":
-                raise
-            restored.problems.append(error.problem(kept.uri or str(kept.path)))
-        tell()
     if not (everything or restored.files or restored.problems):
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
     return restored
@@ -193,13 +196,15 @@ class _Pending(NamedTuple):
 
 
 class _Files:
-    """Writes instances; each gets its name once it is proved.
+    """Writes instances; each gets its name once it is proved, and is in `incoming` until then.
 
     Another thread writes a file and takes its SHA-256 while the next one is made.
     """
 
-    def __init__(self, target: Path, restored: Restored) -> None:
+    def __init__(self, target: Path, incoming: Path, restored: Restored) -> None:
         self._target = target
+        self._incoming = incoming
+        self._count = 0
         self._restored = restored
         self._beside = Beside(_write)
         self._pending: deque[_Pending] = deque()
@@ -214,11 +219,7 @@ class _Files:
                 while kind is None and self._pending:
                     self._finish()
         finally:
-            try:
-                self._beside.close()
-            finally:
-                for pending in self._pending:
-                    _remove(pending.part)
+            self._beside.close()
 
     def add(self, instance: Instance) -> None:
         """Write the file of an instance; a problem if that cannot be done."""
@@ -227,22 +228,20 @@ class _Files:
             name += f"-{(instance.source.sha256 or '')[:16]}"
         name += ".dcm"
         folder = f"{self._target}/{name_of(instance.study.uid)}/{name_of(instance.series)}"
-        part, path = f"{folder}/{name}.part", f"{folder}/{name}"
+        self._count += 1
+        part, path = f"{self._incoming}/{self._count}.part", f"{folder}/{name}"
         try:
             if (instance.source.size or 0) > _MAX_WHOLE:
-                with open(_create(folder, part), "wb") as file:
+                with open(_create(part), "wb") as file:
                     size = instance.write_p10(file)
                 self._done(instance, part, path, size)
             else:
                 data = instance.rebuilt()
                 self._pending.append(_Pending(instance, part, path, len(data)))
-                self._beside.give((data, folder, part))
+                self._beside.give((data, part))
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(instance.uid))
             _remove(part)
-        except BaseException:
-            _remove(part)
-            raise
         if len(self._pending) > _AHEAD:
             self._finish()
 
@@ -265,7 +264,7 @@ class _Files:
                 "restore into another folder",
                 source=path,
             )
-        os.replace(part, path)  # noqa: PTH105 (as below)
+        _rename(part, path)
         self._restored.files += 1
         self._restored.bytes_out += size
 
@@ -296,23 +295,28 @@ def _remove(part: str) -> None:
         os.unlink(part)  # noqa: PTH108 (as above)
 
 
-def _create(folder: str, path: str) -> int:
-    """The descriptor of a new file; its folder is made if need be."""
+def _create(path: str) -> int:
+    """The descriptor of a new file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o666)
+
+
+def _rename(part: str, path: str) -> None:
+    """Give a file its name; its folder is made if need be."""
     try:
-        return os.open(path, flags, 0o666)
+        os.replace(part, path)  # noqa: PTH105 (as above)
     except FileNotFoundError:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        return os.open(path, flags, 0o666)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part, path)  # noqa: PTH105 (the same)
 
 
-def _write(given: tuple[bytes, str, str]) -> str:
-    """Write a file, its bytes, folder and path being given; its SHA-256.
+def _write(given: tuple[bytes, str]) -> str:
+    """Write a file, its bytes and path being given; its SHA-256.
 
     Without a file object, which asks the system more than once for each file.
     """
-    data, folder, path = given
-    descriptor = _create(folder, path)
+    data, path = given
+    descriptor = _create(path)
     try:
         write_all(descriptor, data)
     finally:
@@ -320,13 +324,15 @@ def _write(given: tuple[bytes, str, str]) -> str:
     return sha256_of(data)
 
 
-def _restore_quarantined(kept: Quarantined, target: Path, restored: Restored) -> None:
+def _restore_quarantined(
+    kept: Quarantined, target: Path, incoming: Path, restored: Restored
+) -> None:
     target.mkdir(parents=True, exist_ok=True)
     parts = urlsplit(kept.uri)
     original = Path(unquote(parts.fragment or parts.path)).name
     safe = _UNSAFE.sub("_", original).strip(".")[-80:]
     path = target / f"{kept.sha256[:16]}-{safe or 'file'}"
-    part = path.with_name(path.name + ".part")
+    part = incoming / "quarantined.part"
     try:
         with part.open("wb") as file:
             _prove_quarantined(kept, file.write)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import dicomstudy
 from dicomstudy import restoration
 from dicomstudy.archive import Archive
+from dicomstudy.beside import Beside
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.tables import Exported
 from fixtures import make
 from tests import studies
+from tests.kills import forked
 from tests.samples import chance_of, fixture_files
 
 CT = make.uid("ct")
@@ -184,9 +188,9 @@ def test_an_interrupted_run_leaves_no_part_of_a_file(
     """Though the file is made only after the run has ended."""
     interrupted = threading.Event()
 
-    def create(folder: str, path: str) -> int:
+    def create(path: str) -> int:
         interrupted.wait(5)
-        return create_now(folder, path)
+        return create_now(path)
 
     def interrupt(*_: object) -> None:
         threading.Timer(0.2, interrupted.set).start()
@@ -198,6 +202,51 @@ def test_an_interrupted_run_leaves_no_part_of_a_file(
     with pytest.raises(KeyboardInterrupt):
         dicomstudy.restore(converted / "copy", tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_runs_into_one_folder_leave_each_other_alone(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins when the first has written files that are not proved, and ends before."""
+    wait = Beside.take
+
+    def after_another_run(beside: Beside[Any, Any]) -> object:
+        monkeypatch.undo()
+        assert dicomstudy.restore(converted / "copy", tmp_path).problems == []
+        return wait(beside)
+
+    monkeypatch.setattr(Beside, "take", after_another_run)
+    assert dicomstudy.restore(converted / "copy", tmp_path).problems == []
+    for name in ("one", "two"):
+        dicomstudy.restore(converted / "copy", tmp_path / name)
+    one = studies.state_of(tmp_path / "one")
+    assert one == studies.state_of(tmp_path / "two")
+    for name in ("one", "two"):
+        shutil.rmtree(tmp_path / name)
+    assert studies.state_of(tmp_path) == one
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("into", [".", "quarantine"])
+def test_what_runs_that_were_killed_left_goes_with_the_next_one(
+    into: str, converted: Path, tmp_path: Path
+) -> None:
+    def killed() -> None:
+        def kill(*_: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        with pytest.MonkeyPatch.context() as patched:
+            step = "Beside.take" if into == "." else "Path.replace"
+            patched.setattr(f"dicomstudy.restoration.{step}", kill)
+            dicomstudy.restore(converted / "copy", tmp_path / "out")
+
+    dicomstudy.restore(converted / "copy", tmp_path / "whole")
+    for _ in range(3):
+        assert forked(killed) == -signal.SIGKILL
+        assert len(list((tmp_path / "out").rglob("*.part"))) in range(1, 7)
+    assert dicomstudy.restore(converted / "copy", tmp_path / "out").problems == []
+    assert studies.state_of(tmp_path / "out") == studies.state_of(tmp_path / "whole")
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("bulk", ["copy", "reference"])

@@ -1,0 +1,63 @@
+"""A folder of one run alone, for files that it has not finished (spec/archive.md, "restore").
+
+An archive has ``incoming/`` for them. Here they are beside what users have in a folder of theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["own_folder"]
+
+_PREFIX = ".dicomstudy-"
+_LOCK = "lock"
+
+
+@contextlib.contextmanager
+def own_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent`, on the same file system; it goes with what is left in it.
+
+    Whoever made it holds the lock in it. So those of runs that were killed are known, and go too.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for left in parent.glob(f"{_PREFIX}*"):
+        _remove_left(left)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context((folder / _LOCK).open("wb"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not _has_its_name(file, folder / _LOCK):
+                    continue
+            except FileNotFoundError:  # another run took it for one that is left
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+def _has_its_name(file: BinaryIO, path: Path) -> bool:
+    return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the folder of a run, if it is at work no more."""
+    with contextlib.suppress(OSError):  # another run removes it, or may do so later
+        if not (folder / _LOCK).exists():
+            folder.rmdir()
+            return
+        with (folder / _LOCK).open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
