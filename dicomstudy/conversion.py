@@ -19,12 +19,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from dicomstudy import finishing
 from dicomstudy.archive import create
@@ -118,7 +118,7 @@ def convert(
     Raises:
         ArchiveError: the archive cannot be made or written.
         DicomStudyError: ``convert/bulk`` or ``convert/options``, an argument has no such value;
-            ``convert/worker``, one of several processes was killed.
+            ``convert/worker``, one of several processes was killed, or could not begin.
 
     The report tells of everything else that goes wrong (spec/archive.md).
     """
@@ -143,7 +143,7 @@ def convert(
 class _Steps(NamedTuple):
     """The two steps, and what runs them: None for this process itself."""
 
-    executor: Executor | None
+    executor: _Pool | None
     ingest: Callable[[list[tuple[str, int]]], Ingested]
     finish: Callable[[str], Finished]
 
@@ -165,9 +165,15 @@ def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
         return
     fork = sys.platform == "linux" and threading.active_count() == 1
     context = multiprocessing.get_context("fork" if fork else "spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=_begin_worker)
+    pool = _Pool(jobs, context, initializer=_begin_worker)
     try:
         yield _Steps(pool, partial(ingest, settings), partial(finish, settings))
+    except _NoWorker as error:
+        why = (
+            f"not all processes of this run could begin: {error.__cause__}. Run again with fewer "
+            "jobs, or where memory, processes and open files are not as short"
+        )
+        raise DicomStudyError("convert/worker", why, source=str(settings.archive)) from error
     except BrokenProcessPool as error:
         why = (
             "a process of this run was killed, as systems do when memory is short: run again, "
@@ -180,7 +186,53 @@ def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
             )
         raise DicomStudyError("convert/worker", why, source=str(settings.archive)) from error
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.end()
+
+
+class _NoWorker(Exception):  # noqa: N818 (it says what there is, and becomes an error of ours)
+    """The system has no process or thread to spare; the cause is what it said."""
+
+
+class _Pool(ProcessPoolExecutor):
+    """Processes that end with the run also where only some of them could begin.
+
+    Of a pool without the thread that gives out its work, or whose thread has failed, no result
+    ever comes, and its processes wait for ever.
+    """
+
+    @property
+    def _thread(self) -> threading.Thread | None:
+        """The one that gives out the work."""
+        return cast("threading.Thread | None", self._executor_manager_thread)
+
+    def submit(self, function: Callable[..., _Result], /, *given: Any, **named: Any) -> Any:
+        try:
+            return super().submit(function, *given, **named)
+        except BrokenProcessPool:
+            raise
+        except (OSError, RuntimeError) as error:
+            raise _NoWorker from error
+
+    def wait(
+        self, running: set[Future[_Result]]
+    ) -> tuple[set[Future[_Result]], set[Future[_Result]]]:
+        """Those of `running` that are done, one at least, and those that are not."""
+        while True:
+            is_lost = self._thread is None or not self._thread.is_alive()
+            done, left = wait(running, 1, return_when=FIRST_COMPLETED)
+            if done:
+                return done, left
+            if is_lost:
+                raise _NoWorker from RuntimeError("the thread that gives out the work has ended")
+
+    def end(self) -> None:
+        """Return once all processes have ended; what waits is cancelled."""
+        processes = [*(self._processes or {}).values()]
+        has_begun = self._thread is not None and self._thread.ident is not None
+        self.shutdown(wait=has_begun, cancel_futures=True)
+        for process in processes:
+            process.kill()  # nothing where it has ended
+            process.join()
 
 
 def _run(
@@ -246,7 +298,7 @@ def _tasks(
 
 
 def _map(
-    executor: Executor | None,
+    executor: _Pool | None,
     function: Callable[[_Given], _Result],
     values: Iterable[_Given],
     jobs: int,
@@ -259,11 +311,11 @@ def _map(
     for value in values:
         running.add(executor.submit(function, value))
         if len(running) >= 2 * jobs + 1:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
+            done, running = executor.wait(running)
             for future in done:
                 yield future.result()
     while running:
-        done, running = wait(running, return_when=FIRST_COMPLETED)
+        done, running = executor.wait(running)
         for future in done:
             yield future.result()
 
@@ -271,7 +323,8 @@ def _map(
 def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits for this one
     gc.set_threshold(_COLLECT_AFTER)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # the system has no thread to spare: go on without
+        threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

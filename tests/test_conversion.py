@@ -79,6 +79,73 @@ def test_a_worker_that_is_killed_is_one_error(
     assert dicomstudy.verify(archive).problems == []
 
 
+#: Converts with two processes where the system has something not to spare, and says how it ends.
+_SHORT = """
+import multiprocessing, os, sys, threading
+import dicomstudy
+from dicomstudy import conversion
+{short}
+try:
+    print(dicomstudy.convert([sys.argv[1]], sys.argv[2], jobs=2).instances)
+except dicomstudy.DicomStudyError as error:
+    print(error.code, "could begin:" in error.message)
+print(multiprocessing.active_children())
+"""
+_NO_SECOND_PROCESS = """
+fork, begun = os.fork, []
+def first_only():
+    begun.append(1)
+    if len(begun) > 1:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = first_only
+"""
+_NO_SECOND_PROCESS_SPAWNED = """
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+from multiprocessing import popen_spawn_posix
+Popen, begun = popen_spawn_posix.Popen, []
+launch = Popen._launch
+def first_only(*arguments):
+    begun.append(1)
+    if len(begun) > 1:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return launch(*arguments)
+Popen._launch = first_only
+"""
+_NO_THREAD = """
+threading.excepthook = print
+start = threading.Thread.start
+def start_others(thread):
+    if {which}:
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = start_others
+"""
+_GIVES_OUT_WORK = _NO_THREAD.format(which='type(thread).__name__ == "_ExecutorManagerThread"')
+_FEEDS_A_QUEUE = _NO_THREAD.format(which='thread.name == "QueueFeederThread"')
+_WAITS_FOR_THE_PARENT = _NO_THREAD.format(which="thread._target is conversion._end_with_parent")
+
+
+@pytest.mark.parametrize(
+    "short", [_NO_SECOND_PROCESS, _NO_SECOND_PROCESS_SPAWNED, _GIVES_OUT_WORK, _FEEDS_A_QUEUE]
+)
+def test_processes_that_cannot_all_begin_are_one_error_and_end(short: str, tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(300, series=1))
+    script = _SHORT.format(short=short)
+    done = processes.output(script, tmp_path / "in", tmp_path / "archive", limit=30)
+    assert done.splitlines()[-2:] == ["convert/worker True", "[]"]
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+    assert dicomstudy.convert([tmp_path / "in"], tmp_path / "archive").instances == 300
+    assert list((tmp_path / "archive" / "incoming").iterdir()) == []
+
+
+def test_a_worker_without_a_thread_to_spare_works(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(3, series=1))
+    script = _SHORT.format(short=_WAITS_FOR_THE_PARENT)
+    done = processes.output(script, tmp_path / "in", tmp_path / "archive", limit=30)
+    assert done.splitlines() == ["3", "[]"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="without fork, workers cannot be made to wait")
 def test_workers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
     """They hold the lock of the archive, so that nobody could clear away what was left."""
