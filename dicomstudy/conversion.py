@@ -112,7 +112,8 @@ def convert(
         archive: the folder of the archive.
         bulk: "copy" puts large values into the archive; "reference" leaves them in the files.
         max_inline: values of more bytes than this are large.
-        jobs: processes to use.
+        jobs: processes to use. A daemonic process, as those of `multiprocessing.Pool` are, may
+            have none of its own, and does all of it by itself.
         progress: is called with the step, how much of it is done, and of how much if known.
 
     Raises:
@@ -126,6 +127,8 @@ def convert(
         raise DicomStudyError("convert/bulk", f"bulk is 'copy' or 'reference', not {bulk!r}")
     if max_inline < 0 or jobs < 1:
         raise DicomStudyError("convert/options", "max_inline is at least 0, and jobs at least 1")
+    if multiprocessing.current_process().daemon:
+        jobs = 1  # it may have no processes of its own
     target = create(folder_at(archive))
     report = Report()
     with at_work(target.path), _COLLECTOR.seldom():

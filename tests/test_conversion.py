@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -144,6 +145,15 @@ def test_a_worker_without_a_thread_to_spare_works(tmp_path: Path) -> None:
     script = _SHORT.format(short=_WAITS_FOR_THE_PARENT)
     done = processes.output(script, tmp_path / "in", tmp_path / "archive", limit=30)
     assert done.splitlines() == ["3", "[]"]
+
+
+def test_a_daemonic_process_does_all_by_itself(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(3, series=1))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        report = pool.apply(
+            dicomstudy.convert, ([tmp_path / "in"], tmp_path / "archive"), {"jobs": 2}
+        )
+    assert report.instances == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="without fork, workers cannot be made to wait")
