@@ -478,8 +478,7 @@ class Living(RuleBasedStateMachine):
         found = self.series(study)
         if only is not None and found and keyword == "ImageComments":
             edit["series"] = found[only % len(found)]
-        dicomstudy.update(self.archive, study, [edit])
-        self.note()
+        self.attempt(lambda: dicomstudy.update(self.archive, study, [edit]))
 
     def series(self, study: str) -> list[str]:
         with dicomstudy.open_archive(self.archive)[study] as opened:
@@ -488,8 +487,8 @@ class Living(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9))
     def remove(self, which: int) -> None:
         edit = {"remove": ["Manufacturer", "PatientName"]}
-        dicomstudy.update(self.archive, self.study(which), [edit])
-        self.note()
+        study = self.study(which)
+        self.attempt(lambda: dicomstudy.update(self.archive, study, [edit]))
 
     @rule(which=st.integers(0, 9), number=st.integers(0, 11))
     def delete(self, which: int, number: int) -> None:
