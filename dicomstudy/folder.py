@@ -66,6 +66,7 @@ MARKER = "archive.ion"
 DOCUMENT = ".ion.zst"
 _BULK = ".bulk"
 _STUDIES, _QUARANTINE, _INCOMING = "studies", "quarantine", "incoming"
+_LOCK = "lock"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SHARD = re.compile(r"[0-9a-f]{2}")
 
@@ -321,12 +322,14 @@ def make_new(path: Path) -> None:
     """Make an archive in a folder that is empty or not there; of several runs, one does.
 
     Raises:
-        ArchiveError: the folder has anything in it, an archive too, or cannot be written.
+        ArchiveError: the folder has anything in it (``archive/not-empty``), is in an archive
+            (``archive/inside``), or cannot be written.
     """
     with writing(path):
         _check_empty(path)  # before there is a lock in it
+        outside(path)
         path.mkdir(parents=True, exist_ok=True)
-        with (path / "lock").open("wb") as file:
+        with (path / _LOCK).open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -336,8 +339,10 @@ def make_new(path: Path) -> None:
 
 
 def _check_empty(path: Path) -> None:
-    if path.exists() and any(entry.name != "lock" for entry in path.iterdir()):
-        raise _not_empty(path)
+    """Refuse a folder with anything in it but the lock, which is an empty file."""
+    for entry in path.iterdir() if path.exists() else ():
+        if entry.name != _LOCK or not entry.is_file() or entry.stat().st_size:
+            raise _not_empty(path)
 
 
 def _not_empty(path: Path) -> ArchiveError:
@@ -351,7 +356,7 @@ def _not_empty(path: Path) -> ArchiveError:
 def _is_ours(name: str) -> bool:
     """Whether a run that was killed while it made an archive may have left `name`."""
     unfinished = name.startswith(MARKER) and name.endswith(".part")
-    return unfinished or name in {_STUDIES, _QUARANTINE, _INCOMING, "lock"}
+    return unfinished or name in {_STUDIES, _QUARANTINE, _INCOMING, _LOCK}
 
 
 def name_of(uid: str) -> str:
@@ -434,7 +439,7 @@ def at_work(path: Path) -> Iterator[None]:
     """Be one of the runs that write to an archive; `incoming/` is emptied if it is the only one."""
     with writing(path):
         (path / _INCOMING).mkdir(exist_ok=True)  # a backup may have no empty folders
-        file = (path / "lock").open("wb")
+        file = (path / _LOCK).open("wb")
     with file:
         with writing(path):
             _begin(file, path / _INCOMING)

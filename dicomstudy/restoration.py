@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import filecmp
 import os
 import re
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -308,6 +310,21 @@ def _rename(part: str, path: str) -> None:
     except FileNotFoundError:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, path)  # noqa: PTH105 (the same)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _rename_elsewhere(Path(part), Path(path))
+
+
+def _rename_elsewhere(part: Path, path: Path) -> None:
+    """The same if the folder of the new name is a link to another file system."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(part, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    part.unlink()
 
 
 def _write(given: tuple[bytes, str]) -> str:
@@ -336,7 +353,7 @@ def _restore_quarantined(
     try:
         with part.open("wb") as file:
             _prove_quarantined(kept, file.write)
-        part.replace(path)
+        _rename(str(part), str(path))
     finally:
         part.unlink(missing_ok=True)
     restored.files += 1

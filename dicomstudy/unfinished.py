@@ -17,14 +17,16 @@ from typing import BinaryIO
 __all__ = ["own_folder"]
 
 _PREFIX = ".dicomstudy-"
-_LOCK = "lock"
+_LOCK, _PART = "dicomstudy.lock", ".part"
 
 
 @contextlib.contextmanager
 def own_folder(parent: Path) -> Iterator[Path]:
     """A new folder in `parent`, on the same file system; it goes with what is left in it.
 
-    Whoever made it holds the lock in it. So those of runs that were killed are known, and go too.
+    Whoever made it holds the lock in it. So those of runs that were killed are known, and go too;
+    they have nothing but the lock and files whose names end with ``.part``. Where a file system
+    has no locks, they stay.
 
     Raises:
         OSError: it cannot be made.
@@ -36,7 +38,8 @@ def own_folder(parent: Path) -> Iterator[Path]:
         with contextlib.ExitStack() as stack:
             try:
                 file = stack.enter_context((folder / _LOCK).open("wb"))
-                fcntl.flock(file, fcntl.LOCK_EX)
+                with contextlib.suppress(OSError):  # it has no locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 if not _has_its_name(file, folder / _LOCK):
                     continue
             except FileNotFoundError:  # another run took it for one that is left
@@ -55,6 +58,9 @@ def _has_its_name(file: BinaryIO, path: Path) -> bool:
 def _remove_left(folder: Path) -> None:
     """Remove the folder of a run, if it is at work no more."""
     with contextlib.suppress(OSError):  # another run removes it, or may do so later
+        names = {path.name for path in folder.iterdir()} - {_LOCK}
+        if not all(name.endswith(_PART) for name in names):
+            return  # somebody else's
         if not (folder / _LOCK).exists():
             folder.rmdir()
             return

@@ -104,7 +104,8 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
     definitions = change.archive.definitions
     described = change.document.chunks
     if not described:
-        raise ArchiveError("archive/not-found", "the study has no instances")
+        message = "the study has no instances"
+        raise ArchiveError("archive/not-found", message, source=str(change.path))
     for edit in edits:
         if "series" in edit and edit["series"] not in {c["seriesInstanceUID"] for c in described}:
             raise ArchiveError("archive/not-found", f"the study has no series {edit['series']}")

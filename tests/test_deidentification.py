@@ -621,6 +621,11 @@ def test_a_folder_that_another_run_is_making_an_archive_in_is_not_empty(
             dicomstudy.deidentify(one, out)
     assert error.value.code == "archive/not-empty"
     assert [path.name for path in out.iterdir()] == ["lock"]
+    (out / "lock").write_bytes(b"mine")
+    with pytest.raises(ArchiveError, match="new or empty"):
+        dicomstudy.deidentify(one, out)
+    assert (out / "lock").read_bytes() == b"mine"
+    (out / "lock").write_bytes(b"")
     assert dicomstudy.deidentify(one, out).studies == 1  # of that run nothing is left but the lock
 
 

@@ -157,7 +157,7 @@ def test_one_of_a_clash_is_named_as_everywhere(converted: Path, tmp_path: Path) 
             assert path.read_bytes() == content[digest]
 
 
-@pytest.mark.parametrize("step", ["_create", "os.write", "os.replace", "Path.replace"])
+@pytest.mark.parametrize("step", ["_create", "os.write", "os.replace"])
 def test_a_destination_that_is_full_is_said_to_be(
     step: str, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +236,7 @@ def test_what_runs_that_were_killed_left_goes_with_the_next_one(
             os.kill(os.getpid(), signal.SIGKILL)
 
         with pytest.MonkeyPatch.context() as patched:
-            step = "Beside.take" if into == "." else "Path.replace"
+            step = "Beside.take" if into == "." else "_rename"
             patched.setattr(f"dicomstudy.restoration.{step}", kill)
             dicomstudy.restore(converted / "copy", tmp_path / "out")
 
@@ -247,6 +247,45 @@ def test_what_runs_that_were_killed_left_goes_with_the_next_one(
     assert dicomstudy.restore(converted / "copy", tmp_path / "out").problems == []
     assert studies.state_of(tmp_path / "out") == studies.state_of(tmp_path / "whole")
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_folders_of_users_stay(converted: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "out" / ".dicomstudy-mine"
+    studies.write_files(mine, [("dicomstudy.lock", b""), ("precious", b"1")])
+    dicomstudy.restore(converted / "copy", tmp_path / "out")
+    assert sorted(path.name for path in mine.iterdir()) == ["dicomstudy.lock", "precious"]
+
+
+def test_a_destination_needs_no_locks(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    dicomstudy.restore(converted / "copy", tmp_path / "whole")
+    archive = dicomstudy.open_archive(converted / "copy")
+    monkeypatch.setattr("dicomstudy.unfinished.fcntl.flock", none)
+    assert dicomstudy.restore(archive, tmp_path / "out").problems == []
+    assert studies.state_of(tmp_path / "out") == studies.state_of(tmp_path / "whole")
+
+
+def test_folders_may_be_on_another_file_system(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(old: str, new: str) -> None:
+        if ".dicomstudy-" in str(old):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(old, new)
+
+    dicomstudy.restore(converted / "copy", tmp_path / "whole")
+    rename = os.rename
+    monkeypatch.setattr(os, "replace", replace)
+    (tmp_path / "out").mkdir()
+    for folder in (tmp_path / "whole").rglob("*"):
+        if folder.is_dir():
+            (tmp_path / "out" / folder.relative_to(tmp_path / "whole")).mkdir()
+    assert dicomstudy.restore(converted / "copy", tmp_path / "out").problems == []
+    assert studies.state_of(tmp_path / "out") == studies.state_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("bulk", ["copy", "reference"])

@@ -24,9 +24,9 @@ from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import (
     Progress,
     at_work,
+    folder_at,
     locked,
     make_new,
-    outside,
     silent,
     sync_folder,
     write_atomically,
@@ -163,7 +163,7 @@ def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:
 
 def _new(dest: str | os.PathLike[str]) -> Archive:
     """A new archive in a new or empty folder that is in no archive."""
-    path = outside(dest)
+    path = folder_at(dest)
     make_new(path)
     return Archive(path)
 
