@@ -30,7 +30,7 @@ from dicomstudy import ion
 from dicomstudy.archive import create
 from dicomstudy.cli import main
 from dicomstudy.errors import TableError
-from dicomstudy.tables import sql
+from dicomstudy.tables import questions, sql
 from dicomstudy.tables.columns import LABEL
 from dicomstudy.tables.result import Result
 from fixtures import make
@@ -241,6 +241,42 @@ def test_no_other_columns_are_read_than_those_that_are_named(
     monkeypatch.setattr(sql, "_merged", see)
     tables.sql(query)
     assert 0 < len(seen) <= 3
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("FROM metadata USING SAMPLE 2", 2),
+        ("SELECT Modality FROM metadata USING SAMPLE reservoir(2 ROWS)", 2),
+        ("FROM metadata TABLESAMPLE 100%", None),
+        ("SELECT Modality FROM metadata m TABLESAMPLE 100%", None),
+    ],
+)
+def test_samples_of_tables(query: str, rows: int | None, tables: dicomstudy.Tables) -> None:
+    assert len(tables.sql(query)) == (rows or len(tables["instances"]))
+    assert len(tables.sql("FROM metadata TABLESAMPLE 50%")) <= len(tables["instances"])
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        "",
+        "[",
+        "1",
+        '{"key": 1}',
+        '{"key": ["a"]}',
+        '{"alias": {"a": 1}}',
+        '{"type": "BASE_TABLE"}',
+        '{"type": "BASE_TABLE", "table_name": "metadata", "schema_name": null}',
+        '{"type": "SHOW_REF"}',
+        '{"type": "TABLE_FUNCTION", "function": "range"}',
+        '{"column_names": 1}',
+        '{"column_names": [{"a": 1}]}',
+        '{"null_order": "NULLS_LAST", "expression": null}',
+    ],
+)
+def test_a_tree_of_another_form_may_be_about_anything(tree: str) -> None:
+    assert questions.parsed(tree, {"instances"}) == (None, True)
 
 
 @pytest.mark.parametrize(

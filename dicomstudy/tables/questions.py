@@ -44,11 +44,14 @@ def parsed(tree: str, tables: Container[str]) -> Question:
         tables: the names of all tables in lower case.
     """
     try:
-        nodes = list(_nodes(json.loads(tree)))
-    except RecursionError:
-        return _ANYTHING
+        return _question(list(_nodes(json.loads(tree))), tables)
+    except (RecursionError, ValueError, LookupError, TypeError, AttributeError):
+        return _ANYTHING  # another form than is known here, as that of another DuckDB
+
+
+def _question(nodes: list[dict[str, Any]], tables: Container[str]) -> Question:
     made_here = {node["key"].lower() for node in nodes if "key" in node}
-    if any(_looks_around(node, tables, made_here) for node in nodes):
+    if not nodes or any(_looks_around(node, tables, made_here) for node in nodes):
         return _ANYTHING
     rows = {METADATA, *(node["alias"].lower() for node in nodes if _is_source(node))}
     every_column = any(_has_every_column(node, rows) for node in nodes)
@@ -82,6 +85,12 @@ def _texts(node: dict[str, Any]) -> Iterator[str]:
                 yield text
 
 
+def _type(node: dict[str, Any]) -> str:
+    """What a struct is, if its type is a name: that of a value has fields."""
+    kind = node.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
 def _is_source(node: dict[str, Any]) -> bool:
     """Whether rows are read from this under an alias; that of an expression has a class."""
     return bool(node.get("alias")) and "class" not in node
@@ -90,7 +99,7 @@ def _is_source(node: dict[str, Any]) -> bool:
 def _has_every_column(node: dict[str, Any], rows: set[str]) -> bool:
     names: list[str] = node.get("column_names", [])
     return (
-        node.get("type") in _EVERY_COLUMN
+        _type(node) in _EVERY_COLUMN
         or node.get("ref_type") == "NATURAL"
         or bool(node.get("column_name_alias"))
         or (bool(names) and names[-1].lower() in rows)
@@ -99,7 +108,7 @@ def _has_every_column(node: dict[str, Any], rows: set[str]) -> bool:
 
 def _looks_around(node: dict[str, Any], tables: Container[str], made_here: set[str]) -> bool:
     """Whether it is about whatever tables there are, as ``SHOW TABLES`` and ``query_table``."""
-    match node.get("type"):
+    match _type(node):
         case "BASE_TABLE":
             name = node["table_name"].lower()
             own = name == METADATA or name in tables or name in made_here
