@@ -714,6 +714,60 @@ def test_answers_replace_answers_only(
     assert ask(tmp_path / "answer") == 0
 
 
+@pytest.mark.parametrize("form", ["table", "parquet"])
+def test_an_answer_is_written_over_no_archive_or_tables(
+    form: str,
+    archive: Path,
+    tables_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other, others = tmp_path / "archive", tmp_path / "tables"
+    create(other)
+    shutil.copytree(tables_folder, others)
+    (tmp_path / "link.txt").symlink_to(other / "archive.ion")
+    (tmp_path / "of.csv").symlink_to(others / "catalog.json")
+    for name in ("program.py", "notes.md"):
+        (tmp_path / name).write_text("text")
+    before = studies.state_of(tmp_path)
+    refused = [
+        other / "archive.ion",
+        other / "new.csv",
+        tmp_path / "link.txt",
+        others / "catalog.json",
+        others / "new.parquet",
+        others / "instances" / "new.parquet",
+        tmp_path / "of.csv",
+        tmp_path / "program.py",
+        tmp_path / "notes.md",
+    ]
+    for source in (archive, tables_folder):
+        for output in refused:
+            query = ("query", source, "SELECT 1", "--format", form, "--output", output)
+            assert run(*query) == 2
+            assert "--output" in capsys.readouterr().err
+    assert studies.state_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_what_may_be_an_earlier_answer_is_replaced(
+    form: str, tables_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "a.csv", "a.json", "a.TXT"):
+        path = tmp_path / name
+        path.write_text("text")
+        expected = 2 if form == "parquet" else 0
+        query = ("query", tables_folder, "SELECT 1 AS a", "--format", form, "--output", path)
+        assert run(*query) == expected
+        assert (path.read_text() == "text") == (form == "parquet")
+    for name, start in (("a.parquet", b"PAR1"), ("a.py", b"")):
+        path = tmp_path / name
+        path.write_bytes(start)
+        query = ("query", tables_folder, "SELECT 1 AS a", "--format", form, "--output", path)
+        assert run(*query) == 0
+        assert path.read_bytes() not in {b"", b"PAR1"}
+
+
 @pytest.mark.parametrize("seconds", [0.5, 1.5])
 def test_ctrl_c_ends_a_question(
     seconds: float, tables_folder: Path, capsys: pytest.CaptureFixture[str]

@@ -16,6 +16,11 @@ from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, si
 if TYPE_CHECKING:
     from dicomstudy.tables import Tables
 
+#: Of a file, so many bytes are looked at.
+_START = 4096
+#: How the names of answers in text end.
+_SUFFIXES = frozenset(("", ".csv", ".json", ".txt"))
+
 
 @commands.command()
 @ARCHIVE
@@ -58,7 +63,9 @@ def tables(archive: Path, destination: Path) -> int:
     metavar="FILE",
     type=FilePath(dir_okay=False, writable=True, path_type=Path),
     callback=in_a_folder,
-    help="Write to this file, new or an earlier answer; needed for Parquet.",
+    help="Write to this file; needed for Parquet. It may not be in an archive or tables. If it is "
+    "there, it is replaced if it is empty, Parquet, or, by other formats than that, UTF-8 text "
+    "with the suffix .csv, .json, .txt or none.",
 )
 def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
     """Ask tables, or an archive, in SQL.
@@ -70,7 +77,7 @@ def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs --output FILE")
     if output is not None:
-        _check_replaceable(output, source)
+        _check_replaceable(output, text=form != "parquet")
     with _open_tables(source) as opened:
         show_problems(opened.problems)
         result = opened.sql(query)
@@ -100,24 +107,51 @@ def _write(path: Path, pieces: Iterable[str]) -> None:
         ) from error
 
 
-def _check_replaceable(path: Path, source: Path) -> None:
-    """Do nothing if no file is lost by an answer: of those that are there, an earlier answer."""
-    if path.resolve().is_relative_to(source.resolve()):
-        raise click.BadParameter(f"{path} lies within {source}", param_hint="--output")
-    if path.is_file() and not _is_answer(path):
+def _check_replaceable(path: Path, *, text: bool) -> None:
+    """Do nothing if no file is lost by an answer, which is `text` or Parquet.
+
+    It stands in no archive and no folder of tables. Of files that are there, those are replaced
+    that may be an earlier answer: what is in text does not tell.
+    """
+    from dicomstudy.errors import ArchiveError
+    from dicomstudy.folder import outside
+
+    place = path.resolve()
+    try:
+        outside(place.parent)
+    except ArchiveError as error:
+        raise click.BadParameter(error.message, param_hint="--output") from error
+    for folder in place.parents:
+        if _has_tables(folder):
+            message = f"{path} lies in the tables {folder}: name a file outside"
+            raise click.BadParameter(message, param_hint="--output")
+    if path.is_file() and not _may_be_answer(path, text=text):
         message = f"{path} is no answer to a query, and is not replaced"
         raise click.BadParameter(message, param_hint="--output")
 
 
-def _is_answer(path: Path) -> bool:
-    """Whether a file is Parquet, or text, which DICOM files and documents are not."""
-    with path.open("rb") as file:
-        start = file.read(4096)
+def _has_tables(folder: Path) -> bool:
+    """Whether a folder has a catalog of tables, whole or not."""
+    from dicomstudy.tables import catalog
+
     try:
-        text = getincrementaldecoder("utf-8")().decode(start)  # its last character may be cut
+        with (folder / catalog.NAME).open("rb") as file:
+            return catalog.FORMAT.encode() in file.read(_START)
+    except OSError:
+        return False
+
+
+def _may_be_answer(path: Path, *, text: bool) -> bool:
+    """Whether a file is empty, Parquet, or, if `text`, UTF-8 named as such answers are."""
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if not start or start.startswith(b"PAR1"):
+        return True
+    try:
+        found = getincrementaldecoder("utf-8")().decode(start)  # its last character may be cut
     except UnicodeDecodeError:
-        return start.startswith(b"PAR1")
-    return "\0" not in text or start.startswith(b"PAR1")
+        return False
+    return text and "\0" not in found and path.suffix.lower() in _SUFFIXES
 
 
 @commands.command()
