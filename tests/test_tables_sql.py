@@ -603,6 +603,28 @@ def test_json_has_every_value(query: str, expected: object, tables: dicomstudy.T
     assert json.loads("".join(result.to_json())) == [expected]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'infinity'::DATE",
+        "'-infinity'::TIMESTAMP",
+        "'infinity'::TIMESTAMPTZ",
+        "'300000-01-01'::DATE",
+        "'10000-01-01'::DATE",
+        "['infinity'::DATE]",
+        "{'b': 'infinity'::TIMESTAMP}",
+    ],
+)
+def test_moments_that_python_lacks_are_told_of(value: str, tables: dicomstudy.Tables) -> None:
+    result = tables.sql(f"SELECT 1 AS b, {value} AS a")
+    for shown in (result.to_text, result.to_csv, result.to_json):
+        with pytest.raises(TableError, match=r"'a'.*VARCHAR") as raised:
+            list(shown())
+        assert raised.value.code == "tables/query"
+    assert len(result.to_arrow()) == 1
+    assert "".join(tables.sql(f"SELECT ({value})::VARCHAR AS a").to_csv()).startswith("a\r\n")
+
+
 def test_columns_of_one_name_are_told_apart(tables: dicomstudy.Tables, tmp_path: Path) -> None:
     tables.sql("SELECT 1 AS a, 2 AS a").write_parquet(tmp_path / "a.parquet")
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"a": 1, "a_1": 2}]

@@ -31,7 +31,11 @@ _WIDTH = 64
 
 
 class Result:
-    """Rows that a question gave."""
+    """Rows that a question gave.
+
+    As text, CSV and JSON, a date or time outside of the years 1 to 9999, such as infinity, is an
+    error (`TableError`, ``tables/query``); Arrow and Parquet have it.
+    """
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -129,7 +133,17 @@ class Result:
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         for batch in self._table.to_batches(max_chunksize=1 << 12):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            columns = map(_values, batch.columns, batch.schema.names)
+            yield from zip(*columns, strict=True)
+
+
+def _values(column: pa.Array, name: str) -> list[Any]:
+    """The values of a column in Python, which has no dates but of the years 1 to 9999."""
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        message = f"a value of {name!r} is no {column.type} of Python's: ask for it as VARCHAR"
+        raise TableError("tables/query", message) from error
 
 
 def _is_number(kind: pa.DataType) -> bool:
