@@ -218,6 +218,7 @@ def test_an_empty_path_is_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     asked: list[Callable[[], object]] = [
         lambda: open_archive(""),
+        lambda: dicomstudy.open_tables(""),
         lambda: dicomstudy.convert([converted], ""),
         lambda: dicomstudy.restore(converted, ""),
         lambda: dicomstudy.deidentify(converted, ""),

@@ -336,8 +336,9 @@ def open_tables(path: str | os.PathLike[str]) -> Tables:
 
     Raises:
         TableError: there are none, or they are damaged or of an unknown version.
+        ArchiveError: `path` is empty (``archive/no-path``).
     """
-    return Tables(Path(path))
+    return Tables(folder_at(path))
 
 
 def tables_of(archive: str | os.PathLike[str]) -> Tables:
