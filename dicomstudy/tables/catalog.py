@@ -20,7 +20,7 @@ from dicomstudy.errors import TableError
 from dicomstudy.folder import write_atomically
 from dicomstudy.tables.parquet import File
 
-__all__ = ["NAME", "Catalog", "Part", "Table", "check_path", "path_of", "read", "write"]
+__all__ = ["FORMAT", "NAME", "Catalog", "Part", "Table", "check_path", "path_of", "read", "write"]
 
 NAME = "catalog.json"
 FORMAT = "dicomstudy tables"
