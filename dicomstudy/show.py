@@ -22,7 +22,7 @@ from dicomstudy.printable import escape, escape_json, escape_strings
 from dicomstudy.quality import Conflict
 from dicomstudy.study import Instance, Study
 
-__all__ = ["conflicts_text", "escape", "history_text", "render", "size"]
+__all__ = ["conflicts_text", "history_text", "render", "size"]
 
 _WIDTH = 96
 _DIGEST = 12

@@ -16,6 +16,7 @@ from dicomstudy import ion, show
 from dicomstudy.archive import Archive
 from dicomstudy.document import Document, whole
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.printable import escape
 from fixtures import make
 
 FIXTURES = Path(make.__file__).parent
@@ -349,13 +350,13 @@ def test_what_only_looks_like_a_digest_or_a_time_cannot_either(
 
 @given(st.text())
 def test_escape_is_printable_and_leaves_printable_text(text: str) -> None:
-    escaped = show.escape(text)
+    escaped = escape(text)
     assert escaped.isprintable()
     assert (escaped == text) == text.isprintable()
 
 
 def test_escape_of_undecodable_file_names() -> None:
-    assert show.escape("a\udc80b") == r"a\udc80b"
+    assert escape("a\udc80b") == r"a\udc80b"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from dicomstudy.cli import archives, changes, deidentification, moves, tables
 from dicomstudy.cli.group import InterruptedRun, commands
 from dicomstudy.cli.output import INCOMPLETE, hush, quietly, say
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.printable import escape
 
 __all__ = [
     "INCOMPLETE",
@@ -112,8 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: DicomStudyError | OSError) -> int:
     """Show an error in one line, and return the exit status for it."""
-    from dicomstudy.show import escape
-
     say(f"error: {escape(str(error))}")
     wrong = isinstance(error, DicomStudyError) and error.code in _USAGE_CODES
     return USAGE if wrong else INCOMPLETE

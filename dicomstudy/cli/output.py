@@ -14,6 +14,7 @@ from typing import Self, TextIO
 import click
 
 from dicomstudy.errors import Problem
+from dicomstudy.printable import escape
 
 __all__ = [
     "INCOMPLETE",
@@ -139,8 +140,6 @@ def is_report(path: Path) -> bool:
 
 def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:
     """Write the first problems, one a line; `more` says where the others are."""
-    from dicomstudy.show import escape
-
     for problem in problems[:_MOST_PROBLEMS]:
         line = "  ".join((problem.code, problem.source or "-", problem.message))
         say(escape(line))

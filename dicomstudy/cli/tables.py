@@ -12,6 +12,7 @@ import click
 
 from dicomstudy.cli.group import ARCHIVE, DEST, FilePath, commands, in_a_folder
 from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, size_text, summarize
+from dicomstudy.printable import escape
 
 if TYPE_CHECKING:
     from dicomstudy.tables import Tables
@@ -162,8 +163,6 @@ def schema(source: Path) -> None:
     Of each column: its type, and tag, VR, name and group of the attribute. TABLES may be an
     archive, too.
     """
-    from dicomstudy.show import escape
-
     with _open_tables(source) as opened:
         for name, columns in groupby(opened.columns(), key=lambda facts: facts.table):
             click.echo(f"{name}  {count(len(opened[name]), 'row')}")
