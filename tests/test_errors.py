@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dicomstudy
-from dicomstudy import errors
+from dicomstudy import cli, errors
 from dicomstudy.errors import DicomStudyError, Location, Problem
 
 ROOT = Path(__file__).parents[1]
@@ -255,3 +255,14 @@ def test_errors_survive_pickle(
     assert (again.code, again.message, again.location) == (code, message, error.location)
     assert str(again) == str(error)
     assert again.problem() == error.problem()
+
+
+def test_the_specification_lists_what_is_wrong_usage() -> None:
+    page = (ROOT / "spec" / "archive.md").read_text("utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith("| 2 | ")]
+    listed = re.findall(r"`([^`]+)`", row)
+    codes = {code for code in listed if CODE.fullmatch(code)}
+    every = {code.removesuffix("…") for code in listed if code.endswith("/…")}
+    assert cli._USAGE_CODES == codes | {
+        code for code in codes_of_page() if code.startswith(tuple(every))
+    }

@@ -37,10 +37,10 @@ USAGE, INTERRUPTED = 2, 130
 _USAGE_CODES = frozenset(
     (
         "archive/inside",
+        "archive/no-path",
+        "archive/no-version",
         "archive/not-an-archive",
         "archive/not-empty",
-        "archive/no-version",
-        "archive/no-path",
         "archive/not-found",
         "archive/unknown-version",
         "archive/unwritable",
