@@ -137,7 +137,7 @@ class Result:
             yield from zip(*columns, strict=True)
 
 
-def _values(column: pa.Array, name: str) -> list[Any]:
+def _values(column: pa.Array[Any], name: str) -> list[Any]:
     """The values of a column in Python, which has no dates but of the years 1 to 9999."""
     try:
         return column.to_pylist()
