@@ -437,11 +437,22 @@ def test_two_numbers_are_no_uid_anywhere(tmp_path: Path) -> None:
     assert b"2.123456789" not in made.content
 
 
-@pytest.mark.parametrize(("vr", "number"), [("UL", 12345678), ("FD", 12345678.0)])
+@pytest.mark.parametrize(
+    ("vr", "number", "text"),
+    [
+        ("UL", 12345678, "12345678"),
+        ("UV", 123456789012345678, "123456789012345678"),
+        ("UV", 12345678901234567891, "12345678901234567891"),
+        ("SV", -1234567890123456789, "-1234567890123456789"),
+        ("FD", 12345678.0, "12345678"),
+        ("FD", 1e20, "100000000000000000000"),
+        ("FD", 12345.6, "12345.6"),
+    ],
+)
 def test_an_id_that_is_written_as_a_number_is_found_in_text(
-    vr: str, number: float, tmp_path: Path
+    vr: str, number: float, text: str, tmp_path: Path
 ) -> None:
-    elements = make.element(ID, vr, number), make.element(TEXT, "LT", "of 12345678")
+    elements = make.element(ID, vr, number), make.element(TEXT, "LT", f"of {text}")
     made = deidentified(tmp_path, file_of(*elements), options=(CLEAN,))
     assert made.only.ImageComments == "of"
 

@@ -71,7 +71,7 @@ class Reader:
         if class_of(vr) != "text":
             return None
         if lenient and type(value) in {int, float}:
-            return f"{value:.17g}"
+            return _digits(value)
         rule = self._kinds.rule(tag, vr)
         if is_reference(value):
             value = values.decode(read(value), rule, Context(charset, False))
@@ -123,3 +123,10 @@ class Reader:
             for token in tokens
             if token.tag & 0xFFFF and token.tag >> 16 != META and not token.occurrence
         }
+
+
+def _digits(number: float) -> str:
+    """A number as somebody writes it in text: every digit of it, and no fraction if it has none."""
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    return repr(number)
