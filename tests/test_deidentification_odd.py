@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import pytest
 
 import dicomstudy
 from dicomstudy.deidentification.confidentiality import policy
+from dicomstudy.deidentification.copies import ValuesOf
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.transfer import Transfer
@@ -283,6 +284,32 @@ def test_private_uids_and_dates_become_what_others_do(
         study = datetime.strptime(made.only.StudyDate, "%Y%m%d").replace(tzinfo=UTC)
         next_day = f"{study + timedelta(1):%Y%m%d}"
         assert found == {3: next_day, 4: f"{next_day}101112", 6: "101112"}
+
+
+def test_huge_private_values_are_not_read_and_go_if_they_are_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(values: ValuesOf, reference: Mapping[str, Any]) -> bytes:
+        read.append(reference["length"])
+        return read_value(values, reference)
+
+    read_value = ValuesOf.read
+    monkeypatch.setattr(ValuesOf, "read", counted)
+    monkeypatch.setattr("dicomstudy.deidentification.cleaning._LOOKED_THROUGH", 1000)
+    samples = b"8\\" * 600
+    elements = [
+        make.element(0x00091001, "UN", samples),
+        make.element(0x00091002, "OB", samples),
+        make.element(0x00091003, "UT", "x" * 1002),
+        make.element(0x00091004, "UC", "x" * 1004),
+        make.element(0x00091005, "UT", "y" * 1000),
+    ]
+    made = deidentified(tmp_path, private(*elements), options=("retain-safe-private",))
+    assert private_values(made.only) == {1: samples, 2: samples, 5: "y" * 1000}
+    assert set(read) == {1000}
+    assert "risk/unreadable" in made.codes
 
 
 def test_text_with_escape_sequences_that_mean_nothing_goes(tmp_path: Path) -> None:

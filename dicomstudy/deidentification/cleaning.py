@@ -120,7 +120,7 @@ class Cleaner:
     def private(self, given: Given, scope: Scope) -> Any:
         """A private value that stays as it is, since there is nothing in it that identifies."""
         value, vr = given.value, given.vr
-        if is_reference(value) and int(value["length"]) > _LOOKED_THROUGH:
+        if _is_huge(value):
             return scope.values.copy(value)
         content = self._private_bytes(given, scope)
         kind = class_of(vr)
@@ -141,11 +141,14 @@ class Cleaner:
     def private_text(self, given: Given, scope: Scope) -> tuple[str, str]:
         """The VR of a private value, and its text if it has one.
 
-        Where no VR is written, what reads like UIDs or dates is taken for such.
+        Where no VR is written, what reads like UIDs or dates is taken for such. A huge value is not
+        read: it is samples then, and where its VR says that it is text, nobody can judge it.
         """
         vr = given.vr
-        if vr not in _UNKNOWN and class_of(vr) != "text":
+        if class_of(vr) != "text" and (vr not in _UNKNOWN or _is_huge(given.value)):
             return vr, ""
+        if _is_huge(given.value):
+            raise UnreadableError
         text = self._decoded(self._private_bytes(given, scope), vr, scope)
         if text and vr in _UNKNOWN:
             if all(map(UID.fullmatch, text.split("\\"))):
@@ -183,7 +186,7 @@ class Cleaner:
 
     def _is_in(self, reference: Mapping[str, Any], vr: str, scope: Scope) -> bool:
         """Whether a large value has something in it that identifies; a huge one is not read."""
-        if int(reference["length"]) > _LOOKED_THROUGH:
+        if _is_huge(reference):
             return False
         return self._spells(scope.values.read(reference), vr)
 
@@ -191,3 +194,8 @@ class Cleaner:
         """Whether bytes say something that identifies, in either order of the bytes of a word."""
         swapped = values.swap(content, WORD_SIZES.get(vr, 1))
         return any(map(self._identities.is_in, {content, swapped}))
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether a value is too long to be looked through."""
+    return is_reference(value) and int(value["length"]) > _LOOKED_THROUGH
