@@ -663,7 +663,9 @@ def test_a_study_that_another_run_brought_meanwhile_stays(
 
     monkeypatch.setattr(f"{ARCHIVES}.encode_version", while_another_comes)
     report = dicomstudy.deidentify(one, tmp_path / "out", key=KEY)
-    assert [problem.code for problem in report.problems] == ["archive/not-empty"]
+    (problem,) = report.problems
+    assert problem.code == "archive/not-empty"
+    assert "the archive has a study of its new UID already" in problem.message
     (document,) = (tmp_path / "out").rglob("*.ion.zst")
     assert document.read_bytes() == b"another"
 

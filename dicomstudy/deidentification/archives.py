@@ -206,7 +206,7 @@ def _take_over(
                 if document.exists():
                     raise ArchiveError(
                         "archive/not-empty",
-                        "another run has brought a study of its new UID to the archive meanwhile",
+                        "the archive has a study of its new UID already",
                         source=str(document),
                     )
                 if bulk_length:
