@@ -9,10 +9,7 @@ from dicomstudy.errors import RecordError
 from dicomstudy.layout import Token
 from dicomstudy.text import CharacterSet
 
-__all__ = ["LONGEST", "Given", "Made", "Scope", "UnreadableError", "Values"]
-
-#: Bytes of the longest value that stands in a document, as `convert` has it.
-LONGEST = 256
+__all__ = ["Given", "Made", "Scope", "UnreadableError", "Values"]
 
 
 class Values(Protocol):

@@ -8,12 +8,12 @@ from typing import Any
 
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
-from dicomstudy.deidentification.attributes import LONGEST, Given, Scope, UnreadableError
+from dicomstudy.deidentification.attributes import Given, Scope, UnreadableError
 from dicomstudy.deidentification.dummies import is_whole
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import UID, Pseudonyms
 from dicomstudy.deidentification.reading import class_of
-from dicomstudy.elements import PIXEL_DATA_TAGS, WORD_SIZES, may_be_large
+from dicomstudy.elements import MAX_INLINE, PIXEL_DATA_TAGS, WORD_SIZES, may_be_large
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import character_set_of, is_reference
 from dicomstudy.values import Context, Kinds
@@ -49,7 +49,7 @@ class Cleaner:
         """A new text in ASCII, as a document has it."""
         encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
         assert encoded is not None  # noqa: S101 (digits, and what stands between them)
-        if may_be_large(tag, len(encoded), LONGEST):
+        if may_be_large(tag, len(encoded), MAX_INLINE):
             return scope.values.put(encoded)
         return text or None
 
@@ -86,7 +86,7 @@ class Cleaner:
         encoded = values.encode(text, rule, context)
         if encoded is None:
             raise UnreadableError
-        if may_be_large(tag, len(encoded), LONGEST):
+        if may_be_large(tag, len(encoded), MAX_INLINE):
             return scope.values.put(encoded)
         return text or None
 
@@ -162,7 +162,7 @@ class Cleaner:
         encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
         if encoded is None:
             raise UnreadableError
-        return scope.values.put(encoded) if len(encoded) > LONGEST else encoded or None
+        return scope.values.put(encoded) if len(encoded) > MAX_INLINE else encoded or None
 
     def _private_bytes(self, given: Given, scope: Scope) -> bytes:
         value = given.value

@@ -110,11 +110,8 @@ class Reader:
         if not is_meta:
             return self.by_key(tokens)
         last = {token.tag: token for token in tokens if token.tag & 0xFFFF}
-        return {self._key(token): token for token in last.values()}
-
-    def _key(self, token: Token) -> str:
-        key = self._definitions.keyword(token.tag)
-        return f"{key}#{token.occurrence}" if token.occurrence else key
+        key = self._definitions.key
+        return {key(token.tag, token.occurrence): token for token in last.values()}
 
     def by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
         """The last element of each tag of a data set or item, without group lengths."""

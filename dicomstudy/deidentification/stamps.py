@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from dicomstudy import layout
 from dicomstudy.definitions import Definitions
-from dicomstudy.deidentification.attributes import LONGEST, Made, Values
+from dicomstudy.deidentification.attributes import Made, Values
 from dicomstudy.deidentification.confidentiality import FULL_DATES, MODIFIED_DATES, Policy
+from dicomstudy.elements import MAX_INLINE
 from dicomstudy.layout import Token
 from dicomstudy.record import group_of
 
@@ -70,7 +71,7 @@ class Stamps:
         method = ["DICOM PS3.15 Annex E", *(code.meaning for code in codes), "dicomstudy"]
         text = "\\".join(each[:64] for each in method)
         encoded = text.encode("ascii") + b" " * (len(text) % 2)
-        is_long = len(encoded) > LONGEST
+        is_long = len(encoded) > MAX_INLINE
         yield self._made("PatientIdentityRemoved", "YES", explicit=explicit)
         yield self._made(
             "DeidentificationMethod", values.put(encoded) if is_long else text, explicit=explicit
