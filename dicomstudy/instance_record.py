@@ -17,6 +17,7 @@ from dicomstudy.record import (
     PREAMBLE,
     RAW,
     TRAILING,
+    VRS_KEY,
     Attribute,
     Encoder,
     Large,
@@ -25,14 +26,12 @@ from dicomstudy.record import (
     group_of,
 )
 
-__all__ = ["VRS_KEY", "Loaded", "is_record", "load", "to_struct"]
+__all__ = ["Loaded", "is_record", "load", "to_struct"]
 
 _SUFFIXES = frozenset((".ion", ".10n"))
 _SCALARS = frozenset((str, int, float, bytes))
 #: Fields of a reference that say where its value lies: in the file, or here.
 _PLACE_FIELDS = frozenset(("dataOffset", "data"))
-#: VRs of attributes that have none in the dictionary, in records that have no layout.
-VRS_KEY = "_vrs"
 #: What begins with ``_`` is one of these or a raw value, lest it be taken for a field of documents.
 _OTHERS = frozenset((PREAMBLE, TRAILING, DEFLATED, VRS_KEY))
 #: What no attribute can be called: nothing, or like the field that tells a reference.

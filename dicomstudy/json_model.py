@@ -34,9 +34,8 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import DefinitionsError, P10Error, RecordError
 from dicomstudy.following import inner_set
-from dicomstudy.instance_record import VRS_KEY
 from dicomstudy.layout import ItemLayout, Token, end_of_group
-from dicomstudy.record import RAW, Encoder, Plan, Resolve
+from dicomstudy.record import RAW, VRS_KEY, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds, Scalar
 

@@ -29,11 +29,10 @@ from dicomstudy.document.readable import read_whole
 from dicomstudy.errors import DefinitionsError, IonError, StudyError
 from dicomstudy.growth import Counts
 from dicomstudy.lineage import History, Version, moment
+from dicomstudy.record import VRS_KEY
 
 #: A frame that decompresses to more is refused.
 MAX_FRAME = 1 << 30
-#: What is no attribute, and a struct: the VRs in a record without layout (spec/record.md).
-_VRS = "_vrs"
 _CHUNK_FIELDS = ("seriesInstanceUID", "_groups", "groups", "instances", "bulk")
 
 
@@ -408,7 +407,7 @@ def _are_attributes(struct: object, leaving_out: AbstractSet[str] = frozenset())
         kind = type(value)
         if (kind is list or kind is dict) and name not in leaving_out:
             fits = all(map(_are_attributes, value)) if kind is list else _is_reference(value)
-            if not fits and not (name == _VRS and _is_struct_of_texts(value)):
+            if not fits and not (name == VRS_KEY and _is_struct_of_texts(value)):
                 return False
     return True
 

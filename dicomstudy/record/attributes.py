@@ -14,6 +14,8 @@ from dicomstudy.values import Context
 #: Attributes of a file that are not elements of it, and the group that takes them.
 PREAMBLE, TRAILING, DEFLATED, RAW = "_preamble", "_trailing", "_deflated", "_raw."
 RAW_GROUP = "raw"
+#: VRs of attributes that have none in the dictionary, in records that have no layout.
+VRS_KEY = "_vrs"
 #: Name under which attributes stand that belong to no attribute group but to the instance.
 INSTANCE = ""
 
