@@ -124,6 +124,4 @@ class Reader:
 
 def _digits(number: float) -> str:
     """A number as somebody writes it in text: every digit of it, and no fraction if it has none."""
-    if isinstance(number, float) and number.is_integer():
-        number = int(number)
-    return repr(number)
+    return str(int(number)) if number % 1 == 0 else repr(number)
