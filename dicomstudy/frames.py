@@ -17,7 +17,7 @@ from dicomstudy.elements import Span
 from dicomstudy.errors import StudyError
 from dicomstudy.p10 import BIG, LITTLE
 
-__all__ = ["FrameSpans", "Read", "Stored", "find", "fragments", "pixel_words"]
+__all__ = ["Fragments", "FrameSpans", "Read", "Stored", "find", "fragments", "pixel_words"]
 
 #: A value as attributes hold it: a reference to a large one, or its bytes.
 Stored: TypeAlias = Mapping[str, Any] | bytes
@@ -125,19 +125,34 @@ def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> l
     return [FrameSpans(value.stored, spans) for spans in frames]
 
 
+class Fragments(NamedTuple):
+    """Encapsulated pixel data: its Basic Offset Table, and its fragments in their order.
+
+    Both are places in the value; `table` has no bytes if there is none. `read` gives the bytes of
+    the value from the one place to the other.
+    """
+
+    table: Span
+    payloads: list[Span]
+    read: Callable[[int, int], bytes]
+
+
 def fragments(
     attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str
-) -> tuple[list[Span], Callable[[int, int], bytes]] | None:
-    """The Basic Offset Table of encapsulated pixel data, and its fragments in their order.
+) -> Fragments | None:
+    """The parts of encapsulated pixel data; None if there is none, or it is native.
 
-    Returns their places in the value, and what gives its bytes from the one place to the other;
-    None if there is no pixel data, or it is native. Arguments and errors are those of `find`.
+    Arguments and errors are those of `find`.
     """
     found = _pixels(attributes, read, uid)
-    lengths = None if found is None else _lengths(attributes, found[0], big=big)
-    if found is None or lengths is None:
+    if found is None:
         return None
-    return [*(Span(_HEADER, length) for length in lengths[:1]), *_payloads(lengths)], found[0].bytes
+    value, _ = found
+    lengths = _lengths(attributes, value, big=big)
+    if lengths is None:
+        return None
+    table = Span(_HEADER, lengths[0]) if lengths else Span(0, 0)
+    return Fragments(table, _payloads(lengths), value.bytes)
 
 
 def _pixels(attributes: Mapping[str, Any], read: Read, uid: str) -> tuple[_Value, int] | None:

@@ -24,7 +24,7 @@ from dicomstudy.deidentification.risks import of_instance
 from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.deidentification.stamps import Said, Stamps
 from dicomstudy.document import references
-from dicomstudy.elements import Form, Span, sha256_and_size
+from dicomstudy.elements import Form, sha256_and_size
 from dicomstudy.errors import Problem
 from dicomstudy.frames import fragments, pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
@@ -325,13 +325,14 @@ class Transfer:
         found = fragments(attributes, self._values.part, big=is_big, uid=instance.uid)
         if found is None:
             return set()
-        (table, *images), read = (found[0] or [Span(0, 0)]), found[1]
+        table, images, read = found
         size = min(table.length, 4 * len(images) + 1)  # a longer one is none
+        content = read(table.offset, table.offset + size)
         number = str(attributes.get("NumberOfFrames") or "1").strip()
+        is_apart = number == str(len(images))
         is_jpeg = _JPEG.fullmatch(str(attributes.get("TransferSyntaxUID"))) is not None
-        if is_offset_table(read(table.offset, table.offset + size), images) and not has_metadata(
-            images, read, known=is_jpeg, apart=number == str(len(images))
-        ):
+        is_table = is_offset_table(content, images)
+        if is_table and not has_metadata(images, read, known=is_jpeg, apart=is_apart):
             return set()
         return {"risk/pixel-comment"}
 
