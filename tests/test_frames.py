@@ -269,10 +269,11 @@ def test_fragments_are_all_there_whatever_frames_they_are_of(lengths: list[int] 
     value = encapsulated(PARTS, offsets(0, 22, 32))
     stored = {"length": len(value)} | ({"fragments": lengths} if lengths else {})
     attributes: dict[str, Any] = {"PixelData": stored, "NumberOfFrames": "77"}
-    places = fragments(attributes, lambda _, start, stop: value[start:stop], big=False, uid="1.2")
-    assert places is not None
-    spans, read = places
-    table, *parts = [read(start, start + length) for start, length in spans]
+    given = fragments(attributes, lambda _, start, stop: value[start:stop], big=False, uid="1.2")
+    assert given is not None
+    table, *parts = [
+        given.read(start, start + length) for start, length in (given.table, *given.payloads)
+    ]
     assert table == struct.pack("<3I", 0, 22, 32)
     assert parts == PARTS
 
