@@ -77,7 +77,8 @@ class Archive(Folder, Mapping[str, "Study"]):
     def studies(self) -> Iterator[tuple[Path, Study | DicomStudyError]]:
         """Every document, opened, or what is wrong with it; the caller closes it.
 
-        A folder of documents that cannot be read is like one of them.
+        A folder of documents that cannot be read is like one of them. A study that is collected
+        meanwhile is left out.
         """
         try:
             shards = self.shards()
@@ -94,7 +95,8 @@ class Archive(Folder, Mapping[str, "Study"]):
                 try:
                     yield path, self.open(path)
                 except DicomStudyError as error:
-                    yield path, error
+                    if not self.is_gone(path):
+                        yield path, error
 
     def __contains__(self, uid: object) -> bool:
         return isinstance(uid, str) and self.has(self.document_path(uid))

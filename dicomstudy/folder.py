@@ -187,6 +187,19 @@ class Folder:
         if not is_there(self.path / MARKER):
             raise _no_archive(self.path)
 
+    def is_gone(self, document: Path) -> bool:
+        """Whether a document that was there is no longer, as of a study that was collected.
+
+        Not if more than that is missing.
+        """
+        try:
+            document.lstat()
+        except FileNotFoundError:
+            return document.parent.exists() and (self.path / MARKER).exists()
+        except OSError:
+            pass
+        return False
+
     def open(self, path: Path) -> Study:
         """The study of a document.
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import dicomstudy
+from dicomstudy.errors import DicomStudyError, Problem
+from dicomstudy.folder import Folder
+from dicomstudy.study import Study
 from dicomstudy.tables import star
 from fixtures import make
 from tests import studies
@@ -174,3 +178,86 @@ def test_what_is_moved_is_in_the_tables_of_its_study(living: Path, tmp_path: Pat
     assert [row["StudyInstanceUID"] for row in rows].count(new) == 1
     assert US not in {row["StudyInstanceUID"] for row in rows}
     assert_mirrored(living, tmp_path)
+
+
+def tabulated(archive: Path, folder: Path) -> tuple[int, list[Problem]]:
+    exported = dicomstudy.export_tables(archive, folder / "tables")
+    return exported.studies, exported.problems
+
+
+def asked(archive: Path, _: Path) -> tuple[int, list[Problem]]:
+    with dicomstudy.open_archive(archive).tables() as tables:
+        return len(tables["studies"]), tables.problems
+
+
+def verified(archive: Path, _: Path) -> tuple[int, list[Problem]]:
+    found = dicomstudy.verify(archive)
+    return found.studies, found.problems
+
+
+def restored(archive: Path, folder: Path) -> tuple[int, list[Problem]]:
+    problems = dicomstudy.restore(archive, folder / "restored").problems
+    names = {path.name for path in (folder / "restored").iterdir()}
+    return len(names - {"quarantine"}), problems
+
+
+def deidentified(archive: Path, folder: Path) -> tuple[int, list[Problem]]:
+    report = dicomstudy.deidentify(archive, folder / "deidentified")
+    return report.studies, report.problems
+
+
+READERS = [tabulated, asked, verified, restored, deidentified]
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("opened", [False, True], ids=["listed", "opened"])
+def test_a_study_that_is_collected_while_it_is_read_is_no_problem(
+    read: Callable[[Path, Path], tuple[int, list[Problem]]],
+    opened: bool,
+    living: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who has opened it reads on; for whoever comes later it is not in the archive any more."""
+    count = len(dicomstudy.open_archive(living))
+    open_now = Folder.open
+
+    def collecting(folder: Folder, path: Path) -> Study:
+        if path != folder.document_path(MR) or not path.exists():
+            return open_now(folder, path)
+        monkeypatch.undo()
+        study = open_now(folder, path) if opened else None
+        dicomstudy.delete(living, MR)
+        dicomstudy.collect(living, study=MR, older_versions=True, remove=True)
+        assert not path.exists()
+        return open_now(folder, path) if study is None else study
+
+    monkeypatch.setattr(Folder, "open", collecting)
+    studies_there, problems = read(living, tmp_path)
+    assert problems == []
+    assert studies_there == (count if opened else count - 1)
+
+
+@pytest.mark.parametrize("missing", ["document", "archive.ion"])
+def test_a_study_that_cannot_be_reached_is_a_problem(
+    missing: str, living: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be on a share that is not there now: nobody has collected it."""
+    open_now = Folder.open
+
+    def without(folder: Folder, path: Path) -> Study:
+        if missing == "document":
+            path.unlink()
+            path.symlink_to("nowhere")
+        else:
+            path.unlink()
+            (living / missing).unlink(missing_ok=True)
+        return open_now(folder, path)
+
+    count = len(dicomstudy.open_archive(living))
+    archive = dicomstudy.open_archive(living)
+    monkeypatch.setattr(Folder, "open", without)
+    found = [error for _, error in archive.studies()]
+    assert [error.code for error in found if isinstance(error, DicomStudyError)] == [
+        "study/missing"
+    ] * count

@@ -67,6 +67,11 @@ class Document:
             raise
         self.chunk = lru_cache(maxsize=4)(self._chunk)
 
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return os.fstat(self._file.fileno()).st_size
+
     def _error(self, code: str, message: str) -> StudyError:
         return StudyError(code, message, source=str(self.path))
 
@@ -80,7 +85,7 @@ class Document:
 
     def _read_table(self) -> list[tuple[int, int, int]]:
         """Offset, size and plain size of every frame; empty if there is no table."""
-        size = os.fstat(self._file.fileno()).st_size
+        size = self.size
         footer = self._pread(FOOTER.size, max(size - FOOTER.size, 0))
         if len(footer) < FOOTER.size:
             return []
@@ -99,7 +104,7 @@ class Document:
         return frames
 
     def _plain(self) -> bytes:
-        places = range(0, os.fstat(self._file.fileno()).st_size, 1 << 20)
+        places = range(0, self.size, 1 << 20)
         data = b"".join(self._pread(1 << 20, at) for at in places)
         if not data.startswith(ZSTD_MAGIC):
             return data

@@ -170,6 +170,8 @@ class _Run:
         #: How many more, or fewer, instances refer to each group than before. It has all groups.
         self._change = Counts(folder / "incoming" / "counts")
         self._problems: list[Problem] = []
+        #: Studies whose documents could be read at first, and then not.
+        self._left_out: set[str] = set()
         self._groups: dict[str, Spool] = {}
         #: How many rows of a group are replaced by later ones.
         self._again: Counter[str] = Counter()
@@ -193,7 +195,7 @@ class _Run:
             self._writer.commit(self._definitions, self._there)
         else:
             self._new = self._old
-        there = after.keys() - {problem.source for problem in self._problems}
+        there = after.keys() - self._left_out
         instances = self._new.tables.get(INSTANCES)
         return Exported(
             studies=len(there),
@@ -217,11 +219,13 @@ class _Run:
                 with path.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             except DicomStudyError as error:
-                self._problems.append(error.problem(str(path)))
+                if not self._archive.is_gone(path):
+                    self._problems.append(error.problem(str(path)))
                 continue
             except OSError as error:
-                message = f"the document cannot be read: {error.strerror}"
-                self._problems.append(Problem(str(path), "study/unreadable", message))
+                if not self._archive.is_gone(path):
+                    message = f"the document cannot be read: {error.strerror}"
+                    self._problems.append(Problem(str(path), "study/unreadable", message))
                 continue
             found[document.study] = _Found((document.instances, sha256), path)
         return found
@@ -355,13 +359,15 @@ class _Run:
     def _add(
         self, uid: str, found: _Found, tabulator: Tabulator, spools: Mapping[str, Spool]
     ) -> None:
-        """Add the rows of a study; none, if its document is damaged."""
+        """Add the rows of a study; none, if its document is damaged or has gone meanwhile."""
         try:
             with self._archive.open(found.path) as study, self._as_it_is(study) as present:
-                size = found.path.stat().st_size
+                size = study.document.size
                 added = tabulator.add(present, sha256=found.known[1], size=size)
         except DicomStudyError as error:
-            self._problems.append(error.problem(str(found.path))._replace(source=uid))
+            self._left_out.add(uid)
+            if not self._archive.is_gone(found.path):
+                self._problems.append(error.problem(str(found.path))._replace(source=uid))
             return
         self._change.add(added.instances)
         self._change.know(added.vrs)
