@@ -20,7 +20,14 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode_version, name_of_instance, read_batch, references
 from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
-from dicomstudy.folder import Folder, locked, sync_folder, write_atomically, writing
+from dicomstudy.folder import (
+    Folder,
+    locked,
+    make_folder,
+    sync_folder,
+    write_atomically,
+    writing,
+)
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.ingestion import Settings, left_on_disk, study_folder
 from dicomstudy.lineage import History
@@ -59,7 +66,7 @@ def finish(settings: Settings, study: str, held: Batch | None = None) -> Finishe
     try:
         with writing(settings.archive):
             archive = Archive(settings.archive)
-            archive.document_path(study).parent.mkdir(exist_ok=True)
+            make_folder(archive.document_path(study).parent)
             with locked(archive.document_path(study)):
                 finished, elsewhere = _finish(settings, archive, study, held)
     except ArchiveError:

@@ -41,6 +41,7 @@ __all__ = [
     "is_there",
     "locked",
     "make",
+    "make_folder",
     "make_new",
     "name_of",
     "outside",
@@ -65,7 +66,7 @@ MARKER = "archive.ion"
 #: The end of the name of a document.
 DOCUMENT = ".ion.zst"
 _BULK = ".bulk"
-_STUDIES, _QUARANTINE, _INCOMING = "studies", "quarantine", "incoming"
+_STUDIES, _QUARANTINE, _INCOMING = _FOLDERS = "studies", "quarantine", "incoming"
 _LOCK = "lock"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SHARD = re.compile(r"[0-9a-f]{2}")
@@ -303,7 +304,7 @@ def make(path: Path) -> None:
         ArchiveError: the folder has something else in it, or cannot be written.
     """
     with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         if not (path / MARKER).exists():
             foreign = [entry.name for entry in path.iterdir() if not _is_ours(entry.name)]
             if foreign:
@@ -319,7 +320,8 @@ def make(path: Path) -> None:
                 "version": VERSION,
                 "definitions": {"version": definitions.version, "sha256": definitions.digest},
             }
-            (path / _INCOMING).mkdir(exist_ok=True)
+            for name in _FOLDERS:
+                (path / name).mkdir(exist_ok=True)
             marker = [ion.dumps(header, text=True)]
             try:
                 write_atomically(path / MARKER, marker, within=path / _INCOMING)
@@ -327,8 +329,25 @@ def make(path: Path) -> None:
                 # another run has made the archive meanwhile, and emptied `incoming`
                 if not (path / MARKER).exists():
                     raise
-        for folder in (_STUDIES, _QUARANTINE, _INCOMING):
-            (path / folder).mkdir(exist_ok=True)
+        for name in _FOLDERS:  # a backup may have no empty folders
+            make_folder(path / name)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, if it is not there; names of new ones are on disk then."""
+    try:
+        path.mkdir()
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_folder(path.parent)
+        make_folder(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+    else:
+        with contextlib.suppress(PermissionError):  # whoever may write there may not read there
+            sync_folder(path.parent)
 
 
 def make_new(path: Path) -> None:
@@ -341,7 +360,7 @@ def make_new(path: Path) -> None:
     with writing(path):
         _check_empty(path)  # before there is a lock in it
         outside(path)
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         with (path / _LOCK).open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -369,7 +388,7 @@ def _not_empty(path: Path) -> ArchiveError:
 def _is_ours(name: str) -> bool:
     """Whether a run that was killed while it made an archive may have left `name`."""
     unfinished = name.startswith(MARKER) and name.endswith(".part")
-    return unfinished or name in {_STUDIES, _QUARANTINE, _INCOMING, _LOCK}
+    return unfinished or name in {*_FOLDERS, _LOCK}
 
 
 def name_of(uid: str) -> str:

@@ -413,6 +413,55 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path) -> None:
     assert synced == [False, True]  # the file, then the folder with its name
 
 
+def test_the_names_of_new_folders_are_on_disk_too(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise all that is in them may be gone when the power fails."""
+    made: set[Path] = set()
+    mkdir, fsync, opened = os.mkdir, os.fsync, dict[int, Path]()
+    open_now = os.open
+
+    def making(path: str | Path, *arguments: int) -> None:
+        mkdir(path, *arguments)
+        made.add(Path(path))
+
+    def opening(path: str | Path, *arguments: int, **named: int) -> int:
+        descriptor = open_now(path, *arguments, **named)
+        opened[descriptor] = Path(path)
+        return descriptor
+
+    def syncing(descriptor: int) -> None:
+        fsync(descriptor)
+        made.difference_update([path for path in made if path.parent == opened.get(descriptor)])
+
+    for name, function in (("mkdir", making), ("open", opening), ("fsync", syncing)):
+        monkeypatch.setattr(os, name, function)
+    archive = tmp_path / "new" / "archive"
+    dicomstudy.convert([converted.parent / "in"], archive)
+    dicomstudy.deidentify(archive, tmp_path / "deidentified")
+    dicomstudy.split(archive, CT, series=[make.uid("ct/1")], new_study="1.2.3")
+    with dicomstudy.open_archive(archive).tables() as tables:
+        tables.to_archive(tmp_path / "again")
+    monkeypatch.undo()
+    folders = (archive, tmp_path / "deidentified", tmp_path / "again")
+    kept = {path for folder in folders for path in folder.rglob("*") if path.is_dir()}
+    assert len([path for path in kept if path.parent.name == "studies"]) > 5
+    assert made & {*kept, *folders, archive.parent} == set()
+
+
+def test_making_a_folder_above_all_others_is_no_endless_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a working folder that somebody removed."""
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "mkdir", gone)
+    with pytest.raises(FileNotFoundError):
+        folder.make_folder(Path("new"))
+
+
 def test_a_full_disk_is_an_error_and_leaves_the_archive_as_it_was(tmp_path: Path) -> None:
     studies.write_files(tmp_path / "in", [("1.dcm", make.ct_slice("ct", 1, 3))])
     dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")

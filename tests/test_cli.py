@@ -466,7 +466,8 @@ def test_help_imports_nothing_heavy() -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     ours = {module for module in loaded if module.startswith("dicomstudy.")}
     assert {module for module in ours if not module.startswith("dicomstudy.cli")} == {
-        "dicomstudy.errors"
+        "dicomstudy.errors",
+        "dicomstudy.printable",
     }
     assert not {"amazon.ion", "zstandard", "pydicom", "pyarrow"} & loaded
 

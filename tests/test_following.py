@@ -273,10 +273,10 @@ def test_a_creator_goes_with_what_it_is_of(preamble: bytes, tmp_path: Path) -> N
     assert only(tmp_path).original().to_p10() == file
 
 
-def test_what_is_set_and_removed_at_once_changes_nothing(tmp_path: Path) -> None:
-    """Not even the character set, though it would not have held the text."""
+def test_what_is_set_and_removed_at_once_is_refused(tmp_path: Path) -> None:
     file = file_of({})
     converted(tmp_path, file)
     edit = {"set": {"DerivationDescription": "山"}, "remove": ["DerivationDescription"]}
-    dicomstudy.update(tmp_path / "archive", STUDY, [edit])
+    with pytest.raises(DicomStudyError, match="change/twice"):
+        dicomstudy.update(tmp_path / "archive", STUDY, [edit])
     assert only(tmp_path).to_p10() == file

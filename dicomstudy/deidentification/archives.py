@@ -26,6 +26,7 @@ from dicomstudy.folder import (
     at_work,
     folder_at,
     locked,
+    make_folder,
     make_new,
     silent,
     sync_folder,
@@ -201,7 +202,7 @@ def _take_over(
                 history=None,
                 bulk=BulkFile(length=bulk_length),
             )
-            document.parent.mkdir(exist_ok=True)
+            make_folder(document.parent)
             with locked(document):  # `collect` removes a bulk file that has no document
                 if document.exists():
                     raise ArchiveError(

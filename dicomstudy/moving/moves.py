@@ -14,7 +14,7 @@ from dicomstudy.assignment import is_uid
 from dicomstudy.change import changing
 from dicomstudy.document import Document, is_named, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import at_work, locked, sync_folder, writing
+from dicomstudy.folder import at_work, locked, make_folder, writing
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import Version
 from dicomstudy.moving.adapting import Side
@@ -235,8 +235,7 @@ def _side(archive: Archive, path: Path, expect: int | None, *, whole: bool) -> I
 def _unmade(archive: Archive, path: Path) -> Iterator[None]:
     """Hold the lock of a study that is not there yet."""
     with at_work(archive.path), writing(archive.path):
-        path.parent.mkdir(exist_ok=True)
-        sync_folder(path.parent.parent)
+        make_folder(path.parent)
         with locked(path):
             if path.exists():
                 message = "the archive has a study of that UID: move to it, or name another"

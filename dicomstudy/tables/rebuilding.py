@@ -19,6 +19,7 @@ from dicomstudy.folder import (
     at_work,
     locked,
     make,
+    make_folder,
     silent,
     write_atomically,
     writing,
@@ -178,7 +179,7 @@ class Rebuilder:
         length = rows.study["bulk_length"] or 0
         content = rebuild(rows, groups, self._columns.of(INSTANCES), self._definitions)
         path = archive.document_path(uid)
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         with locked(path):
             if path.exists():  # what a document refers to in its bulk file is never changed
                 raise _has_studies(archive.path)
