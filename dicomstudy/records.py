@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -21,6 +22,7 @@ from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Decoder, Record
 from dicomstudy.sources import MAX_WHOLE, Found, Window, find, listed, uri_of
+from dicomstudy.unfinished import own_folder
 
 __all__ = ["Recorded", "write_records"]
 
@@ -101,21 +103,27 @@ def write_records(
     if max_inline < 0:
         raise DicomStudyError("records/options", "max_inline is at least 0")
     target = outside(destination)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArchiveError(
-            "records/unwritable",
-            f"the folder cannot be made: {error.strerror}",
-            source=str(target),
-        ) from error
     progress = progress or silent
-    writer = _Writer(target, text=text, max_inline=max_inline)
-    for source in listed(sources):
-        root = Path(source)
-        for found in find([source]):
-            writer.write(found, _name_below(root, Path(found.path)))
-            progress("files", writer.result.files, None)
+    with contextlib.ExitStack() as stack:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            incoming = stack.enter_context(own_folder(target))
+        except OSError as error:
+            raise ArchiveError(
+                "records/unwritable",
+                f"the folder cannot be made: {error.strerror}",
+                source=str(target),
+            ) from error
+        writer = _Writer(target, incoming, text=text, max_inline=max_inline)
+        own = incoming.resolve()
+        for source in listed(sources):
+            root = Path(source)
+            for found in find([source]):
+                path = Path(found.path)
+                if path.parent.name == own.name and path.parent.resolve() == own:
+                    continue  # the destination is below the source
+                writer.write(found, _name_below(root, path))
+                progress("files", writer.result.files, None)
     return writer.result
 
 
@@ -124,11 +132,15 @@ def _name_below(root: Path, path: Path) -> PurePosixPath:
 
 
 class _Writer:
-    """Writes records below one folder; remembers what it has seen to be quick."""
+    """Writes records below one folder; remembers what it has seen to be quick.
 
-    def __init__(self, target: Path, *, text: bool, max_inline: int) -> None:
+    Until a record is whole, it is in `incoming`.
+    """
+
+    def __init__(self, target: Path, incoming: Path, *, text: bool, max_inline: int) -> None:
         self.result = Recorded()
         self._target = target
+        self._incoming = incoming
         self._text = text
         self._max_inline = max_inline
         self._definitions = definitions_.load()
@@ -209,7 +221,7 @@ class _Writer:
                 message = f"another file is where its record would be: {path}"
                 raise DicomStudyError("records/exists", message, source=source)
             path.parent.mkdir(parents=True, exist_ok=True)
-            result.bytes_out += write_atomically(path, [content])
+            result.bytes_out += write_atomically(path, [content], within=self._incoming)
         except OSError as error:
             raise ArchiveError(
                 "records/unwritable",

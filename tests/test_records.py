@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import signal
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,6 +18,7 @@ from dicomstudy import ion
 from dicomstudy.records import _safe
 from fixtures import make
 from tests import studies
+from tests.kills import forked
 
 FIXTURES = Path(make.__file__).parent
 HOSPITAL = FIXTURES / "archive"
@@ -270,3 +273,31 @@ def test_a_negative_max_inline_is_refused(tmp_path: Path) -> None:
         dicomstudy.write_records([HOSPITAL], tmp_path / "out", max_inline=-1)
     assert raised.value.code == "records/options"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_what_runs_that_were_killed_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    def killed() -> None:
+        def kill(*_: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Path, "replace", kill)
+            dicomstudy.write_records([HOSPITAL], tmp_path / "out")
+
+    dicomstudy.write_records([HOSPITAL], tmp_path / "whole")
+    for _ in range(3):
+        assert forked(killed) == -signal.SIGKILL
+        assert len(list((tmp_path / "out").rglob("*.part"))) == 1
+    dicomstudy.write_records([HOSPITAL], tmp_path / "out")
+    assert studies.state_of(tmp_path / "out") == studies.state_of(tmp_path / "whole")
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_records_may_stand_beside_their_files(tmp_path: Path) -> None:
+    """What is not finished there is none of the files."""
+    studies.write_files(tmp_path, make.study(3, series=1))
+    recorded = dicomstudy.write_records([tmp_path], tmp_path)
+    assert (recorded.files, recorded.records, recorded.skipped) == (3, 3, 0)
+    assert recorded.complete
+    assert len(files_below(tmp_path)) == 6
