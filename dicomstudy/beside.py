@@ -24,7 +24,8 @@ class Beside(Generic[_Given, _Result]):
     """Calls a function in a thread of its own, on one thing after another.
 
     The thread has a queue at each end and no code of ours between them: hardly ever does it
-    hold the lock of the interpreter, for which the other one would wait.
+    hold the lock of the interpreter, for which the other one would wait. Where the system has no
+    thread to spare, what is given is done at once, and what the function raises is raised there.
 
     Args:
         function: what is called; not on None.
@@ -34,8 +35,11 @@ class Beside(Generic[_Given, _Result]):
         self._function = function
         self._given: SimpleQueue[_Given | None] = SimpleQueue()
         self._results: SimpleQueue[_Result | _Failed] = SimpleQueue()
-        self._thread = Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._thread: Thread | None = Thread(target=self._work, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
 
     def _work(self) -> None:
         try:
@@ -46,7 +50,10 @@ class Beside(Generic[_Given, _Result]):
 
     def give(self, given: _Given) -> None:
         """Let the function be called on `given` as soon as there is time."""
-        self._given.put(given)
+        if self._thread is None:
+            self._results.put(self._function(given))
+        else:
+            self._given.put(given)
 
     def take(self) -> _Result:
         """The result of the first call of which it was not taken yet, once it is there.
@@ -63,4 +70,5 @@ class Beside(Generic[_Given, _Result]):
     def close(self) -> None:
         """End the thread, once it has done all that it was given, or has failed."""
         self._given.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()

@@ -28,6 +28,20 @@ def test_all_that_was_given_is_done_before_it_is_closed() -> None:
     assert done == list(range(1000))
 
 
+def test_without_a_thread_to_spare_all_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", short)
+    beside: Beside[int, float] = Beside(lambda number: 1 / number)
+    beside.give(1)
+    with pytest.raises(ZeroDivisionError):
+        beside.give(0)
+    beside.give(2)
+    assert [beside.take(), beside.take()] == [1, 0.5]
+    beside.close()
+
+
 def test_what_the_function_raises_is_raised_for_whoever_asks() -> None:
     beside: Beside[int, float] = Beside(lambda number: 1 / number)
     for number in (1, 0, 2):

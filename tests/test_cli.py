@@ -12,6 +12,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
+from unittest import mock
 
 import pytest
 
@@ -375,6 +376,29 @@ def test_ctrl_c_leaves_a_valid_archive(jobs: str, tmp_path: Path) -> None:
     assert main(["convert", str(sources), str(tmp_path / "archive")]) == 0
     (study,) = dicomstudy.open_archive(tmp_path / "archive").values()
     assert len(study) == 4000
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_memory_that_does_not_suffice_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Also where no other module can be imported any more."""
+    monkeypatch.setattr("dicomstudy.cli.commands.main", mock.Mock(side_effect=error))
+    monkeypatch.setitem(sys.modules, "dicomstudy.show", None)
+    assert main(["verify", "archive"]) == cli.INCOMPLETE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.endswith(" [system/memory]\n")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_defect_of_the_program_is_said_in_full(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomstudy.Archive.find", mock.Mock(side_effect=RuntimeError("defect")))
+    with pytest.raises(RuntimeError, match="defect"):
+        main(["show", str(archive), CT])
 
 
 def test_output_that_nobody_reads_is_no_error(archive: Path) -> None:

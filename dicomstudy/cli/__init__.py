@@ -108,7 +108,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INCOMPLETE
     except (DicomStudyError, OSError) as error:
         return _failed(error)
-    return int(status or 0)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_short(error):
+            raise
+    else:
+        return int(status or 0)
+    # what the run held is let go of by now; nothing is imported, which there may be no memory for
+    short = DicomStudyError(
+        "system/memory",
+        "the memory or the threads of this process did not suffice: run again where there are "
+        "more, or with fewer jobs",
+    )
+    click.echo(f"error: {short}", err=True)
+    return INCOMPLETE
+
+
+def _is_short(error: MemoryError | RuntimeError) -> bool:
+    """Whether the system had something not to spare; no thread is said in words only."""
+    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
 
 
 def _failed(error: DicomStudyError | OSError) -> int:
