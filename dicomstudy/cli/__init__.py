@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "the memory or the threads of this process did not suffice: run again where there are "
         "more, or with fewer jobs",
     )
-    click.echo(f"error: {short}", err=True)
+    say(f"error: {short}")
     return INCOMPLETE
 
 
