@@ -97,10 +97,10 @@ def test_what_was_left_on_disk_is_there_again(batches: list[Batch]) -> None:
         for batch in batches:
             leave_on_disk(Path(folder) / "study", batch)
         found = list(left_on_disk(Path(folder) / "study"))
-        assert list(map(said, found)) == list(map(said, batches))
+        assert list(map(as_text, found)) == list(map(as_text, batches))
 
 
-def said(batch: Batch) -> str:
+def as_text(batch: Batch) -> str:
     """All that a batch says, as text: nan is not equal to itself."""
     rows = [tuple(row) for row in batch.rows]
     return repr((batch.contents, rows, batch.bases, batch.entries))
