@@ -43,7 +43,8 @@ def words_pattern(words: Iterable[str], days: Iterable[str]) -> re.Pattern[str] 
     spelled = {each for word in words for each in spellings(word)}
     run_on = {each for each in spelled if runs_on(each)}
     alone = [any_of(map(_letters, spelled - run_on)), *map(day_pattern, days)]
-    found = [f"{_BEGIN}(?:{each}){_END}" for each in alone if each]
+    either = "|".join(each for each in alone if each)
+    found = [f"{_BEGIN}(?:{either}){_END}"] if either else []  # once: it takes long to compile
     found += [any_of(map(_letters, run_on))] if run_on else []
     return re.compile("|".join(found), re.IGNORECASE) if found else None
 
