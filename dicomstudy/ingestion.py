@@ -447,8 +447,9 @@ def left_on_disk(folder: Path) -> Iterator[Batch]:
         with file:
             while True:
                 try:
-                    with reading(path):  # written by this run, in its own folder
-                        contents, rows, bases, entries = pickle.load(file)  # noqa: S301
+                    with reading(path):
+                        content = pickle.load(file)  # noqa: S301 (of this run, in its own folder)
+                        contents, rows, bases, entries = content
                 except EOFError:
                     break
                 batch = Batch(contents, rows, bases)

@@ -110,11 +110,11 @@ def delete(
         return after.versions
 
 
-def _number(to: object) -> int:
+def _number(to: SupportsIndex) -> int:
     """The number of a version as an `int`, of whatever is an integer, and no truth value."""
     if not isinstance(to, bool):
         with contextlib.suppress(TypeError):
-            return operator.index(to)  # type: ignore[arg-type]
+            return operator.index(to)
     raise DicomStudyError("change/value", f"{to!r:.80} is no number of a version")
 
 

@@ -148,12 +148,8 @@ class Transfer:
             values,
             notes,
         )
-        moved = {
-            key.partition("#")[0]: attributes[key]
-            for key in meta
-            if "#" in key
-            if key in attributes
-        }
+        repeated = [key for key in meta if "#" in key and key in attributes]
+        moved = {key.partition("#")[0]: attributes[key] for key in repeated}
         tokens = {**{key.partition("#")[0]: token for key, token in meta.items()}, **data_set}
         context = digest, charset, scope.explicit, scope.patient, safe, freeze(moved)
         said = self._stamps.said(attributes)
