@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    import dicomstudy
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
@@ -42,3 +46,11 @@ def tables_folder(archive: Path) -> Path:
 
     dicomstudy.export_tables(archive, archive.parent / "tables")
     return archive.parent / "tables"
+
+
+@pytest.fixture
+def tables(tables_folder: Path) -> dicomstudy.Tables:
+    """Those tables, opened."""
+    import dicomstudy  # noqa: PLC0415
+
+    return dicomstudy.open_tables(tables_folder)
