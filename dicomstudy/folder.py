@@ -307,7 +307,7 @@ def make(path: Path) -> None:
         make_folder(path)
         if not (path / MARKER).exists():
             foreign = [entry.name for entry in path.iterdir() if not _is_ours(entry.name)]
-            if foreign:
+            if foreign and not (path / MARKER).exists():  # else another run has made it meanwhile
                 raise ArchiveError(
                     "archive/not-empty",
                     f"the folder has {foreign[0]!r} in it and is no archive: name an empty or "

@@ -583,3 +583,20 @@ def test_two_runs_make_one_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(folder, "write_atomically", overtaken)
     assert len(create(path)) == 0
     assert not any((path / "incoming").iterdir())
+
+
+def test_an_archive_that_another_run_makes_meanwhile_is_that_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made after this run saw that there is none, and before it looks what is there."""
+    path = tmp_path / "archive"
+    path.mkdir()
+    look = Path.iterdir
+
+    def overtaken(self: Path) -> Iterator[Path]:
+        monkeypatch.setattr(Path, "iterdir", look)
+        create(path)
+        return look(self)
+
+    monkeypatch.setattr(Path, "iterdir", overtaken)
+    assert len(create(path)) == 0

@@ -521,7 +521,7 @@ def nested(levels: int) -> list[Any]:
         ({"set": {"ReferencedStudySequence": '[{"StudyID": "1", "StudyID": "2"}]'}},
          "change/twice", "StudyID"),
         ({"set": {"ReferencedStudySequence": "[" * 100_000}}, "change/value", "JSON"),
-        ({"set": {"PatientID": nested(5_000)}}, "change/value", "deeply"),
+        ({"set": {"PatientID": nested(100_000)}}, "change/value", "deeply"),
         ({}, "change/nothing", "named"),
         ({"set": {}, "remove": []}, "change/nothing", "named"),
         ({"sets": {}}, "change/fields", "'set'"),
