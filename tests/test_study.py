@@ -264,6 +264,18 @@ def test_one_instance_costs_one_chunk(study: Study) -> None:
     assert len(candidates) < len(study.document.chunks)
 
 
+def test_all_instances_cost_each_chunk_a_few_times(tmp_path: Path) -> None:
+    """Those of one series after the other, whatever their UIDs are."""
+    studies.write_files(tmp_path / "files", make.study(90, series=30, rows=2, columns=2))
+    dicomstudy.convert([tmp_path / "files"], tmp_path / "archive")
+    with dicomstudy.open_archive(tmp_path / "archive")[make.uid("study")] as study:
+        keys = [key for keys in study.series.values() for key in keys]
+        before = study.document.chunk.cache_info().misses
+        assert [study[key].uid for key in keys] == keys
+        assert study.document.chunk.cache_info().misses - before <= 2 * 30
+        assert make.uid("other") not in study
+
+
 def test_a_study_is_closed_behind_a_with_statement(archives: dict[str, Path]) -> None:
     with dicomstudy.open_archive(archives["copy"])[CT] as study:
         next(study.values()).to_p10()

@@ -73,6 +73,8 @@ class Study(Mapping[str, "Instance"]):
         self.amender = Amender(definitions)
         self.document, self._bulk = document, _ = _opened(path, bulk)
         self.chunk = lru_cache(maxsize=4)(lambda number: Chunk(document.chunk(number)))
+        self._numbers: dict[str, int] = {}
+        self._searched: set[int] = set()
         self._bulk_path = bulk
         self.sources = SourceFiles() if sources is None else sources
 
@@ -127,13 +129,23 @@ class Study(Mapping[str, "Instance"]):
     def __getitem__(self, key: str) -> Instance:
         if not isinstance(key, str):
             raise KeyError(key)
-        for number, chunk in enumerate(self.document.chunks):
-            if (
-                chunk["first"] <= key <= chunk["last"]
-                and key in self.document.chunk(number)["instances"]
-            ):
-                return Instance(self, number, key)
-        raise KeyError(key)
+        number = self._chunk_of(key)
+        if number is None:
+            raise KeyError(key)
+        return Instance(self, number, key)
+
+    def _chunk_of(self, key: str) -> int | None:
+        """The number of the chunk that has an instance; to find it, each is looked at once."""
+        if key not in self._numbers:
+            for number, said in enumerate(self.document.chunks):
+                if number not in self._searched and said["first"] <= key <= said["last"]:
+                    self._numbers.update(
+                        dict.fromkeys(self.document.chunk(number)["instances"], number)
+                    )
+                    self._searched.add(number)
+                    if key in self._numbers:
+                        break
+        return self._numbers.get(key)
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__
