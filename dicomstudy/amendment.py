@@ -14,14 +14,21 @@ from typing import Any, NamedTuple, TypeAlias
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import without_places
-from dicomstudy.elements import creator_of, format_tag
+from dicomstudy.elements import creator_of, format_tag, sha256_of
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.following import Follower, differing, inner_set
 from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS, Step, parse_path, parse_raw_path
-from dicomstudy.record import INSTANCE, RAW, Resolve, character_set_of, group_of
+from dicomstudy.record import (
+    INSTANCE,
+    RAW,
+    Resolve,
+    character_set_of,
+    group_of,
+    is_reference,
+)
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds
 
@@ -114,17 +121,16 @@ class Amender:
                 inner = _set_at(attributes, steps, charset)
                 value = self._bytes(given, vr, inner) if vr and type(given) is str else given
                 new = _placed(attributes.get(key, ...), steps, value)
-                if freeze(new) == freeze(attributes.get(key, ...)):
+                if self.is_same(key, new, attributes.get(key, ...), charset):
                     continue  # whatever it is written in
                 if not self._holds(steps[-1][0], value, inner):
                     raise _NotHeldError
                 touched.add(key)
                 _put(attributes, key, new)
-        previous = {
-            key: before.get(key)
-            for key in touched
-            if freeze(before.get(key, ...)) != freeze(attributes.get(key, ...))
-        }
+        for key in touched:
+            if self.is_same(key, attributes.get(key, ...), before.get(key, ...), charset):
+                _put(attributes, key, before.get(key, ...))  # in the form that it had
+        previous = {key: before.get(key) for key in differing(before, attributes)}
         if not previous:
             return before, vrs
         self._stamp(attributes, previous, version)
@@ -201,6 +207,28 @@ class Amender:
     def _hex(self, key: str) -> str:
         return format_tag(self._definitions.tag(key))
 
+    def is_same(self, key: str, value: Any, before: Any, charset: CharacterSet) -> bool:
+        """Whether a value is the one that was there `before`, which may be a large one.
+
+        That is known by the SHA-256 of its bytes, also in items.
+        """
+        if freeze(value) == freeze(before):
+            return True
+        if type(value) is list and type(before) is list:
+            return len(value) == len(before) and all(
+                item.keys() == there.keys()
+                and all(self.is_same(k, item[k], there[k], inner_set(there, charset)) for k in item)
+                for item, there in zip(value, before, strict=True)
+            )
+        if not is_reference(before) or "sha256" not in before:
+            return False
+        encoded = self._encoded(key, value, charset) if type(value) is str else value
+        return (
+            type(encoded) is bytes
+            and len(encoded) == before["length"]
+            and sha256_of(encoded) == before["sha256"]
+        )
+
     def _holds(self, key: str, value: Any, charset: CharacterSet) -> bool:
         """Whether a character set has all characters of a value."""
         if type(value) is list:
@@ -209,14 +237,16 @@ class Amender:
                 for item in value
                 for inner in item
             )
-        if type(value) is not str:
-            return True
+        return type(value) is not str or self._encoded(key, value, charset) is not None
+
+    def _encoded(self, key: str, value: str, charset: CharacterSet) -> bytes | None:
+        """The bytes of a text in a character set, None if that lacks one of its characters."""
         try:
             tag = self._definitions.tag(key.partition("#")[0])
         except DefinitionsError:
-            return True  # it is no element
+            return b""  # it is no element
         rule = self._kinds.rule(tag, self._definitions.vr(tag))
-        return values.encode(value, rule, Context(charset, False)) is not None
+        return values.encode(value, rule, Context(charset, False))
 
     def _regrouped(
         self,

@@ -117,6 +117,24 @@ def test_what_is_deleted_is_in_no_table(living: Path, tmp_path: Path, *, whole: 
     assert_mirrored(living, tmp_path)
 
 
+def test_what_has_become_equal_is_one_instance_and_at_rest(living: Path, tmp_path: Path) -> None:
+    """The file that an instance was changed to comes in again: another one, of equal content."""
+    dicomstudy.update(living, CT, [{"set": {"PatientID": "new"}}])
+    dicomstudy.restore(living, tmp_path / "changed", study=CT)
+    dicomstudy.convert([tmp_path / "changed"], living)
+    with dicomstudy.open_archive(living)[CT] as study:
+        files = [instance.to_p10() for instance in study.values()]
+        assert len(files) == 2 * len(set(files))
+    first = dicomstudy.export_tables(living, tmp_path / "tables")
+    before = studies.state_of(tmp_path / "tables")
+    again = dicomstudy.export_tables(living, tmp_path / "tables")
+    assert again == first._replace(added=0, bytes_out=0)
+    assert studies.state_of(tmp_path / "tables") == before
+    dicomstudy.collect(living, older_versions=True)
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        assert len(tables["instances"]) == sum(map(len, dicomstudy.open_archive(living).values()))
+
+
 def test_the_bulk_of_a_collected_study_is_found(living: Path, tmp_path: Path) -> None:
     study = dicomstudy.open_archive(living)[US]
     uid = next(iter(study))

@@ -116,6 +116,44 @@ def test_a_change_of_nothing_leaves_the_file(archive: Path) -> None:
     assert dicomstudy.verify(archive).problems == []
 
 
+LONG = "ä:" + " long" * 100
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [{"set": {"ImageComments": LONG}}],
+        [{"set": {"ContentSequence[0].TextValue": LONG}}],
+        [{"set": {"ContentSequence": [{"ValueType": "TEXT", "TextValue": LONG}]}}],
+        [{"set": {"ImageComments": "other"}}, {"set": {"ImageComments": LONG}}],
+    ],
+)
+def test_a_large_text_is_set_to_what_it_was(edits: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Its bytes are known by their SHA-256; a text of as many bytes is another one."""
+    text = LONG.encode("latin-1")
+    content = make.element(0x0040A040, "CS", "TEXT") + make.element(0x0040A160, "UT", text)
+    replace = {
+        0x00080005: make.element(0x00080005, "CS", "ISO_IR 100"),
+        0x00204000: make.element(0x00204000, "LT", text),
+        0x0040A730: make.element(0x0040A730, "SQ", make.item(content)),
+    }
+    file = make.ct_slice("long", 1, 1, rows=4, columns=4, replace=replace)
+    (tmp_path / "a.dcm").write_bytes(file)
+    dicomstudy.convert([tmp_path / "a.dcm"], tmp_path / "archive")
+    update(tmp_path / "archive", make.uid("long"), *edits)
+    with dicomstudy.open_archive(tmp_path / "archive")[make.uid("long")] as study:
+        (instance,) = study.values()
+        assert instance.attributes()["ImageComments"]["length"] == len(text)
+        assert instance.to_p10() == file
+        assert not instance.changed
+    other = json.loads(json.dumps(edits).replace("long", "gone", 1))
+    update(tmp_path / "archive", make.uid("long"), *other)
+    with dicomstudy.open_archive(tmp_path / "archive")[make.uid("long")] as study:
+        (instance,) = study.values()
+        assert instance.changed
+        assert b"gone" in instance.to_p10()
+
+
 def test_changes_add_up(archive: Path) -> None:
     update(archive, CT, set={"PatientName": "One"})
     update(archive, CT, set={"PatientName": "Two", "PatientID": "2"})

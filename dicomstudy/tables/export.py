@@ -86,10 +86,11 @@ class Exported(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A document in the archive; `known`: its number of instances and its SHA-256."""
+    """A document in the archive, its SHA-256, and how many instances it has."""
 
-    known: tuple[int, str]
     path: Path
+    sha256: str
+    instances: int
 
 
 def export_tables(
@@ -187,7 +188,7 @@ class _Run:
         if not self._has_catalog:
             catalog_.write(self._new, self._folder, self._definitions)
         before, after = self._studies(), self._documents()
-        changed = {uid for uid, found in after.items() if before.get(uid) != found.known}
+        changed = {uid for uid, found in after.items() if before.get(uid) != found.sha256}
         removed = before.keys() - after.keys()
         touched = changed | removed
         if touched or self._new.archive != self._old.archive or not self._has_catalog:
@@ -227,16 +228,16 @@ class _Run:
                     message = f"the document cannot be read: {error.strerror}"
                     self._problems.append(Problem(str(path), "study/unreadable", message))
                 continue
-            found[document.study] = _Found((document.instances, sha256), path)
+            found[document.study] = _Found(path, sha256, document.instances)
         return found
 
-    def _studies(self) -> dict[str, tuple[int, str]]:
-        """Instances and SHA-256 of the document of each study in the tables."""
-        names = [STUDY_UID, "NumberOfStudyRelatedInstances", "document_sha256"]
+    def _studies(self) -> dict[str, str]:
+        """The SHA-256 of the document of each study in the tables."""
+        names = [STUDY_UID, "document_sha256"]
         return {
-            uid: (instances, sha256)
+            uid: sha256
             for rows in self._read(STUDIES, columns=names)
-            for uid, instances, sha256 in zip(*(rows[n].to_pylist() for n in names), strict=True)
+            for uid, sha256 in zip(*(rows[name].to_pylist() for name in names), strict=True)
         }
 
     def _read(
@@ -251,12 +252,12 @@ class _Run:
                 yield from read(path_of(self._folder, table, each), table, schema, wanted)
 
     def _bring_in_step(
-        self, before: Mapping[str, tuple[int, str]], after: Mapping[str, _Found], touched: set[str]
+        self, before: Mapping[str, str], after: Mapping[str, _Found], touched: set[str]
     ) -> None:
         tabulator = Tabulator(self._columns, self._change)
         for name in sorted(self._old.tables.keys() - set(PART_TABLES)):
             self._know(name, touched, tabulator)
-        sizes = {uid: after[uid].known[0] if uid in after else 0 for uid in {*before, *after}}
+        sizes = {uid: after[uid].instances if uid in after else 0 for uid in {*before, *after}}
         total = len(touched)
         for stretch in _stretches(self._old.parts, sizes, touched):
             if not stretch.touched:
@@ -363,7 +364,7 @@ class _Run:
         try:
             with self._archive.open(found.path) as study, self._as_it_is(study) as present:
                 size = study.document.size
-                added = tabulator.add(present, sha256=found.known[1], size=size)
+                added = tabulator.add(present, sha256=found.sha256, size=size)
         except DicomStudyError as error:
             self._left_out.add(uid)
             if not self._archive.is_gone(found.path):
