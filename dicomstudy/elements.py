@@ -92,12 +92,12 @@ PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 #: Items, and what ends one or all of them (PS3.5 section 7.5).
 ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: What a file is known by is never large: character set, SOP, study and series UID (and the file
-#: meta information). Nor is what other values are read by: Samples per Pixel, Photometric
-#: Interpretation, Number of Frames, Rows, Columns, Bits Allocated, Pixel Representation (and
-#: private creators).
+#: meta information). Nor is what others refer to it by, Referenced SOP Instance UID. Nor is what
+#: other values are read by: Samples per Pixel, Photometric Interpretation, Number of Frames, Rows,
+#: Columns, Bits Allocated, Pixel Representation (and private creators).
 _KNOWN_TAGS = frozenset(
     (
-        *(0x00080005, 0x00080018, 0x0020000D, 0x0020000E),
+        *(0x00080005, 0x00080018, 0x00081155, 0x0020000D, 0x0020000E),
         *(0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280103),
     )
 )

@@ -287,6 +287,21 @@ def test_an_evidence_sequence_comes_apart(archive: Path) -> None:
     all_is_well(archive)
 
 
+@pytest.mark.parametrize("max_inline", [0, 40])
+def test_references_are_followed_where_other_values_are_large(
+    max_inline: int, archive: Path, tmp_path: Path
+) -> None:
+    file = file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence())
+    files = studies.write_files(tmp_path / "few", [("sr.dcm", file)])
+    dicomstudy.convert([files], archive, max_inline=max_inline)
+    dicomstudy.move(archive, S, instance=uid("s/1/2"), to_study=T)
+    found = one(archive, U, "sr").CurrentRequestedProcedureEvidenceSequence
+    moved = next(each for each in referred_to(found) if each[2] == uid("s/1/2"))
+    assert moved[0] == T
+    assert moved[1] != S1
+    assert len(referred_to(found)) == 6
+
+
 def test_references_come_back_with_what_they_refer_to(archive: Path) -> None:
     keys_ = {"CurrentRequestedProcedureEvidenceSequence": evidence()}
     added(archive, file_of(U, "sr", **keys_))
