@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from dicomstudy.amendment import Amender
 from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.assignment import level_of_group
 from dicomstudy.change import changing
@@ -15,8 +16,10 @@ from dicomstudy.errors import DicomStudyError
 from dicomstudy.grouping import freeze, ordered
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
-from dicomstudy.record import group_of
+from dicomstudy.paths import CHARACTER_SET
+from dicomstudy.record import character_set_of, group_of
 from dicomstudy.study import Study
+from dicomstudy.text import CharacterSet
 from dicomstudy.updating import edit_study
 
 __all__ = ["Conflict", "Side", "conflicts", "ranked", "resolve", "sides_of"]
@@ -132,9 +135,11 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
     known: dict[object, tuple[str, dict[str, Any]]] = {}
     said: dict[tuple[str | None, str], dict[str, list[str]]] = {}
     contents: dict[str, dict[str, Any]] = {}
+    charsets: dict[str, CharacterSet] = {}
     for instance in study.values():
         groups: dict[str, dict[str, Any]] = {}
-        for key, value in instance.attributes().items():
+        attributes = instance.attributes()
+        for key, value in attributes.items():
             if levels.get(home(key), "instance") != "instance":
                 groups.setdefault(home(key), {})[key] = value
         for name, group in groups.items():
@@ -143,14 +148,43 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
                 content = ordered(group.items(), definitions)
                 known[frozen] = ion_hash_hex(content), content
             digest, contents[digest] = known[frozen]
+            if digest not in charsets:
+                charsets[digest] = character_set_of(attributes.get(CHARACTER_SET))
             series = instance.series if levels[name] == "series" else None
             said.setdefault((series, name), {}).setdefault(digest, []).append(instance.key)
-    return {
-        where: {
-            digest: Side(digest, contents[digest], tuple(keys)) for digest, keys in some.items()
-        }
+    sides = {
+        where: [Side(digest, contents[digest], tuple(keys)) for digest, keys in some.items()]
         for where, some in said.items()
     }
+    return {
+        where: {side.digest: side for side in _different(some, charsets, study.amender)}
+        for where, some in sides.items()
+    }
+
+
+def _different(
+    sides: list[Side], charsets: Mapping[str, CharacterSet], amender: Amender
+) -> list[Side]:
+    """Sides that say different things: a text is large in one file, and not as an edit gave it."""
+    if len(sides) == 1 or not any(references([side.content for side in sides])):
+        return sides
+
+    def is_same(one: Side, other: Side) -> bool:
+        return one.content.keys() == other.content.keys() and all(
+            amender.is_same(key, one.content[key], other.content[key], charsets[other.digest])
+            or amender.is_same(key, other.content[key], one.content[key], charsets[one.digest])
+            for key in one.content
+        )
+
+    different: list[Side] = []
+    for side in ranked(sides):
+        at = next((at for at, each in enumerate(different) if is_same(each, side)), None)
+        if at is None:
+            different.append(side)
+        else:
+            first = different[at]
+            different[at] = first._replace(instances=first.instances + side.instances)
+    return different
 
 
 def resolve(

@@ -79,6 +79,21 @@ def test_a_series_has_one_description(archive: Path) -> None:
         assert [key.partition("#")[0] for key in changed] == [instance]
 
 
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_text_is_the_same_whether_it_is_large_or_not(tmp_path: Path, *, is_same: bool) -> None:
+    """An edit of two archives; the file that it made of one comes late to the other."""
+    long = "long text; " * 40
+    for name, number, text in (("one", 1, long), ("other", 2, long if is_same else long[::-1])):
+        file = make.ct_slice("ct", 1, number, rows=4, columns=4)
+        files = studies.write_files(tmp_path / f"{name}-files", [("a.dcm", file)])
+        dicomstudy.convert([files], tmp_path / name)
+        dicomstudy.update(tmp_path / name, CT, [{"set": {"PatientComments": text}}])
+    dicomstudy.restore(tmp_path / "other", tmp_path / "changed")
+    dicomstudy.convert([tmp_path / "changed"], tmp_path / "one")
+    found = [list(conflict.differences) for conflict in dicomstudy.conflicts(tmp_path / "one")]
+    assert found == ([] if is_same else [["PatientComments"]])
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_one_side_becomes_that_of_all(side: int, archive: Path) -> None:
     (conflict,) = [c for c in dicomstudy.conflicts(archive, study=MR) if c.group == "patient"]
