@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,6 +181,16 @@ def test_reading_one_chunk_reads_no_other(fixture_document: Path) -> None:
         opened.chunk(5)
     assert reads == [1 + opened.header["countFrames"] + opened.header["sharedFrames"] + 5]
     opened.close()
+
+
+def test_what_was_read_goes_with_the_document(fixture_document: Path) -> None:
+    """At once: where many are opened one after another, the garbage collector comes too late."""
+    document = Document(fixture_document)
+    document.chunk(0)
+    is_there = weakref.ref(document)
+    document.close()
+    del document
+    assert is_there() is None
 
 
 def test_the_definitions_that_wrote_it_are_named(fixture_document: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
@@ -274,6 +275,15 @@ def test_all_instances_cost_each_chunk_a_few_times(tmp_path: Path) -> None:
         assert [study[key].uid for key in keys] == keys
         assert study.document.chunk.cache_info().misses - before <= 2 * 30
         assert make.uid("other") not in study
+
+
+def test_what_was_read_goes_with_the_study(archives: dict[str, Path]) -> None:
+    study = dicomstudy.open_archive(archives["copy"])[CT]
+    is_there = weakref.ref(study)
+    study[next(iter(study))].to_dataset()
+    study.close()
+    del study
+    assert is_there() is None
 
 
 def test_a_study_is_closed_behind_a_with_statement(archives: dict[str, Path]) -> None:

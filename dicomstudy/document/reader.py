@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ class Document:
         except BaseException:
             self._file.close()
             raise
-        self.chunk = lru_cache(maxsize=4)(self._chunk)
+        # the cache has no hold on the document, which goes at once with what was read of it
+        self.chunk = lru_cache(maxsize=4)(partial(Document._chunk, weakref.proxy(self)))
 
     @property
     def size(self) -> int:
