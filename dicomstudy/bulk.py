@@ -20,6 +20,7 @@ from dicomstudy.elements import sha256_and_size
 from dicomstudy.errors import BulkError
 
 __all__ = [
+    "BEYOND",
     "MAGIC",
     "MAX_CHUNK",
     "BulkFile",
@@ -28,6 +29,7 @@ __all__ = [
     "Place",
     "ReadOnly",
     "append",
+    "check_file",
     "numbered",
     "shuffle",
     "unshuffle",
@@ -36,6 +38,8 @@ __all__ = [
 #: The first bytes of every bulk file.
 MAGIC = b"DCMBULK1"
 MAX_CHUNK = 1 << 20
+#: What is wrong with a place there.
+BEYOND = "a place is beyond what belongs to the document of its bulk file"
 #: What chunks are cut to. Buffers of words fit the processor's cache; smaller ones would fill
 #: documents with their sizes.
 _WORD_CHUNK, _BYTE_CHUNK = 1 << 17, 1 << 18
@@ -61,6 +65,11 @@ class Place(NamedTuple):
     chunk: int
     word: int
     stored: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        """Where the last chunk ends."""
+        return self.offset + sum(self.stored)
 
     def to_struct(self) -> dict[str, Any]:
         """The fields that name this place in a document; mirror of `from_struct`."""
@@ -150,12 +159,19 @@ class BulkWriter:
         path: the file; made if it is not there.
         end: where to append, what lies behind is cut off (the rest of a run that was
             interrupted); None for the end of the file.
+
+    Raises:
+        BulkError: it is to be appended to what is no bulk file (``bulk/not-bulk``).
     """
 
     def __init__(self, path: Path, *, end: int | None = None) -> None:
         self.path = path
         self._file = path.open("r+b" if path.exists() else "w+b")
         size = os.fstat(self._file.fileno()).st_size
+        kept = size if end is None else min(end, size)
+        if kept >= len(MAGIC) and self._file.read(len(MAGIC)) != MAGIC:
+            self._file.close()
+            raise _not_bulk(path)
         if end is not None and end < size:
             self._file.truncate(end)
             size = end
@@ -215,6 +231,7 @@ class BulkWriter:
 
     def copy(self, source: BulkReader, place: Place) -> Place:
         """Append a value as it is stored in another bulk file."""
+        source.check(place)
         offset = self.end
         remaining = sum(place.stored)
         position = place.offset
@@ -312,12 +329,17 @@ class ReadOnly:
 class BulkReader:
     """Reads values, and ranges of values, from a bulk file. Mirror of `BulkWriter`.
 
+    Args:
+        path: the file.
+        length: how much of it belongs to its document; None for all.
+
     Raises:
         BulkError: there is no such file (``bulk/missing``), or it is none (``bulk/not-bulk``).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, length: int | None = None) -> None:
         self.path = path
+        self._length = length
         try:
             self._file = ReadOnly(path)
         except OSError as error:
@@ -328,10 +350,22 @@ class BulkReader:
             ) from error
         if self.pread(len(MAGIC), 0) != MAGIC:
             self._file.close()
-            raise BulkError("bulk/not-bulk", "this is not a bulk file", source=str(path))
+            raise _not_bulk(path)
 
     def _error(self, code: str, message: str, offset: int) -> BulkError:
         return BulkError(code, message, source=str(self.path), offset=offset)
+
+    def check(self, place: Place) -> None:
+        """Refuse a place beyond what belongs to the document (``bulk/place``)."""
+        if self._length is not None and place.end > self._length:
+            raise self._error("bulk/place", BEYOND, place.offset)
+
+    def check_length(self) -> None:
+        """Refuse a file that has not all that belongs to its document (``bulk/truncated``)."""
+        size = os.fstat(self._file.fileno()).st_size
+        if self._length is not None and size < self._length:
+            message = f"the bulk file has {size} bytes, its document says {self._length}"
+            raise self._error("bulk/truncated", message, size)
 
     def pread(self, length: int, offset: int) -> bytes:
         """`length` bytes from `offset` on.
@@ -360,8 +394,9 @@ class BulkReader:
         """The same, chunk by chunk.
 
         Raises:
-            BulkError: the stored bytes are damaged.
+            BulkError: the stored bytes are damaged, or beyond what belongs to the document.
         """
+        self.check(place)
         length, chunk = place.length, place.chunk
         stop = length if stop is None else min(stop, length)
         passed = start // chunk if chunk else 0
@@ -414,6 +449,28 @@ class BulkReader:
         self._file.close()
 
 
+def check_file(path: Path, length: int) -> None:
+    """Refuse a bulk file that has not all that belongs to its document, before it is written to.
+
+    Args:
+        path: the file.
+        length: how much of it belongs to the document; of 0, it need not be there.
+
+    Raises:
+        BulkError: it is not there, shorter, or none.
+    """
+    if length:
+        reader = BulkReader(path, length=length)
+        try:
+            reader.check_length()
+        finally:
+            reader.close()
+
+
+def _not_bulk(path: Path) -> BulkError:
+    return BulkError("bulk/not-bulk", "this is not a bulk file", source=str(path))
+
+
 def append(
     path: Path, values: Mapping[str, tuple[BulkReader, Mapping[str, Any]]], end: int
 ) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -427,14 +484,9 @@ def append(
     Returns where it ends then, and the place of each value in it.
 
     Raises:
-        BulkError: the file is shorter than `end`, or another one is damaged.
+        BulkError: the file is shorter than `end` or none, or another one is damaged.
     """
-    if end and (not path.exists() or path.stat().st_size < end):
-        raise BulkError(
-            "bulk/truncated",
-            "the bulk file is shorter than its document says: nothing is added to the study",
-            source=str(path),
-        )
+    check_file(path, end)
     places = {}
     with BulkWriter(path, end=end) as writer:
         for sha256, (reader, place) in values.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy.archive import AnyArchive, opened
-from dicomstudy.bulk import MAGIC, BulkFile, BulkReader, append
+from dicomstudy.bulk import MAGIC, BulkFile, BulkReader, append, check_file
 from dicomstudy.change import Change, changing
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode_version, read_batch
@@ -111,6 +111,7 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
         history = History(history.then("collect").versions[-1:])
     number = document.bulk.number
     bulk = change.archive.bulk_path(study, number)
+    check_file(bulk, document.bulk.length)
     size = bulk.stat().st_size if bulk.exists() else 0
     moves, end = _moves(batch)
     if not older and end >= size:

@@ -20,7 +20,7 @@ def as_it_is(study: Study) -> Batch:
     Raises:
         DicomStudyError: the study is damaged, or a large value of a changed instance missing.
     """
-    reading = BatchReader(study.definitions)
+    reading = BatchReader(study.definitions, study.document.bulk.length)
     for frame in study.document.frames():
         reading.collect(frame)
     seen: set[tuple[str, str, str]] = set()

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.archive import Archive
-from dicomstudy.bulk import MAGIC, BulkFile, BulkReader, append
+from dicomstudy.bulk import BEYOND, MAGIC, BulkFile, BulkReader, append, check_file
 from dicomstudy.change import bring_values, changing, stored_in
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document, encode_version, name_of_instance, read_batch, references
 from dicomstudy.document.extension import extended, stored_places
-from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem
 from dicomstudy.folder import (
     Folder,
     locked,
@@ -107,6 +107,8 @@ def _finish(
             return Finished(0, coming.unchanged, 0, coming.problems), coming.elsewhere
         before = BulkFile() if document is None else document.bulk
         bulk_path = archive.bulk_path(study, before.number)
+        if document is not None:
+            _check_bulk(document, bulk_path)
         end, added = _store(folder, bulk_path, coming.fresh, coming.places, before.length)
         frames = _frames(
             study,
@@ -320,6 +322,19 @@ def _frames(
 def _name(entry: Entry) -> _Name:
     """What tells instances of a study apart: equal content under one UID is one instance."""
     return entry.instance, entry.digest, entry.series
+
+
+def _check_bulk(document: Document, path: Path) -> None:
+    """Refuse to cut off, or to write behind, what a document says wrongly is not its own.
+
+    Raises:
+        BulkError: its bulk file is shorter than it says or none, or it refers to what is behind.
+    """
+    check_file(path, document.bulk.length)
+    if not path.exists() or _size(path) == document.bulk.length:
+        return  # nothing would be cut off
+    if document.bulk_end() > document.bulk.length:
+        raise BulkError("bulk/place", BEYOND, source=str(document.path))
 
 
 def _store(

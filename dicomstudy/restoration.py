@@ -453,6 +453,11 @@ def _verify_contents(study: Study, verified: Verified) -> None:
                         f"a group {name} is not what its digest {digest} says",
                     )
                 )
+    if study.document.bulk.length:
+        try:
+            study.bulk.check_length()
+        except DicomStudyError as error:
+            verified.problems.append(error.problem(str(study.path)))
     for sha256, length, place in study.places():
         verified.values += 1
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dicomstudy.bulk import BEYOND, Place
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     NOT_ATTRIBUTES,
@@ -13,12 +14,13 @@ from dicomstudy.document.fields import (
     digest_of,
     groups_of,
     place_fields,
-    references,
+    references_in,
     source_of,
     uid_of,
     without_places,
 )
 from dicomstudy.document.reader import Document
+from dicomstudy.errors import BulkError
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, freeze
 from dicomstudy.record import group_of
 
@@ -30,8 +32,9 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
 
     Raises:
         StudyError: the document is damaged.
+        BulkError: the place of a large value is none, or beyond `bulkLength` (``bulk/place``).
     """
-    reading = BatchReader(definitions)
+    reading = BatchReader(definitions, document.bulk.length)
     for frame in document.frames():
         reading.collect(frame)
         for key, instance in frame.get("instances", {}).items():
@@ -40,20 +43,29 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
             if missing is not None:
                 raise document.missing_group(missing)
             groups = ((digest, *reading.contents[digest]) for digest in digests)
-            reading.add(key, frame["seriesInstanceUID"], instance, groups)
+            try:
+                reading.add(key, frame["seriesInstanceUID"], instance, groups)
+            except BulkError as error:
+                source = str(document.path)
+                raise BulkError(error.code, error.message, source=source) from error
     return reading.batch
 
 
 class BatchReader:
     """Makes a batch of instances.
 
+    Args:
+        definitions: those of the format.
+        bulk_length: how much of its bulk file belongs to their document.
+
     Attributes:
         contents: the groups that were collected, by digest.
         batch: the instances that were added.
     """
 
-    def __init__(self, definitions: Definitions) -> None:
+    def __init__(self, definitions: Definitions, bulk_length: int) -> None:
         self.definitions = definitions
+        self._bulk_length = bulk_length
         self.contents: dict[str, Group] = {}
         self.batch = Batch(bases=[()])
         self._places: dict[str, dict[str, Any]] = {}
@@ -78,6 +90,9 @@ class BatchReader:
             series: the Series Instance UID.
             instance: its struct in a document.
             groups: digest, name and content of each of its groups.
+
+        Raises:
+            BulkError: the place of a large value is none (``bulk/place``).
         """
         order = self.definitions.groups
         kept: list[tuple[int, str]] = []
@@ -94,9 +109,11 @@ class BatchReader:
                 plain = _without_place(value, places)
                 own.append(self._number(group_of(field, self.definitions), field, plain))
         values = [self.batch.rows[number].value for number in own]
-        for sha256 in references([values, [self.batch.contents[digest][1] for _, digest in kept]]):
-            if sha256 not in places and sha256 in self._places:
-                places[sha256] = self._places[sha256]
+        for reference in references_in([values, [self.batch.contents[d][1] for _, d in kept]]):
+            sha256 = reference.get("sha256", "")
+            if sha256 in self._places:
+                places.setdefault(sha256, self._places[sha256])
+            self._check(places.get(sha256, {}), reference)
         source = source_of(instance)
         self.batch.entries.append(
             Entry(
@@ -111,6 +128,16 @@ class BatchReader:
                 tuple(instance.get("_versions", ())),
             )
         )
+
+    def _check(self, place: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
+        """Refuse a place in the bulk file that whoever writes the document could not keep."""
+        if "stored" in reference:
+            message = "a reference in a group or an item has a place of its own"
+            raise BulkError("bulk/place", message)
+        if "stored" in place and (
+            Place.from_struct(place, reference["length"]).end > self._bulk_length
+        ):
+            raise BulkError("bulk/place", BEYOND)
 
     def _number(self, group: str, key: str, value: object) -> int:
         """The row of an attribute, which is added if need be."""

@@ -164,7 +164,7 @@ class _Extension:
         keys = {(entry.instance, entry.digest): entry.instance for entry in entries}
         if chunk.number is not None:
             frame = self._document.chunk(chunk.number)
-            reading = BatchReader(self._definitions)
+            reading = BatchReader(self._definitions, self._document.bulk.length)
             reading.collect({"groups": {}, "bulk": self._places})
             reading.collect(frame)
             contents = self._shared | reading.contents

@@ -24,6 +24,7 @@ from dicomstudy.document.fields import (
     TABLE_ENTRY,
     VERSION,
     ZSTD_MAGIC,
+    references_in,
     uid_of,
 )
 from dicomstudy.document.readable import read_whole
@@ -330,6 +331,14 @@ class Document:
         for number in range(len(self.chunks) + len(self.retired)):
             yield self.chunk(number)
 
+    def bulk_end(self) -> int:
+        """Where the last value ends that it refers to in its bulk file; 0 if there is none."""
+        places = chain.from_iterable(
+            (*frame["bulk"].values(), *references_in(frame.get("instances", {})))
+            for frame in self.frames()
+        )
+        return max((_end_of(place) for place in places if "stored" in place), default=0)
+
     def _chunk(self, number: int) -> dict[str, Any]:
         return self._struct(self._first_chunk + number, _CHUNK_FIELDS)
 
@@ -380,6 +389,11 @@ def _is_header(header: Mapping[str, Any]) -> bool:
             for chunk in chain(chunks, retired)
         )
     )
+
+
+def _end_of(place: Mapping[str, Any]) -> int:
+    """Where the last chunk of a value ends, as far as its place says so."""
+    return sum(size for size in (place.get("offset"), *place["stored"]) if type(size) is int)
 
 
 def _is_count(value: object) -> bool:

@@ -318,7 +318,7 @@ def _opened(path: Path, bulk: Path | None) -> tuple[Document, BulkReader | BulkE
         file: BulkReader | BulkError | None = None
         if (bulk_path := _bulk_path(document, bulk)) is not None:
             try:
-                file = BulkReader(bulk_path)
+                file = BulkReader(bulk_path, length=document.bulk.length)
             except BulkError as error:
                 file = error
         if file is None or document.is_current():

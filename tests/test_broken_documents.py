@@ -1,0 +1,178 @@
+"""Documents that break the format by hand: they are refused, and nothing more is lost.
+
+No command takes one for sound and writes on top of it; `verify` tells of each.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import dicomstudy
+from dicomstudy.document import Document, references_in
+from dicomstudy.document.writer import Frames
+from dicomstudy.errors import DicomStudyError
+from fixtures import make
+from tests.studies import state_of, write_files
+
+CT = make.uid("ct")
+Change = Callable[[list[dict[str, Any]]], None]
+
+
+class Broken(NamedTuple):
+    """An archive of one study, and files that come late."""
+
+    archive: Path
+    late: Path
+
+    @property
+    def document(self) -> Path:
+        return dicomstudy.open_archive(self.archive).document_path(CT)
+
+    @property
+    def bulk(self) -> Path:
+        return dicomstudy.open_archive(self.archive).bulk_path(CT, 0)
+
+    def values(self) -> list[dict[str, Any]]:
+        """The frames of the document."""
+        document = Document(self.document)
+        values = [document._value(at) for at in range(len(document._frames))]
+        document.close()
+        return values
+
+    def rewrite(self, change: Change) -> Broken:
+        """Change the frames of the document."""
+        values = self.values()
+        change(values)
+        self.write(values)
+        return self
+
+    def write(self, values: list[dict[str, Any]]) -> None:
+        frames = Frames()
+        self.document.write_bytes(b"".join([*map(frames.add, values), frames.table()]))
+
+    def codes(self) -> set[str]:
+        """What `verify` tells of."""
+        return {problem.code for problem in dicomstudy.verify(self.archive).problems}
+
+    def said(self) -> str:
+        """The messages of what it tells."""
+        return "\n".join(problem.message for problem in dicomstudy.verify(self.archive).problems)
+
+    def instance(self) -> dicomstudy.Instance:
+        """Some instance, its study being open."""
+        study = dicomstudy.open_archive(self.archive)[CT]
+        return next(iter(study.values()))
+
+    def refused(self, code: str) -> None:
+        """Assert that whoever writes the study anew refuses it, and leaves it as it is."""
+        before = state_of(self.archive / "studies")
+        converted = dicomstudy.convert([self.late], self.archive)
+        assert [problem.code for problem in converted.problems] == [code]
+        for older_versions in (False, True):
+            with pytest.raises(DicomStudyError) as caught:
+                dicomstudy.collect(self.archive, older_versions=older_versions, remove=True)
+            assert caught.value.code == code
+        assert state_of(self.archive / "studies") == before
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    slices = {n: make.ct_slice("ct", 1, n) for n in range(1, 11)}
+    write_files(folder / "files", ((f"{n}.dcm", data) for n, data in slices.items() if n < 10))
+    write_files(folder / "late", [("10.dcm", slices[10])])
+    dicomstudy.convert([folder / "files"], folder / "archive")
+    return folder
+
+
+@pytest.fixture
+def broken(sound: Path, tmp_path: Path) -> Broken:
+    """A copy of the archive, which tests break."""
+    shutil.copytree(sound, tmp_path / "copy")
+    return Broken(tmp_path / "copy/archive", tmp_path / "copy/late")
+
+
+def header(**fields: object) -> Change:
+    """Give the header other fields; None takes one away."""
+
+    def change(values: list[dict[str, Any]]) -> None:
+        values[0] = {k: v for k, v in (values[0] | fields).items() if v is not None}
+
+    return change
+
+
+def first_instance(values: list[dict[str, Any]]) -> dict[str, Any]:
+    instances: dict[str, dict[str, Any]] = values[-1]["instances"]
+    return next(iter(instances.values()))
+
+
+def place(**fields: object) -> Change:
+    """Give the places of large values other fields."""
+
+    def change(values: list[dict[str, Any]]) -> None:
+        for reference in references_in(values[-1]["instances"]):
+            if "stored" in reference:
+                reference.update(fields)
+                for name in [name for name in fields if fields[name] is None]:
+                    del reference[name]
+
+    return change
+
+
+# Where large values lie
+
+
+def test_an_archive_that_nothing_is_wrong_with_is_sound(broken: Broken) -> None:
+    assert broken.rewrite(header()).codes() == set()
+    assert not dicomstudy.convert([broken.late], broken.archive).problems
+    assert broken.codes() == set()
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 9])
+def test_values_behind_what_belongs_to_the_document_are_not_cut_off(
+    broken: Broken, length: int
+) -> None:
+    broken.rewrite(header(bulkLength=length))
+    assert broken.codes() >= {"bulk/place" if length else "bulk/missing"}
+    broken.refused("bulk/place")
+
+
+def test_values_behind_what_belongs_to_the_document_are_not_read(broken: Broken) -> None:
+    broken.rewrite(header(bulkLength=9))
+    with pytest.raises(dicomstudy.BulkError) as caught:
+        list(broken.instance().frames())
+    assert caught.value.code == "bulk/place"
+
+
+def test_a_bulk_file_that_is_shorter_than_its_document_says_is_told_of(broken: Broken) -> None:
+    broken.rewrite(header(bulkLength=broken.bulk.stat().st_size + 1))
+    assert broken.codes() == {"bulk/truncated"}
+    broken.refused("bulk/truncated")
+
+
+def test_a_bulk_file_of_another_number_is_not_removed(broken: Broken) -> None:
+    broken.rewrite(header(bulkFile=1))
+    assert "bulk/missing" in broken.codes()
+    broken.refused("bulk/missing")
+
+
+def test_nothing_is_added_to_a_file_that_is_no_bulk_file(broken: Broken) -> None:
+    broken.bulk.write_bytes(b"XXXXXXXX" + broken.bulk.read_bytes()[8:])
+    assert broken.codes() == {"bulk/not-bulk"}
+    broken.refused("bulk/not-bulk")
+
+
+@pytest.mark.parametrize("fields", [{"offset": None}, {"stored": ["x"]}, {"stored": [-1]}])
+def test_places_that_are_none_are_refused_where_values_are_moved(
+    broken: Broken, fields: dict[str, Any]
+) -> None:
+    broken.rewrite(place(**fields))
+    assert broken.codes() & {"bulk/place", "study/damaged"}
+    with pytest.raises(DicomStudyError) as caught:
+        dicomstudy.collect(broken.archive, remove=True)
+    assert caught.value.code in {"bulk/place", "study/damaged"}
