@@ -171,7 +171,7 @@ class History:
     """The versions of a study that are known, the oldest first; there is at least one.
 
     Raises:
-        StudyError: they are not numbered one after another, or one went back to none of them.
+        StudyError: they are not numbered one after another, or one went back to none before it.
     """
 
     versions: tuple[Version, ...]
@@ -179,10 +179,10 @@ class History:
     def __post_init__(self) -> None:
         first = self.versions[0].number if self.versions else 0
         for at, version in enumerate(self.versions):
-            back = first if version.to is None else version.to
-            if version.number != first + at or not first <= back <= version.number:
+            is_back = version.to is None or first <= version.to < version.number
+            if version.number != first + at or not is_back:
                 raise _damaged()
-        if first < 1 or self.versions[0].to is not None:
+        if first < 1:
             raise _damaged()
 
     @classmethod
