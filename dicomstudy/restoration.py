@@ -210,6 +210,7 @@ class _Files:
         self._restored = restored
         self._beside = Beside(_write)
         self._pending: deque[_Pending] = deque()
+        self._given: tuple[Study, set[str]] | None = None
         self._read_from: tuple[Study, set[FileIdentity]] | None = None
 
     def __enter__(self) -> Self:
@@ -225,14 +226,10 @@ class _Files:
 
     def add(self, instance: Instance) -> None:
         """Write the file of an instance; a problem if that cannot be done."""
-        name = name_of(instance.uid)
-        if instance.key != instance.uid:
-            name += f"-{(instance.source.sha256 or '')[:16]}"
-        name += ".dcm"
-        folder = f"{self._target}/{name_of(instance.study.uid)}/{name_of(instance.series)}"
         self._count += 1
-        part, path = f"{self._incoming}/{self._count}.part", f"{folder}/{name}"
+        part, path = f"{self._incoming}/{self._count}.part", self._path(instance)
         try:
+            self._check_new(instance, path)
             if (instance.source.size or 0) > _MAX_WHOLE:
                 with open(_create(part), "wb") as file:
                     size = instance.write_p10(file)
@@ -246,6 +243,26 @@ class _Files:
             _remove(part)
         if len(self._pending) > _AHEAD:
             self._finish()
+
+    def _path(self, instance: Instance) -> str:
+        """The path that the file of an instance gets."""
+        name = name_of(instance.uid)
+        if instance.key != instance.uid:
+            name += f"-{instance.identity[:16]}"
+        folder = f"{self._target}/{name_of(instance.study.uid)}/{name_of(instance.series)}"
+        return f"{folder}/{name}.dcm"
+
+    def _check_new(self, instance: Instance, path: str) -> None:
+        """Refuse an instance whose file would replace that of another one of its study."""
+        if self._given is None or self._given[0] is not instance.study:
+            self._given = instance.study, set()
+        if path in self._given[1]:
+            raise StudyError(
+                "study/damaged",
+                f"the file of {instance.key} would have the name of another one",
+                source=str(instance.study.path),
+            )
+        self._given[1].add(path)
 
     def _finish(self) -> None:
         """Let the file that has waited longest have its name, or a problem if it is not proved."""

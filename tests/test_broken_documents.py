@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import dicomstudy
+from dicomstudy import ion
 from dicomstudy.document import Document, references_in
 from dicomstudy.document.writer import Frames
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
-from tests.studies import state_of, write_files
+from tests.studies import write_files
 
 CT = make.uid("ct")
 Change = Callable[[list[dict[str, Any]]], None]
@@ -31,11 +33,12 @@ class Broken(NamedTuple):
 
     @property
     def document(self) -> Path:
-        return dicomstudy.open_archive(self.archive).document_path(CT)
+        (path,) = self.archive.glob("studies/*/*.ion.zst")
+        return path
 
     @property
     def bulk(self) -> Path:
-        return dicomstudy.open_archive(self.archive).bulk_path(CT, 0)
+        return self.document.with_name(self.document.name.replace(".ion.zst", ".bulk"))
 
     def values(self) -> list[dict[str, Any]]:
         """The frames of the document."""
@@ -69,15 +72,19 @@ class Broken(NamedTuple):
         return next(iter(study.values()))
 
     def refused(self, code: str) -> None:
-        """Assert that whoever writes the study anew refuses it, and leaves it as it is."""
-        before = state_of(self.archive / "studies")
+        """Assert that whoever writes the study anew refuses it, and leaves it as it is.
+
+        Behind what is there of the bulk file there may be more, as of a run that was interrupted.
+        """
+        document, bulk = self.document.read_bytes(), self.bulk.read_bytes()
         converted = dicomstudy.convert([self.late], self.archive)
         assert [problem.code for problem in converted.problems] == [code]
         for older_versions in (False, True):
             with pytest.raises(DicomStudyError) as caught:
                 dicomstudy.collect(self.archive, older_versions=older_versions, remove=True)
             assert caught.value.code == code
-        assert state_of(self.archive / "studies") == before
+        assert self.document.read_bytes() == document
+        assert self.bulk.read_bytes()[: len(bulk)] == bulk
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +183,115 @@ def test_places_that_are_none_are_refused_where_values_are_moved(
     with pytest.raises(DicomStudyError) as caught:
         dicomstudy.collect(broken.archive, remove=True)
     assert caught.value.code in {"bulk/place", "study/damaged"}
+
+
+# Where instances came from
+
+
+def source(**fields: object) -> Change:
+    """Give all instances another `_source`; None takes a field away."""
+
+    def change(values: list[dict[str, Any]]) -> None:
+        for instance in values[-1]["instances"].values():
+            told = instance["_source"] | fields
+            instance["_source"] = {k: v for k, v in told.items() if v is not None}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": None},
+        {"sha256": None},
+        {"sha256": None, "size": None},
+        {"uri": None, "sha256": None, "size": None},
+        {"record": "0" * 64},
+        {"size": -1},
+        {"size": 1 << 63},
+    ],
+)
+def test_a_source_is_a_file_or_a_record(broken: Broken, fields: dict[str, Any]) -> None:
+    broken.rewrite(source(**fields))
+    assert broken.codes() == {"study/damaged"}
+    broken.refused("study/damaged")
+
+
+def test_without_a_source_an_instance_is_known_by_its_attributes(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        for instance in values[-1]["instances"].values():
+            del instance["_source"]
+
+    broken.rewrite(change)
+    assert len(broken.instance().identity) == 64
+    assert not dicomstudy.convert([broken.late], broken.archive).problems
+    with dicomstudy.open_archive(broken.archive)[CT] as study:
+        assert len({instance.identity for instance in study.values()}) == len(study) == 10
+
+
+def test_no_file_that_is_restored_replaces_another(broken: Broken, tmp_path: Path) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        instances = values[-1]["instances"]
+        first, *_ = instances
+        instances |= {f"{first}#{n}": instances[first] for n in (1, 2)}
+        values[0]["chunks"][0].update(instances=11, last=max(instances))
+
+    broken.rewrite(change)
+    restored = dicomstudy.restore(broken.archive, tmp_path / "out")
+    assert [problem.code for problem in restored.problems] == ["study/damaged"]
+    assert len([*(tmp_path / "out").rglob("*.dcm")]) == restored.files == 10
+
+
+# Versions
+
+
+def test_no_version_goes_back_to_itself(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        when = "2026-01-01T00:00:00Z"
+        first = {"version": 1, "when": when, "command": "convert"}
+        back = {"version": 2, "when": when, "command": "revert", "to": 2}
+        header(studyVersion=2, historyFrames=1)(values)
+        values.insert(1, {"versions": [first, back]})
+
+    broken.rewrite(change)
+    assert broken.codes() == {"study/damaged"}
+    broken.refused("study/damaged")
+
+
+# Fields and frames
+
+
+@pytest.mark.parametrize("fields", [{"dataOffset": -1}, {"offset": -1}, {"length": 1 << 63}])
+def test_what_counts_bytes_is_in_its_range(broken: Broken, fields: dict[str, Any]) -> None:
+    broken.rewrite(place(**fields))
+    assert broken.codes() == {"study/damaged"}
+    broken.refused("study/damaged")
+
+
+@pytest.mark.parametrize("value", [ion.loads(b"2026-01-01T"), Decimal("1.0")])
+def test_values_of_attributes_are_of_their_types(broken: Broken, value: object) -> None:
+    broken.rewrite(lambda values: first_instance(values).update(PatientComments=value))
+    assert broken.codes() == {"study/damaged"}
+    broken.refused("study/damaged")
+
+
+def test_no_attribute_has_an_empty_key(broken: Broken) -> None:
+    broken.rewrite(lambda values: first_instance(values).update({"": "x"}))
+    assert broken.codes() == {"study/damaged"}
+    broken.refused("study/damaged")
+
+
+def test_no_attribute_of_a_group_has_an_empty_key(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        for content in values[-1]["groups"]["patient"].values():
+            content[""] = "x"
+
+    broken.rewrite(change)
+    assert broken.codes() == {"study/damaged"}
+    broken.refused("study/damaged")
+
+
+def test_there_are_no_frames_beyond_those_of_the_header(broken: Broken) -> None:
+    broken.rewrite(lambda values: values.append({"a": 1}))
+    assert broken.codes() == {"study/damaged"}
+    broken.refused("study/damaged")

@@ -12,6 +12,7 @@ from dicomstudy.document.fields import (
     Group,
     add_places,
     digest_of,
+    digest_of_record,
     groups_of,
     place_fields,
     references_in,
@@ -21,7 +22,7 @@ from dicomstudy.document.fields import (
 )
 from dicomstudy.document.reader import Document
 from dicomstudy.errors import BulkError
-from dicomstudy.grouping import ENCODING, Batch, Entry, Row, freeze
+from dicomstudy.grouping import ENCODING, Batch, Entry, Row, freeze, ungroup
 from dicomstudy.record import group_of
 
 
@@ -94,7 +95,7 @@ class BatchReader:
         Raises:
             BulkError: the place of a large value is none (``bulk/place``).
         """
-        order = self.definitions.groups
+        order, groups = self.definitions.groups, list(groups)
         kept: list[tuple[int, str]] = []
         own: list[int] = []
         places: dict[str, dict[str, Any]] = {}
@@ -119,7 +120,7 @@ class BatchReader:
             Entry(
                 uid_of(key, instance),
                 series,
-                digest_of(instance),
+                digest_of(instance) or _digest_of_record(instance, groups),
                 source,
                 tuple([digest for _, digest in sorted(kept)]),
                 0,
@@ -146,6 +147,15 @@ class BatchReader:
             self._numbers[name] = len(self.batch.rows)
             self.batch.rows.append(Row(group, key, value))
         return self._numbers[name]
+
+
+def _digest_of_record(
+    instance: Mapping[str, Any], groups: Iterable[tuple[str, str, dict[str, Any]]]
+) -> str:
+    """What tells an instance from others of which the document does not say whence it came."""
+    own = {key: value for key, value in instance.items() if key not in NOT_ATTRIBUTES}
+    contents = [(digest, content) for digest, name, content in groups if name != ENCODING]
+    return digest_of_record(ungroup(contents, own))
 
 
 def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:

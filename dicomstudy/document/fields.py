@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from dicomstudy.bulk import Place
 from dicomstudy.elements import bare_uid
 from dicomstudy.grouping import Source
+from dicomstudy.ion import ion_hash_hex
 
 FORMAT = "dicomstudy"
 VERSION = 1
@@ -125,9 +126,17 @@ def is_named(name: str, uid: str, digest: str) -> bool:
 
 
 def digest_of(instance: Mapping[str, Any]) -> str:
-    """What tells an instance from others of its UID: the SHA-256 of its file or of its record."""
+    """What tells an instance from others of its UID: the SHA-256 of its file or of its record.
+
+    Empty if the document does not say where it came from; see `digest_of_record`.
+    """
     source = instance.get("_source", {})
     return source_of(instance).sha256 or str(source.get("record", ""))
+
+
+def digest_of_record(attributes: Mapping[str, Any]) -> str:
+    """The same of an instance without file: the Ion Hash of its attributes, as it came."""
+    return ion_hash_hex({key: without_places(value) for key, value in attributes.items()})
 
 
 def source_of(instance: Mapping[str, Any]) -> Source:

@@ -64,6 +64,7 @@ class Document:
             if not self._frames:
                 self._values = read_whole(self._plain(), str(path))
             self.header: dict[str, Any] = self._checked(self._value(0))
+            self._check_frames()
         except BaseException:
             self._file.close()
             raise
@@ -279,6 +280,13 @@ class Document:
         """The number of the first frame of instances."""
         return self._first + int(self.header.get("sharedFrames", 0))
 
+    def _check_frames(self) -> None:
+        """Refuse a document that has more frames or fewer than its header says."""
+        count = self._first_chunk + len(self.chunks) + len(self.retired)
+        if len(self._values or self._frames) != count:
+            message = "the document has another number of frames than its header says"
+            raise self._error("study/damaged", message)
+
     def holding(self, keys: Iterable[str], texts: AbstractSet[str]) -> Iterator[dict[str, Any]]:
         """The frames that may have an instance of one of these keys, or one of these texts.
 
@@ -412,7 +420,7 @@ def _are_instances(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(instance, dict)
         and _are_texts(instance.get("_groups", []))
-        and _has_types(instance.get("_source", {}), _SOURCE_TYPES)
+        and ("_source" not in instance or _is_source(instance["_source"]))
         and isinstance(instance.get("_versions", []), list)
         and all(type(number) is int and number for number in instance.get("_versions", ()))
         and _are_attributes(instance, leaving_out=NOT_ATTRIBUTES)
@@ -420,16 +428,31 @@ def _are_instances(value: object) -> bool:
     )
 
 
+def _is_source(value: object) -> bool:
+    """Whether an instance may come from there: a file, or a record without one."""
+    if not _has_types(value, _SOURCE_TYPES) or not isinstance(value, dict):
+        return False
+    has_file = "sha256" in value
+    return has_file == ("size" in value) and has_file != ("record" in value)
+
+
 def _are_attributes(struct: object, leaving_out: AbstractSet[str] = frozenset()) -> bool:
-    """Whether the lists in a struct have structs, and its structs are references, at any depth."""
-    if type(struct) is not dict:
+    """Whether a struct has keys and values that attributes have, at any depth.
+
+    Lists have structs, and structs are references.
+    """
+    if type(struct) is not dict or "" in struct:
         return False
     for name, value in struct.items():
         kind = type(value)
-        if (kind is list or kind is dict) and name not in leaving_out:
-            fits = all(map(_are_attributes, value)) if kind is list else _is_reference(value)
-            if not fits and not (name == VRS_KEY and _is_struct_of_texts(value)):
-                return False
+        if kind in _SCALARS or name in leaving_out:
+            continue
+        if kind is list:
+            fits = all(map(_are_attributes, value))
+        else:
+            fits = kind is dict and _is_reference(value)
+        if not fits and not (name == VRS_KEY and _is_struct_of_texts(value)):
+            return False
     return True
 
 
@@ -458,15 +481,25 @@ def _are_groups(value: object) -> bool:
     )
 
 
-def _has_types(struct: object, types: Mapping[str, type]) -> bool:
-    """Whether the fields of a struct are of their types; others may be of any."""
+def _has_types(struct: Any, types: Mapping[str, type]) -> bool:
+    """Whether the fields of a struct are of their types, ints in their range; others of any."""
     if type(struct) is not dict:
         return False
     for name, value in struct.items():  # quicker than `all`, and there are many
         expected = types.get(name)
-        if expected is not None and type(value) is not expected:
+        if expected is None:
+            continue
+        if type(value) is not expected:
+            return False
+        if expected is int and value not in _COUNTS and name != "modified":
             return False
     return True
+
+
+#: What numbers of bytes, and places among them, are.
+_COUNTS = range(1 << 63)
+#: What values of attributes are, but for lists and structs.
+_SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 
 
 #: Types of the fields of `_source`, and of references and places (spec/study.md, spec/bulk.md).

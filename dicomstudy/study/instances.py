@@ -16,6 +16,7 @@ from dicomstudy.bulk import Place
 from dicomstudy.document import (
     NOT_ATTRIBUTES,
     digest_of,
+    digest_of_record,
     groups_of,
     is_named,
     name_of_instance,
@@ -96,7 +97,7 @@ class Instance:
     @property
     def identity(self) -> str:
         """What tells it from others of its UID: the SHA-256 of its file, or that of its record."""
-        return digest_of(self._struct)
+        return digest_of(self._struct) or digest_of_record(self.original().attributes())
 
     @property
     def changed(self) -> bool:
