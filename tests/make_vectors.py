@@ -498,6 +498,43 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
             file(EXPLICIT, nested(65, explicit=True)),
             [_levels(64)],
         ),
+        *_broken_sequences(name, name_expected),
+    ]
+
+
+def _broken_sequences(name: bytes, name_expected: Case) -> list[Case]:
+    uid, end = element(UID_TAG, "UI", "1.2"), delimiter(END_OF_SEQUENCE)
+
+    def broken(what: str, items: bytes, code: str) -> Case:
+        return read(
+            what,
+            file(EXPLICIT, element(SQ, "SQ", items, undefined=True), name),
+            [e(SQ, "SQ", (items + end).hex(), form="~"), name_expected],
+            problems=[code],
+        )
+
+    return [
+        broken(
+            "items whose lengths are too short",
+            item(uid, length=len(uid) - 2) + item(name + uid, length=len(name) + 1),
+            "p10/truncated",
+        ),
+        broken(
+            "an item whose length reaches into the next one",
+            item(uid, length=len(uid) + 4) + item(uid) + item(name),
+            "p10/truncated",
+        ),
+        broken(
+            "an element instead of an item",
+            item(uid) + element(0x00080000, "", explicit=False, length=len(uid)) + uid,
+            "p10/not-an-item",
+        ),
+        broken(
+            "an item that is too short in a sequence in an item",
+            item(element(SQ, "SQ", item(uid, length=2), undefined=True), undefined=True),
+            "p10/truncated",
+        ),
+        broken("65 levels", item(nested(65, explicit=True)), "p10/too-deep"),
     ]
 
 
@@ -634,7 +671,6 @@ def p10_bad() -> list[Case]:
     start = file(EXPLICIT, name)
     at = len(start)
     in_item = item(element(TEXT, "LT", b"ab", length=9))
-    deep = nested(66, explicit=True)
     header = 12  # of a sequence: its first item is behind it
 
     def bad(name: str, rest: bytes, code: str, offset: int = 0, elements: int = 1) -> Case:
@@ -671,7 +707,12 @@ def p10_bad() -> list[Case]:
             "p10/no-delimiter",
             header,
         ),
-        bad("an element instead of an item", sequence(item(), name), "p10/not-an-item", header + 8),
+        bad(
+            "an element instead of an item, and no end",
+            sequence(item(), name),
+            "p10/not-an-item",
+            header + 8,
+        ),
         bad(
             "an item delimiter instead of an item",
             sequence(delimiter(END_OF_ITEM)),
@@ -683,7 +724,7 @@ def p10_bad() -> list[Case]:
             "an item longer than the file", sequence(item(name, length=99)), "p10/truncated", header
         ),
         bad(
-            "an element longer than its item",
+            "an element longer than its item and the file",
             sequence(in_item, delimiter(END_OF_SEQUENCE)),
             "p10/truncated",
             header + 8,
@@ -694,7 +735,12 @@ def p10_bad() -> list[Case]:
             "p10/truncated",
             header + 8 + len(name),
         ),
-        bad("65 levels", deep, "p10/too-deep", 65 * (header + 8) - 8),
+        bad(
+            "65 levels without an end",
+            nested(66, explicit=True)[:-8],
+            "p10/too-deep",
+            65 * (header + 8) - 8,
+        ),
         {
             "name": "file meta cut short",
             "file": spell(bytes(128) + b"DICM" + cut),

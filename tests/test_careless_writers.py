@@ -155,6 +155,57 @@ def test_edits_of_a_file_with_delimiters_keep_the_order_of_tags(tmp_path: Path) 
     assert dataset.Rows == 2
 
 
+# -- broken sequences --------------------------------------------------------------------------
+
+TWICE = UID + UID
+
+
+@pytest.mark.parametrize(
+    ("between", "code"),
+    [
+        (element(IMAGES, "SQ", item(UID, length=len(UID) - 2), undefined=True), "truncated"),
+        (
+            element(IMAGES, "SQ", item(TWICE, length=len(UID) + 1) + item(UID), undefined=True),
+            "truncated",
+        ),
+        (
+            element(IMAGES, "SQ", item(UID, length=len(UID) + 4) + item(UID), undefined=True),
+            "truncated",
+        ),
+        (
+            element(
+                IMAGES,
+                "SQ",
+                item(UID) + element(0x00080000, "", UID, explicit=False),
+                undefined=True,
+            ),
+            "not-an-item",
+        ),
+        (
+            element(
+                SERIES,
+                "SQ",
+                item(element(IMAGES, "SQ", item(UID, length=4), undefined=True), undefined=True),
+                undefined=True,
+            ),
+            "truncated",
+        ),
+        (make.nested(66, tag=IMAGES, explicit=True), "too-deep"),
+    ],
+    ids=["short", "short-in-row", "long", "no-item", "inside", "deep"],
+)
+def test_what_is_behind_a_broken_sequence_is_read(
+    between: bytes, code: str, tmp_path: Path
+) -> None:
+    data = file_of(between)
+    assert [problem.code for problem in p10.read(data).problems] == [f"p10/{code}"]
+    model, expected = taken_in(data, tmp_path).to_json(), model_of(read_by_pydicom(data))
+    broken = f"{p10.read(data).elements[2].tag:08X}"
+    assert expected.pop(broken)["vr"] == "SQ"
+    assert model.pop(broken)["vr"] == "UN"
+    assert model == expected
+
+
 # -- no preamble -------------------------------------------------------------------------------
 
 

@@ -511,10 +511,45 @@ def test_a_hundred_thousand_nested_sequences(*, undefined: bool, explicit: bool)
     assert rewritten(data, file) == data
     if undefined:
         assert [problem.code for problem in file.problems] == ["p10/too-deep"]
-        assert file.trailing == Span(len(data) - len(deep), len(deep))
+        assert file.elements[1].value == Span(len(data) - len(deep) + (12 if explicit else 8),
+                                              len(deep) - (12 if explicit else 8))  # fmt: skip
+        cut = read(data[:-8])
+        assert [problem.code for problem in cut.problems] == ["p10/too-deep"]
+        assert cut.trailing == Span(len(data) - len(deep), len(deep) - 8)
     else:
         assert file.problems == ()
         assert file.elements[1].value == deep[12 if explicit else 8 :]
+
+
+@pytest.mark.timeout(20)
+def test_broken_sequences_are_not_followed_in_vain_again_and_again() -> None:
+    """Each of many would be followed to the end of the file before it turns out to be broken.
+
+    In its item, which is implicit, the header of the next one is that of a long value.
+    """
+    count = int.from_bytes(b"SQ", "little") // 36
+    filler = element(0x00420011, "OB", bytes(1 << 19))
+    broken = [
+        element(0x00081140, "SQ", length=UNDEFINED)
+        + item(length=36 * left - 20 + len(filler) - 1)
+        + make.delimiter(0xFFFEE00D)
+        + DELIMITER
+        for left in range(count, 0, -1)
+    ]
+    assert codes(file_of(*broken, filler)) == ["p10/truncated"] * 2
+
+
+@pytest.mark.timeout(20)
+def test_fragments_without_an_end_are_not_looked_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of many values in an item has fragments up to where there is no delimiter any more."""
+    monkeypatch.setattr("dicomstudy.p10.parser.MAX_INSIDE", 1 << 18)
+    value = make.delimiter(0xFFFEE0DD) + element(0x00091001, "OB", b"", length=UNDEFINED)
+    fragments = 20_000 * item(value)
+    opened = item(element(0x00091001, "OB", b"", length=UNDEFINED) + fragments, length=UNDEFINED)
+    data = file_of(element(0x00081140, "SQ", opened + bytes(1 << 22), length=UNDEFINED))
+    assert codes(data) == ["p10/too-many-elements"]
 
 
 # -- writing -----------------------------------------------------------------------------------

@@ -45,8 +45,8 @@ class Parser:
     """Takes elements off a buffer in one byte order."""
 
     __slots__ = (
-        *("ahead", "big", "data", "flaws", "inside", "irregular", "limit", "looked", "order"),
-        "taken",
+        *("ahead", "bare", "big", "data", "flaws", "inside", "irregular", "limit", "looked"),
+        *("order", "taken"),
     )
 
     def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
@@ -61,6 +61,8 @@ class Parser:
         #: How many more headers may be looked at ahead of reading them, and whether any was.
         self.ahead = len(data) // _HEADER
         self.looked = False
+        #: From where to where there is no sequence delimiter.
+        self.bare = 0, 0
 
     def element(
         self, pos: int, end: int, explicit: bool, depth: int, top: bool
@@ -70,6 +72,29 @@ class Parser:
         Raises:
             P10Error: it does not end before `end` (and is not at the `top`, where a value may
                 be cut short), or its items cannot be followed.
+        """
+        tag, vr, reserved, start, length = self.header(pos, end, explicit)
+        if length == UNDEFINED_LENGTH and (not vr or vr in LONG_VRS):
+            value, form, after = self.undefined(tag, vr, start, end, explicit, depth, top)
+            return Element(tag, vr, value, form, 0, reserved), after
+        after = start + length
+        if length <= self.limit and after <= end:
+            return Element(tag, vr, self.data[start:after], Form.DEFINED, 0, reserved), after
+        if after > end:
+            if not top:
+                raise P10Error(
+                    "p10/truncated", "an element is longer than what holds it", offset=pos, tag=tag
+                )
+            value = self.take(tag, vr, start, end - start, depth)
+            return Element(tag, vr, value, Form.DECLARED, length, reserved), end
+        value = self.take(tag, vr, start, length, depth)
+        return Element(tag, vr, value, Form.DEFINED, 0, reserved), after
+
+    def header(self, pos: int, end: int, explicit: bool) -> tuple[int, str, int, int, int]:
+        """Tag, VR and reserved bytes of the element at `pos`, where its value starts, its length.
+
+        Raises:
+            P10Error: the header does not end before `end`.
         """
         order = self.order
         start = pos + 8
@@ -95,22 +120,7 @@ class Parser:
                     (length,) = order.length.unpack(self.data[pos + 8 : start])
         if not vr:
             (length,) = order.length.unpack(head[4:])
-        tag = group << 16 | number
-        if length == UNDEFINED_LENGTH and (not vr or vr in LONG_VRS):
-            value, form, after = self.undefined(tag, vr, start, end, explicit, depth, top)
-            return Element(tag, vr, value, form, 0, reserved), after
-        after = start + length
-        if length <= self.limit and after <= end:
-            return Element(tag, vr, self.data[start:after], Form.DEFINED, 0, reserved), after
-        if after > end:
-            if not top:
-                raise P10Error(
-                    "p10/truncated", "an element is longer than what holds it", offset=pos, tag=tag
-                )
-            value = self.take(tag, vr, start, end - start, depth)
-            return Element(tag, vr, value, Form.DECLARED, length, reserved), end
-        value = self.take(tag, vr, start, length, depth)
-        return Element(tag, vr, value, Form.DEFINED, 0, reserved), after
+        return group << 16 | number, vr, reserved, start, length
 
     def again(self, head: Header, pos: int, end: int) -> int | None:
         """Where the element at `pos` ends, if it has this header, but for its length.
@@ -156,11 +166,11 @@ class Parser:
         data, order = self.data, self.order
         if not depth:
             self.taken = self.inside = 0
-        first = data[start : start + 4]
-        bulk = tag in PIXEL_DATA_TAGS or vr in {"OB", "OW", "OD", "OF", "OL", "OV"}
-        if first in {order.item_tag, order.sequence_delimiter}:
-            if bulk:
+        if data[start : start + 4] in {order.item_tag, order.sequence_delimiter}:
+            if is_bulk(tag, vr):
                 fragments, after, complete = self.fragments(start, end)
+                if depth:
+                    self.inside += len(fragments)
                 if complete or top:
                     if not complete:
                         self.flaws.append(
@@ -178,9 +188,16 @@ class Parser:
                     return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
             else:
                 outer, self.irregular = self.irregular, False
-                sequence, after = self.sequence(
-                    start, end, explicit, depth + 1, undefined=True, unknown=vr == "UN"
-                )
+                unknown = vr == "UN"
+                try:
+                    sequence, after = self.sequence(
+                        start, end, explicit, depth + 1, undefined=True, unknown=unknown
+                    )
+                except P10Error as error:
+                    if depth:
+                        raise
+                    value, after = self.broken(error, tag, start, explicit, unknown=unknown)
+                    return value, Form.UNDEFINED, after
                 irregular, self.irregular = self.irregular, outer or self.irregular
                 if irregular:
                     self.flaws.append(
@@ -194,15 +211,86 @@ class Parser:
                     )
                     return data[start:after], Form.UNDEFINED, after
                 return sequence, Form.DEFINED, after
-        found = data.find(order.sequence_delimiter, start, end)
-        if found < 0 or found + 8 > end:
+        after = self.end_of_delimiter(start, end)
+        if not after:
             raise P10Error(
                 "p10/no-delimiter", "a value of undefined length has no end", offset=start, tag=tag
             )
-        after = found + 8
         if may_be_large(tag, after - start, self.limit) and not depth:
             return Span(start, after - start), Form.UNDEFINED, after
         return data[start:after], Form.UNDEFINED, after
+
+    def broken(
+        self, error: P10Error, tag: int, start: int, explicit: bool, *, unknown: bool
+    ) -> tuple[bytes | Span, int]:
+        """The bytes of a sequence of the top level that has an `error`, and where it ends.
+
+        Raises:
+            P10Error: `error`, if the sequence does not end leniently either.
+        """
+        self.ahead -= self.inside  # so that nothing is read in vain again and again
+        if self.ahead < 0:
+            raise error
+        try:
+            after = self.end_leniently(start, explicit, unknown=unknown)
+        except P10Error:
+            raise error from None
+        problem = error.problem()
+        message = f"{problem.message}; the items are kept as bytes"
+        self.flaws[:] = [problem._replace(message=message)]
+        if may_be_large(tag, after - start, self.limit):
+            return Span(start, after - start), after
+        return self.data[start:after], after
+
+    def end_leniently(self, pos: int, explicit: bool, *, unknown: bool) -> int:
+        """Where the items at `pos` end with a sequence delimiter, whatever is wrong with them.
+
+        Sequences inside may be nested as deep as they like: nothing here calls itself.
+
+        Raises:
+            P10Error: the items lead behind the end of the data.
+        """
+        end = len(self.data)
+        around: list[tuple[bool, bool, bool, int]] = []
+        while True:
+            self.count(pos)
+            tag, _, _, pos, length = self.header(pos, end, False)
+            if tag == SEQUENCE_DELIMITATION:
+                if not around:
+                    return pos
+                explicit, unknown, here, after = around.pop()
+            else:
+                delimited = length == UNDEFINED_LENGTH
+                after = end if delimited else min(pos + length, end)
+                here = explicit and self.is_explicit(
+                    pos, after, delimited=delimited, unknown=unknown
+                )
+            pos, opened = self.end_of_elements(pos, after, here)
+            if opened is not None:
+                around.append((explicit, unknown, here, after))
+                explicit, unknown = here, opened == "UN"
+
+    def end_of_elements(self, pos: int, after: int, explicit: bool) -> tuple[int, str | None]:
+        """Where the elements end that begin before `after`, or a sequence among them starts.
+
+        Of the sequence, which is one of undefined length, also the VR.
+        """
+        end = len(self.data)
+        begin = {self.order.item_tag, self.order.sequence_delimiter}
+        while pos < after:
+            self.count(pos)
+            tag, vr, _, pos, length = self.header(pos, end, explicit)
+            if tag == ITEM_DELIMITATION:
+                break
+            if length != UNDEFINED_LENGTH or (vr and vr not in LONG_VRS):
+                pos += length
+            elif self.data[pos : pos + 4] in begin and not is_bulk(tag, vr):
+                return pos, vr
+            else:
+                _, pos, complete = self.fragments(pos, end)
+                if not complete:
+                    raise P10Error("p10/no-delimiter", "a value has no end", offset=pos, tag=tag)
+        return pos, None
 
     def fragments(self, start: int, end: int) -> tuple[tuple[Span, ...], int, bool]:
         """The fragments of encapsulated pixel data, where they end, and whether all are there."""
@@ -219,10 +307,19 @@ class Parser:
                 break
             fragments.append(Span(pos + 8 - start, length))
             pos += 8 + length
-        found = self.data.find(delimiter, pos, end)
+        after = self.end_of_delimiter(pos, end)
+        return tuple(fragments), after or end, bool(after)
+
+    def end_of_delimiter(self, pos: int, end: int) -> int:
+        """Where the next sequence delimiter ends, or what begins as one does; or 0."""
+        bare_from, bare_to = self.bare
+        if bare_from <= pos and end <= bare_to:
+            return 0
+        found = self.data.find(self.order.sequence_delimiter, pos, end)
         if 0 <= found <= end - 8:
-            return tuple(fragments), found + 8, True
-        return tuple(fragments), end, False
+            return found + 8
+        self.bare = pos, end
+        return 0
 
     def sequence(
         self, pos: int, end: int, explicit: bool, depth: int, *, undefined: bool, unknown: bool
@@ -383,6 +480,11 @@ class Parser:
             raise P10Error("p10/truncated", "an item has no end", offset=pos)
         starts.append(pos)
         return settle_group_lengths(elements, starts, big=self.big), pos, delimited
+
+
+def is_bulk(tag: int, vr: str) -> bool:
+    """Whether items in a value of undefined length are fragments, and no sequence."""
+    return tag in PIXEL_DATA_TAGS or vr in {"OB", "OW", "OD", "OF", "OL", "OV"}
 
 
 def settle_group_lengths(elements: list[Element], starts: list[int], *, big: bool) -> list[Element]:
