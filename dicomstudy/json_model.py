@@ -57,8 +57,9 @@ _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})
 _MAX_DIGITS = 20
 #: Integers beyond this are not exact in every reader of JSON.
 _MAX_SAFE = 1 << 53
-_PIXEL_DATA = 0x7FE00010
-_DELIMITER = p10.LITTLE.sequence_delimiter + bytes(4)
+#: A delimiter without its length, in either byte order.
+_DELIMITERS = (p10.LITTLE.sequence_delimiter, p10.BIG.sequence_delimiter)
+_DELIMITER_SIZE = 8
 
 
 class _Scope(NamedTuple):
@@ -94,6 +95,11 @@ class _Field(NamedTuple):
         """A blob in little-endian: only native pixel data is in documents as in the file."""
         native = self.tag in PIXEL_DATA_TAGS and self.form is not Form.UNDEFINED
         return values.swap(raw, WORD_SIZES.get(self.vr, 1)) if native and scope.big else raw
+
+    def undelimited(self, raw: bytes) -> bytes:
+        """A blob without the delimiter that ends an undefined length, and is no part of it."""
+        ends = self.form is Form.UNDEFINED and raw[-_DELIMITER_SIZE:-4] in _DELIMITERS
+        return raw[:-_DELIMITER_SIZE] if ends else raw
 
 
 def metadata(
@@ -211,7 +217,7 @@ class _Walk:
                 continue
             value = struct[key]
             vr = self._vr(tag, scope.vrs.get(format_tag(tag), ""), value, scope)
-            yield _Field(key, tag, vr, value)
+            yield _Field(key, tag, vr, value, form=_form(tag, value))
 
     def _vr(self, tag: int, written: str, value: object, scope: _Scope) -> str:
         """The VR that `value` has, `written` being the one in the file."""
@@ -359,14 +365,14 @@ class _Walk:
                 return {"vr": vr, "BulkDataURI": bulk_uri(value)}
             value = resolve(value)
         if isinstance(value, bytes):
-            value = self.decode(field, value, scope)
+            value = self.decode(field, field.undelimited(value), scope)
         if isinstance(value, bytes):
             if vr not in _DECODED_VRS:
-                return _binary(vr, field.tag, field.little(value, scope))
+                return _binary(vr, field.little(value, scope))
             number = NUMBER_FORMATS.get(vr)
             numbers = None if number is None else _unpack(number, value)
             if numbers is None:
-                return _binary("UN", field.tag, value)
+                return _binary("UN", value)
             if vr == "SS" and _DESCRIPTORS.fullmatch(field.key):
                 numbers[0] %= 1 << 16
             return {"vr": vr, "Value": [_number(each) for each in numbers]}
@@ -391,9 +397,13 @@ def _unpack(letter: str, raw: bytes) -> list[Any] | None:
         return None
 
 
-def _binary(vr: str, tag: int, value: bytes) -> dict[str, Any]:
-    if tag == _PIXEL_DATA and value.endswith(_DELIMITER):
-        value = value[: -len(_DELIMITER)]  # it ends the value, and is no part of it
+def _form(tag: int, value: object) -> Form:
+    """The form of what has no layout: pixel data that begins with an item is encapsulated."""
+    is_item = isinstance(value, bytes) and value[:4] == p10.LITTLE.item_tag
+    return Form.UNDEFINED if tag in PIXEL_DATA_TAGS and is_item else Form.DEFINED
+
+
+def _binary(vr: str, value: bytes) -> dict[str, Any]:
     return {"vr": vr, "InlineBinary": base64.b64encode(value).decode("ascii")}
 
 

@@ -485,7 +485,31 @@ def test_encapsulated_pixel_data_is_not_turned_round() -> None:
     pixels = element(0x7FE00010, "OW", fragments, big=True, undefined=True)
     icon = element(0x00880200, "SQ", make.item(pixels, big=True), big=True)
     (inner,) = ours(file(icon, syntax=make.BIG_ENDIAN))["00880200"]["Value"]
-    assert base64.b64decode(inner["7FE00010"]["InlineBinary"]).startswith(fragments)
+    assert base64.b64decode(inner["7FE00010"]["InlineBinary"]) == fragments
+
+
+@pytest.mark.parametrize("tag", [0x7FE00010, 0x00091001])
+def test_bytes_of_defined_length_are_whole_whatever_they_end_with(tag: int) -> None:
+    for content in (b"abcdefgh" + DELIMITER, make.encapsulate([[b"ab"]]) + DELIMITER):
+        assert base64.b64decode(of(tag, "OW", content)["InlineBinary"]) == content
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("tag", [0x7FE00008, 0x7FE00010, 0x00091001])
+def test_bytes_of_undefined_length_end_before_their_delimiter(tag: int, big: bool) -> None:
+    fragments = make.item(big=big) + make.item(b"ab", big=big)
+    item = make.item(element(tag, "OB", fragments, big=big, undefined=True), big=big)
+    sequence = element(0x00880200, "SQ", item, big=big)
+    decoded = file(sequence, syntax=make.BIG_ENDIAN if big else make.EXPLICIT)
+    (icon,) = ours(decoded)["00880200"]["Value"]
+    assert base64.b64decode(icon[f"{tag:08X}"]["InlineBinary"]) == fragments
+
+
+def test_pixel_data_of_a_record_without_layout_ends_before_its_delimiter() -> None:
+    fragments = make.item() + make.item(b"ab")
+    for content, given in ((fragments + DELIMITER, fragments), (b"ab" + DELIMITER,) * 2):
+        model = to_json({"PixelData": content}, None, ENCODER, lambda _: b"")
+        assert base64.b64decode(model["7FE00010"]["InlineBinary"]) == given
 
 
 def test_large_values_are_named() -> None:
