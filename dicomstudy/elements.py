@@ -17,6 +17,7 @@ __all__ = [
     "LONGEST_SHORT",
     "LONG_VRS",
     "MAX_INLINE",
+    "META_GROUP",
     "NUMBER_FORMATS",
     "PIXEL_DATA_TAGS",
     "SEQUENCE_DELIMITATION",
@@ -88,6 +89,8 @@ WORD_SIZES = {
 #: Float, Double Float and (integer) Pixel Data.
 PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 
+#: The group number of file meta information (PS3.10 section 7.1).
+META_GROUP = 2
 
 #: Items, and what ends one or all of them (PS3.5 section 7.5).
 ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -111,7 +114,7 @@ _PIECE = 1 << 20
 
 def may_be_large(tag: int, length: int, limit: int) -> bool:
     """Whether a value of `length` bytes is kept apart from its document (spec/record.md)."""
-    if tag >> 16 == 2 or tag in _KNOWN_TAGS or is_creator(tag):
+    if tag >> 16 == META_GROUP or tag in _KNOWN_TAGS or is_creator(tag):
         limit = _MOST_IDENTIFYING
     return length > limit
 

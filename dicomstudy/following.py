@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import LONGEST_SHORT, SHORT_VRS, TEXT_VRS, Form, is_delimiter
+from dicomstudy.elements import (
+    LONGEST_SHORT,
+    META_GROUP,
+    SHORT_VRS,
+    TEXT_VRS,
+    Form,
+    is_delimiter,
+)
 from dicomstudy.errors import RecordError
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import ItemLayout, Token
@@ -31,7 +38,6 @@ _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
 _CHARACTER_SET_TAG = 0x00080005
 _ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
-_META_GROUP = 2
 _UNICODE_SET = character_set_of(_UNICODE)
 _PLAIN = Context(_UNICODE_SET, False)
 
@@ -272,7 +278,7 @@ class Follower:
         for key in [key for key in result if key.startswith(RAW)]:
             path = key[len(RAW) :]
             steps = parse_raw_path(path)
-            if not steps or steps[0].tag >> 16 == _META_GROUP:
+            if not steps or steps[0].tag >> 16 == META_GROUP:
                 continue
             leaf = steps[-1].tag
             is_text = self._kinds.rule(leaf, _vr_at(tokens, path)).kind in _TEXT_KINDS

@@ -13,7 +13,7 @@ import base64
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from struct import error as struct_error
 from struct import iter_unpack
@@ -23,6 +23,7 @@ from dicomstudy import p10, text, values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
     LONG_VRS,
+    META_GROUP,
     NUMBER_FORMATS,
     PIXEL_DATA_TAGS,
     SHORT_VRS,
@@ -57,6 +58,8 @@ _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})
 _MAX_DIGITS = 20
 #: Integers beyond this are not exact in every reader of JSON.
 _MAX_SAFE = 1 << 53
+#: The key of the group length of file meta information.
+_META_LENGTH = "FileMetaInformationGroupLength"
 #: A delimiter without its length, in either byte order.
 _DELIMITERS = (p10.LITTLE.sequence_delimiter, p10.BIG.sequence_delimiter)
 _DELIMITER_SIZE = 8
@@ -82,7 +85,10 @@ class _Scope(NamedTuple):
 
 
 class _Field(NamedTuple):
-    """An attribute, the VR that its value has, and what its layout says of items and length."""
+    """An attribute, the VR that its value has, and what its layout says of items and length.
+
+    `is_meta`: it is file meta information.
+    """
 
     key: str
     tag: int
@@ -90,6 +96,7 @@ class _Field(NamedTuple):
     value: Any
     items: tuple[ItemLayout, ...] | None = None
     form: Form = Form.DEFINED
+    is_meta: bool = False
 
     def little(self, raw: bytes, scope: _Scope) -> bytes:
         """A blob in little-endian: only native pixel data is in documents as in the file."""
@@ -110,7 +117,8 @@ def metadata(
     Values are those of documents (spec/values.md), but for blobs whose VR the file tells:
     text is text, one number a number; several stay one little-endian blob. Large values stay
     references. Group lengths are computed, None where values no longer fit their layout. What
-    is around the elements, raw bytes and repeated elements are left out.
+    is around the elements, raw bytes and repeated elements are left out; elements of the group of
+    file meta information in the data set have keys with ``#``.
 
     Raises:
         RecordError: the encoding is incomplete or its layout malformed.
@@ -157,14 +165,16 @@ def to_json(
         RecordError: the encoding is incomplete or its layout malformed.
     """
     walk = _Walk(encoder)
-    plan = None if encoding is None else encoder.plan(encoding)
-    tokens = None if plan is None else _tokens(plan)
-    return walk.to_json(attributes, tokens, walk.scope(attributes, plan), resolve)
+    if encoding is None:
+        return walk.to_json(attributes, None, walk.scope(attributes, None), resolve)
+    plan = encoder.plan(encoding)
+    scope = walk.scope(attributes, plan)
+    return walk.to_json(attributes, _tokens(plan), scope, resolve, meta=plan.data_set)
 
 
 def file_meta(attributes: Mapping[str, Any], encoder: Encoder, resolve: Resolve) -> dict[str, Any]:
     """The file meta information, which `to_json` leaves out, of an instance without a file."""
-    walk = _Walk(encoder, is_wanted=_is_file_meta)
+    walk = _Walk(encoder, of_meta=True)
     return walk.to_json(attributes, None, walk.scope(attributes, None), resolve)
 
 
@@ -174,13 +184,25 @@ def _tokens(plan: Plan) -> list[Token]:
     return [plan.tokens[key][0] if key else lengths[place] for place, key in enumerate(plan.keys)]
 
 
-class _Walk:
-    """Walks through attributes and their layout side by side."""
+def _last_strays(tokens: Sequence[Token], meta: int) -> dict[int, Token]:
+    """The last element of each tag in a data set that has the group of file meta information."""
+    return {
+        token.tag: token
+        for token in tokens[meta:]
+        if token.tag >> 16 == META_GROUP and token.form is not Form.GROUP_LENGTH
+    }
 
-    def __init__(self, encoder: Encoder, *, is_wanted: Callable[[int], bool] | None = None) -> None:
+
+class _Walk:
+    """Walks through attributes and their layout side by side.
+
+    `of_meta`: the model is of file meta information, and not of the data set.
+    """
+
+    def __init__(self, encoder: Encoder, *, of_meta: bool = False) -> None:
         self.encoder = encoder
         self.definitions: Definitions = encoder.definitions
-        self._is_wanted = is_wanted or _is_in_model
+        self._of_meta = of_meta
         self._kinds = Kinds(encoder.definitions)
 
     def scope(self, attributes: Mapping[str, Any], plan: Plan | None) -> _Scope:
@@ -192,21 +214,31 @@ class _Walk:
         return outside.inside(attributes)._replace(vrs=vrs)
 
     def fields(
-        self, struct: Mapping[str, Any], tokens: Iterable[Token] | None, scope: _Scope
+        self,
+        struct: Mapping[str, Any],
+        tokens: Sequence[Token] | None,
+        scope: _Scope,
+        *,
+        meta: int = 0,
     ) -> Iterator[_Field]:
-        """The attributes of a data set, in the order of its layout; then those not in it."""
-        keyword = self.definitions.keyword
+        """The attributes of a data set, in the order of its layout; then those not in it.
+
+        The first `meta` tokens are file meta information.
+        """
+        tokens = tokens or ()
+        strays = _last_strays(tokens, meta)
         seen = set()
-        for token in tokens or ():
-            key = keyword(token.tag)
-            if token.occurrence or key not in struct or token.form is Form.GROUP_LENGTH:
+        for place, token in enumerate(tokens):
+            key = self.definitions.key(token.tag, token.occurrence)
+            counts = not token.occurrence or strays.get(token.tag) is token
+            if not counts or key not in struct or token.form is Form.GROUP_LENGTH:
                 continue
             seen.add(key)
             if is_delimiter(token.tag):
                 continue
             value = struct[key]
             vr = self._vr(token.tag, token.vr, value, scope)
-            yield _Field(key, token.tag, vr, value, token.items, token.form)
+            yield _Field(key, token.tag, vr, value, token.items, token.form, place < meta)
         rest = []
         for key in struct:
             if key not in seen and key[:1] != "_" and "#" not in key:
@@ -217,7 +249,8 @@ class _Walk:
                 continue
             value = struct[key]
             vr = self._vr(tag, scope.vrs.get(format_tag(tag), ""), value, scope)
-            yield _Field(key, tag, vr, value, form=_form(tag, value))
+            is_meta = tag >> 16 == META_GROUP
+            yield _Field(key, tag, vr, value, form=_form(tag, value), is_meta=is_meta)
 
     def _vr(self, tag: int, written: str, value: object, scope: _Scope) -> str:
         """The VR that `value` has, `written` being the one in the file."""
@@ -249,7 +282,7 @@ class _Walk:
     def metadata(
         self,
         struct: Mapping[str, Any],
-        tokens: Iterable[Token] | None,
+        tokens: Sequence[Token] | None,
         scope: _Scope,
         raw: Mapping[str, bytes],
         path: str,
@@ -258,17 +291,22 @@ class _Walk:
     ) -> dict[str, Any]:
         """`metadata` of the data set or item at `path`; the first `meta` tokens are file meta."""
         tokens = list(tokens or ())
+        strays = _last_strays(tokens, meta)
         # Group lengths are no attributes, but have their place in the order.
         result: dict[str, Any] = {}
         for place, token in enumerate(tokens):
             key = self.definitions.keyword(token.tag)
+            if place >= meta and token.tag in strays:
+                key = self.definitions.key(token.tag, strays[token.tag].occurrence)
             if token.form is Form.GROUP_LENGTH:
+                if key == _META_LENGTH and key in result:
+                    continue  # that of file meta information stays
                 end = end_of_group(tokens, place, meta if place < meta else len(tokens))
                 group = tokens[place + 1 : end]
                 result[key] = self._group_length(struct, group, scope, raw, path)
             elif key in struct and not is_delimiter(token.tag):
                 result[key] = None
-        for field in self.fields(struct, tokens, scope):
+        for field in self.fields(struct, tokens, scope, meta=meta):
             key, value, items = field.key, field.value, field.items
             if type(value) is list:
                 here = f"{path}{format_tag(field.tag)}"
@@ -329,13 +367,19 @@ class _Walk:
     def to_json(
         self,
         struct: Mapping[str, Any],
-        tokens: Iterable[Token] | None,
+        tokens: Sequence[Token] | None,
         scope: _Scope,
         resolve: Resolve,
+        *,
+        meta: int = 0,
     ) -> dict[str, Any]:
-        """`to_json` of a data set or item."""
+        """`to_json` of a data set or item; the first `meta` tokens are file meta information."""
         fields = sorted(
-            (field for field in self.fields(struct, tokens, scope) if self._is_wanted(field.tag)),
+            (
+                field
+                for field in self.fields(struct, tokens, scope, meta=meta)
+                if field.is_meta == self._of_meta and field.tag & 0xFFFF
+            ),
             key=lambda field: field.tag,
         )
         result: dict[str, Any] = {}
@@ -379,15 +423,6 @@ class _Walk:
         if value is None or value == "":
             return {"vr": vr}
         return {"vr": vr, "Value": _values(vr, value)}
-
-
-def _is_in_model(tag: int) -> bool:
-    """False for file meta information and group lengths (PS3.18 F.2.2)."""
-    return tag >> 16 != 2 and tag & 0xFFFF != 0
-
-
-def _is_file_meta(tag: int) -> bool:
-    return tag >> 16 == 2 and tag & 0xFFFF != 0
 
 
 def _unpack(letter: str, raw: bytes) -> list[Any] | None:

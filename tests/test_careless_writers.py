@@ -288,6 +288,25 @@ def test_of_two_uids_the_last_one_counts(tag: int, *, again: bool, tmp_path: Pat
     assert instance.study.uid == dataset.StudyInstanceUID
 
 
+# -- file meta information in the data set -----------------------------------------------------
+
+
+def test_frames_are_those_of_the_transfer_syntax_of_file_meta_information(tmp_path: Path) -> None:
+    video = "1.2.840.10008.1.2.4.102"
+    frames = make.encapsulate([[b"ab"], [b"cd"]], offsets=False)
+    strays = [element(0x00020010, "UI", video), element(0x00020002, "UI", "1.2.3.4")]
+    elements = [element(0x00280008, "IS", "2"), make.encapsulated(frames), *strays]
+    meta = make.file_meta(make.JPEG_LOSSLESS, sop_instance=SOP)
+    instance = taken_in(make.part10(meta, data_set() + b"".join(elements)), tmp_path)
+    assert list(instance.frames()) == [b"ab", b"cd"]
+    assert instance.metadata()["TransferSyntaxUID"] == make.JPEG_LOSSLESS
+    assert instance.metadata()["MediaStorageSOPClassUID"] == CLASS
+    assert instance.to_json()["00020010"] == {"vr": "UI", "Value": [video]}
+    assert dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables").problems == []
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        assert len(tables["frames"]) == 2
+
+
 # -- padding -----------------------------------------------------------------------------------
 
 

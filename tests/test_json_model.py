@@ -532,6 +532,38 @@ def test_file_meta_group_lengths_and_repeated_elements_are_left_out() -> None:
     assert all(key[0] != "_" and "#" not in key for key in document)
 
 
+def test_elements_of_group_2_in_the_data_set_are_no_file_meta_information() -> None:
+    group = element(0x00020010, "UI", "1.2") + element(0x00020016, "AE", "A")
+    length = element(0x00020000, "UL", len(group))
+    item = make.item(element(0x00020012, "UI", "1.3"))
+    decoded = file(
+        element(0x00081140, "SQ", item),
+        element(0x00020010, "UI", "1.1"),
+        element(0x00100010, "PN", "A^B"),
+        length + group,
+    )
+    assert ours(decoded) == {
+        "00020010": {"vr": "UI", "Value": ["1.2"]},
+        "00020016": {"vr": "AE", "Value": ["A"]},
+        "00081140": {
+            "vr": "SQ",
+            "Value": [{"00020012": {"vr": "UI", "Value": ["1.3"]}}],
+        },
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": "A^B"}]},
+    }
+    compare([decoded])
+    document = metadata(decoded.attributes, decoded.encoding, ENCODER)
+    assert list(document)[-4:] == [
+        "ReferencedImageSequence",
+        "TransferSyntaxUID#2",
+        "PatientName",
+        "SourceApplicationEntityTitle#1",
+    ]
+    assert document["TransferSyntaxUID"] == make.EXPLICIT
+    assert document["TransferSyntaxUID#2"] == "1.2"
+    assert document["FileMetaInformationGroupLength"] == len(make.file_meta()) - 12
+
+
 def test_order_is_that_of_the_file() -> None:
     decoded = fixture("wrecks/order.dcm")
     dataset = decoded.dataset()

@@ -303,6 +303,34 @@ def test_of_repeated_elements_the_last_is_the_attribute() -> None:
     }
 
 
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_elements_of_the_data_set_replace_none_of_file_meta_information(order: str) -> None:
+    """A big-endian data set may begin with them, all tags in their order."""
+    big = order == "big"
+    strays = [
+        element(0x00020010, "UI", "1.2", big=big),
+        element(0x00020012, "UI", "1.3", big=big),
+        element(0x00020010, "UI", " 1.4", big=big),
+        element(0x00020016, "AE", "stray", big=big),
+    ]
+    name = element(0x00100010, "PN", "A^B", big=big)
+    rows = [[name, *strays], [*strays, name], [strays[3], name]]
+    for row in rows if big else rows[:1]:
+        syntax = make.BIG_ENDIAN if big else make.EXPLICIT
+        meta = make.file_meta(syntax) + element(0x00020012, "UI", "1.5")
+        taken = fresh(make.part10(meta, b"".join(row)))
+        assert taken.segments == taken.written == make.part10(meta, b"".join(row))
+        found = taken.attributes
+        assert found["TransferSyntaxUID"] == syntax
+        assert found["ImplementationClassUID"] == "1.5"
+        assert found["ImplementationClassUID#1"] == make.uid("fixtures/make.py")
+        assert "SourceApplicationEntityTitle" not in found
+        assert found["SourceApplicationEntityTitle#1"] == "stray"
+        if row is not rows[2]:
+            assert [found[f"TransferSyntaxUID#{at}"] for at in (1, 2)] == ["1.2", "1.4"]
+            assert found["ImplementationClassUID#2"] == "1.3"
+
+
 def test_repeated_elements_of_an_item() -> None:
     twice = element(0x00100020, "LO", b"1 ") + element(0x00100020, "LO", b"2 ")
     assert values_of(element(0x00081140, "SQ", item(twice))) == {

@@ -41,7 +41,7 @@ from dicomstudy.record.attributes import (
     group_of,
 )
 from dicomstudy.record.encoder import ENCODING_FIELDS, Encoder
-from dicomstudy.record.repeats import as_repeated, is_ascending, rename_repeated
+from dicomstudy.record.repeats import as_repeated, has_repeated, rename_repeated
 from dicomstudy.record.template import Part, Record, Template, by_group
 from dicomstudy.values import Context, Kind, Kinds, swap
 
@@ -179,8 +179,8 @@ class Decoder:
                     count += 1
         runs = file.meta + file.runs
         repeated: list[tuple[int, int]] = []
-        if not is_ascending(runs):
-            row, repeated = rename_repeated(row, variable)
+        if has_repeated(file.meta, file.runs):
+            row, repeated = rename_repeated(row, variable, meta)
         tokens = [attribute.token for attribute in variable]
         for number, occurrence in repeated:
             tokens[number] = layout.with_occurrence(tokens[number], occurrence)

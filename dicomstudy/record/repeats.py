@@ -3,58 +3,62 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 
 from dicomstudy import layout
+from dicomstudy.elements import META_GROUP
 from dicomstudy.p10 import Run
 from dicomstudy.record.attributes import INSTANCE, RAW, RAW_GROUP, Attribute
 from dicomstudy.record.template import Part, by_group
 
-__all__ = ["as_repeated", "is_ascending", "rename_repeated"]
+__all__ = ["as_repeated", "has_repeated", "rename_repeated"]
+
+_META_DIGITS = f"{META_GROUP:04X}"
 
 
-def is_ascending(runs: list[Run]) -> bool:
-    """Whether every tag is greater than the one before it."""
+def has_repeated(meta: list[Run], data_set: list[Run]) -> bool:
+    """Whether elements may have other names than those of their tags."""
+    if any(run.low >> 16 <= META_GROUP <= run.high >> 16 for run in data_set):
+        return True
     last = -1
-    for run in runs:
+    for run in meta + data_set:
         if run.low <= last or not run.ascending:
-            return False
+            return True
         last = run.high
-    return True
+    return False
 
 
 def rename_repeated(
-    row: list[Part | int], variable: list[Attribute]
+    row: list[Part | int], variable: list[Attribute], meta: int
 ) -> tuple[list[Part | int], list[tuple[int, int]]]:
-    """Give the name of an attribute to the last element of each tag only.
+    """Give the name of an attribute to the element that counts of each tag only.
 
-    Those before it are named ``<keyword>#1``, ``#2`` and so on, and stay with the instance
+    Others are named ``<keyword>#1``, ``#2`` and so on, and stay with the instance
     (spec/record.md). Returns the row with renamed parts, and the numbers of
     those of `variable` that are to be renamed, each with its occurrence.
+
+    Args:
+        row: all runs; the first `meta` are file meta information.
+        variable: the attributes that `row` has by number.
+        meta: their number.
     """
-    total = Counter(
-        attribute.key
-        for item in row
-        for attribute in ((variable[item],) if isinstance(item, int) else item.attributes)
-        if attribute.group is not None
-    )
+    counting = _counting(row, variable, meta)
     occurrence: Counter[str] = Counter()
     renamed: list[Part | int] = []
     repeated = []
+    order = count()
     for item in row:
         if isinstance(item, int):
             attribute = variable[item]
-            if attribute.group is not None:
+            if _is_replaced(attribute, next(order), counting):
                 occurrence[attribute.key] += 1
-                if occurrence[attribute.key] < total[attribute.key]:
-                    repeated.append((item, occurrence[attribute.key]))
+                repeated.append((item, occurrence[attribute.key]))
             renamed.append(item)
             continue
         attributes = list(item.attributes)
         for place, attribute in enumerate(attributes):
-            if attribute.group is None:
-                continue
-            occurrence[attribute.key] += 1
-            if occurrence[attribute.key] < total[attribute.key]:
+            if _is_replaced(attribute, next(order), counting):
+                occurrence[attribute.key] += 1
                 attributes[place] = as_repeated(attribute, occurrence[attribute.key])
         renamed.append(
             item._replace(
@@ -65,6 +69,26 @@ def rename_repeated(
             )
         )
     return renamed, repeated
+
+
+def _counting(row: list[Part | int], variable: list[Attribute], meta: int) -> dict[str, int]:
+    """Which of all attributes in their order counts for each key, if any does.
+
+    It is the last one, but elements of the data set replace none of file meta information.
+    """
+    counting = {}
+    order = count()
+    for place, item in enumerate(row):
+        for attribute in (variable[item],) if isinstance(item, int) else item.attributes:
+            at = next(order)
+            is_named = attribute.group is not None
+            if is_named and (place < meta or attribute.token[:4] != _META_DIGITS):
+                counting[attribute.key] = at
+    return counting
+
+
+def _is_replaced(attribute: Attribute, at: int, counting: dict[str, int]) -> bool:
+    return attribute.group is not None and counting.get(attribute.key) != at
 
 
 def as_repeated(attribute: Attribute, occurrence: int) -> Attribute:
