@@ -108,6 +108,8 @@ _KNOWN_TAGS = frozenset(
 _MOST_IDENTIFYING = 1 << 16
 #: Values of more bytes are kept apart from documents, unless something else is asked for.
 MAX_INLINE = 256
+#: What may stand around a UID and is no part of it (spec/study.md).
+_AROUND_UIDS = " \t\n\v\f\r\0"
 #: Bytes that are taken at once from a buffer that is not in memory.
 _PIECE = 1 << 20
 
@@ -231,11 +233,11 @@ def is_creator(tag: int) -> bool:
 
 
 def bare_uid(value: object) -> str:
-    """A UID without its padding, of which there is more in files than the standard has.
+    """A UID without white space and NULs around it, of which files have more than the standard.
 
     Empty if it is no text.
     """
-    return value.strip(" \0") if isinstance(value, str) else ""
+    return value.strip(_AROUND_UIDS) if isinstance(value, str) else ""
 
 
 def chunks(buffer: Buffer, span: Span) -> Iterator[bytes | memoryview]:

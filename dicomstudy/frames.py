@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
-from dicomstudy.elements import Span
+from dicomstudy.elements import Span, bare_uid
 from dicomstudy.errors import StudyError
 from dicomstudy.p10 import BIG, LITTLE
 
@@ -226,7 +226,7 @@ def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list
         if not all(type(length) is int for length in stored):
             raise value.error("the lengths of its fragments are not numbers")
         return list(stored)
-    if attributes.get("TransferSyntaxUID") in _NATIVE:
+    if bare_uid(attributes.get("TransferSyntaxUID")) in _NATIVE:
         return None
     tag = _ITEM_TAGS[big]
     if value.bytes(0, len(tag)) != tag:
@@ -328,7 +328,7 @@ def _by_count(
     attributes: Mapping[str, Any], value: _Value, payloads: list[Span], number: int
 ) -> list[tuple[Span, ...]]:
     """The frames without a table."""
-    video = _VIDEO.fullmatch(str(attributes.get("TransferSyntaxUID")))
+    video = _VIDEO.fullmatch(bare_uid(attributes.get("TransferSyntaxUID")))
     if number == 1 or len(payloads) == 1 or video:
         return [tuple(payloads)]
     if len(payloads) == number:

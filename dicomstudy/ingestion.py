@@ -18,7 +18,7 @@ from dicomstudy.archive import Archive
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import BulkWriter
 from dicomstudy.containers import is_container, open_members
-from dicomstudy.elements import Buffer, Span, chunks, sha256_of
+from dicomstudy.elements import Buffer, Span, bare_uid, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.folder import reading, write_atomically, writing
 from dicomstudy.frames import pixel_words
@@ -469,7 +469,7 @@ def may_be_bare(head: bytes) -> bool:
 
 def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:
     for attribute in record.group("fileMeta"):
-        if attribute.key == "MediaStorageSOPClassUID" and attribute.value == _DICOMDIR:
+        if attribute.key == "MediaStorageSOPClassUID" and bare_uid(attribute.value) == _DICOMDIR:
             return Problem(source, "convert/dicomdir", "a DICOMDIR belongs to no study; kept whole")
     for problem in problems:
         return problem

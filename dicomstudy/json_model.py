@@ -30,6 +30,7 @@ from dicomstudy.elements import (
     TEXT_VRS,
     WORD_SIZES,
     Form,
+    bare_uid,
     format_tag,
     is_delimiter,
 )
@@ -453,7 +454,9 @@ def _values(vr: str, value: float | str) -> list[Any]:
         return [_person_name(part) for part in parts]
     if vr in {"IS", "DS"}:
         return [_numeric(vr, part.strip()) for part in parts]
-    if vr in {"AE", "UI"}:
+    if vr == "UI":
+        parts = [bare_uid(part) for part in parts]
+    if vr == "AE":
         parts = [part.strip() for part in parts]
     return [part or None for part in parts]
 

@@ -19,7 +19,7 @@ from dicomstudy.archive import AnyArchive, Archive, Quarantined, opened
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
 from dicomstudy.document import is_named, references_in
-from dicomstudy.elements import sha256_and_size, sha256_of
+from dicomstudy.elements import bare_uid, sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, outside, silent, writing
 from dicomstudy.ion import ion_hash_hex
@@ -493,7 +493,7 @@ def _verify_instance(instance: Instance) -> None:
     }
     for keyword, uid in said.items():
         value = attributes.get(keyword)
-        if isinstance(value, str) and value.strip(" \0") != uid:
+        if isinstance(value, str) and bare_uid(value) != uid:
             raise StudyError(
                 "study/damaged",
                 f"the {keyword} of {instance.key} is not the one that it stands under",

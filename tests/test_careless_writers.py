@@ -307,6 +307,40 @@ def test_frames_are_those_of_the_transfer_syntax_of_file_meta_information(tmp_pa
         assert len(tables["frames"]) == 2
 
 
+# -- UIDs --------------------------------------------------------------------------------------
+
+AROUND = [" ", "\t", "\n", "\v", "\f", "\r", "\0", "\r\n", "\n\0", "\0 \t"]
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_white_space_around_uids_is_no_part_of_them(explicit: bool, tmp_path: Path) -> None:
+    syntax = make.EXPLICIT if explicit else make.IMPLICIT
+    for number, around in enumerate(AROUND):
+        elements = data_set(explicit=explicit)
+        for tag, uid in ((0x00080018, SOP), (0x0020000D, STUDY), (0x0020000E, "1.2.3.3")):
+            padded = element(tag, "UI", f"{around}{uid}{around}", explicit=explicit)
+            elements = elements.replace(element(tag, "UI", uid, explicit=explicit), padded)
+        meta = make.file_meta(f"{syntax}{around}", sop_instance=SOP)
+        (tmp_path / f"{number}.dcm").write_bytes(make.part10(meta, elements))
+    report = dicomstudy.convert([tmp_path], tmp_path / "archive")
+    assert (report.instances, report.quarantined) == (len(AROUND), 0)
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+    (study,) = dicomstudy.open_archive(tmp_path / "archive").values()
+    assert (study.uid, *study.series) == (STUDY, "1.2.3.3")
+    for key, instance in study.items():
+        assert (instance.uid, key.partition("#")[0]) == (SOP, SOP)
+        for digits, uid in (("00080018", SOP), ("0020000D", STUDY), ("0020000E", "1.2.3.3")):
+            assert instance.to_json()[digits] == {"vr": "UI", "Value": [uid]}
+
+
+def test_a_uid_of_white_space_alone_is_none(tmp_path: Path) -> None:
+    empty = data_set().replace(b"1.2.3.3\0", b"\n\t\n\t\n\t\n\t")
+    data = make.part10(make.file_meta(sop_instance=SOP), empty)
+    (tmp_path / "a.dcm").write_bytes(data)
+    report = dicomstudy.convert([tmp_path], tmp_path / "archive")
+    assert [problem.code for problem in report.problems] == ["convert/no-uids"]
+
+
 # -- padding -----------------------------------------------------------------------------------
 
 

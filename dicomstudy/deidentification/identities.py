@@ -24,6 +24,7 @@ from dicomstudy.deidentification.words import (
     spellings,
     words_pattern,
 )
+from dicomstudy.elements import bare_uid
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.following import inner_set
 from dicomstudy.paths import parse_path
@@ -137,7 +138,7 @@ class Identities:
     def _gather(self, value: str, vr: str, words: set[str]) -> None:
         for each in _ESCAPE.sub("", value).split("\\"):
             if vr == "UI":
-                uid = each.strip(" \0")
+                uid = bare_uid(each)
                 if UID.fullmatch(uid) or (len(uid) > _LONGEST_UID and _DOTTED.fullmatch(uid)):
                     if RETAIN_UIDS not in self._policy.options:  # else most of them stay elsewhere
                         words.add(uid)

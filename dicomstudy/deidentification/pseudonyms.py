@@ -12,6 +12,8 @@ import re
 from datetime import date, timedelta
 from functools import lru_cache
 
+from dicomstudy.elements import bare_uid
+
 __all__ = ["SHORTEST_KEY", "UID", "Pseudonyms"]
 
 #: Bytes of the shortest key that is taken.
@@ -42,9 +44,9 @@ class Pseudonyms:
     def _uid(self, uid: str) -> str:
         """The UID in place of one: ``2.25.`` and a UUID (PS3.5 section B.2); a standard one stays.
 
-        Two that differ in spaces around them are one.
+        Two that differ in white space around them are one.
         """
-        uid = uid.strip(" \0")
+        uid = bare_uid(uid)
         if not uid or _STANDARD.fullmatch(uid):
             return uid
         number = int.from_bytes(self._hash("uid", uid)[:16], "big")
@@ -58,7 +60,7 @@ class Pseudonyms:
 
     def retained(self, value: str) -> str:
         """A value of UIDs that are to stay: what is no UID gets a new one all the same."""
-        uids = [uid.strip(" \0") for uid in value.split("\\")]
+        uids = [bare_uid(uid) for uid in value.split("\\")]
         return "\\".join(uid if UID.fullmatch(uid) else self.uid(uid) for uid in uids)
 
     def name(self, kind: str, value: str) -> str:

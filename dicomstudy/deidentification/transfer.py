@@ -24,7 +24,7 @@ from dicomstudy.deidentification.risks import of_instance
 from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.deidentification.stamps import Said, Stamps
 from dicomstudy.document import references
-from dicomstudy.elements import Form, sha256_and_size
+from dicomstudy.elements import Form, bare_uid, sha256_and_size
 from dicomstudy.errors import Problem
 from dicomstudy.frames import fragments, pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
@@ -326,7 +326,7 @@ class Transfer:
         content = read(table.offset, table.offset + size)
         number = str(attributes.get("NumberOfFrames") or "1").strip()
         is_apart = number == str(len(images))
-        is_jpeg = _JPEG.fullmatch(str(attributes.get("TransferSyntaxUID"))) is not None
+        is_jpeg = _JPEG.fullmatch(bare_uid(attributes.get("TransferSyntaxUID"))) is not None
         is_table = is_offset_table(content, images)
         if is_table and not has_metadata(images, read, known=is_jpeg, apart=is_apart):
             return set()
