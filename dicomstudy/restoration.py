@@ -149,14 +149,12 @@ def _chosen(
     """The instances that have these UIDs; what is damaged becomes a problem."""
     for each in _opened(archive, study, restored.problems):
         with each:
-            for chunk in each.chunks():
+            for chunk in each.chunks(series=series, instance=instance):
                 if isinstance(chunk, DicomStudyError):
                     restored.problems.append(chunk.problem(each.uid))
                     continue
                 for candidate in chunk:
-                    if series is not None and candidate.series != series:
-                        continue
-                    if (
+                    if series in {None, candidate.series} and (
                         instance is None
                         or instance == candidate.key
                         or is_named(instance, candidate.uid, candidate.identity)

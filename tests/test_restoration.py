@@ -18,6 +18,7 @@ import dicomstudy
 from dicomstudy import restoration
 from dicomstudy.archive import Archive
 from dicomstudy.beside import Beside
+from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.tables import Exported
 from fixtures import make
@@ -155,6 +156,30 @@ def test_one_of_a_clash_is_named_as_everywhere(converted: Path, tmp_path: Path) 
             assert dicomstudy.restore(converted / "copy", out, instance=name).files == 1
             (path,) = out.rglob("*.dcm")
             assert path.read_bytes() == content[digest]
+
+
+def test_one_file_costs_the_chunks_that_may_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies.write_files(tmp_path / "in", make.study(40, series=20, rows=2, columns=2))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    read: list[int] = []
+
+    def counting(document: Document, number: int) -> Any:
+        read.append(number)
+        return chunk(document, number)
+
+    chunk = Document._chunk
+    monkeypatch.setattr(Document, "_chunk", counting)
+    restored = dicomstudy.restore(
+        tmp_path / "archive", tmp_path / "a", instance=make.uid("study/7/1")
+    )
+    assert restored.files == 1
+    assert len(read) < 20
+    read.clear()
+    restored = dicomstudy.restore(tmp_path / "archive", tmp_path / "b", series=make.uid("study/7"))
+    assert restored.files == 2
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("step", ["_create", "os.write", "os.replace"])

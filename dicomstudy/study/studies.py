@@ -150,13 +150,22 @@ class Study(Mapping[str, "Instance"]):
     __hash__ = object.__hash__
     __eq__ = object.__eq__
 
-    def chunks(self, *, retired: bool = False) -> Iterator[list[Instance] | DicomStudyError]:
+    def chunks(
+        self, *, series: str | None = None, instance: str | None = None, retired: bool = False
+    ) -> Iterator[list[Instance] | DicomStudyError]:
         """All instances, chunk by chunk, or what is wrong with a chunk.
 
-        Those that only older versions have come last if `retired` is true.
+        Args:
+            series: only chunks of this series.
+            instance: only chunks that may have what this UID or key means.
+            retired: those that only older versions have come too, and last.
         """
         chunks = self.document.chunks + (self.document.retired if retired else [])
         for number, said in enumerate(chunks):
+            if series not in {None, said["seriesInstanceUID"]}:
+                continue
+            if instance is not None and not _may_have(said, instance):
+                continue
             try:
                 frame = self.document.chunk(number)
                 keys = list(frame["instances"])
@@ -184,10 +193,9 @@ class Study(Mapping[str, "Instance"]):
 
     def _keys_of_one(self, name: str) -> list[str]:
         """The keys of the instances that are meant by ``<uid>#<start of their digest>``."""
-        uid, mark, _ = name.rpartition("#")
         keys: list[str] = []
         for number, chunk in enumerate(self.document.chunks):
-            if mark and chunk["first"] < uid + "$" and uid <= chunk["last"]:  # "$" comes after "#"
+            if "#" in name and _may_have(chunk, name):
                 instances = self.document.chunk(number)["instances"].items()
                 keys += [
                     key
@@ -333,6 +341,12 @@ def _bulk_path(document: Document, bulk: Path | None) -> Path | None:
     if bulk is None or not document.bulk.length:
         return None
     return numbered(bulk, document.bulk.number)
+
+
+def _may_have(said: Mapping[str, Any], name: str) -> bool:
+    """Whether a chunk may have an instance that ``<uid>`` or ``<uid>#<digest>`` means."""
+    uid = name.rpartition("#")[0] or name
+    return bool(said["first"] < uid + "$" and uid <= said["last"])  # "$" comes after "#"
 
 
 def _for_digest(value: Any, *, has_source: bool) -> Any:
