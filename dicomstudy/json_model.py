@@ -51,7 +51,7 @@ _SINGLE_VALUED = frozenset(("LT", "ST", "UR", "UT"))
 _VRS_OF_TYPES = {str: "UT", int: "SV", float: "FD"}
 
 #: "US or SS" attributes whose first value is always US (PS3.3 C.11.1.1.1).
-_DESCRIPTORS = re.compile("(?:.*PaletteColorLookupTable|LUT)Descriptor")
+_DESCRIPTORS = frozenset((0x00281101, 0x00281102, 0x00281103, 0x00283002))
 
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
@@ -418,12 +418,13 @@ class _Walk:
             numbers = None if number is None else _unpack(number, value)
             if numbers is None:
                 return _binary("UN", value)
-            if vr == "SS" and _DESCRIPTORS.fullmatch(field.key):
+            if vr == "SS" and field.tag in _DESCRIPTORS:
                 numbers[0] %= 1 << 16
             return {"vr": vr, "Value": [_number(each) for each in numbers]}
         if value is None or value == "":
             return {"vr": vr}
-        return {"vr": vr, "Value": _values(vr, value)}
+        found = _values(vr, value)
+        return {"vr": vr} if found == [None] else {"vr": vr, "Value": found}
 
 
 def _unpack(letter: str, raw: bytes) -> list[Any] | None:
@@ -471,8 +472,9 @@ def _numeric(vr: str, number: str) -> float | str | None:
     """A JSON number if it is the very number that the text says, else the text."""
     if _DECIMAL.fullmatch(number):
         exact = Decimal(number)
-        if vr == "IS" and exact.adjusted() < _MAX_DIGITS and exact % 1 == 0:
-            return _number(int(exact))
+        if vr == "IS":
+            is_integer = exact.adjusted() < _MAX_DIGITS and exact % 1 == 0
+            return _number(int(exact)) if is_integer else number
         decoded = float(exact)
         if math.isfinite(decoded) and exact == Decimal(repr(decoded)):
             return decoded

@@ -262,6 +262,8 @@ def test_empty_values_are_absent_or_null() -> None:
     assert of(0x00100020, "LO", b"  ") == {"vr": "LO"}
     assert of(0x00081140, "SQ") == {"vr": "SQ"}
     assert of(0x00280010, "US") == {"vr": "US"}
+    assert of(0x00081155, "UI", b"\r\n") == {"vr": "UI"}
+    assert of(0x00280030, "DS", b"\t ") == {"vr": "DS"}
     assert of(0x00080008, "CS", b"A\\\\B ") == {"vr": "CS", "Value": ["A", None, "B"]}
     assert of(0x00280030, "DS", b"1\\ ") == {"vr": "DS", "Value": [1.0, None]}
     assert of(0x00081140, "SQ", make.item()) == {"vr": "SQ", "Value": [{}]}
@@ -271,6 +273,12 @@ def test_person_names_have_their_groups_but_no_empty_ones() -> None:
     name = {"Alphabetic": "Yamada^Tarou", "Phonetic": "yamada"}
     value = [name, None, {"Alphabetic": "A"}]
     assert of(0x00081070, "PN", b"Yamada^Tarou==yamada\\\\A ") == {"vr": "PN", "Value": value}
+
+
+def test_a_person_name_without_a_group_is_empty() -> None:
+    assert of(0x00100010, "PN", b"= ") == {"vr": "PN"}
+    assert of(0x00100010, "PN", b"==") == {"vr": "PN"}
+    assert of(0x00081070, "PN", b"A\\= ")["Value"] == [{"Alphabetic": "A"}, None]
 
 
 def test_no_group_of_a_person_name_is_lost() -> None:
@@ -298,7 +306,7 @@ def test_number_strings_are_numbers_where_they_are_exact() -> None:
         model = ours(file(element(0x00080005, "CS", "ISO_IR 192"), arabic))
         assert model[f"{tag:08X}"]["Value"] == ["\u0661"]
     value = of(0x00081160, "IS", b"+07\\1.0\\1.5\\1A\\12345678901234567890")["Value"]
-    assert same_repr(value, [7, 1, 1.5, "1A", "12345678901234567890"])
+    assert same_repr(value, [7, 1, "1.5", "1A", "12345678901234567890"])
 
 
 def test_numbers_that_json_cannot_hold_are_strings() -> None:
@@ -349,6 +357,29 @@ def test_ambiguous_vrs_of_implicit_files() -> None:
     assert model["00281101"] == {"vr": "SS", "Value": [65535, -2, 16]}
     assert {model[tag]["vr"] for tag in ("00283006", "60003000", "7FE00010")} == {"OW"}
     assert metadata(signed.attributes, signed.encoding, ENCODER)["SmallestImagePixelValue"] == -1
+
+
+@pytest.mark.parametrize("tag", [0x00281101, 0x00281102, 0x00281103, 0x00283002])
+def test_the_first_value_of_a_lookup_table_descriptor_is_never_negative(tag: int) -> None:
+    decoded = file(element(tag, "SS", (-5, -2, 16)))
+    assert ours(decoded) == {f"{tag:08X}": {"vr": "SS", "Value": [65531, -2, 16]}}
+    compare([decoded])
+
+
+@pytest.mark.parametrize("tag", [0x00281100, 0x00281111, 0x00281112, 0x00281113])
+def test_descriptors_that_are_retired_have_numbers_of_their_vr(tag: int) -> None:
+    decoded = file(element(tag, "SS", (-5, -2, 16)))
+    assert ours(decoded) == {f"{tag:08X}": {"vr": "SS", "Value": [-5, -2, 16]}}
+    compare([decoded])
+
+
+def test_a_text_of_is_that_is_no_integer_becomes_none() -> None:
+    """`Dataset.from_json` would take the number 1.5 for 1; text it refuses."""
+    decoded = file(element(0x00200013, "IS", b"1.5 "))
+    assert ours(decoded) == {"00200013": {"vr": "IS", "Value": ["1.5"]}}
+    with pytest.raises(ValueError, match=r"1\.5"):
+        Dataset.from_json(ours(decoded))
+    assert compare([decoded]).kinds == {"refused": 1}
 
 
 @pytest.mark.parametrize("undefined", [False, True])
