@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pydicom
@@ -22,6 +24,7 @@ from dicomstudy.errors import (
 )
 from dicomstudy.grouping import Batch
 from dicomstudy.tables import catalog, export, parquet, writer
+from dicomstudy.tables.parquet import Spool
 from dicomstudy.tables.star import Tabulator
 from fixtures import make
 from tests import studies
@@ -352,6 +355,29 @@ def test_parts_without_change_are_left_alone(tmp_path: Path) -> None:
     exported = dicomstudy.export_tables(archive, tables)
     assert (exported.added, exported.replaced, exported.removed) == (0, 0, 1)
     assert exported.studies == 4
+
+
+def test_neighbours_of_a_study_that_changes_are_copied_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, tables = tmp_path / "archive", tmp_path / "tables"
+    for number in range(7):
+        add_study(archive, number, 1)
+    dicomstudy.export_tables(archive, tables)
+    copied: Counter[str] = Counter()
+    append = Spool.append
+
+    def count(spool: Spool, table: pa.Table) -> None:
+        copied[spool.table] += 1
+        append(spool, table)
+
+    monkeypatch.setattr(Spool, "append", count)
+    changed = sorted(dicomstudy.open_archive(archive))[3]
+    dicomstudy.update(archive, changed, [{"set": {"StudyID": "5"}}])
+    dicomstudy.export_tables(archive, tables)
+    assert copied == dict.fromkeys(("instances", "series", "studies"), 2)
+    dicomstudy.export_tables(archive, tmp_path / "fresh")
+    assert rows_of(tables) == rows_of(tmp_path / "fresh")
 
 
 class Killed(BaseException):

@@ -9,9 +9,9 @@ import os
 import shutil
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial, reduce
-from itertools import chain
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,6 @@ from dicomstudy.tables.parquet import (
     conform,
     read,
     read_where,
-    runs,
     texts,
 )
 from dicomstudy.tables.rows import decode
@@ -264,21 +263,23 @@ class _Run:
                 (part,) = stretch.parts
                 self._writer.keep(part, self._old)
                 continue
-            rows = _OldRows(self._read, stretch.parts)
+            old = {name: self._old_rows(name, stretch.parts) for name in PART_TABLES}
             for piece in _pieces(stretch.uids, sizes):
                 spools = {name: self._writer.spool(name) for name in PART_TABLES}
-                for uid in piece:
-                    old = rows.take(uid) if uid in before else {}
-                    if uid not in touched:
-                        for name, tables in old.items():
-                            for table in tables:
+                for is_touched, run in groupby(piece, touched.__contains__):
+                    uids = [*run]
+                    wanted = frozenset(uids)
+                    for name, rows in old.items():
+                        for table in rows.take(wanted):
+                            if not is_touched:
                                 spools[name].append(table)
-                        continue
-                    self._forget(old.get(INSTANCES, ()))
-                    if uid in after:
-                        self._add(uid, after[uid], tabulator, spools)
-                    self._done += 1
-                    self._progress("studies", self._done, total)
+                            elif name == INSTANCES:
+                                self._forget(table)
+                    for uid in uids if is_touched else ():
+                        if uid in after:
+                            self._add(uid, after[uid], tabulator, spools)
+                        self._done += 1
+                        self._progress("studies", self._done, total)
                 self._writer.write_part(piece, spools)
         for name in sorted({*self._old.tables, *self._groups} - set(PART_TABLES)):
             self._finish(name)
@@ -404,12 +405,16 @@ class _Run:
         with study.beside(path) as present:
             yield present
 
-    def _forget(self, instances: Iterable[pa.Table]) -> None:
+    def _old_rows(self, name: str, parts: Iterable[Part]) -> _OldRows:
+        """The rows of a table in parts as they were."""
+        numbers = [part.files[name] for part in parts if name in part.files]
+        return _OldRows(chain.from_iterable(self._read(name, number) for number in numbers))
+
+    def _forget(self, instances: pa.Table) -> None:
         """Count that these instances no longer refer to their groups."""
-        for rows in instances:
-            for name in digest_columns(rows.column_names):
-                counted = Counter(texts(rows, name))
-                self._change.add({digest: -count for digest, count in counted.items()})
+        for name in digest_columns(instances.column_names):
+            counted = Counter(texts(instances, name))
+            self._change.add({digest: -count for digest, count in counted.items()})
 
     def _finish(self, name: str) -> None:
         """Write the files of a group in which something has changed."""
@@ -519,22 +524,29 @@ def _up_to(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 
 class _OldRows:
-    """The rows of parts as they were, study by study; in each table studies are in order."""
+    """Rows of a table as they were, of which neighbouring studies are taken at once.
 
-    def __init__(self, read_: Callable[..., Iterator[pa.Table]], parts: Iterable[Part]) -> None:
-        self._runs: dict[str, Iterator[tuple[str, pa.Table]]] = {}
-        self._next: dict[str, tuple[str, pa.Table] | None] = {}
-        for name in PART_TABLES:
-            numbers = [part.files[name] for part in parts if name in part.files]
-            tables = chain.from_iterable(map(partial(read_, name), numbers))
-            self._runs[name] = runs(tables, STUDY_UID)
-            self._next[name] = next(self._runs[name], None)
+    Args:
+        tables: the rows, in the order of studies.
+    """
 
-    def take(self, uid: str) -> dict[str, list[pa.Table]]:
-        """The rows of a study by table; studies have to be asked for in order."""
-        taken: dict[str, list[pa.Table]] = {}
-        for name, others in self._runs.items():
-            while (run := self._next[name]) is not None and run[0] == uid:
-                taken.setdefault(name, []).append(run[1])
-                self._next[name] = next(others, None)
-        return taken
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        self._rows = pa.table({STUDY_UID: []})
+        self._uids: list[str] = []
+        self._at = 0
+
+    def take(self, wanted: Container[str]) -> Iterator[pa.Table]:
+        """The next rows, as long as they are of these studies: a slice of each row group."""
+        while True:
+            start = self._at
+            while self._at < len(self._uids) and self._uids[self._at] in wanted:
+                self._at += 1
+            if self._at > start:
+                yield self._rows.slice(start, self._at - start)
+            if self._at < len(self._uids):
+                return
+            rows = next(self._tables, None)
+            if rows is None:
+                return
+            self._rows, self._uids, self._at = rows, texts(rows, STUDY_UID), 0
