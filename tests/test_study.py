@@ -14,7 +14,7 @@ import pytest
 from pydicom.errors import BytesLengthException
 
 import dicomstudy
-from dicomstudy import definitions, ion
+from dicomstudy import definitions, frames, ion
 from dicomstudy.document import writer
 from dicomstudy.errors import BulkError, StudyError
 from dicomstudy.ion import ion_hash_hex
@@ -248,6 +248,14 @@ def test_one_frame_reads_no_other_bytes(archives: dict[str, Path]) -> None:
         with mock.patch.object(study.bulk, "pread", counting):
             native.frame(2)
         assert 0 < sum(reads) <= 4 * 48 * 64 * 3
+
+
+def test_frames_are_found_once(archive: dicomstudy.Archive) -> None:
+    rle = archive[make.uid("us")][make.uid("us/1/2")]
+    with mock.patch.object(frames, "find", side_effect=frames.find) as find:
+        one_by_one = [rle.frame(number) for number in range(1, 5)]
+        assert one_by_one == list(rle.frames())
+    assert find.call_count == 1
 
 
 def test_one_instance_costs_one_chunk(study: Study) -> None:

@@ -453,7 +453,7 @@ class Instance:
         Raises:
             StudyError: there is no pixel data, or it cannot be told where frames start.
         """
-        return map(self._read_frame, self.frame_spans())
+        return map(self._read_frame, self.frame_spans)
 
     def frame(self, number: int) -> bytes:
         """One frame as it is encoded, counted from 1 as in DICOM.
@@ -461,7 +461,7 @@ class Instance:
         Raises:
             StudyError: there is no such frame (``study/no-frame``), and as `frames`.
         """
-        all_spans = self.frame_spans()
+        all_spans = self.frame_spans
         if not 1 <= number <= len(all_spans):
             raise StudyError(
                 "study/no-frame",
@@ -475,6 +475,7 @@ class Instance:
             for span in frame.spans
         )
 
+    @cached_property
     def frame_spans(self) -> list[frame_index.FrameSpans]:
         """Which bytes of which large value each frame is made of."""
 

@@ -369,7 +369,7 @@ class Tabulator:
         attributes = instance.attributes()
         shared, each = (_items(attributes, key) for key in _FUNCTIONAL_GROUPS)
         try:
-            spans = [frame.spans for frame in instance.frame_spans()]
+            spans = [frame.spans for frame in instance.frame_spans]
         except DicomStudyError:
             spans = []
         if len(spans) <= 1 and not each:
