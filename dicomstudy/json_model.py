@@ -13,8 +13,9 @@ import base64
 import contextlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from struct import error as struct_error
 from struct import iter_unpack
 from typing import Any, NamedTuple
@@ -41,10 +42,12 @@ from dicomstudy.record import RAW, VRS_KEY, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kinds, Scalar
 
-__all__ = ["bulk_uri", "file_meta", "metadata", "to_json"]
+__all__ = ["bulk_data", "bulk_uri", "file_meta", "metadata", "to_json"]
 
 _KNOWN_VRS = (SHORT_VRS | LONG_VRS) - {"UN"}
 _DECODED_VRS = TEXT_VRS | NUMBER_FORMATS.keys() | {"AT"}
+#: Bytes of one number or tag of each VR that has such.
+_UNIT_SIZES = {"AT": 4, **{vr: WORD_SIZES[vr] for vr in NUMBER_FORMATS}}
 #: Their backslashes are characters, not delimiters (PS3.5 section 6.2).
 _SINGLE_VALUED = frozenset(("LT", "ST", "UR", "UT"))
 #: What a value is taken for that is decoded although its VR is unknown, or one of bytes or items.
@@ -109,6 +112,18 @@ class _Field(NamedTuple):
         ends = self.form is Form.UNDEFINED and raw[-_DELIMITER_SIZE:-4] in _DELIMITERS
         return raw[:-_DELIMITER_SIZE] if ends else raw
 
+    def content(self, resolve: Resolve, scope: _Scope) -> bytes:
+        """A large value as ``InlineBinary`` has it."""
+        return self.little(self.undelimited(resolve(self.value)), scope)
+
+    @property
+    def bulk_vr(self) -> str:
+        """The VR that a large value has if it does not stand in full; empty if it does."""
+        unit = _UNIT_SIZES.get(self.vr)
+        if self.vr in TEXT_VRS or (unit and not self.value["length"] % unit):
+            return ""
+        return "UN" if unit else self.vr
+
 
 def metadata(
     attributes: Mapping[str, Any], encoding: Mapping[str, Any] | None, encoder: Encoder
@@ -160,7 +175,7 @@ def to_json(
         attributes: the values of an instance by keyword, as in documents.
         encoding: how its file was written, None if that is not known.
         encoder: for the layout of that.
-        resolve: gives large values; asked for text and tags only.
+        resolve: gives large values; asked for text, tags and numbers only.
 
     Raises:
         RecordError: the encoding is incomplete or its layout malformed.
@@ -171,6 +186,27 @@ def to_json(
     plan = encoder.plan(encoding)
     scope = walk.scope(attributes, plan)
     return walk.to_json(attributes, _tokens(plan), scope, resolve, meta=plan.data_set)
+
+
+def bulk_data(
+    attributes: Mapping[str, Any],
+    encoding: Mapping[str, Any] | None,
+    encoder: Encoder,
+    resolve: Resolve,
+) -> dict[str, Callable[[], bytes]]:
+    """What gives the bytes of each large value, by the URI that `to_json` has for it.
+
+    They are those that ``InlineBinary`` would have: little-endian, without delimiter. Arguments and
+    errors are those of `to_json`.
+    """
+    walk = _Walk(encoder)
+    plan = None if encoding is None else encoder.plan(encoding)
+    scope = walk.scope(attributes, plan)
+    tokens, meta = (None, 0) if plan is None else (_tokens(plan), plan.data_set)
+    found: dict[str, Callable[[], bytes]] = {}
+    for field, inner in walk.large(attributes, tokens, scope, meta=meta):
+        found.setdefault(bulk_uri(field.value), partial(field.content, resolve, inner))
+    return found
 
 
 def file_meta(attributes: Mapping[str, Any], encoder: Encoder, resolve: Resolve) -> dict[str, Any]:
@@ -365,6 +401,23 @@ class _Walk:
         )
         return len(encoded) + sum(left_out)
 
+    def large(
+        self,
+        struct: Mapping[str, Any],
+        tokens: Sequence[Token] | None,
+        scope: _Scope,
+        *,
+        meta: int = 0,
+    ) -> Iterator[tuple[_Field, _Scope]]:
+        """The attributes of a data set or item that `to_json` has no value of, items included."""
+        for field in self.fields(struct, tokens, scope, meta=meta):
+            if type(field.value) is list:
+                for at, item in enumerate(field.value):
+                    inner = field.items[at].tokens if field.items else None
+                    yield from self.large(item, inner, scope.inside(item))
+            elif isinstance(field.value, Mapping) and field.bulk_vr:
+                yield field, scope
+
     def to_json(
         self,
         struct: Mapping[str, Any],
@@ -406,8 +459,8 @@ class _Walk:
         """One attribute object (PS3.18 F.2.2)."""
         vr, value = field.vr, field.value
         if isinstance(value, Mapping):
-            if vr not in TEXT_VRS and vr != "AT":
-                return {"vr": vr, "BulkDataURI": bulk_uri(value)}
+            if field.bulk_vr:
+                return {"vr": field.bulk_vr, "BulkDataURI": bulk_uri(value)}
             value = resolve(value)
         if isinstance(value, bytes):
             value = self.decode(field, field.undelimited(value), scope)
@@ -436,6 +489,8 @@ def _unpack(letter: str, raw: bytes) -> list[Any] | None:
 
 def _form(tag: int, value: object) -> Form:
     """The form of what has no layout: pixel data that begins with an item is encapsulated."""
+    if isinstance(value, Mapping):
+        return Form.UNDEFINED if "fragments" in value else Form.DEFINED
     is_item = isinstance(value, bytes) and value[:4] == p10.LITTLE.item_tag
     return Form.UNDEFINED if tag in PIXEL_DATA_TAGS and is_item else Form.DEFINED
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 
-from dicomstudy.elements import PIXEL_DATA_TAGS, WORD_SIZES
+from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, WORD_SIZES
 from dicomstudy.json_model import bulk_uri, metadata, to_json
 from dicomstudy.values import swap
 from fixtures import make
@@ -130,12 +130,10 @@ def difference_of_values(where: str, mine: Json, other: Json, decoded: Decoded) 
     """The kind of difference between values of one VR, "" if there is none."""
     if "BulkDataURI" in mine:
         content = decoded.large[mine["BulkDataURI"].removeprefix("sha256:")]
-        if "Value" not in other:
-            inline = base64.b64decode(other.get("InlineBinary", ""))
-            if decoded.big and int(where[-8:], 16) not in PIXEL_DATA_TAGS:  # these are as there
-                content = swap(content, WORD_SIZES.get(mine["vr"], 1))
-            return "" if content.removesuffix(DELIMITER) == inline else "unknown"
-        mine = {"vr": mine["vr"], "Value": numbers(mine["vr"], content)}
+        inline = base64.b64decode(other.get("InlineBinary", ""))
+        if decoded.big and int(where[-8:], 16) not in PIXEL_DATA_TAGS:  # these are as there
+            content = swap(content, WORD_SIZES.get(mine["vr"], 1))
+        return "" if content.removesuffix(DELIMITER) == inline else "unknown"
     if "InlineBinary" in mine and decoded.big:
         inline = base64.b64decode(mine["InlineBinary"])
         word = WORD_SIZES.get(mine["vr"], 1)
@@ -156,11 +154,6 @@ def difference_of_values(where: str, mine: Json, other: Json, decoded: Decoded) 
 def same_repr(left: object, right: object) -> bool:
     """Equal in value and type, NaN too; an enumeration of VRs is text."""
     return json.dumps(left) == json.dumps(right)
-
-
-def numbers(vr: str, content: bytes) -> list[Any]:
-    letter = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}[vr]
-    return [each for (each,) in struct.iter_unpack("<" + letter, content)]
 
 
 def usual(vr: str, value: Any) -> tuple[Any, str]:
@@ -543,14 +536,34 @@ def test_pixel_data_of_a_record_without_layout_ends_before_its_delimiter() -> No
         assert base64.b64decode(model["7FE00010"]["InlineBinary"]) == given
 
 
-def test_large_values_are_named() -> None:
-    large = bytes(300)
-    decoded = file(element(0x00720074, "FD", large[:296]), element(0x7FE00010, "OB", large))
-    model = ours(decoded)
-    digest = hashlib.sha256(large).hexdigest()
-    assert model["7FE00010"] == {"vr": "OB", "BulkDataURI": f"sha256:{digest}"}
-    assert model["00720074"]["BulkDataURI"].startswith("sha256:")
+@pytest.mark.parametrize("vr", ["OB", "OD", "OF", "OL", "OV", "OW", "UN"])
+def test_large_values_of_bytes_are_named(vr: str) -> None:
+    large = bytes(range(200)) * 2
+    uri = f"sha256:{hashlib.sha256(large).hexdigest()}"
+    assert of(0x00091001, vr, large) == {"vr": vr, "BulkDataURI": uri}
     assert bulk_uri({"dataOffset": 12, "length": 300}) == "offset:12+300"
+
+
+@pytest.mark.parametrize(("vr", "letter"), [(vr, code) for vr, code in NUMBER_FORMATS.items()])
+@pytest.mark.parametrize("syntax", [make.EXPLICIT, make.BIG_ENDIAN])
+def test_large_values_of_numbers_stand_in_full(vr: str, letter: str, syntax: str) -> None:
+    numbers = list(range(150))
+    big = syntax == make.BIG_ENDIAN
+    value = struct.pack(f"{'>' if big else '<'}150{letter}", *numbers)
+    values = [element(0x00091001, vr, value, big=big)]
+    item = element(0x00081140, "SQ", make.item(values[0], big=big), big=big)
+    decoded = file(item, *values, syntax=syntax)
+    model = ours(decoded)
+    assert model["00091001"] == {"vr": vr, "Value": numbers}
+    assert model["00081140"]["Value"] == [{"00091001": model["00091001"]}]
+    compare([decoded])
+
+
+def test_large_values_that_are_not_of_their_vr_are_named_as_unknown() -> None:
+    for vr in ("US", "FD", "AT"):
+        said = of(0x00091001, vr, bytes(301))
+        uri = f"sha256:{hashlib.sha256(bytes(301)).hexdigest()}"
+        assert said == {"vr": "UN", "BulkDataURI": uri}
 
 
 def test_file_meta_group_lengths_and_repeated_elements_are_left_out() -> None:

@@ -14,7 +14,7 @@ import pytest
 from pydicom.errors import BytesLengthException
 
 import dicomstudy
-from dicomstudy import definitions, frames, ion
+from dicomstudy import definitions, frames, ion, values
 from dicomstudy.document import writer
 from dicomstudy.errors import BulkError, StudyError
 from dicomstudy.ion import ion_hash_hex
@@ -219,6 +219,52 @@ def test_an_instance_is_json(study: Study) -> None:
     assert json.loads(json.dumps(model)) == model
     assert model["00100010"] == {"vr": "PN", "Value": [{"Alphabetic": "Example^Ann"}]}
     assert "BulkDataURI" in model["7FE00010"]
+
+
+def test_large_values_of_the_json_model_are_those_of_its_instance(study: Study) -> None:
+    for instance in study.values():
+        dataset = pydicom.dcmread(io.BytesIO(instance.to_p10()))
+        back = pydicom.Dataset.from_json(
+            instance.to_json(), bulk_data_uri_handler=instance.bulk_data
+        )
+        assert back.get("PixelData") == dataset.get("PixelData")
+    with pytest.raises(StudyError) as raised:
+        instance.bulk_data("sha256:" + "0" * 64)
+    assert raised.value.code == "study/no-value"
+
+
+@pytest.mark.parametrize("bulk", ["copy", "reference"])
+def test_large_values_of_the_json_model_are_as_if_they_were_inline(
+    bulk: str, tmp_path: Path
+) -> None:
+    """Little-endian, without delimiter, numbers as numbers, in items too."""
+    source = tmp_path / "in"
+    source.mkdir()
+    words = bytes(range(200)) * 2
+    fragments = make.encapsulate([[words]], end=False)
+    for number, syntax in enumerate((make.EXPLICIT, make.BIG_ENDIAN, make.RLE)):
+        big = syntax == make.BIG_ENDIAN
+        numbers = make.element(0x00720074, "FD", list(range(100)), big=big)
+        pixels = make.element(0x7FE00010, "OW", words, big=big)
+        tail = make.element(0x00880200, "SQ", make.item(numbers + pixels, big=big), big=big)
+        if syntax == make.RLE:
+            pixels = make.encapsulated(fragments + make.delimiter(0xFFFEE0DD))
+        uids = [(0x00080018, f"1.2.{number}"), (0x0020000D, "1.3"), (0x0020000E, "1.4")]
+        head = b"".join(make.element(tag, "UI", uid, big=big) for tag, uid in uids)
+        data = make.part10(make.file_meta(syntax), head + tail + pixels)
+        (source / f"{number}.dcm").write_bytes(data)
+    dicomstudy.convert([source], tmp_path / "archive", bulk=bulk)
+    for study in dicomstudy.open_archive(tmp_path / "archive").values():
+        for instance in study.values():
+            syntax = instance.metadata()["TransferSyntaxUID"]
+            back = pydicom.Dataset.from_json(
+                instance.to_json(), bulk_data_uri_handler=instance.bulk_data
+            )
+            inline = values.swap(words, 2) if syntax == make.BIG_ENDIAN else words
+            (icon,) = back.IconImageSequence
+            assert icon.PixelData == inline
+            assert icon[0x00720074].value == list(range(100))
+            assert back.PixelData == (fragments if syntax == make.RLE else inline)
 
 
 def test_frames_are_read_one_by_one(archive: dicomstudy.Archive) -> None:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["from_json"]
 
 _TRANSFER_SYNTAX, _PIXEL_DATA = "00020010", "7FE00010"
-_DELIMITER = p10.LITTLE.sequence_delimiter + bytes(4)
-#: pydicom would take 1.5 for 1, and a backslash for the delimiter of values.
-_AS_BYTES = frozenset(("IS", "UR"))
 
 
 def from_json(
@@ -74,7 +71,7 @@ def _element(
         raw = base64.b64decode(attribute["InlineBinary"])
     else:
         found = attribute.get("Value", [])
-        if vr not in _AS_BYTES:
+        if vr != "UR":  # pydicom would take a backslash for the delimiter of values
             with contextlib.suppress(TypeError, ValueError):
                 return pydicom.DataElement.from_json(pydicom.Dataset, key, vr, found, "Value")
         text = "\\".join("" if each is None else str(each) for each in found)
@@ -82,5 +79,5 @@ def _element(
     tag = pydicom.tag.BaseTag(int(key, 16))
     length = len(raw)
     if key == _PIXEL_DATA and not native and raw.startswith(p10.LITTLE.item_tag):
-        raw, length = raw.removesuffix(_DELIMITER), UNDEFINED_LENGTH
+        length = UNDEFINED_LENGTH
     return RawDataElement(tag, vr, length, raw, 0, is_implicit_VR=False, is_little_endian=True)

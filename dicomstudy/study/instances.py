@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -213,10 +213,31 @@ class Instance:
     def to_json(self) -> dict[str, Any]:
         """The instance in the DICOM JSON model (PS3.18 Annex F).
 
-        Without the file meta information and group lengths; large values are named by
-        ``BulkDataURI``, text among them stands in full.
+        Without the file meta information and group lengths. Large values of bytes are named by
+        ``BulkDataURI``, which `bulk_data` takes; text and numbers stand in full.
         """
         return json_model.to_json(
+            self.attributes(), self.encoding, self.study.encoder, self._resolve
+        )
+
+    def bulk_data(self, uri: str) -> bytes:
+        """The large value that a ``BulkDataURI`` of `to_json` names.
+
+        Little-endian and without delimiter, as ``InlineBinary`` would have it: this method can be
+        the `bulk_data_uri_handler` of `pydicom.Dataset.from_json`.
+
+        Raises:
+            StudyError: it names none of this instance (``study/no-value``).
+            BulkError: the value is missing or damaged.
+        """
+        read = self._bulk_data.get(uri)
+        if read is None:
+            raise StudyError("study/no-value", f"{self.uid} has no large value {uri!r:.100}")
+        return read()
+
+    @cached_property
+    def _bulk_data(self) -> dict[str, Callable[[], bytes]]:
+        return json_model.bulk_data(
             self.attributes(), self.encoding, self.study.encoder, self._resolve
         )
 
@@ -234,7 +255,7 @@ class Instance:
         if self.encoding is None:
             attributes, encoder = self.attributes(), self.study.encoder
             meta = json_model.file_meta(attributes, encoder, self._resolve)
-            return datasets.from_json(self.to_json(), self._at_uri, meta)
+            return datasets.from_json(self.to_json(), self.bulk_data, meta)
         return pydicom.dcmread(BytesIO(self.to_p10()), force=True)
 
     def to_p10(self) -> bytes:
@@ -341,13 +362,6 @@ class Instance:
             piece if isinstance(piece, bytes) else self._resolve(piece) for piece in segments
         )
         return [start, deflate(whole[len(start) :])]
-
-    def _at_uri(self, uri: str) -> bytes:
-        """The bytes of the large value that `to_json` names so."""
-        for reference in references_in(list(self.attributes().values())):
-            if json_model.bulk_uri(reference) == uri:
-                return self._resolve(reference)
-        raise BulkError("bulk/no-place", "there is no such value", source=uri)
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
         return b"".join(self._proved(reference))
