@@ -6,6 +6,7 @@ all others are written as they were.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -29,7 +30,7 @@ from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kind, Kinds
 
-__all__ = ["Follower", "differing", "inner_set"]
+__all__ = ["Follower", "differing", "inner_set", "is_signed"]
 
 #: The character set that holds every character.
 _UNICODE = "ISO_IR 192"
@@ -38,6 +39,8 @@ _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
 _CHARACTER_SET_TAG = 0x00080005
 _ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
+#: Zero as text of VR IS.
+_ZERO = re.compile(r" *(?:[+-]?0+)? *")
 _UNICODE_SET = character_set_of(_UNICODE)
 _PLAIN = Context(_UNICODE_SET, False)
 
@@ -45,6 +48,13 @@ _PLAIN = Context(_UNICODE_SET, False)
 def inner_set(item: Mapping[str, Any], outer: CharacterSet) -> CharacterSet:
     """The character set of an item that stands in a data set with the set `outer`."""
     return character_set_of(item[CHARACTER_SET]) if CHARACTER_SET in item else outer
+
+
+def is_signed(representation: object) -> bool:
+    """Whether a Pixel Representation says that "US or SS" is SS: all but 0 does, as in pydicom."""
+    if isinstance(representation, str):
+        return _ZERO.fullmatch(representation) is None
+    return representation is not None and representation != 0
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
@@ -114,7 +124,7 @@ class Follower:
         self._drop_lengths(changed, data_set, before, after)
         case = (
             *(encoding[part] for part in _PARTS),
-            after.get("PixelRepresentation") == 1,
+            is_signed(after.get("PixelRepresentation")),
             tuple(sorted(vrs.items())),
             frozenset(
                 (key, _difference(before.get(key, ...), after.get(key, ...))) for key in changed
@@ -124,7 +134,7 @@ class Follower:
         if texts is None:
             scope = _Scope(
                 any(token.vr for token in data_set),
-                after.get("PixelRepresentation") == 1,
+                is_signed(after.get("PixelRepresentation")),
                 vrs,
                 {self._key(token): token for token in data_set},
             )

@@ -174,14 +174,19 @@ def _length(stored: Stored) -> int:
 
 def _number_of_frames(attributes: Mapping[str, Any], value: _Value) -> int | None:
     """Number of Frames (0028,0008); None if it is absent, empty or less than 1."""
-    number = attributes.get("NumberOfFrames")
+    number = _integer(attributes.get("NumberOfFrames"))
     if number is None or number == "":
         return None
-    if isinstance(number, str) and _INTEGER.fullmatch(number.strip(" ")):
-        number = int(number)
     if type(number) is not int:
         raise value.error(f"Number of Frames is {number!r:.40}")
     return max(number, 0) or None
+
+
+def _integer(stored: object) -> object:
+    """The number that a text of VR IS says; anything else as it is."""
+    if isinstance(stored, str) and _INTEGER.fullmatch(stored.strip(" ")):
+        return int(stored)
+    return stored
 
 
 # Native pixel data
@@ -210,7 +215,7 @@ def _native(
 
 
 def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int:
-    number = attributes.get(keyword)
+    number = _integer(attributes.get(keyword))
     if type(number) is int and number > 0:
         return number
     raise value.error(f"{keyword} is {number!r:.40}")

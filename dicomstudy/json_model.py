@@ -36,7 +36,7 @@ from dicomstudy.elements import (
     is_delimiter,
 )
 from dicomstudy.errors import DefinitionsError, P10Error, RecordError
-from dicomstudy.following import inner_set
+from dicomstudy.following import inner_set, is_signed
 from dicomstudy.layout import ItemLayout, Token, end_of_group
 from dicomstudy.record import RAW, VRS_KEY, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
@@ -83,8 +83,8 @@ class _Scope(NamedTuple):
     def inside(self, struct: Mapping[str, Any]) -> _Scope:
         charset, signed, _, big = self
         representation = struct.get("PixelRepresentation")
-        if isinstance(representation, int):
-            signed = representation == 1
+        if representation is not None and representation != "":
+            signed = is_signed(representation)
         return _Scope(inner_set(struct, charset), signed, {}, big)
 
 

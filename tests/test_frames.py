@@ -261,7 +261,9 @@ def test_single_fragment_is_one_frame() -> None:
 def test_video_is_one_stream(syntax: str) -> None:
     uid = f"1.2.840.10008.1.2.4.{syntax}"
     value = encapsulated([b"abc", b"def"])
-    assert found(value, {"TransferSyntaxUID": uid}, number="250") == [b"abcdef"]
+    for number in ("250", "2"):  # as many fragments as frames, too
+        assert found(value, {"TransferSyntaxUID": uid}, number=number) == [b"abcdef"]
+        assert found(value, {"TransferSyntaxUID": f"{uid}\r\n"}, number=number) == [b"abcdef"]
 
 
 @pytest.mark.parametrize("lengths", [None, [12, 2, 4, 2, 6, 2]])
@@ -317,6 +319,13 @@ def test_native_frames_are_cut_by_the_image_attributes(*, inline: bool) -> None:
         assert found(b"abcdefABCDEF", image, inline=inline) == [b"abcdef", b"ABCDEF"]
     image |= {"BitsAllocated": 16, "NumberOfFrames": "1"}
     assert found(b"abcdefABCDEF, padded", image, inline=inline) == [b"abcdefABCDEF"]
+
+
+def test_factors_of_native_frames_may_be_text_of_vr_is() -> None:
+    image = {keyword: f" {value} " for keyword, value in IMAGE.items() if keyword[0] in "RCSB"}
+    assert found(b"abcdefABCDEF", image, number="2") == [b"abcdef", b"ABCDEF"]
+    for rows in ("two", "2.0", "2\\2", "-2", "", b"2\0"):
+        fails(b"abcdef", "Rows is ", IMAGE | {"Rows": rows})
 
 
 def test_frames_of_bits_share_bytes() -> None:

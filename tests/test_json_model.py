@@ -393,6 +393,56 @@ def test_an_item_has_the_pixel_representation_around_it_however_it_ends(undefine
     assert found == ("US" if undefined else "SS")
 
 
+SIGNED = [("US", 1), ("US", 2), ("SS", -1), ("IS", b"1 "), ("LO", b"signed"), ("US", (0, 0))]
+UNSIGNED = [("US", 0), ("IS", b"0 "), ("IS", b"+00 "), ("FD", 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("representation", "vr"),
+    [(each, "SS") for each in SIGNED] + [(each, "US") for each in UNSIGNED],
+)
+def test_us_or_ss_is_unsigned_if_the_pixel_representation_is_0(
+    representation: tuple[str, object], vr: str
+) -> None:
+    decoded = file(element(0x00280103, *representation), element(0x00280106, "UN", b"\xff\xff"))
+    number = -1 if vr == "SS" else 65535
+    assert ours(decoded)["00280106"] == {"vr": vr, "Value": [number]}
+    assert theirs(decoded.dataset() or Dataset())["00280106"] == ours(decoded)["00280106"]
+
+
+def test_an_empty_pixel_representation_says_nothing() -> None:
+    """pydicom takes the value beside it for signed, in items for unsigned."""
+    value = element(0x00280106, "UN", b"\xff\xff")
+    empty, signed = element(0x00280103, "US"), element(0x00280103, "US", 1)
+    beside = file(empty, value)
+    assert ours(beside)["00280106"]["vr"] == "US"
+    assert theirs(beside.dataset() or Dataset())["00280106"]["vr"] == "SS"
+    for above, vr in ((empty, "US"), (signed, "SS")):
+        inside = file(above, element(0x00880200, "SQ", make.item(empty + value)))
+        (icon,) = ours(inside)["00880200"]["Value"]
+        assert icon["00280106"]["vr"] == vr
+
+
+def test_known_attributes_of_unknown_vr_have_their_own_however_long() -> None:
+    """pydicom leaves those from 65,535 bytes on unknown."""
+    for length, theirs_is in ((65534, "UT"), (65536, "UN")):
+        decoded = file(element(0x0040A160, "UN", b"x" * length))
+        assert ours(decoded)["0040A160"] == {"vr": "UT", "Value": ["x" * length]}
+        assert theirs(decoded.dataset() or Dataset())["0040A160"]["vr"] == theirs_is
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+def test_a_sequence_in_front_of_the_character_set_is_in_it(undefined: bool) -> None:
+    """pydicom takes one of undefined length for Latin-1."""
+    item = make.item(element(0x00080104, "LO", "é"))
+    sequence = element(0x00041220, "SQ", item, undefined=undefined)
+    decoded = file(sequence, element(0x00080005, "CS", "ISO_IR 192"))
+    (record,) = ours(decoded)["00041220"]["Value"]
+    assert record["00080104"]["Value"] == ["é"]
+    (other,) = theirs(decoded.dataset() or Dataset())["00041220"]["Value"]
+    assert other["00080104"]["Value"] == ["Ã©" if undefined else "é"]
+
+
 @pytest.mark.parametrize("tag", [0x00280071, 0x00281100, 0x00281111, 0x00281112, 0x00281113])
 def test_numbers_have_one_vr_that_pydicom_leaves_open(tag: int) -> None:
     for sign, vr, number in ((0, "US", 65535), (1, "SS", -1)):
