@@ -338,6 +338,28 @@ def test_repeated_elements_of_an_item() -> None:
     }
 
 
+def test_raw_bytes_are_in_the_order_of_their_keys_whatever_was_read_before() -> None:
+    """What came in each file so far is decoded apart from what did not."""
+
+    def data(number: int, *between: bytes) -> bytes:
+        return file_of(
+            element(0x00080020, "DA", b"2024\0\0\0\0"),
+            element(0x00200013, "IS", b"%d\0\0\0" % number),
+            element(0x00280010, "US", 4),
+            element(0x00400254, "LO", b"a\0\0\0"),
+            *between,
+            element(0x00400280, "ST", b"b\0\0\0"),
+        )
+
+    reader, decoder = Reader(), Decoder(DEFINITIONS)
+    for number in range(8):
+        between = [element(0x00400260, "SQ")] * (number % 2)
+        file = data(number, *between)
+        attributes = decoder.decode(reader.read(file), file).attributes()
+        raw = [key for key in attributes if key.startswith("_raw.")]
+        assert raw == [f"_raw.{tag}" for tag in ("00080020", "00200013", "00400254", "00400280")]
+
+
 def test_a_preamble_and_what_trails_are_attributes() -> None:
     meta = make.file_meta(sop_instance="1.2.3")
     data = make.part10(meta, b"", preamble=b"II*\0" * 32, trailing=b"garbage")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from dicomstudy import p10
@@ -207,13 +208,18 @@ class Record:
         return self.template.encoding
 
     def group(self, name: str) -> list[Attribute]:
-        """The attributes of one group; those of the instance itself by `INSTANCE`."""
+        """The attributes of one group in the order of the file; those of `RAW_GROUP` by their keys.
+
+        Those of the instance itself are named by `INSTANCE`.
+        """
         variable = self.variable
         found = [
             variable[item] if isinstance(item, int) else item
             for item in self.template.groups.get(name, ())
         ]
-        return found + self.template.raw + self.extra if name == RAW_GROUP else found
+        if name != RAW_GROUP:
+            return found
+        return sorted((*found, *self.template.raw, *self.extra), key=attrgetter("key"))
 
     @property
     def groups(self) -> dict[str, list[Attribute]]:
