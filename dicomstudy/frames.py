@@ -17,7 +17,16 @@ from dicomstudy.elements import Span, bare_uid
 from dicomstudy.errors import StudyError
 from dicomstudy.p10 import BIG, LITTLE
 
-__all__ = ["Fragments", "FrameSpans", "Read", "Stored", "find", "fragments", "pixel_words"]
+__all__ = [
+    "Fragments",
+    "FrameSpans",
+    "Read",
+    "Stored",
+    "check_fragments",
+    "find",
+    "fragments",
+    "pixel_words",
+]
 
 #: A value as attributes hold it: a reference to a large one, or its bytes.
 Stored: TypeAlias = Mapping[str, Any] | bytes
@@ -155,6 +164,21 @@ def fragments(
     return Fragments(table, _payloads(lengths), value.bytes)
 
 
+def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> None:
+    """Compare the lengths of fragments that a reference says with the headers of the items.
+
+    Arguments and errors are those of `find`.
+    """
+    found = _pixels(attributes, read, uid)
+    if found is None:
+        return
+    value, _ = found
+    if isinstance(value.stored, bytes) or "fragments" not in value.stored:
+        return
+    if _lengths(attributes, value, big=big) != _items(value, 0, big=big):
+        raise value.error("its fragments have other lengths")
+
+
 def _pixels(attributes: Mapping[str, Any], read: Read, uid: str) -> tuple[_Value, int] | None:
     """The pixel data, and the bits of its samples, 0 if attributes say it."""
     for keyword, bits in _SAMPLES.items():
@@ -228,19 +252,28 @@ def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list
     """The lengths of all items, the Basic Offset Table first; None if the value is native."""
     if not isinstance(value.stored, bytes) and "fragments" in value.stored:
         stored = value.stored["fragments"]
-        if not all(type(length) is int for length in stored):
+        if not all(type(length) is int and length >= 0 for length in stored):
             raise value.error("the lengths of its fragments are not numbers")
+        end = sum(stored) + _HEADER * len(stored)
+        # Behind them is a delimiter or nothing; only of damaged pixel data it is more.
+        if end > value.length or (value.length > end + _HEADER and _items(value, end, big=big)):
+            raise value.error("its fragments have other lengths")
         return list(stored)
     if bare_uid(attributes.get("TransferSyntaxUID")) in _NATIVE:
         return None
     tag = _ITEM_TAGS[big]
     if value.bytes(0, len(tag)) != tag:
         return None
+    return _items(value, 0, big=big)
+
+
+def _items(value: _Value, start: int, *, big: bool) -> list[int]:
+    """The lengths of the items from `start` on, as their headers say."""
     lengths: list[int] = []
-    pos = 0
+    pos = start
     while True:
         header = value.bytes(pos, pos + _HEADER)
-        if len(header) < _HEADER or header[:4] != tag:
+        if len(header) < _HEADER or header[:4] != _ITEM_TAGS[big]:
             return lengths
         length = int.from_bytes(header[4:], "big" if big else "little")
         pos += _HEADER + length

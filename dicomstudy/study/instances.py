@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -100,6 +100,17 @@ class Instance:
         return digest_of(self._struct) or digest_of_record(self.original().attributes())
 
     @property
+    def events(self) -> Sequence[int]:
+        """The versions in which it came in, and those in which it went out with a minus."""
+        events: Sequence[int] = self._struct.get("_versions", ())
+        return events
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the document says that only older versions have it."""
+        return self._number >= len(self.study.document.chunks)
+
+    @property
     def changed(self) -> bool:
         """Whether it is other than it came (spec/edits.md)."""
         return self._amended is not None
@@ -126,7 +137,7 @@ class Instance:
         history = self.study.history
         if not history.has_edits:
             return []
-        events = self._struct.get("_versions", ())
+        events = self.events
         since = history.since(events)
         came = history.arrival(events) if since is None else since
         edits = history.brought(came, self.series, name_of_instance(self.uid, self.identity))
@@ -492,14 +503,27 @@ class Instance:
     @cached_property
     def frame_spans(self) -> list[frame_index.FrameSpans]:
         """Which bytes of which large value each frame is made of."""
-
-        def read(reference: Mapping[str, Any], start: int, stop: int) -> bytes:
-            return b"".join(self._read(reference, start, stop))
-
-        encoding = self.encoding or {}
         return frame_index.find(
-            self.attributes(), read, big=encoding.get("byteOrder") == "big", uid=self.uid
+            self.attributes(), self._range, big=self._is_big_endian, uid=self.uid
         )
+
+    def check_fragments(self) -> None:
+        """Compare the lengths of the fragments of pixel data with the fragments.
+
+        Raises:
+            StudyError: they are others (``study/frames``).
+        """
+        frame_index.check_fragments(
+            self.attributes(), self._range, big=self._is_big_endian, uid=self.uid
+        )
+
+    def _range(self, reference: Mapping[str, Any], start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` of a large value."""
+        return b"".join(self._read(reference, start, stop))
+
+    @property
+    def _is_big_endian(self) -> bool:
+        return (self.encoding or {}).get("byteOrder") == "big"
 
 
 @dataclass(frozen=True, slots=True)
