@@ -36,6 +36,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
         BulkError: the place of a large value is none, or beyond `bulkLength` (``bulk/place``).
     """
     reading = BatchReader(definitions, document.bulk.length)
+    names: set[tuple[str, str, str]] = set()
     for frame in document.frames():
         reading.collect(frame)
         for key, instance in frame.get("instances", {}).items():
@@ -49,6 +50,10 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
             except BulkError as error:
                 source = str(document.path)
                 raise BulkError(error.code, error.message, source=source) from error
+            entry = reading.batch.entries[-1]
+            names.add((entry.instance, entry.digest, entry.series))
+            if len(names) < len(reading.batch.entries):
+                raise document.repeated(key)
     return reading.batch
 
 

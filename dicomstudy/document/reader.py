@@ -16,6 +16,7 @@ import zstandard
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import BulkFile, ReadOnly
+from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     FOOTER,
     FORMAT,
@@ -93,10 +94,12 @@ class Document:
         footer = self._pread(FOOTER.size, max(size - FOOTER.size, 0))
         if len(footer) < FOOTER.size:
             return []
-        count, _, magic = FOOTER.unpack(footer)
+        count, flags, magic = FOOTER.unpack(footer)
         length = count * TABLE_ENTRY.size
         if magic != SEEKABLE or length + FOOTER.size + 8 > size:
             return []
+        if flags:
+            raise self._error("study/damaged", "the table of frames has fields that none has")
         table = self._pread(length, size - FOOTER.size - length)
         frames = []
         offset = 0
@@ -155,25 +158,30 @@ class Document:
     def _checked(self, header: Any) -> dict[str, Any]:
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise self._error("study/not-a-study", "this is not a study document")
-        if header.get("version") != VERSION:
+        if type(header.get("version")) is not int or header["version"] != VERSION:
             raise self._error(
                 "study/unknown-version", f"version {header.get('version')} of the format is unknown"
             )
         if not _is_header(header):
             raise self._error("study/damaged", "the header lacks fields")
-        written_by = header.get("definitions")
-        if isinstance(written_by, dict):
-            try:
-                known = definitions_.load(str(written_by.get("version")))
-            except DefinitionsError as error:
-                source = str(self.path)
-                raise DefinitionsError(error.code, error.message, source=source) from error
-            if written_by.get("sha256") != known.digest:
-                raise self._error(
-                    "study/definitions",
-                    f"it was written by other definitions than those of version {known.version}",
-                )
+        self._group_names = frozenset(self._definitions(header.get("definitions")).groups)
         return header
+
+    def _definitions(self, written_by: Any) -> Definitions:
+        """The definitions that the header names, the newest ones if it names none."""
+        if written_by is None:
+            return definitions_.load()
+        try:
+            known = definitions_.load(str(written_by["version"]))
+        except DefinitionsError as error:
+            source = str(self.path)
+            raise DefinitionsError(error.code, error.message, source=source) from error
+        if written_by.get("sha256") != known.digest:
+            raise self._error(
+                "study/definitions",
+                f"it was written by other definitions than those of version {known.version}",
+            )
+        return known
 
     @property
     def study(self) -> str:
@@ -356,11 +364,17 @@ class Document:
             _FRAME_FIELDS[name](value.get(name)) for name in fields
         ):
             raise self._error("study/damaged", "a frame lacks fields, or has others than it may")
+        if "groups" in fields and not value["groups"].keys() <= self._group_names:
+            raise self._error("study/damaged", "there is no attribute group of such a name")
         return value
 
     def missing_group(self, digest: str) -> StudyError:
         """The error that a group is nowhere in the document."""
         return self._error("study/missing-group", f"the group {digest} is missing")
+
+    def repeated(self, key: str) -> StudyError:
+        """The error that an instance stands in the document more than once."""
+        return self._error("study/damaged", f"the instance {key} stands there twice")
 
     def is_current(self) -> bool:
         """Whether it is still the document at its path."""
@@ -388,6 +402,7 @@ def _is_header(header: Mapping[str, Any]) -> bool:
         and header.get("historyFrames", 0) <= 1
         and _is_count(header.get("countFrames", 0))
         and header.get("countFrames", 0) <= 1
+        and _are_definitions(header.get("definitions"))
         and isinstance(chunks, list)
         and isinstance(retired, list)
         and all(
@@ -402,6 +417,11 @@ def _is_header(header: Mapping[str, Any]) -> bool:
 def _end_of(place: Mapping[str, Any]) -> int:
     """Where the last chunk of a value ends, as far as its place says so."""
     return sum(size for size in (place.get("offset"), *place["stored"]) if type(size) is int)
+
+
+def _are_definitions(value: object) -> bool:
+    """Whether the header may name these definitions, or none."""
+    return value is None or (isinstance(value, dict) and isinstance(value.get("version"), str))
 
 
 def _is_count(value: object) -> bool:
