@@ -18,8 +18,9 @@ from urllib.parse import unquote, urlsplit
 from dicomstudy.archive import AnyArchive, Archive, Quarantined, opened
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
+from dicomstudy.contradictions import Contradictions
 from dicomstudy.document import is_named, references_in
-from dicomstudy.elements import bare_uid, sha256_and_size, sha256_of
+from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, outside, silent, writing
 from dicomstudy.ion import ion_hash_hex
@@ -429,8 +430,11 @@ def verify(
     for study in _opened(archive, None, verified.problems):
         verified.studies += 1
         with study:
+            found = Contradictions(study)
             try:
                 _verify_contents(study, verified)
+                told = [*found.of_groups(), *found.of_counts()]
+                verified.problems += [error.problem(str(study.path)) for error in told]
             except DicomStudyError as error:
                 verified.problems.append(error.problem(str(study.path)))
             for chunk in study.chunks(retired=True):
@@ -440,7 +444,9 @@ def verify(
                 for instance in chunk:
                     verified.instances += 1
                     try:
+                        found.check(instance)
                         _verify_instance(instance)
+                        instance.original().check_fragments()
                     except DicomStudyError as error:
                         verified.problems.append(error.problem(instance.key))
                     progress("instances", verified.instances, None)
@@ -482,21 +488,7 @@ def _verify_contents(study: Study, verified: Verified) -> None:
 
 
 def _verify_instance(instance: Instance) -> None:
-    """Prove an instance's file, the original and the changed one, and that it is in its place."""
-    attributes = instance.attributes()
-    said = {
-        "StudyInstanceUID": instance.study.uid,
-        "SeriesInstanceUID": instance.series,
-        "SOPInstanceUID": instance.key[: len(instance.uid)],
-    }
-    for keyword, uid in said.items():
-        value = attributes.get(keyword)
-        if isinstance(value, str) and bare_uid(value) != uid:
-            raise StudyError(
-                "study/damaged",
-                f"the {keyword} of {instance.key} is not the one that it stands under",
-                source=str(instance.study.path),
-            )
+    """Prove an instance's file, the original and the changed one."""
     if instance.encoding is None:
         _read_values(instance)
         if instance.changed:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
 import dicomstudy
 from dicomstudy import ion
-from dicomstudy.document import Document, references_in
+from dicomstudy.document import Document, references_in, writer
 from dicomstudy.document.writer import Frames
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
@@ -295,3 +296,178 @@ def test_there_are_no_frames_beyond_those_of_the_header(broken: Broken) -> None:
     broken.rewrite(lambda values: values.append({"a": 1}))
     assert broken.codes() == {"study/damaged"}
     broken.refused("study/damaged")
+
+
+# What verify compares
+
+
+def told(**fields: object) -> Change:
+    """Give the first instance other fields; None takes one away."""
+
+    def change(values: list[dict[str, Any]]) -> None:
+        instance = first_instance(values)
+        instance.update(fields)
+        for name in [name for name in fields if fields[name] is None]:
+            del instance[name]
+
+    return change
+
+
+def test_group_names_are_those_of_the_definitions(broken: Broken, tmp_path: Path) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        groups = values[-1]["groups"]
+        groups["noSuchGroup"] = groups.pop("patient")
+
+    broken.rewrite(change)
+    assert broken.codes() == {"study/damaged"}
+    broken.refused("study/damaged")
+    done = dicomstudy.deidentify(broken.archive, tmp_path / "hidden", key=b"x" * 16)
+    assert {problem.code for problem in done.problems} == {"study/damaged"}
+
+
+def test_groups_have_their_own_attributes(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        groups = values[-1]["groups"]
+        groups["generalSeries"] |= groups.pop("patient")
+
+    assert "attributes of another" in broken.rewrite(change).said()
+
+
+def test_no_instance_has_two_groups_of_one_name(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        groups = values[-1]["groups"]
+        ((digest, content),) = groups["patient"].items()
+        name = {"PatientName": content.pop("PatientName")}
+        groups["patient"] = {ion.ion_hash_hex(part): part for part in (name, content)}
+        kept = [each for each in values[-1]["_groups"] if each != digest]
+        values[-1]["_groups"] = [*kept, *groups["patient"]]
+
+    assert "two groups of one name" in broken.rewrite(change).said()
+
+
+def test_no_instance_stands_there_twice(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        instances = values[-1]["instances"]
+        first = next(iter(instances))
+        again = f"{first}#{instances[first]['_source']['sha256'][:16]}"
+        instances[again] = instances[first]
+        values[0]["chunks"][0].update(instances=10, last=max(instances))
+
+    assert "stands there twice" in broken.rewrite(change).said()
+    with pytest.raises(DicomStudyError) as caught:
+        dicomstudy.collect(broken.archive, remove=True)
+    assert caught.value.code == "study/damaged"
+
+
+def test_a_key_is_that_of_its_uid_and_digest(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        instances = values[-1]["instances"]
+        first = next(iter(instances))
+        instances[f"{first}#{'0' * 16}"] = instances.pop(first)
+        values[0]["chunks"][0].update(first=min(instances), last=max(instances))
+
+    assert "is not that of its UID and digest" in broken.rewrite(change).said()
+
+
+def test_what_has_a_file_says_how_that_was_written(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        encodings = values[-1]["groups"].pop("encoding")
+        kept = [each for each in values[-1]["_groups"] if each not in encodings]
+        values[-1]["_groups"] = kept
+
+    assert "does not say how that was written" in broken.rewrite(change).said()
+
+
+@pytest.mark.parametrize("versions", [[9], [-1], [1, 1]])
+def test_the_versions_of_instances_are_those_of_the_study(
+    broken: Broken, versions: list[int]
+) -> None:
+    assert broken.rewrite(told(_versions=versions)).codes() == {"study/damaged"}
+
+
+def test_who_is_retired_went_out(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        values[0]["retired"] = [values[0]["chunks"].pop()]
+
+    assert "does not stand where its versions say" in broken.rewrite(change).said()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"version": True}, {"definitions": 5}, {"definitions": {}}, {"definitions": {"version": 1}}],
+)
+def test_the_header_has_its_types(broken: Broken, fields: dict[str, Any]) -> None:
+    assert broken.rewrite(header(**fields)).codes() <= {"study/damaged", "study/unknown-version"}
+    assert broken.codes()
+
+
+def test_the_table_of_frames_has_no_other_fields(broken: Broken) -> None:
+    document = broken.document.read_bytes()
+    broken.document.write_bytes(document[:-5] + b"\x80" + document[-4:])
+    assert broken.codes() == {"study/damaged"}
+
+
+# Counts
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of a series that has more than one chunk, and a slow attribute."""
+    folder = tmp_path_factory.mktemp("counted")
+    voltage = make.element(0x00180060, "DS", "120")
+    slices = {n: make.ct_slice("ct", 1, n) for n in range(1, 41)}
+    for n in range(1, 21):
+        slices[n] = slices[n].replace(voltage, make.element(0x00180060, "DS", "110"))
+    write_files(folder / "files", ((f"{n}.dcm", data) for n, data in slices.items()))
+    with mock.patch.object(writer, "CHUNK_INSTANCES", 16):
+        dicomstudy.convert([folder / "files"], folder / "archive")
+    return folder
+
+
+@pytest.mark.parametrize("field", ["values", "combinations"])
+@pytest.mark.parametrize("more", [-100, 100])
+def test_counts_bound_what_they_count(counted: Path, tmp_path: Path, field: str, more: int) -> None:
+    shutil.copytree(counted, tmp_path / "copy")
+    broken = Broken(tmp_path / "copy/archive", tmp_path / "copy/late")
+    assert broken.codes() == set()
+
+    def change(values: list[dict[str, Any]]) -> None:
+        (counts,) = values[1]["series"].values()
+        assert counts[field]
+        for name in counts[field]:
+            counts[field][name] += more
+
+    assert "counts of series" in broken.rewrite(change).said()
+
+
+# Fragments
+
+
+@pytest.mark.parametrize("at", ["shifted", "negative", "fewer", "more"])
+def test_fragments_are_those_of_the_pixel_data(tmp_path: Path, at: str) -> None:
+    dicomstudy.convert([write_files(tmp_path / "files", make.us_files().items())], tmp_path / "a")
+    broken = Broken(tmp_path / "a", tmp_path / "late")
+    assert broken.codes() == set()
+    keys = []
+
+    def change(values: list[dict[str, Any]]) -> None:
+        for key, instance in values[-1]["instances"].items():
+            for reference in references_in(instance):
+                if len(lengths := reference.get("fragments", ())) > 2:
+                    first, second, third, *rest = lengths
+                    reference["fragments"] = {
+                        "shifted": [first, second - 2, third + 2, *rest],
+                        "negative": [first, -second, *rest],
+                        "fewer": lengths[:-1],
+                        "more": [*lengths, 1 << 40],
+                    }[at]
+                    keys.append(key)
+
+    assert broken.rewrite(change).codes() == {"study/frames"}
+    if at == "shifted":  # only who reads every header knows
+        return
+    with next(iter(dicomstudy.open_archive(broken.archive).values())) as study:
+        for key in keys:
+            with pytest.raises(dicomstudy.StudyError) as caught:
+                study[key].frame_spans()
+            assert caught.value.code == "study/frames"

@@ -1,0 +1,106 @@
+"""What a study says of itself and is not so, though it can be read (spec/archive.md, verify)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from dicomstudy.clustering import cluster
+from dicomstudy.document import is_named, read_batch
+from dicomstudy.elements import bare_uid
+from dicomstudy.errors import StudyError
+from dicomstudy.grouping import ENCODING
+from dicomstudy.growth import count
+from dicomstudy.record import group_of
+from dicomstudy.study import Instance, Study
+
+__all__ = ["Contradictions"]
+
+
+class Contradictions:
+    """Compares what a study says of itself."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._seen: set[tuple[str, str, str]] = set()
+
+    def _error(self, message: str) -> StudyError:
+        return StudyError("study/damaged", message, source=str(self._study.path))
+
+    def of_groups(self) -> Iterator[StudyError]:
+        """Attribute groups with attributes of others."""
+        definitions = self._study.definitions
+        for name, contents in self._study.stored_groups().items():
+            for digest, content in contents.items():
+                if name != ENCODING and any(group_of(key, definitions) != name for key in content):
+                    yield self._error(f"the group {name} {digest} has attributes of another")
+
+    def of_counts(self) -> Iterator[StudyError]:
+        """Counts of series by which late instances would be grouped wrongly."""
+        study, counts = self._study, self._study.document.counts
+        if not counts:
+            return
+        batch, history = read_batch(study.document, study.definitions), study.history
+        entries = [
+            entry
+            for entry in batch.entries
+            if entry.series in counts and history.since(entry.events) is not None
+        ]
+        content = cluster(dataclasses.replace(batch, entries=entries), study.definitions)
+        exact = {
+            series.uid: count(series, content.contents, content.rows, study.definitions)
+            for series in content.series
+        }
+        sizes = {series.uid: len(series.entries) for series in content.series}
+        for uid, each in counts.items():
+            if uid not in exact or not each.holds(exact[uid], sizes[uid]):
+                yield self._error(f"the counts of series {uid} are not those of its instances")
+
+    def check(self, instance: Instance) -> None:
+        """Compare an instance with what it stands under.
+
+        Raises:
+            StudyError: it is another one, or there twice.
+        """
+        original = instance.original()
+        self._check_uids(instance)
+        name = instance.uid, instance.series, instance.identity
+        if name in self._seen:
+            raise self._error(f"the instance {instance.key} stands there twice")
+        self._seen.add(name)
+        if instance.key != instance.uid and not is_named(
+            instance.key.rstrip("+"), instance.uid, instance.identity
+        ):
+            raise self._error(f"the key {instance.key} is not that of its UID and digest")
+        names = [group for _, group, _ in original.groups]
+        if len({*names}) < len(names):
+            raise self._error(f"the instance {instance.key} has two groups of one name")
+        if instance.source.sha256 is not None and original.encoding is None:
+            raise self._error(
+                f"the instance {instance.key} has a file, but does not say how that was written"
+            )
+        self._check_versions(instance)
+
+    def _check_uids(self, instance: Instance) -> None:
+        attributes = instance.attributes()
+        said = {
+            "StudyInstanceUID": instance.study.uid,
+            "SeriesInstanceUID": instance.series,
+            "SOPInstanceUID": instance.key[: len(instance.uid)],
+        }
+        for keyword, uid in said.items():
+            value = attributes.get(keyword)
+            if isinstance(value, str) and bare_uid(value) != uid:
+                raise self._error(
+                    f"the {keyword} of {instance.key} is not the one that it stands under"
+                )
+
+    def _check_versions(self, instance: Instance) -> None:
+        history, events = self._study.history, instance.events
+        numbers = [abs(event) for event in events]
+        if numbers != sorted({*numbers}) or any(
+            not history.first <= number <= history.current for number in numbers
+        ):
+            raise self._error(f"the versions of {instance.key} are not those of the study")
+        if instance.is_retired != (history.since(events) is None):
+            raise self._error(f"the instance {instance.key} does not stand where its versions say")
