@@ -394,7 +394,13 @@ def test_who_is_retired_went_out(broken: Broken) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"version": True}, {"definitions": 5}, {"definitions": {}}, {"definitions": {"version": 1}}],
+    [
+        {"version": True},
+        {"studyVersion": 2},
+        {"definitions": 5},
+        {"definitions": {}},
+        {"definitions": {"version": 1}},
+    ],
 )
 def test_the_header_has_its_types(broken: Broken, fields: dict[str, Any]) -> None:
     assert broken.rewrite(header(**fields)).codes() <= {"study/damaged", "study/unknown-version"}

@@ -400,6 +400,7 @@ def _is_header(header: Mapping[str, Any]) -> bool:
         and _is_count(header.get("studyVersion", 1))
         and _is_count(header.get("historyFrames", 0))
         and header.get("historyFrames", 0) <= 1
+        and (header.get("historyFrames") or header.get("studyVersion", 1) == 1)
         and _is_count(header.get("countFrames", 0))
         and header.get("countFrames", 0) <= 1
         and _are_definitions(header.get("definitions"))
