@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -272,7 +273,8 @@ class _Zstandard(threading.local):
 
     def __init__(self) -> None:
         self._compressors: dict[int, zstandard.ZstdCompressor] = {}
-        self.decompress = zstandard.ZstdDecompressor().decompress
+        decompress = zstandard.ZstdDecompressor().decompress
+        self.decompress = partial(decompress, allow_extra_data=False)
 
     def compressor(self, level: int) -> Callable[[bytes | memoryview], bytes]:
         """What compresses at a level."""

@@ -298,6 +298,17 @@ def test_there_are_no_frames_beyond_those_of_the_header(broken: Broken) -> None:
     broken.refused("study/damaged")
 
 
+def test_nothing_stands_behind_the_content_of_a_frame(broken: Broken) -> None:
+    class Longer(Frames):
+        def copy(self, compressed: bytes, plain_size: int) -> bytes:
+            return super().copy(compressed + b"junk", plain_size)
+
+    frames = Longer()
+    values = broken.values()
+    broken.document.write_bytes(b"".join([*map(frames.add, values), frames.table()]))
+    assert broken.codes() == {"study/damaged"}
+
+
 # What verify compares
 
 

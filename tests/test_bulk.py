@@ -314,3 +314,13 @@ def test_a_value_of_200_mb_passes_through_in_little_memory(folder: Path, word: i
     more = float(processes.output(STREAM, target, word))
     target.unlink()
     assert more < 20  # MB
+
+
+def test_nothing_stands_behind_the_frame_of_a_chunk(folder: Path) -> None:
+    path = folder / "junk.bulk"
+    (place,) = stored(path, SMOOTH[:1000])
+    path.write_bytes(path.read_bytes() + b"junk")
+    longer = place._replace(stored=(place.stored[0] + 4,))
+    with pytest.raises(BulkError) as caught:
+        BulkReader(path).read(longer)
+    assert caught.value.code == "bulk/damaged"

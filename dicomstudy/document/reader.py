@@ -149,7 +149,7 @@ class Document:
             parameters = zstandard.get_frame_parameters(data)
             if parameters.content_size != plain_size:
                 raise self._error("study/damaged", "a frame has another size than the table says")
-            return zstandard.ZstdDecompressor().decompress(data)
+            return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise self._error(
                 "study/damaged", f"a frame cannot be decompressed: {error}"
