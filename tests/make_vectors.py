@@ -1003,6 +1003,7 @@ def _texts() -> list[Case]:
         v("spaces in front that count", TEXT, "LT", b"  ab", "  ab"),
         v("a tab in front counts", label, "LO", b"\tab ", "\tab"),
         v("two spaces", label, "LO", b"  ", "", space=True),
+        v("two spaces that count", TEXT, "ST", b"  ", "", encoded=b""),
         v("three spaces", label, "LO", b"   ", "", encoded=b""),
         v("two NULs", UID_TAG, "UI", b"\0\0", "", encoded=b""),
         v("spaces and a NUL", label, "LO", b"a \0 ", "a", encoded=b"a "),
