@@ -158,6 +158,7 @@ class Form(StrEnum):
 
     DEFINED = ""
     UNDEFINED = "~"  # undefined length; the value runs to the end of its delimiter
+    DELIMITED = "$"  # undefined length; the value ends before its delimiter
     GROUP_LENGTH = "="  # (gggg,0000) with the right length, so that it need not be kept
     DECLARED = ":"  # the header says more bytes than there are
 
@@ -167,8 +168,8 @@ class Element(NamedTuple):
 
     `vr` is empty where the header was implicit. `value` is a `Sequence` only if the length
     was undefined; items of defined length are bytes until somebody asks for them.
-    `declared` is the length field of `Form.DECLARED`, `reserved` the two bytes after a long
-    VR, which ought to be zero.
+    `declared` is the length field of `Form.DECLARED`, and that of the delimiter behind a value
+    of `Form.DELIMITED`, which ought to be zero; so ought `reserved`, the two bytes after a long VR.
     """
 
     tag: int

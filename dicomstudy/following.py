@@ -437,4 +437,4 @@ def _vr_of(tag: int, definitions: Definitions, *, signed: bool) -> str:
 
 def _defined(token: Token) -> Token:
     """The token with the length of its value."""
-    return token._replace(form=Form.DEFINED, declared=0) if token.declared else token
+    return token._replace(form=Form.DEFINED, declared=0) if token.form is Form.DECLARED else token

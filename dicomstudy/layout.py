@@ -39,7 +39,7 @@ __all__ = [
 _MAX_DEPTH = 100
 
 _HEADER = re.compile(
-    r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([1-9][0-9]{0,8}))?(\^)?(?:([=~])|:([1-9][0-9]{0,9}))?"
+    r"([0-9A-F]{8})([A-Z]{2})?(?:/([0-9A-F]{4}))?(?:#([1-9][0-9]{0,8}))?(\^)?(?:([:$])([1-9][0-9]{0,9})|([=~$]))?"
 )
 
 #: What stands in the place of an item under another tag.
@@ -90,7 +90,7 @@ def format_token(token: Token, items: Sequence[str] = ()) -> str:
     if token.space:
         text += "^"
     text += token.form.value
-    if token.form is Form.DECLARED:
+    if token.declared:
         text += str(token.declared)
     if token.items is not None:
         text += "<" if token.undefined else "("
@@ -177,11 +177,11 @@ def _parse_header(text: str) -> Token:
     found = _HEADER.fullmatch(text)
     if found is None:
         raise _malformed(0)
-    tag, vr, reserved, occurrence, space, form, declared = found.groups()
+    tag, vr, reserved, occurrence, space, counted, declared, form = found.groups()
     token = Token(
         int(tag, 16),
         vr or "",
-        Form.DECLARED if declared else Form(form or ""),
+        Form(counted or form or ""),
         int(declared or 0),
         int(reserved or "0", 16),
         int(occurrence or 0),
@@ -191,7 +191,7 @@ def _parse_header(text: str) -> Token:
         raise _malformed(0)
     if token.form is Form.GROUP_LENGTH and (token.tag & 0xFFFF or token.occurrence):
         raise _malformed(0)
-    if token.declared >= UNDEFINED_LENGTH:
+    if token.declared > UNDEFINED_LENGTH - (token.form is Form.DECLARED):
         raise _malformed(0)
     return token
 

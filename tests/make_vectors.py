@@ -358,7 +358,20 @@ def _good_headers(name: bytes, name_expected: Case, rows: bytes) -> list[Case]:
             "a text of undefined length",
             file(EXPLICIT, element(TEXT, "UT", b"ab", undefined=True), rows),
             [
-                e(TEXT, "UT", "6162" + delimiter(END_OF_SEQUENCE).hex(), form="~"),
+                e(TEXT, "UT", "6162", form="$"),
+                e(0x00280010, "US", "0400"),
+            ],
+        ),
+        read(
+            "a text of undefined length whose delimiter has a length",
+            file(
+                EXPLICIT,
+                element(TEXT, "UT", b"ab", length=make.UNDEFINED),
+                delimiter(END_OF_SEQUENCE, length=4),
+                rows,
+            ),
+            [
+                e(TEXT, "UT", "6162", form="$", declared=4),
                 e(0x00280010, "US", "0400"),
             ],
         ),
@@ -578,7 +591,7 @@ def _good_pixels() -> list[Case]:
         read(
             "native pixel data of undefined length",
             file(EXPLICIT, element(PIXELS, "OW", b"\1\2\3\4", undefined=True)),
-            [e(PIXELS, "OW", "01020304" + delimiter(END_OF_SEQUENCE).hex(), form="~")],
+            [e(PIXELS, "OW", "01020304", form="$")],
         ),
         read(
             "encapsulated pixel data in an item are bytes",
@@ -787,11 +800,20 @@ def layout_good() -> list[Case]:
         },
         {
             "name": "forms",
-            "layout": "00020000UL= 00204000LT:300 7FE00010OB~",
+            "layout": "00020000UL= 00204000LT:300 00420011OB$ 7FE00010OB~",
             "tokens": [
                 t(0x00020000, "UL", form="="),
                 t(TEXT, "LT", form=":", declared=300),
+                t(0x00420011, "OB", form="$"),
                 t(PIXELS, "OB", form="~"),
+            ],
+        },
+        {
+            "name": "delimiters of other lengths than zero, and a space",
+            "layout": "00204000UT^$1 00420011OB$4294967295",
+            "tokens": [
+                t(TEXT, "UT", space=True, form="$", declared=1),
+                t(0x00420011, "OB", form="$", declared=4294967295),
             ],
         },
         {
@@ -937,6 +959,9 @@ def layout_bad() -> list[Case]:
         "a right group length that is replaced": "00080000UL#1=",
         "the undefined length as declared": "00080005:4294967295",
         "an undefined length and items": "00081140SQ~()",
+        "a delimiter and items": "00081140SQ$<>",
+        "a delimiter of length zero that is written": "00420011OB$0",
+        "a length of a delimiter that is too large": "00420011OB$4294967296",
         "a declared length and items": "00081140SQ:8([])",
         "a space before items": "00081140SQ^([])",
         "a space behind a form": "00080005CS~^",
@@ -1221,7 +1246,12 @@ def reference(content: bytes, **more: object) -> Case:
 def record_good() -> list[Case]:
     """Files, and their records."""
     name = element(0x00100010, "PN", "A^B")
-    return [*_simple_records(name), *_item_records(name), *_large_records(name)]
+    return [
+        *_simple_records(name),
+        *_item_records(name),
+        *_delimited_records(name),
+        *_large_records(name),
+    ]
 
 
 def _simple_records(name: bytes) -> list[Case]:
@@ -1489,6 +1519,41 @@ def _item_records(name: bytes) -> list[Case]:
                 "ReferencedSeriesSequence": odd + delimiter(END_OF_SEQUENCE),
                 "ReferencedImageSequence": item(uid, length=99),
             },
+        ),
+    ]
+
+
+def _delimited_records(name: bytes) -> list[Case]:
+    """Values of undefined length that are no items."""
+    text = element(TEXT, "UT", "ab  ", undefined=True)
+    long = element(0x00420011, "OB", b"0123456789", undefined=True)
+    odd = element(0x00091001, "UN", b"abc", length=make.UNDEFINED) + delimiter(
+        END_OF_SEQUENCE, length=4
+    )
+    words = element(0x00281201, "OW", [1, 2, 3, 4, 5], big=True, undefined=True)
+    turned = struct.pack("<5H", 1, 2, 3, 4, 5)
+    return [
+        record(
+            "values of undefined length",
+            file(EXPLICIT, odd, text),
+            "00091001UN$4 00204000UT$",
+            {"00091001": b"abc", "ImageComments": "ab", "_raw.00204000": b"ab  "},
+        ),
+        record(
+            "a value of undefined length of more than 8 bytes, whose group has a length",
+            file(EXPLICIT, name, element(0x00420000, "UL", len(long)), long),
+            "00100010PN 00420000UL= 00420011OB$",
+            {"PatientName": "A^B", "EncapsulatedDocument": reference(b"0123456789")},
+            max_inline=8,
+        ),
+        record(
+            "large words of undefined length in big endian",
+            file(BIG, words),
+            "00281201OW$",
+            {"RedPaletteColorLookupTableData": reference(turned)},
+            big=True,
+            max_inline=8,
+            syntax=BIG,
         ),
     ]
 

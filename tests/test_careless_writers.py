@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 from pathlib import Path
@@ -204,6 +205,79 @@ def test_what_is_behind_a_broken_sequence_is_read(
     assert expected.pop(broken)["vr"] == "SQ"
     assert model.pop(broken)["vr"] == "UN"
     assert model == expected
+
+
+# -- values of undefined length ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_inline", [0, 256])
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "explicit"),
+    [
+        (0x00082111, "UT", b"hello", True),
+        (0x00082111, "UT", b" \\hello \0", True),
+        (0x00420011, "OB", b"abcd", True),
+        (0x00420011, "OB", b"", True),
+        (0x00091001, "OB", b"abcd", True),
+        (0x60003000, "OW", b"\1\2", True),
+        (0x00082111, "ST", b"hello", False),
+        (0x00081030, "LO", b"hello ", False),
+        (0x00280012, "US", b"\2\0", False),
+        (0x00189313, "FD", bytes(7) + b"\1", False),
+        (0x00280009, "AT", b"\x18\0\x63\x10", False),
+        (0x00091001, "UN", b"abcd", False),
+    ],
+)
+def test_a_delimiter_is_no_part_of_a_value(
+    tag: int, vr: str, value: bytes, *, explicit: bool, max_inline: int, tmp_path: Path
+) -> None:
+    syntax = make.EXPLICIT if explicit else make.IMPLICIT
+    written = element(tag, vr, value, explicit=explicit, undefined=True)
+    rows = element(0x00280010, "US", 2, explicit=explicit)
+    items = item(written + rows) + item(written, undefined=True)
+    inside = element(SERIES, "SQ", items, explicit=explicit, undefined=True)
+    body = data_set(inside + written, explicit=explicit)
+    data = make.part10(make.file_meta(syntax, sop_instance=SOP), body)
+    assert p10.read(data).problems == ()
+    instance = taken_in(data, tmp_path, max_inline=max_inline)
+    if max_inline:
+        assert instance.to_json() == model_of(read_by_pydicom(data))
+    elif value:
+        found = [each for each in instance.metadata().values() if isinstance(each, dict)]
+        assert len(value) in [each["length"] for each in found]
+
+
+@pytest.mark.parametrize("max_inline", [0, 256])
+@pytest.mark.parametrize("syntax", [make.EXPLICIT, make.BIG_ENDIAN, make.DEFLATED])
+def test_delimiters_of_values_may_have_a_length(
+    syntax: str, max_inline: int, tmp_path: Path
+) -> None:
+    big = syntax == make.BIG_ENDIAN
+    end = delimiter(0xFFFEE0DD, length=0xFFFFFFFF, big=big)
+    palette = element(0x00281201, "OW", [1, 2], length=make.UNDEFINED, big=big) + end
+    body = data_set(palette, big=big)
+    body += element(0x7FE00010, "OW", [3, 4], undefined=True, big=big)
+    if syntax == make.DEFLATED:
+        body = make.deflated(body)
+    meta = make.file_meta(syntax, sop_instance=SOP)
+    instance = taken_in(make.part10(meta, body), tmp_path, max_inline=max_inline)
+    if max_inline:
+        model = instance.to_json()
+        assert base64.b64decode(model["00281201"]["InlineBinary"]) == b"\1\0\2\0"
+        assert base64.b64decode(model["7FE00010"]["InlineBinary"]) == b"\3\0\4\0"
+    dicomstudy.update(tmp_path / "archive", STUDY, [{"set": {"PatientID": "1"}}])
+    (changed,) = dicomstudy.open_archive(tmp_path / "archive")[STUDY].values()
+    dataset = read_by_pydicom(changed.to_p10())
+    assert dataset.PatientID == "1"
+    assert dataset.RedPaletteColorLookupTableData == (b"\0\1\0\2" if big else b"\1\0\2\0")
+    assert dataset.PixelData == (b"\0\3\0\4" if big else b"\3\0\4\0")
+
+
+def test_a_value_of_undefined_length_in_the_file_meta_information(tmp_path: Path) -> None:
+    private = element(0x00020102, "OB", b"abcd", undefined=True)
+    data = make.part10(make.file_meta(sop_instance=SOP) + private, data_set())
+    instance = taken_in(data, tmp_path)
+    assert instance.metadata()["PrivateInformation"] == b"abcd"
 
 
 # -- no preamble -------------------------------------------------------------------------------

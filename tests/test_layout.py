@@ -47,9 +47,11 @@ def tokens(draw: st.DrawFn, inner: st.SearchStrategy[tuple[ItemLayout, ...]] | N
             tag, vr, reserved=reserved, occurrence=occurrence, items=draw(inner),
             undefined=undefined, delimited=delimited,
         )  # fmt: skip
-    forms = [Form.DEFINED, Form.UNDEFINED, Form.DECLARED]
+    forms = [Form.DEFINED, Form.UNDEFINED, Form.DELIMITED, Form.DECLARED]
     form = draw(st.sampled_from(forms if tag & 0xFFFF else [*forms, Form.GROUP_LENGTH]))
     declared = draw(st.integers(1, 0xFFFFFFFE)) if form is Form.DECLARED else 0
+    if form is Form.DELIMITED:
+        declared = draw(st.sampled_from([0, 1, 0xFFFFFFFF]))
     if form is Form.GROUP_LENGTH:
         occurrence = 0  # right group lengths have no value that needs a name
     space = form is Form.DEFINED and draw(st.booleans())
@@ -75,7 +77,7 @@ def test_what_is_written_is_read(row: tuple[Token, ...]) -> None:
     assert parse(text_of(row)) == row
 
 
-@given(st.text("0123456789ABCDEF0OB=~:#/^()[]<>{} ", max_size=40))
+@given(st.text("0123456789ABCDEF0OB=~$:#/^()[]<>{} ", max_size=40))
 def test_what_is_read_is_written_so(text: str) -> None:
     """Any other text is refused: there is one text for a layout."""
     with refusing("record/layout"):
@@ -88,7 +90,7 @@ def test_what_is_changed_is_read_as_it_is_or_refused(
 ) -> None:
     text = text_of(row)
     at = chance.randint(0, len(text))  # type: ignore[attr-defined]
-    other = chance.choice("0#:~=^/([{<>}]) A")  # type: ignore[attr-defined]
+    other = chance.choice("0#:~$=^/([{<>}]) A")  # type: ignore[attr-defined]
     changed = text[:at] + other + text[at + chance.randint(0, 1) :]  # type: ignore[attr-defined]
     with refusing("record/layout"):
         assert text_of(parse(changed)) == changed
@@ -110,6 +112,8 @@ def test_layouts_of_files_are_read() -> None:
         ("00100010PN#2", Token(0x00100010, "PN", occurrence=2)),
         ("00100000UL=", Token(0x00100000, "UL", Form.GROUP_LENGTH)),
         ("7FE00010OB~", Token(0x7FE00010, "OB", Form.UNDEFINED)),
+        ("00420011OB$", Token(0x00420011, "OB", Form.DELIMITED)),
+        ("00420011OB$4294967295", Token(0x00420011, "OB", Form.DELIMITED, 0xFFFFFFFF)),
         ("7FE00010OB:4294967294", Token(0x7FE00010, "OB", Form.DECLARED, 0xFFFFFFFE)),
         ("7FE00010OB/0102", Token(0x7FE00010, "OB", reserved=0x0102)),
         ("00081140SQ()", Token(0x00081140, "SQ", items=())),

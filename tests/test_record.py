@@ -418,6 +418,25 @@ def test_a_hundred_thousand_nested_sequences_come_back(*, explicit: bool, undefi
     assert taken.written == data
 
 
+def test_values_that_were_recorded_with_their_delimiter_are_written_as_they_are() -> None:
+    """As documents have them that were written before layouts named the delimiter."""
+    end = make.delimiter(0xFFFEE0DD)
+    elements = (
+        element(0x00082111, "UT", b"hello ", undefined=True),
+        element(0x00280010, "US", 2, explicit=False, undefined=True),
+        element(0x00420011, "OB", b"abcd", undefined=True),
+    )
+    attributes = {
+        "DerivationDescription": "hello \xfe\xff\xdd\xe0",
+        "_raw.00082111": b"hello " + end,
+        "Rows": b"\2\0" + end,
+        "EncapsulatedDocument": b"abcd" + end,
+    }
+    encoding = {**BARE, "dataSet": "00082111UT~ 00280010~ 00420011OB~"}
+    written = ENCODER.write(attributes, encoding, nothing_large)
+    assert written == [bytes(128) + b"DICM" + b"".join(elements)]
+
+
 # -- large values ------------------------------------------------------------------------------
 
 

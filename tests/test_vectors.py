@@ -101,7 +101,7 @@ def described(element: Element, file: P10File) -> Case:
         case["fragments"] = [list(fragment) for fragment in value.fragments]
     if form:
         case["form"] = form.value
-    if form is Form.DECLARED:
+    if declared:
         case["declared"] = declared
     if reserved:
         case["reserved"] = reserved
@@ -168,7 +168,7 @@ def spelled(token: Token) -> Case:
         case["space"] = True
     if token.form:
         case["form"] = token.form.value
-    if token.form is Form.DECLARED:
+    if token.declared:
         case["declared"] = token.declared
     if token.items is not None:
         items = [

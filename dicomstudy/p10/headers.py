@@ -94,6 +94,12 @@ def encode_element(
     return layout.explicit.pack(group, number, encoded_vr, length) + value
 
 
+def encode_delimiter(length: int, *, big: bool) -> bytes:
+    """A sequence delimiter, as it ends a value of undefined length; `length` ought to be 0."""
+    layout = BIG if big else LITTLE
+    return layout.sequence_delimiter + layout.length.pack(length)
+
+
 class Header:
     """The header of all elements of one tag and VR: `start`, then the length, packed.
 

@@ -76,7 +76,8 @@ class Parser:
         tag, vr, reserved, start, length = self.header(pos, end, explicit)
         if length == UNDEFINED_LENGTH and (not vr or vr in LONG_VRS):
             value, form, after = self.undefined(tag, vr, start, end, explicit, depth, top)
-            return Element(tag, vr, value, form, 0, reserved), after
+            behind = self.length_at(after - 4) if form is Form.DELIMITED else 0
+            return Element(tag, vr, value, form, behind, reserved), after
         after = start + length
         if length <= self.limit and after <= end:
             return Element(tag, vr, self.data[start:after], Form.DEFINED, 0, reserved), after
@@ -143,6 +144,11 @@ class Parser:
         group, number, _ = self.order.implicit.unpack(head)
         return int(group << 16 | number)
 
+    def length_at(self, pos: int) -> int:
+        """The length in a header, which stands at `pos`."""
+        (length,) = self.order.length.unpack(self.data[pos : pos + 4])
+        return int(length)
+
     def take(self, tag: int, vr: str, start: int, length: int, depth: int) -> bytes | Span:
         """The bytes of a value; their place if they are many, not items and not in an item."""
         if depth:
@@ -166,7 +172,10 @@ class Parser:
         data, order = self.data, self.order
         if not depth:
             self.taken = self.inside = 0
-        if data[start : start + 4] in {order.item_tag, order.sequence_delimiter}:
+        first = data[start : start + 4]
+        if first == order.item_tag or (
+            first == order.sequence_delimiter and (tag in PIXEL_DATA_TAGS or not is_bulk(tag, vr))
+        ):
             if is_bulk(tag, vr):
                 fragments, after, complete = self.fragments(start, end)
                 if depth:
@@ -216,9 +225,10 @@ class Parser:
             raise P10Error(
                 "p10/no-delimiter", "a value of undefined length has no end", offset=start, tag=tag
             )
-        if may_be_large(tag, after - start, self.limit) and not depth:
-            return Span(start, after - start), Form.UNDEFINED, after
-        return data[start:after], Form.UNDEFINED, after
+        length = after - 8 - start
+        if may_be_large(tag, length, self.limit) and not depth:
+            return Span(start, length), Form.DELIMITED, after
+        return data[start : start + length], Form.DELIMITED, after
 
     def broken(
         self, error: P10Error, tag: int, start: int, explicit: bool, *, unknown: bool

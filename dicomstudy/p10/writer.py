@@ -8,7 +8,12 @@ from collections.abc import Iterable, Iterator
 from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Element, Form, Sequence, Span
 from dicomstudy.errors import P10Error
 from dicomstudy.p10.file import P10File, elements_of
-from dicomstudy.p10.headers import encode_element, encode_items, group_length
+from dicomstudy.p10.headers import (
+    encode_delimiter,
+    encode_element,
+    encode_items,
+    group_length,
+)
 from dicomstudy.p10.reader import PREFIX
 
 
@@ -63,8 +68,13 @@ def _write_element(element: Element, *, big: bool) -> list[bytes | Span]:
         size, inline, rest = len(value), value, []
     else:
         size, inline, rest = value.length, b"", [Span(value.offset, value.length)]
-    length = {Form.UNDEFINED: UNDEFINED_LENGTH, Form.DECLARED: declared}.get(form, size)
-    return [encode_element(tag, vr, inline, big=big, length=length, reserved=reserved), *rest]
+    end = [encode_delimiter(declared, big=big)] if form is Form.DELIMITED else []
+    length = {
+        Form.UNDEFINED: UNDEFINED_LENGTH,
+        Form.DELIMITED: UNDEFINED_LENGTH,
+        Form.DECLARED: declared,
+    }.get(form, size)
+    return [encode_element(tag, vr, inline, big=big, length=length, reserved=reserved), *rest, *end]
 
 
 def _only_bytes(segments: Iterable[bytes | Span]) -> Iterator[bytes]:

@@ -55,8 +55,9 @@ class Attribute:
     that takes it, None if it is not kept. `token` is its part of the layout, `encoded` what
     `value` and `token` give (of a large value: the header), `raw` the attributes with bytes
     that do not come out of values, `large` its large values. `flaw` is a sentence on what was
-    wrong with it; `plain`: it has none of the last three. `copied`: the bytes of its value come
-    behind `encoded`; `size` is that of both together.
+    wrong with it; `plain`: it has none of the last three. `copied` is what comes behind
+    `encoded`: the reference of a large value that is to be copied, and its delimiter if it has
+    one; `size` is that of both together.
     """
 
     __slots__ = (
@@ -73,13 +74,15 @@ class Attribute:
         encoded: bytes = b"",
         raw: tuple[Attribute, ...] = (),
         large: tuple[Large, ...] = (),
-        copied: bool = False,
+        copied: tuple[Segment, ...] = (),
         flaw: str = "",
     ) -> None:
         self.flaw = flaw
         self.plain = not (raw or large or flaw)
         self.copied = copied
-        self.size = len(encoded) + value["length"] if copied else len(encoded)
+        self.size = len(encoded)
+        for part in copied:
+            self.size += len(part) if isinstance(part, bytes) else part["length"]
         self.key = key
         self.value = value
         self.group = group

@@ -287,9 +287,9 @@ class Decoder:
         if source is not None and encoded != source:
             # Nothing in the grammar of layouts says how this was written: keep all its bytes.
             header = len(source) - _value_length(source, vr, big=memo.context.big)
-            undefined = isinstance(value, Sequence)
-            form = Form.UNDEFINED if undefined else form
-            token_text = layout.format_token(token._replace(form=form))
+            if isinstance(value, Sequence) or form is Form.DELIMITED:
+                token = Token(tag, vr, Form.UNDEFINED, 0, reserved)
+            token_text = layout.format_token(token)
             found.raw.clear()
             found.raw[format_tag(tag)] = source[header:]
             encoded = self._encode(token_text, decoded, memo.context, found)
@@ -344,6 +344,9 @@ class Decoder:
             large = Large(sha256, span, stored, pixels=native, word=word)
         if isinstance(value, Encapsulated):
             reference["fragments"] = [fragment.length for fragment in value.fragments]
+        end = []
+        if form is Form.DELIMITED:
+            end.append(p10.encode_delimiter(declared, big=context.big))
         if form or reserved or turned:
             token = Token(tag, vr, form, declared, reserved)
             token_text = _token_text(token)
@@ -363,7 +366,7 @@ class Decoder:
             token=token_text,
             encoded=encoded,
             large=(large,),
-            copied=not turned,
+            copied=() if turned else (reference, *end),
         )
 
     def _decode(

@@ -74,11 +74,13 @@ class Plan:
 
     `keys` are the keys of all elements in their order, "" for a group length; `tokens` has
     the layout of each, and whether it belongs to the file meta information; `headers` the
-    header and the rule of those that have a single value of defined length.
+    header and the rule of those that have a single value of defined length; `ends` the delimiters
+    behind values, by their place.
     """
 
     __slots__ = (
-        *("big", "data_set", "group_lengths", "headers", "keys", "places", "preamble", "tokens"),
+        *("big", "data_set", "ends", "group_lengths", "headers", "keys", "places", "preamble"),
+        "tokens",
     )
 
     def __init__(self, encoding: Mapping[str, Any], kinds: Kinds) -> None:
@@ -94,6 +96,7 @@ class Plan:
         self.tokens: dict[str, tuple[Token, bool]] = {}
         self.places: dict[str, int] = {}
         self.headers: dict[str, tuple[p10.Header, values.Rule]] = {}
+        self.ends: dict[int, bytes] = {}
         self.group_lengths: list[_GroupLength] = []
         self.data_set = len(meta)
         for tokens, is_meta in ((meta, True), (data_set, False)):
@@ -111,6 +114,9 @@ class Plan:
                 else:
                     self.places[key] = len(self.keys)
                     self.tokens[key] = token, is_meta
+                    if token.form is Form.DELIMITED:
+                        big = self.big and not is_meta
+                        self.ends[len(self.keys)] = p10.encode_delimiter(token.declared, big=big)
                     if token[2:6] + token[7:] == _PLAIN:
                         self.headers[key] = (
                             p10.header(token.tag, token.vr, big=self.big and not is_meta),
@@ -139,6 +145,8 @@ class Encoded(NamedTuple):
             self.around.update(other.around)
 
 
+#: How elements of undefined length are written.
+_UNDEFINED = frozenset((Form.UNDEFINED, Form.DELIMITED))
 ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
 #: The fields of a `Token` but tag, VR and space, if there is nothing unusual about it.
 _PLAIN = Token(0, "")[2:6] + Token(0, "")[7:]
@@ -323,7 +331,7 @@ class Encoder:
 
     def header(self, token: Token, length: int, context: Context) -> bytes:
         """The header of an element whose value of `length` bytes is to be copied."""
-        if token.form is Form.UNDEFINED:
+        if token.form in _UNDEFINED:
             length = UNDEFINED_LENGTH
         elif token.form is Form.DECLARED:
             length = token.declared
@@ -354,7 +362,7 @@ class Encoder:
         if plan.group_lengths:
             sizes = list(map(len, row))
             for at, value in cuts:
-                sizes[at] += value["length"]
+                sizes[at] += value["length"] + len(plan.ends.get(at, b""))
             for place, end, _, head, big in plan.group_lengths:
                 row[place] = head + p10.group_length(sum(sizes[place + 1 : end]), big=big)
                 sizes[place] = len(row[place])
@@ -368,6 +376,8 @@ class Encoder:
         start = 0
         for at, value in cuts:
             segments += (b"".join(row[start : at + shift + 1]), value)
+            if at in plan.ends:
+                segments.append(plan.ends[at])
             start = at + shift + 1
         segments.append(b"".join(row[start:]))
         if TRAILING in attributes:
@@ -410,10 +420,12 @@ class Encoder:
                 )
             content = encoded
         length = len(content)
-        if undefined or form is Form.UNDEFINED:
+        if undefined or form in _UNDEFINED:
             length = UNDEFINED_LENGTH
         elif form is Form.DECLARED:
             length = declared
+        if form is Form.DELIMITED:
+            content += p10.encode_delimiter(declared, big=context.big)
         return p10.encode_element(
             tag, vr, content, big=context.big, length=length, reserved=reserved
         )

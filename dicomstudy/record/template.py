@@ -253,7 +253,7 @@ class Record:
             attribute = variable[number]
             pieces[place] = attribute.encoded
             if attribute.copied:
-                copies[place] = attribute.value
+                copies[place] = attribute.copied
         for place, length in template.group_lengths:
             pieces[place] = length.encode(variable)
         around = {}
@@ -266,8 +266,8 @@ class Record:
         if DEFLATED in around:
             return [*segments, *pieces[: template.meta], around[DEFLATED]]
         start = 0
-        for place, reference in copies.items():
-            segments += (b"".join(pieces[start : place + 1]), reference)
+        for place, copied in copies.items():
+            segments += (b"".join(pieces[start : place + 1]), *copied)
             start = place + 1
         segments.append(b"".join(pieces[start:]))
         if TRAILING in around:
