@@ -1249,6 +1249,7 @@ def record_good() -> list[Case]:
     return [
         *_simple_records(name),
         *_item_records(name),
+        *_headers_without_vr(name),
         *_delimited_records(name),
         *_large_records(name),
     ]
@@ -1518,6 +1519,35 @@ def _item_records(name: bytes) -> list[Case]:
                 "ReferencedStudySequence": name,
                 "ReferencedSeriesSequence": odd + delimiter(END_OF_SEQUENCE),
                 "ReferencedImageSequence": item(uid, length=99),
+            },
+        ),
+    ]
+
+
+def _headers_without_vr(name: bytes) -> list[Case]:
+    """Sequences of defined length in explicit data sets, with no VR in their headers."""
+    bare = element(0x00100010, "PN", "A^B", explicit=False)
+    of_explicit = element(SQ, "SQ", item(name), explicit=False)
+    of_implicit = element(SQ, "SQ", item(bare + element(SQ, "SQ", item(bare), explicit=False)))
+    inner = {"PatientName": "A^B"}
+    return [
+        record(
+            "explicit items in a sequence without VR, and one of them in an explicit item",
+            file(EXPLICIT, name, of_explicit, element(0x00400275, "SQ", item(name + of_explicit))),
+            "00100010PN 00081140([00100010PN]) 00400275SQ([00100010PN 00081140([00100010PN])])",
+            {
+                **inner,
+                "ReferencedImageSequence": [inner],
+                "RequestAttributesSequence": [{**inner, "ReferencedImageSequence": [inner]}],
+            },
+        ),
+        record(
+            "implicit items in an implicit item",
+            file(EXPLICIT, name, of_implicit),
+            "00100010PN 00081140SQ([00100010 00081140([00100010])])",
+            {
+                **inner,
+                "ReferencedImageSequence": [{**inner, "ReferencedImageSequence": [inner]}],
             },
         ),
     ]

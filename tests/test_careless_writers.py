@@ -207,6 +207,26 @@ def test_what_is_behind_a_broken_sequence_is_read(
     assert model == expected
 
 
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_items_are_explicit_or_not_whatever_the_header_of_their_sequence_is(
+    inside: bool, explicit: bool, undefined: bool, tmp_path: Path
+) -> None:
+    """In an explicit data set, the header of the sequence has no VR."""
+    uid = element(0x00081155, "UI", "1.2.3.4.5.6.7.8.9.10.11.12", explicit=explicit)
+    nested = element(IMAGES, "SQ", item(uid) + item(), explicit=False)
+    number = element(0x00081160, "IS", "1", explicit=explicit)
+    items = item(uid + nested + number, undefined=undefined)
+    between = element(SERIES, "SQ", items, explicit=False, undefined=undefined)
+    if inside:
+        between = element(0x00081250, "SQ", item(UID + between))
+    data = file_of(between)
+    instance = taken_in(data, tmp_path)
+    assert p10.read(data).problems == ()
+    assert instance.to_json() == model_of(read_by_pydicom(data))
+
+
 # -- values of undefined length ----------------------------------------------------------------
 
 

@@ -256,7 +256,7 @@ def test_sequences_of_defined_length_are_split_on_demand() -> None:
     value = item(NAME) + item(undefined=True)
     assert read(file_of(element(0x00081140, "SQ", value))).elements[0].value == value
     name = Element(0x00100010, "PN", b"A^B ")
-    assert read_items(value, "SQ", big=False) == Sequence(
+    assert read_items(value, "SQ", explicit=True, big=False) == Sequence(
         (Item((name,), False), Item((), True)), False
     )
 
@@ -274,7 +274,7 @@ def test_sequences_of_defined_length_are_split_on_demand() -> None:
 )
 def test_what_is_no_row_of_items_is_refused(value: bytes) -> None:
     with pytest.raises(P10Error):
-        read_items(value, "SQ", big=False)
+        read_items(value, "SQ", explicit=True, big=False)
 
 
 @pytest.mark.parametrize("undefined", [False, True])
@@ -289,7 +289,7 @@ def test_half_a_length_is_no_vr(vr: str, letters: bytes, *, undefined: bool) -> 
     expected = [(0x00081140, ""), (0x00081199, ""), (0x00100010, "")]
     (found,) = read(file_of(element(0x00081115, vr, value, undefined=True))).elements
     assert isinstance(found.value, Sequence)
-    for sequence in (found.value, read_items(value, vr, big=False)):
+    for sequence in (found.value, read_items(value, vr, explicit=True, big=False)):
         (only,) = sequence.items
         assert [each[:2] for each in only.elements] == expected
 
@@ -304,7 +304,7 @@ def test_items_of_unknown_sequences_may_be_explicit(vr: str, *, undefined: bool)
     )
     (found,) = read(file_of(element(0x00081115, vr, value, undefined=True))).elements
     assert isinstance(found.value, Sequence)
-    for sequence in (found.value, read_items(value, vr, big=False)):
+    for sequence in (found.value, read_items(value, vr, explicit=True, big=False)):
         vrs = [[each.vr for each in only.elements] for only in sequence.items]
         assert vrs == [["PN"], ["OB", "PN"], ["ZX", "PN"], ["OB"]]
 

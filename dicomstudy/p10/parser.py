@@ -527,17 +527,22 @@ def is_group_length(element: Element, length: int, *, big: bool) -> bool:
     )
 
 
-def read_items(data: bytes, vr: str, *, big: bool, depth: int = 0) -> Sequence:
-    """Split the value of an element of defined length into items; `vr` is empty if implicit.
+def read_items(data: bytes, vr: str, *, explicit: bool, big: bool, depth: int = 0) -> Sequence:
+    """Split the value of an element of defined length into items.
 
     Values inside are always bytes, whatever their length.
+
+    Args:
+        vr: of the element; empty where its header is implicit.
+        explicit: whether the data set or item that it stands in is.
+        depth: how many sequences are around it.
 
     Raises:
         P10Error: `data` is not a row of items that ends where `data` ends.
     """
     parser = Parser(data, big=big, limit=len(data))
     sequence, _ = parser.sequence(
-        0, len(data), bool(vr), depth + 1, undefined=False, unknown=vr == "UN"
+        0, len(data), explicit, depth + 1, undefined=False, unknown=vr == "UN"
     )
     if parser.irregular:
         raise P10Error("p10/irregular", "a delimiter has a length")

@@ -57,10 +57,11 @@ _ITEM_TAGS = frozenset(
 
 
 class _Memo(NamedTuple):
-    """What was decoded before in one context."""
+    """What was decoded before in one context; `explicit`: of data sets or items that are so."""
 
     context: Context
     deflated: bool
+    explicit: bool
     runs: dict[Run, Attribute]
     parts: dict[Run, Part]
     leaves: dict[tuple[int, str, bytes], tuple[Any, bool, bool]]
@@ -102,7 +103,7 @@ class Decoder:
         self.by_offset = by_offset
         self._kinds = Kinds(definitions)
         self._encoder = Encoder(definitions)
-        self._memos: dict[tuple[Context, bool], _Memo] = {}
+        self._memos: dict[tuple[Context, bool, bool], _Memo] = {}
         self._heads: dict[Header, _Head] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
         self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
@@ -115,7 +116,8 @@ class Decoder:
         if self._weight > _MAX_WEIGHT:
             self._forget()
         deflated = file.deflated is not None
-        memo = self._memo(META_CONTEXT, deflated=deflated)
+        explicit = file.syntax.explicit
+        memo = self._memo(META_CONTEXT, deflated=deflated, explicit=True)
         context = Context(self._character_set(file), file.syntax.big)
         variable: list[Attribute] = []
         large: list[Large] = []
@@ -139,7 +141,7 @@ class Decoder:
                         flaws.append((attribute, start))
                 variable.append(attribute)
                 shape.append(attribute.token)
-            memo = self._memo(context, deflated=deflated)
+            memo = self._memo(context, deflated=deflated, explicit=explicit)
         key = (context, deflated, file.preamble is not None, meta, *shape)
         template = self._templates.get(key)
         if template is None:
@@ -169,8 +171,12 @@ class Decoder:
         meta = len(file.meta)
         row: list[Part | int] = []
         count = 0
-        for some, here in ((file.meta, META_CONTEXT), (file.runs, context)):
-            memo = self._memo(here, deflated=file.deflated is not None)
+        deflated, explicit = file.deflated is not None, file.syntax.explicit
+        for some, here, has_vrs in (
+            (file.meta, META_CONTEXT, True),
+            (file.runs, context, explicit),
+        ):
+            memo = self._memo(here, deflated=deflated, explicit=has_vrs)
             for run in some:
                 if run.singles:
                     row.append(self._part(memo, run, file))
@@ -213,10 +219,11 @@ class Decoder:
             self._weight += len(element.value) + _ELEMENT_WEIGHT
         return charset
 
-    def _memo(self, context: Context, *, deflated: bool) -> _Memo:
-        memo = self._memos.get((context, deflated))
+    def _memo(self, context: Context, *, deflated: bool, explicit: bool) -> _Memo:
+        key = (context, deflated, explicit)
+        memo = self._memos.get(key)
         if memo is None:
-            memo = self._memos[context, deflated] = _Memo(context, deflated, {}, {}, {})
+            memo = self._memos[key] = _Memo(*key, {}, {}, {})
         return memo
 
     def _forget(self) -> None:
@@ -381,7 +388,7 @@ class Decoder:
         elif form is Form.DEFINED and isinstance(value, bytes) and value:
             rule = self._kinds.rule(tag, vr)
             if rule.kind is Kind.ITEMS:
-                items = _items(value, vr, memo.context.big, depth)
+                items = _items(value, vr, memo, depth)
                 if items is None and "SQ" in (vr, self.definitions.vr(tag)):
                     found.flaws.append(f"the items at {path} cannot be told apart; kept as bytes")
         if items is not None:
@@ -457,13 +464,21 @@ class Decoder:
         return structs or None, texts
 
     def _memo_of_item(self, memo: _Memo, item: Item, place: int | None) -> _Memo:
-        """The memo for an item, whose own character set is its element at `place`."""
+        """The memo for an item, whose own character set is its element at `place`.
+
+        An item is explicit if its first element is.
+        """
+        explicit = memo.explicit and all(element.vr for element in item.elements[:1])
         value = None if place is None else item.elements[place].value
-        if place is None or not isinstance(value, bytes):
+        if place is not None and isinstance(value, bytes):
+            rule = self._kinds.rule(CHARACTER_SET, item.elements[place].vr)
+            charset = character_set_of(values.decode(value, rule, memo.context))
+            context = Context(charset, memo.context.big)
+        elif explicit == memo.explicit:
             return memo
-        rule = self._kinds.rule(CHARACTER_SET, item.elements[place].vr)
-        charset = character_set_of(values.decode(value, rule, memo.context))
-        return self._memo(Context(charset, memo.context.big), deflated=memo.deflated)
+        else:
+            context = memo.context
+        return self._memo(context, deflated=memo.deflated, explicit=explicit)
 
     def _encode(self, token_text: str, decoded: Any, context: Context, found: _Found) -> bytes:
         """What the mirror makes of a decoded element."""
@@ -503,12 +518,13 @@ def _begins_as_items(value: bytes) -> bool:
     return value[:4] in _ITEM_TAGS
 
 
-def _items(value: bytes, vr: str, big: bool, depth: int) -> Sequence | None:
+def _items(value: bytes, vr: str, memo: _Memo, depth: int) -> Sequence | None:
     """`value` split into items, None if it is not a row of items."""
     if not _begins_as_items(value):
         return None
+    explicit, big = memo.explicit, memo.context.big
     try:
-        return p10.read_items(value, vr, big=big, depth=depth)
+        return p10.read_items(value, vr, explicit=explicit, big=big, depth=depth)
     except P10Error:
         return None
 
