@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from dicomstudy.errors import StudyError
 from dicomstudy.paths import parse_path
 
-__all__ = ["Brought", "History", "Version", "moment"]
+__all__ = ["Brought", "History", "Scoped", "Version", "moment", "names_in"]
+
+_Thing = TypeVar("_Thing")
 
 
 class Brought(NamedTuple):
@@ -76,10 +79,6 @@ class Brought(NamedTuple):
             for at, (when, edits) in enumerate(made)
         ]
         return cls(tuple(versions), series, instances)
-
-    def is_for(self, series: str, name: str) -> bool:
-        """Whether it is for an instance of this series and name."""
-        return self.series in {None, series} and (self.instances is None or name in self.instances)
 
 
 class Version(NamedTuple):
@@ -164,6 +163,32 @@ class Version(NamedTuple):
             str(texts["toStudy"]),
             tuple(map(Brought.from_struct, brought)),
         )
+
+
+class Scoped(Generic[_Thing]):
+    """Things that are for all instances, for those of a series, or for those of some names."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._found: dict[tuple[str | None, str | None], list[tuple[int, _Thing]]] = {}
+
+    def add(self, thing: _Thing, series: str | None, names: Iterable[str] | None) -> None:
+        """Add one; None for those of any series, or of any name."""
+        for name in (None,) if names is None else names:
+            self._found.setdefault((series, name), []).append((self._count, thing))
+        self._count += 1
+
+    def of(self, series: str, name: str) -> list[_Thing]:
+        """Those that are for an instance, in the order in which they were added."""
+        scopes = ((None, None), (None, name), (series, None), (series, name))
+        found = [each for scope in scopes for each in self._found.get(scope, ())]
+        return [thing for _, thing in sorted(found, key=itemgetter(0))]
+
+
+def names_in(edit: Mapping[str, Any]) -> set[str] | None:
+    """The SOP Instance UIDs of which an edit may mean instances; None for all."""
+    name = edit.get("instance")
+    return None if name is None else {name, name.rpartition("#")[0]}
 
 
 @dataclass(frozen=True)
@@ -282,10 +307,24 @@ class History:
         """
         if not self.first <= since <= self.current:
             return []
-        for each in self[since].brought:
-            if each.is_for(series, name):
-                return [(version, edit) for version in each.versions for edit in version.edits]
-        return []
+        found = self._brought[since - self.first].of(series, name)
+        return [
+            (version, edit)
+            for each in found[:1]
+            for version in each.versions
+            for edit in version.edits
+        ]
+
+    @cached_property
+    def _brought(self) -> list[Scoped[Brought]]:
+        """What was brought in each version, the first that is meant for an instance first."""
+        result = []
+        for version in self.versions:
+            scoped: Scoped[Brought] = Scoped()
+            for each in version.brought:
+                scoped.add(each, each.series, each.instances)
+            result.append(scoped)
+        return result
 
     def all_edits(self) -> Iterator[dict[str, Any]]:
         """The edits of all versions, and those that came with instances."""
@@ -303,20 +342,28 @@ class History:
     @cached_property
     def has_edits(self) -> bool:
         """Whether edits hold for any instance."""
-        return bool(self._edits) or any(version.brought for version in self.versions)
+        return any(
+            version.brought or (version.edits and version.number in self._now)
+            for version in self.versions
+        )
 
-    def edits(self, since: int) -> list[tuple[Version, dict[str, Any]]]:
-        """The edits that now hold for an instance that came in version `since`, in order."""
-        return [each for each in self._edits if each[0].number > since]
+    def edits(self, since: int, series: str, uid: str) -> list[tuple[Version, dict[str, Any]]]:
+        """The edits that now hold for instances that came in version `since`, in order.
+
+        Args:
+            since: the number of the version.
+            series: the series that they are of.
+            uid: their SOP Instance UID. An edit may mean only one of those that have it.
+        """
+        return [each for each in self._edits.of(series, uid) if each[0].number > since]
 
     @cached_property
-    def _edits(self) -> list[tuple[Version, dict[str, Any]]]:
-        return [
-            (version, edit)
-            for version in self.versions
-            if version.number in self._now
-            for edit in version.edits
-        ]
+    def _edits(self) -> Scoped[tuple[Version, dict[str, Any]]]:
+        scoped: Scoped[tuple[Version, dict[str, Any]]] = Scoped()
+        for version in self.versions:
+            for edit in version.edits if version.number in self._now else ():
+                scoped.add((version, edit), edit.get("series"), names_in(edit))
+        return scoped
 
 
 def _is_edit(edit: object) -> bool:

@@ -14,7 +14,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import with_history
 from dicomstudy.elements import creator_of, is_creator
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.lineage import Version
+from dicomstudy.lineage import Scoped, Version, names_in
 from dicomstudy.paths import ORIGINALS, parse_path
 from dicomstudy.record import group_of
 
@@ -101,30 +101,85 @@ def read_edits(path: Path) -> list[Any]:
 
 def _check(change: Change, edits: list[dict[str, Any]]) -> None:
     """Refuse edits of what is not there, and private attributes without their creator."""
-    definitions = change.archive.definitions
     described = change.document.chunks
     if not described:
         message = "the study has no instances"
         raise ArchiveError("archive/not-found", message, source=str(change.path))
-    for edit in edits:
-        if "series" in edit and edit["series"] not in {c["seriesInstanceUID"] for c in described}:
+    all_series = {chunk["seriesInstanceUID"] for chunk in described}
+    checks = [_Check(edit, change.archive.definitions) for edit in edits]
+    is_read = False
+    for check in checks:
+        edit = check.edit
+        if "series" in edit and edit["series"] not in all_series:
             raise ArchiveError("archive/not-found", f"the study has no series {edit['series']}")
-        paths = [path for path in (*edit["set"], *edit["remove"]) if "[" in path]
-        private = [path for path in (*edit["set"], *edit["remove"]) if _is_private(path)]
-        if not (paths or private or "instance" in edit):
+        if not check.is_of_instances:
             continue
-        with change.archive.open(change.path) as study:
-            found = [instance for instance in study.values() if instance.is_meant(edit)]
-            if not found:
-                raise ArchiveError("archive/not-found", "the study has no such instance")
-            for path in paths:
-                if not any(_struct_at(instance, path) for instance in found):
-                    raise DicomStudyError(
-                        "change/no-item", f"no instance has the item that {path} is in"
-                    )
-            for path in private:
-                structs = (_struct_at(instance, path) for instance in found)
-                _check_creator(path, edit, filter(None, structs), definitions)
+        if not is_read:
+            _read(change, checks)
+            is_read = True
+        check.raise_wrong()
+
+
+def _read(change: Change, checks: Iterable[_Check]) -> None:
+    """Let checks look at the instances that their edits are for, all in one go."""
+    scoped: Scoped[_Check] = Scoped()
+    for check in checks:
+        if check.is_of_instances:
+            scoped.add(check, check.edit.get("series"), names_in(check.edit))
+    with change.archive.open(change.path) as study:
+        for instance in study.values():
+            for check in scoped.of(instance.series, instance.uid):
+                if instance.is_meant(check.edit):
+                    check.look_at(instance)
+
+
+class _Check:
+    """Whether the instances of an edit have what it needs; it sees one after another.
+
+    Attributes:
+        edit: the edit.
+        is_of_instances: whether that depends on them.
+    """
+
+    def __init__(self, edit: dict[str, Any], definitions: Definitions) -> None:
+        self.edit = edit
+        self._definitions = definitions
+        paths = [*edit["set"], *edit["remove"]]
+        self._in_items = [path for path in paths if "[" in path]
+        self._private = [path for path in paths if _is_private(path)]
+        self.is_of_instances = bool(self._in_items or self._private or "instance" in edit)
+        self._is_meant = False
+        self._there: set[str] = set()
+        self._errors: dict[str, DicomStudyError] = {}
+
+    def look_at(self, instance: Instance) -> None:
+        """See one of the instances; what is known of a path already is not looked for again."""
+        self._is_meant = True
+        in_items = [path for path in self._in_items if path not in self._there]
+        for path in dict.fromkeys((*in_items, *self._private)):
+            if path in self._errors:
+                continue
+            try:
+                struct = _struct_at(instance, path)
+                if struct:
+                    self._there.add(path)
+                    if path in self._private:
+                        _check_creator(path, self.edit, struct, self._definitions)
+            except DicomStudyError as error:
+                self._errors[path] = error
+
+    def raise_wrong(self) -> None:
+        """Raise what is wrong with the edit, once all instances were seen."""
+        if not self._is_meant:
+            raise ArchiveError("archive/not-found", "the study has no such instance")
+        for path in self._in_items:
+            if path not in self._there:
+                raise self._errors.get(path) or DicomStudyError(
+                    "change/no-item", f"no instance has the item that {path} is in"
+                )
+        for path in self._private:
+            if path in self._errors:
+                raise self._errors[path]
 
 
 def _is_private(path: str) -> bool:
@@ -148,7 +203,7 @@ def _struct_at(instance: Instance, path: str) -> Mapping[str, Any] | None:
 def _check_creator(
     path: str,
     edit: Mapping[str, Any],
-    structs: Iterable[Mapping[str, Any]],
+    struct: Mapping[str, Any],
     definitions: Definitions,
 ) -> None:
     """Refuse a private attribute without its creator, and a creator to go before what it is of."""
@@ -158,7 +213,6 @@ def _check_creator(
     if path in edit["remove"] and is_creator(tag):
         left = (
             other
-            for struct in structs
             for other in struct
             if prefix + dot + other not in edit["remove"] and _creator_of_key(other) == tag
         )
@@ -171,7 +225,7 @@ def _check_creator(
             )
     if path in edit["set"] and creator is not None:
         name = definitions.keyword(creator)
-        if prefix + dot + name not in edit["set"] and not all(s.get(name) for s in structs):
+        if prefix + dot + name not in edit["set"] and not struct.get(name):
             raise DicomStudyError(
                 "change/no-creator",
                 f"{path} needs the private creator ({name[:4]},{name[4:]}), which not every "

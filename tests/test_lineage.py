@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomstudy.document import is_named
 from dicomstudy.errors import StudyError
 from dicomstudy.lineage import Brought, History, Version, moment
 
@@ -95,9 +96,44 @@ def test_edits_hold_for_what_was_there_before_them() -> None:
             Version(3, "", "", edits=(second,)),
         )
     )
-    assert [edit for _, edit in versions.edits(1)] == [first, second]
-    assert [edit for _, edit in versions.edits(2)] == [second]
-    assert versions.then("revert", to=1).edits(1) == []
+    assert [edit for _, edit in versions.edits(1, "1.2", "1.3")] == [first, second]
+    assert [edit for _, edit in versions.edits(2, "1.2", "1.3")] == [second]
+    assert versions.then("revert", to=1).edits(1, "1.2", "1.3") == []
+
+
+SERIES, NAMES = ["a", "b"], ["x", "x#", "x#0", "x#1", "y", "y#01", "#0", ""]
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {}, optional={"series": st.sampled_from(SERIES), "instance": st.sampled_from(NAMES)}
+        )
+    ),
+    st.sampled_from(SERIES),
+    st.sampled_from(["x", "y", "x#0", "z", ""]),
+    st.sampled_from(["01", "10"]),
+)
+def test_edits_of_an_instance_are_found_by_what_they_mean(
+    edits: list[dict[str, str]], series: str, uid: str, digest: str
+) -> None:
+    """Those that are found may be for another one of its UID; all that are for it are found."""
+    versions = History(
+        (
+            Version(1, "", ""),
+            *(Version(number, "", "", edits=(edit,)) for number, edit in enumerate(edits, 2)),
+        )
+    )
+    found = [
+        version.number
+        for version, edit in versions.edits(1, series, uid)
+        if is_named(edit.get("instance", uid), uid, digest)
+    ]
+    assert found == [
+        number
+        for number, edit in enumerate(edits, 2)
+        if edit.get("series", series) == series and is_named(edit.get("instance", uid), uid, digest)
+    ]
 
 
 def test_what_was_brought_holds_for_those_that_came_with_it() -> None:

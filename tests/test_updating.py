@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -209,6 +211,58 @@ def test_only_what_is_meant_changes(archive: Path) -> None:
             assert each.changed is (each.series == series or each.uid == instance)
     with dicomstudy.open_archive(archive)[CT] as study:
         assert study[instance].metadata()["ImageComments"] == "of one"
+
+
+def test_edits_of_single_instances_cost_each_instance_its_own(tmp_path: Path) -> None:
+    """The study is gone through once for all edits, and no instance looks at those of others."""
+    count = 20
+    folder = studies.write_files(tmp_path / "in", make.study(count, rows=1, columns=1))
+    dicomstudy.convert([folder], tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    (study,) = archive
+    edits = [
+        {"instance": uid, "set": {"00790010": "EXAMPLE", "00791001:LO": uid}}
+        for uid in [*archive[study]][::-1]
+    ]
+    is_meant, opened = dicomstudy.Instance.is_meant, dicomstudy.Archive.open
+    with (
+        mock.patch.object(
+            dicomstudy.Instance, "is_meant", autospec=True, side_effect=is_meant
+        ) as looks,
+        mock.patch.object(
+            dicomstudy.Archive, "open", autospec=True, side_effect=opened
+        ) as openings,
+    ):
+        dicomstudy.update(archive, study, edits)
+        assert (openings.call_count, looks.call_count) == (1, count)
+        looks.reset_mock()
+        with archive[study] as after:
+            for instance in after.values():
+                assert instance.metadata()["00791001"] == instance.uid
+        assert looks.call_count == count
+
+
+def test_what_is_wrong_first_is_said(archive: Path) -> None:
+    """With an edit before what the next one lacks, and with its items before its creators."""
+    before = studies.state_of(archive)
+    uid = make.uid("ct/2/7")
+    wrong: dict[str, dict[str, Any]] = {
+        "series": {"series": "1.2", "set": {"Modality": "CT"}},
+        "instance": {"instance": "1.2", "set": {"ImageComments": "a"}},
+        "item": {"set": {"00791001:LO": "a", "ReferencedStudySequence[9].StudyID": "1"}},
+        "creator": {"instance": uid, "set": {"00791001:LO": "a"}},
+    }
+    says = {
+        "series": "no series 1.2",
+        "instance": "no such instance",
+        "item": r"no instance has the item that ReferencedStudySequence\[9\]",
+        "creator": "00791001 needs",
+    }
+    good = {"instance": uid, "set": {"ImageComments": "a"}}
+    for (name, one), other in itertools.product(wrong.items(), wrong.values()):
+        with pytest.raises(DicomStudyError, match=says[name]):
+            update(archive, CT, good, one, other)
+    assert studies.state_of(archive) == before
 
 
 def test_a_document_in_readable_form_is_changed_too(archive: Path) -> None:

@@ -141,7 +141,7 @@ class Instance:
         since = history.since(events)
         came = history.arrival(events) if since is None else since
         edits = history.brought(came, self.series, name_of_instance(self.uid, self.identity))
-        later = [] if since is None else history.edits(since)
+        later = [] if since is None else history.edits(since, self.series, self.uid)
         return [*edits, *((version, edit) for version, edit in later if self.is_meant(edit))]
 
     def is_meant(self, edit: Edit) -> bool:
