@@ -389,7 +389,8 @@ class _Walk:
             return len(p10.encode_element(token.tag, token.vr, bytes(4), big=False))
         if isinstance(value, Mapping):
             length = int(value["length"])
-            return len(self.encoder.header(token, length, context)) + length
+            end = _DELIMITER_SIZE if token.form is Form.DELIMITED else 0
+            return len(self.encoder.header(token, length, context)) + length + end
         left_out: list[int] = []
 
         def without(reference: Mapping[str, Any]) -> bytes:

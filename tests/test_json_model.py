@@ -794,6 +794,16 @@ def test_group_lengths_are_computed_without_the_values() -> None:
     assert metadata(decoded.attributes, decoded.encoding, ENCODER)[key] == 32 + (1 << 31)
 
 
+@pytest.mark.parametrize("size", [10, 400])
+def test_group_lengths_count_delimiters(size: int) -> None:
+    """Whether the value is large or not."""
+    value = make.element(0x00720067, "OF", bytes(size), undefined=True)
+    data = make.part10(make.file_meta(), make.with_group_lengths([value]))
+    decoded = Decoded("delimited", data)
+    document = metadata(decoded.attributes, decoded.encoding, ENCODER)
+    assert document["00720000"] == len(value)
+
+
 def test_group_length_of_values_that_no_longer_fit_is_unknown() -> None:
     decoded = from_pydicom("CT_small.dcm")
     broken = decoded.attributes | {"TransferSyntaxUID": "Ω"}
