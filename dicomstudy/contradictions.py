@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dicomstudy.clustering import cluster
 from dicomstudy.document import is_named, read_batch
 from dicomstudy.elements import bare_uid
-from dicomstudy.errors import StudyError
+from dicomstudy.errors import DefinitionsError, StudyError
 from dicomstudy.grouping import ENCODING
 from dicomstudy.growth import count
 from dicomstudy.record import group_of
@@ -80,6 +80,26 @@ class Contradictions:
                 f"the instance {instance.key} has a file, but does not say how that was written"
             )
         self._check_versions(instance)
+        self._check_decoded(original)
+
+    def _check_decoded(self, instance: Instance) -> None:
+        """Compare an instance that was compared with its file with what files are decoded to."""
+        encoding = instance.encoding
+        if encoding is None or not instance.source.proved:
+            return
+        if type(encoding.get("preamble", True)) is not bool:
+            raise self._error(f"the encoding of {instance.key} does not say if there is a preamble")
+        for key in instance.own:
+            keyword, _, _ = key.partition("#")
+            if not keyword.startswith("_") and not self._is_known(keyword):
+                raise self._error(f"{instance.key} has an attribute {key!r}, which there is not")
+
+    def _is_known(self, keyword: str) -> bool:
+        try:
+            self._study.definitions.tag(keyword)
+        except DefinitionsError:
+            return False
+        return True
 
     def _check_uids(self, instance: Instance) -> None:
         attributes = instance.attributes()

@@ -172,6 +172,12 @@ class Folder:
             self.check_there()
         return found
 
+    def hidden_documents(self) -> Iterator[Path]:
+        """Documents in folders beside the `shards`, where nobody looks for them."""
+        for folder in entries(self.path / _STUDIES):
+            if not _SHARD.fullmatch(folder.name):
+                yield from documents_in(folder)
+
     def has(self, path: Path) -> bool:
         """Whether there is a document at `path`. Errors as in `shards`."""
         if is_there(path):

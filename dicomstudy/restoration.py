@@ -430,26 +430,11 @@ def verify(
     for study in _opened(archive, None, verified.problems):
         verified.studies += 1
         with study:
-            found = Contradictions(study)
-            try:
-                _verify_contents(study, verified)
-                told = [*found.of_groups(), *found.of_counts()]
-                verified.problems += [error.problem(str(study.path)) for error in told]
-            except DicomStudyError as error:
-                verified.problems.append(error.problem(str(study.path)))
-            for chunk in study.chunks(retired=True):
-                if isinstance(chunk, DicomStudyError):
-                    verified.problems.append(chunk.problem(str(study.path)))
-                    continue
-                for instance in chunk:
-                    verified.instances += 1
-                    try:
-                        found.check(instance)
-                        _verify_instance(instance)
-                        instance.original().check_fragments()
-                    except DicomStudyError as error:
-                        verified.problems.append(error.problem(instance.key))
-                    progress("instances", verified.instances, None)
+            _verify_study(study, verified, progress)
+    with contextlib.suppress(ArchiveError):  # was told of above, or is no folder of ours
+        for path in archive.hidden_documents():
+            message = "the document does not belong where it is"
+            verified.problems.append(Problem(str(path), "archive/damaged", message))
     for kept in _kept(archive, verified.problems):
         verified.quarantined += 1
         if kept.code == "archive/damaged":
@@ -459,6 +444,30 @@ def verify(
         except DicomStudyError as error:
             verified.problems.append(error.problem(kept.uri or str(kept.path)))
     return verified
+
+
+def _verify_study(study: Study, verified: Verified, progress: Progress) -> None:
+    """Prove all that a study has, and that it does not contradict itself."""
+    found = Contradictions(study)
+    try:
+        _verify_contents(study, verified)
+        told = [*found.of_groups(), *found.of_counts()]
+        verified.problems += [error.problem(str(study.path)) for error in told]
+    except DicomStudyError as error:
+        verified.problems.append(error.problem(str(study.path)))
+    for chunk in study.chunks(retired=True):
+        if isinstance(chunk, DicomStudyError):
+            verified.problems.append(chunk.problem(str(study.path)))
+            continue
+        for instance in chunk:
+            verified.instances += 1
+            try:
+                found.check(instance)
+                _verify_instance(instance)
+                instance.original().check_fragments()
+            except DicomStudyError as error:
+                verified.problems.append(error.problem(instance.key))
+            progress("instances", verified.instances, None)
 
 
 def _verify_contents(study: Study, verified: Verified) -> None:

@@ -424,6 +424,33 @@ def test_the_table_of_frames_has_no_other_fields(broken: Broken) -> None:
     assert broken.codes() == {"study/damaged"}
 
 
+def test_what_came_from_a_file_has_known_keys(broken: Broken) -> None:
+    assert "which there is not" in broken.rewrite(told(noSuchKeyword="x")).said()
+
+
+def test_a_preamble_is_there_or_not(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        for encoding in values[-1]["groups"]["encoding"].values():
+            encoding["preamble"] = 5
+
+    assert "if there is a preamble" in broken.rewrite(change).said()
+
+
+@pytest.mark.parametrize("name", ["zz", "AB", "0"])
+def test_documents_where_nobody_looks_are_told_of(broken: Broken, name: str) -> None:
+    folder = broken.document.parent
+    folder.rename(folder.with_name(name))
+    assert broken.codes() == {"archive/damaged"}
+
+
+def test_notes_have_texts(broken: Broken) -> None:
+    write_files(broken.late, [("odd.dcm", make.part10(make.file_meta(), b""))])
+    dicomstudy.convert([broken.late], broken.archive)
+    (note,) = (broken.archive / "quarantine").glob("*.ion")
+    note.write_bytes(ion.dumps(ion.loads(note.read_bytes()) | {"code": 5}))
+    assert broken.codes() == {"archive/damaged"}
+
+
 # Counts
 
 
