@@ -7,7 +7,7 @@ now follows from both. An instance that no edit changes anything of stays as it 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,7 +16,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import without_places
 from dicomstudy.elements import creator_of, format_tag, sha256_of
 from dicomstudy.errors import DefinitionsError, RecordError
-from dicomstudy.following import Follower, differing, inner_set
+from dicomstudy.following import Follower, Layouts, differing, inner_set
 from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
@@ -80,6 +80,7 @@ class Amender:
         encoding = next((content for _, name, content in groups if name == ENCODING), None)
         original = ungroup(((d, content) for d, name, content in groups if name != ENCODING), own)
         attributes = original
+        layouts: Layouts | None = None
         for _, step in groupby(edits, key=lambda each: each[0].number):
             steps = list(step)
             version, of_version = steps[0][0], [edit for _, edit in steps]
@@ -88,17 +89,22 @@ class Amender:
                 after, vrs = self._after(before, version, of_version)
             except _NotHeldError:
                 turned = True
-                before = self._follower.to_unicode(attributes, encoding, resolve)
+                if encoding is not None:
+                    layouts = layouts or self._follower.layouts(encoding)
+                before = self._follower.to_unicode(attributes, layouts, resolve)
                 after, vrs = self._after(before, version, of_version)
             if after is before:
                 continue
             if encoding is not None:
-                encoding = self._follower.encoding(encoding, attributes, after, vrs)
+                layouts = layouts or self._follower.layouts(encoding)
+                layouts = self._follower.followed(layouts, attributes, after, vrs)
                 if turned:
-                    encoding = self._follower.widened(encoding, after)
+                    layouts = self._follower.widened(layouts, after)
             attributes = after
         if attributes is original:
             return None
+        if encoding is not None and layouts is not None:
+            encoding = {**encoding, **layouts.texts}
         return self._regrouped(groups, own, attributes, differing(original, attributes), encoding)
 
     def _after(
@@ -130,7 +136,8 @@ class Amender:
         for key in touched:
             if self.is_same(key, attributes.get(key, ...), before.get(key, ...), charset):
                 _put(attributes, key, before.get(key, ...))  # in the form that it had
-        previous = {key: before.get(key) for key in differing(before, attributes)}
+        there, now = ({k: each[k] for k in touched & each.keys()} for each in (before, attributes))
+        previous = {key: before.get(key) for key in differing(there, now)}
         if not previous:
             return before, vrs
         self._stamp(attributes, previous, version)
@@ -164,8 +171,7 @@ class Amender:
                     attributes[f"{RAW}{inside}{path}"] = attributes[key]
                 if self._meant_at(path, attributes) != self._meant_at(path, previous):
                     del attributes[key]
-        for key in previous:
-            _drop_repeats(attributes, key)
+        _drop_repeats(attributes, previous)
         if not has_items:
             return
         creators = {creator for key in previous if (creator := self._creator(key)) in attributes}
@@ -327,10 +333,11 @@ def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
         attributes[key] = value
 
 
-def _drop_repeats(attributes: dict[str, Any], key: str) -> None:
-    """Drop the elements that the attribute `key` had replaced."""
-    for repeat in [other for other in attributes if other.startswith(f"{key}#")]:
-        del attributes[repeat]
+def _drop_repeats(attributes: dict[str, Any], keys: Container[str]) -> None:
+    """Drop the elements that the attributes `keys` had replaced."""
+    for repeat in [key for key in attributes if "#" in key]:
+        if repeat.partition("#")[0] in keys:
+            del attributes[repeat]
 
 
 def _set_at(
@@ -359,6 +366,6 @@ def _placed(before: Any, steps: Sequence[Step], value: Any) -> Any:
     inside = struct.get(key, ...)
     placed = _placed(inside, steps[1:], value)
     if freeze(placed) != freeze(inside):
-        _drop_repeats(struct, key)
+        _drop_repeats(struct, (key,))
     _put(struct, key, placed)
     return [*before[:item], struct, *before[item + 1 :]]

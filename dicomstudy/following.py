@@ -6,10 +6,12 @@ all others are written as they were.
 
 from __future__ import annotations
 
+import operator
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from dicomstudy import layout, values
@@ -25,12 +27,12 @@ from dicomstudy.elements import (
 from dicomstudy.errors import RecordError
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import ItemLayout, Token
-from dicomstudy.paths import CHARACTER_SET, parse_raw_path
+from dicomstudy.paths import CHARACTER_SET, ORIGINALS, parse_raw_path
 from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of, is_reference
 from dicomstudy.text import CharacterSet
 from dicomstudy.values import Context, Kind, Kinds
 
-__all__ = ["Follower", "differing", "inner_set", "is_signed"]
+__all__ = ["Follower", "Layouts", "differing", "inner_set", "is_signed"]
 
 #: The character set that holds every character.
 _UNICODE = "ISO_IR 192"
@@ -59,12 +61,16 @@ def is_signed(representation: object) -> bool:
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
     """The keys of attributes that became others, came or went."""
-    return {
-        key
-        for key in before.keys() | after.keys()
-        if before.get(key, ...) is not after.get(key, ...)
-        and freeze(before.get(key, ...)) != freeze(after.get(key, ...))
-    }
+    others = [key for key, value in after.items() if before.get(key, ...) is not value]
+    changed = {key for key in others if key not in before or _is_other(before[key], after[key])}
+    return changed | (before.keys() - after.keys())
+
+
+def _is_other(before: Any, after: Any) -> bool:
+    """Whether two values differ; lists of different lengths do, however long they are."""
+    if type(before) is list and type(after) is list and len(before) != len(after):
+        return True
+    return freeze(before) != freeze(after)
 
 
 def _difference(before: Any, after: Any) -> object:
@@ -86,91 +92,187 @@ def _inside(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> ob
     return _difference(before.get(key, ...), after[key])
 
 
+def _has_one_more(before: Any, after: Any) -> bool:
+    """Whether a list is another one with one item more behind the same ones."""
+    return (
+        type(before) is list
+        and type(after) is list
+        and len(after) == len(before) + 1
+        and all(map(operator.is_, before, after))
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Layouts:
+    """How the parts of a file are written: its meta information, and its data set.
+
+    Attributes:
+        parts: the layouts of their elements.
+        by_key: the same by the keys of the attributes.
+        settled: whether a change made them. Another one leaves what it does not change as it is.
+    """
+
+    parts: tuple[tuple[Token, ...], ...]
+    by_key: tuple[Mapping[str, Token], ...]
+    settled: bool = False
+
+    @cached_property
+    def lengths(self) -> list[str]:
+        """The keys of group lengths."""
+        return [key for part in self.by_key for key, t in part.items() if t.tag & 0xFFFF == 0]
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The fields of an encoding that say the same."""
+        return dict(zip(_PARTS, map(layout.format_tokens, self.parts), strict=True))
+
+
 class Follower:
     """Makes encodings, and values, follow a change."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
         self._kinds = Kinds(definitions)
-        self._parse = lru_cache(maxsize=256)(layout.parse)
-        self._lengths = lru_cache(maxsize=256)(self._group_lengths)
-        self._known: dict[object, dict[str, str]] = {}
+        self._parse = lru_cache(maxsize=256)(self._parsed)
+        self._known: dict[object, Layouts] = {}
 
-    def encoding(
+    def layouts(self, encoding: Mapping[str, Any]) -> Layouts:
+        """The layouts of a file, to be followed.
+
+        Raises:
+            RecordError: the encoding is incomplete or its layout malformed.
+        """
+        try:
+            return self._parse(*(encoding[part] for part in _PARTS))
+        except (KeyError, TypeError) as error:
+            raise RecordError("record/encoding", "the encoding is incomplete") from error
+
+    def _parsed(self, *texts: str) -> Layouts:
+        return self._layouts(map(layout.parse, texts))
+
+    def _layouts(self, parts: Iterable[Iterable[Token]], *, settled: bool = False) -> Layouts:
+        tokens = tuple(map(tuple, parts))
+        by_key = tuple([{self._key(token): token for token in part} for part in tokens])
+        return Layouts(tokens, by_key, settled)
+
+    def followed(
         self,
-        encoding: Mapping[str, Any],
+        layouts: Layouts,
         before: Mapping[str, Any],
         after: dict[str, Any],
         vrs: Mapping[str, str],
-    ) -> dict[str, Any]:
-        """The encoding of a file whose attributes `before` became `after`.
+    ) -> Layouts:
+        """The layouts of a file whose attributes `before` became `after`.
 
         Group lengths become right ones, lengths in headers those of the values. What was behind
         the data set goes, and so does the old deflate stream; `after` is without them then.
 
         Args:
             vrs: VRs by path, of attributes whose VR the dictionary does not tell.
-
-        Raises:
-            RecordError: the encoding is incomplete or its layout malformed.
         """
-        try:
-            meta, data_set = (self._parse(encoding[part]) for part in _PARTS)
-        except (KeyError, TypeError) as error:
-            raise RecordError("record/encoding", "the encoding is incomplete") from error
-        for key in (TRAILING, DEFLATED, *self._lengths(encoding["meta"], encoding["dataSet"])):
+        for key in (TRAILING, DEFLATED, *layouts.lengths):
             after.pop(key, None)
         changed = differing(before, after)
-        self._drop_lengths(changed, data_set, before, after)
+        data_set = layouts.by_key[1]
+        stamped = layouts.settled and _has_one_more(before.get(ORIGINALS), after.get(ORIGINALS))
+        differences = changed - {ORIGINALS} if stamped else changed
+        self._drop_lengths(differences, data_set, before, after)
         case = (
-            *(encoding[part] for part in _PARTS),
+            layouts,
             is_signed(after.get("PixelRepresentation")),
             tuple(sorted(vrs.items())),
             frozenset(
-                (key, _difference(before.get(key, ...), after.get(key, ...))) for key in changed
+                (key, _difference(before.get(key, ...), after.get(key, ...))) for key in differences
             ),
+            _difference([], after[ORIGINALS][-1:]) if stamped else None,
         )
-        texts = self._known.get(case)
-        if texts is None:
+        known = self._known.get(case)
+        if known is None:
             scope = _Scope(
-                any(token.vr for token in data_set),
+                any(token.vr for token in data_set.values()),
                 is_signed(after.get("PixelRepresentation")),
                 vrs,
-                {self._key(token): token for token in data_set},
+                data_set,
             )
-            kept = [self._tokens(tokens, before, after, scope) for tokens in (meta, data_set)]
-            there = {self._key(token) for tokens in kept for token in tokens}
-            self._add(kept[1], [key for key in after if key[:1] != "_"], there, after, scope)
-            texts = dict(zip(_PARTS, map(layout.format_tokens, kept), strict=True))
+            if layouts.settled and not any(map(self._is_length, changed)):
+                known = self._again(layouts, differences, before, after, scope, stamped=stamped)
+            else:
+                known = self._anew(layouts, before, after, scope)
             if len(self._known) > _MEMO_SIZE:
                 self._known.clear()
-            self._known[case] = texts
-        return {**encoding, **texts}
+            self._known[case] = known
+        return known
 
-    def _group_lengths(self, *layouts: str) -> list[str]:
-        """The keys of group lengths that are attributes, because they were wrong."""
-        tokens = (token for text in layouts for token in self._parse(text))
-        return [self._key(token) for token in tokens if token.tag & 0xFFFF == 0]
+    def _anew(
+        self, layouts: Layouts, before: Mapping[str, Any], after: Mapping[str, Any], scope: _Scope
+    ) -> Layouts:
+        """The layouts of all that is there after a change."""
+        kept = [self._tokens(tokens, before, after, scope) for tokens in layouts.parts]
+        there = {self._key(token) for tokens in kept for token in tokens}
+        self._add(kept[1], [key for key in after if key[:1] != "_"], there, after, scope)
+        settled = all(
+            token.tag & 0xFFFF or token.form is Form.GROUP_LENGTH
+            for tokens in kept
+            for token in tokens
+        )
+        return self._layouts(kept, settled=settled)
+
+    def _again(
+        self,
+        layouts: Layouts,
+        changed: set[str],
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        scope: _Scope,
+        *,
+        stamped: bool,
+    ) -> Layouts:
+        """The same as `_anew` of layouts that are settled, without a look at what is as it was.
+
+        Args:
+            changed: the keys of what came, went or became another.
+            stamped: Original Attributes Sequence has one item more beside that.
+        """
+        parts = [dict(part) for part in layouts.by_key]
+        for part in parts:
+            here = changed & part.keys()
+            for key in here & after.keys():
+                part[key] = self._kept(part[key], before, after, scope)
+            if stamped and ORIGINALS in part:
+                part[ORIGINALS] = self._with_last(part[ORIGINALS], after[ORIGINALS], scope)
+            if groups := {part.pop(key).tag >> 16 for key in here - after.keys()}:
+                groups -= {t.tag >> 16 for t in part.values() if t.form != Form.GROUP_LENGTH}
+                for key in [key for key, token in part.items() if token.tag >> 16 in groups]:
+                    del part[key]
+        there = parts[0].keys() | parts[1].keys()
+        new = [key for key in after if key in changed and key[:1] != "_" and key not in there]
+        if new:
+            tokens = list(parts[1].values())
+            self._add(tokens, new, there, after, scope)
+            parts[1] = {self._key(token): token for token in tokens}
+        return Layouts(tuple([tuple(part.values()) for part in parts]), tuple(parts), settled=True)
+
+    def _is_length(self, key: str) -> bool:
+        """Whether an attribute is a group length."""
+        name = key.partition("#")[0]
+        return key[:1] != "_" and self._definitions.tag(name) & 0xFFFF == 0
 
     def _drop_lengths(
         self,
         changed: Iterable[str],
-        tokens: Iterable[Token],
+        by_key: Mapping[str, Token],
         before: Mapping[str, Any],
         after: dict[str, Any],
     ) -> None:
         """Take the same away from the items of changed sequences, whose lengths are made anew."""
-        sequences = [key for key in changed if type(after.get(key)) is list]
-        if not sequences:
-            return
-        by_key = {self._key(token): token for token in tokens}
-        for key in sequences:
+        for key in [key for key in changed if type(after.get(key)) is list]:
             items = (by_key[key].items if key in by_key else None) or ()
             old = before.get(key)
             kept = []
             for at, item in enumerate(after[key]):
-                inner = items[at].tokens if at < len(items) else ()
-                lengths = {self._key(token) for token in inner if token.tag & 0xFFFF == 0}
+                tokens = items[at].tokens if at < len(items) else ()
+                inner = {self._key(token): token for token in tokens}
+                lengths = {name for name, token in inner.items() if token.tag & 0xFFFF == 0}
                 rest = {name: value for name, value in item.items() if name not in lengths}
                 previous = old[at] if type(old) is list and at < len(old) else {}
                 self._drop_lengths(differing(previous, rest), inner, previous, rest)
@@ -194,12 +296,18 @@ class Follower:
             if token.tag & 0xFFFF == 0:
                 kept.setdefault(f"{token.tag}", Token(token.tag, token.vr, Form.GROUP_LENGTH))
             elif key in after:
-                if key in before and freeze(before[key]) == freeze(after[key]):
-                    kept[key] = _defined(token)
-                else:
-                    kept[key] = self._changed(token, before.get(key), after[key], scope)
+                kept[key] = self._kept(token, before, after, scope)
         groups = {token.tag >> 16 for token in kept.values() if token.form != Form.GROUP_LENGTH}
         return [token for token in kept.values() if token.tag >> 16 in groups]
+
+    def _kept(
+        self, token: Token, before: Mapping[str, Any], after: Mapping[str, Any], scope: _Scope
+    ) -> Token:
+        """The layout of an element that is still there."""
+        key = self._key(token)
+        if key in before and freeze(before[key]) == freeze(after[key]):
+            return _defined(token)
+        return self._changed(token, before.get(key), after[key], scope)
 
     def _changed(self, token: Token, before: Any, after: Any, scope: _Scope) -> Token:
         """The layout of an element whose value became another."""
@@ -226,6 +334,15 @@ class Follower:
             items=tuple(items),
             undefined=token.undefined,
         )
+
+    def _with_last(self, token: Token, after: list[dict[str, Any]], scope: _Scope) -> Token:
+        """The same as `_changed`, of a sequence that this made, if only the last item is new."""
+        at, items = len(after) - 1, token.items or ()
+        explicit = token.vr not in {"", "UN"}
+        inner = scope.inside(token.tag, f"{self._key(token)}[{at}].", explicit=explicit)
+        tokens: list[Token] = []
+        self._add(tokens, after[at], set(), after[at], inner)
+        return token._replace(items=(*items, ItemLayout(tuple(tokens), False)))
 
     def _vr_for(self, value: Any, token: Token, given: str | None, scope: _Scope) -> str:
         """The VR of an element that becomes `value`: that of the file, if it can have it."""
@@ -272,7 +389,7 @@ class Follower:
     def to_unicode(
         self,
         attributes: Mapping[str, Any],
-        encoding: Mapping[str, Any] | None,
+        layouts: Layouts | None,
         resolve: Resolve,
     ) -> dict[str, Any]:
         """The same attributes with the character set of Unicode, in items too.
@@ -280,9 +397,7 @@ class Follower:
         Text of private attributes whose VR is in the file, and text that is a large value, is
         written anew; the bytes of text that was not valid in its character set go.
         """
-        tokens: tuple[Token, ...] = ()
-        if encoding is not None:
-            tokens = self._parse(encoding["dataSet"])
+        tokens = () if layouts is None else layouts.parts[1]
         charset = character_set_of(attributes.get(CHARACTER_SET))
         result = self._turned(attributes, tokens, charset, resolve)
         for key in [key for key in result if key.startswith(RAW)]:
@@ -296,16 +411,14 @@ class Follower:
                 del result[key]
         return {**result, CHARACTER_SET: _UNICODE}
 
-    def widened(self, encoding: dict[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """The encoding, with UN for text that became too long for the header of its VR.
+    def widened(self, layouts: Layouts, attributes: Mapping[str, Any]) -> Layouts:
+        """The layouts, with UN for text that became too long for the header of its VR.
 
         See PS3.5 section 6.2.2: the same text mostly has more bytes in Unicode.
         """
-        before = self._parse(encoding["dataSet"])
+        meta, before = layouts.parts
         after = self._widened(before, attributes)
-        if after == before:
-            return encoding
-        return {**encoding, "dataSet": layout.format_tokens(after)}
+        return layouts if after == before else self._layouts((meta, after), settled=layouts.settled)
 
     def _widened(self, tokens: Iterable[Token], struct: Mapping[str, Any]) -> tuple[Token, ...]:
         return tuple([self._wide(token, struct.get(self._key(token))) for token in tokens])

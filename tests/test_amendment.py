@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from functools import lru_cache
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from dicomstudy.amendment import Amender
 from dicomstudy.assignment import PROTECTED
 from dicomstudy.following import Follower, differing
-from dicomstudy.grouping import ENCODING, freeze
+from dicomstudy.grouping import ENCODING, freeze, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import format_tokens, parse
 from dicomstudy.lineage import Version
@@ -92,16 +95,20 @@ def edits(draw: st.DrawFn, keys: list[str]) -> dict[str, Any]:
     return {"set": given_, "remove": [key for key in removed if key not in given_]}
 
 
-@given(st.data())
-def test_what_is_written_is_read_as_the_edits_say(data: st.DataObject) -> None:
-    file = data.draw(st.sampled_from(files()))
+def editable(file: Decoded) -> list[str]:
+    """The keys of what an edit may remove."""
     kept = {"SpecificCharacterSet", *PROTECTED}
-    keys = [
+    return [
         key for key in file.attributes
         if key[0] != "_" and "#" not in key and key not in kept
         and DEFINITIONS.tag(key) >> 16 not in {0, 2} and DEFINITIONS.tag(key) & 0xFFFF
     ]  # fmt: skip
-    edit = data.draw(edits(keys))
+
+
+@given(st.data())
+def test_what_is_written_is_read_as_the_edits_say(data: st.DataObject) -> None:
+    file = data.draw(st.sampled_from(files()))
+    edit = data.draw(edits(editable(file)))
     again = amended(file, [edit])
     if again is None:
         for key, value in edit["set"].items():
@@ -115,6 +122,86 @@ def test_what_is_written_is_read_as_the_edits_say(data: st.DataObject) -> None:
         assert key not in again.attributes
     for key, value in modified.items():
         assert freeze(value) == freeze(file.attributes.get(key)), key
+
+
+@st.composite
+def versions(draw: st.DrawFn, keys: list[str]) -> list[tuple[Version, dict[str, Any]]]:
+    """Edits of some versions, which set again what went, in items and private ones too."""
+    study = {"ReferencedSOPInstanceUID": "1.2"}
+    others: dict[str, Any] = {
+        "ReferencedStudySequence": [study, {**study, "StudyDescription": "é"}],
+        "ReferencedStudySequence[0].ReferencedSOPInstanceUID": "1.3",
+        "ReferencedStudySequence[1].StudyDescription": "山",
+        "00790010": "EXAMPLE",
+        "00791001": "ü",
+    }
+    result = []
+    for number in range(2, draw(st.integers(3, 7))):
+        version = VERSION._replace(number=number)
+        edit = draw(edits([*keys, "ReferencedStudySequence", "00790010", "00791001"]))
+        for path in draw(st.lists(st.sampled_from([*others]), max_size=2, unique=True)):
+            edit["set"][path] = others[path]
+            edit["remove"] = [key for key in edit["remove"] if key != path]
+        result.append((version, {**edit, "vrs": {"00791001": draw(st.sampled_from(["LO", "UT"]))}}))
+    return result
+
+
+def replayed(
+    amender: Amender, file: Decoded, steps: list[list[tuple[Version, dict[str, Any]]]]
+) -> tuple[object, ...]:
+    """What a file becomes by edits, some after others: its attributes, and its encoding."""
+    groups, own = [(ion_hash_hex(file.encoding), ENCODING, file.encoding)], file.attributes
+    for step in steps:
+        result = amender.amended(groups, own, step, file.resolve)
+        if result is not None:
+            groups, own = result
+    contents = {name: content for _, name, content in groups}  # whichever they are in
+    encoding = contents.pop(ENCODING)
+    return freeze(ungroup([("", content) for content in contents.values()], own)), freeze(encoding)
+
+
+AMENDER = Amender(DEFINITIONS)
+
+
+@given(st.data())
+def test_edits_of_several_versions_are_those_of_one_after_another(data: st.DataObject) -> None:
+    """What a version left is followed by the next one as if it had been read anew."""
+    file = data.draw(st.sampled_from(files()))
+    changes = data.draw(versions(editable(file)))
+    each = [[change] for change in changes]
+    assert replayed(AMENDER, file, [changes]) == replayed(Amender(DEFINITIONS), file, each)
+
+
+def test_a_version_costs_the_same_however_many_are_before() -> None:
+    """Though Original Attributes Sequence has an item of each."""
+    few, more, most = map(calls_of_versions, (20, 40, 80))
+    assert most - more < 2.2 * (more - few)
+
+
+def calls_of_versions(count: int) -> int:
+    """How many functions are called to correct a name so many times."""
+    changes = [
+        (VERSION._replace(number=number), {"set": {"PatientName": f"A^{number}"}})
+        for number in range(2, 2 + count)
+    ]
+    return calls_of(lambda: replayed(Amender(DEFINITIONS), files()[0], [changes]))
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """How many functions of Python an action calls."""
+    calls = 0
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return calls
 
 
 @pytest.mark.parametrize("text", ["Smith", "Müller", "山田"])
@@ -176,5 +263,5 @@ def test_a_layout_follows(
     encoding = {"preamble": True, "byteOrder": "little", "meta": "", "dataSet": layout}
     follower = Follower(DEFINITIONS)
     for _ in range(2):  # the second time it is remembered
-        followed = follower.encoding(encoding, before, dict(after), {})
-        assert followed == {**encoding, "dataSet": expected}
+        followed = follower.followed(follower.layouts(encoding), before, dict(after), {})
+        assert followed.texts == {"meta": "", "dataSet": expected}
