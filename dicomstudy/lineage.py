@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -375,11 +375,17 @@ def _is_edit(edit: object) -> bool:
         isinstance(to_set, dict)
         and isinstance(remove, list)
         and isinstance(vrs, dict)
-        and all(isinstance(path, str) and parse_path(path) for path in (*to_set, *remove))
+        and all(isinstance(path, str) and _is_path(path) for path in (*to_set, *remove))
         and all(map(_is_value, to_set.values()))
         and all(isinstance(vr, str) for vr in vrs.values())
         and all(isinstance(edit.get(level, ""), str) for level in ("series", "instance"))
     )
+
+
+@lru_cache(maxsize=1 << 12)
+def _is_path(path: str) -> bool:
+    """Whether a text is a path; what came with instances has the same ones again and again."""
+    return bool(parse_path(path))
 
 
 def _is_modification(struct: object) -> bool:

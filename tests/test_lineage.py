@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomstudy import lineage
 from dicomstudy.document import is_named
 from dicomstudy.errors import StudyError
 from dicomstudy.lineage import Brought, History, Version, moment
+from dicomstudy.paths import parse_path
 
 
 def history(*tos: int | None) -> History:
@@ -163,6 +166,19 @@ def test_what_was_brought_holds_for_those_that_came_with_it() -> None:
     assert History((Version(1, "", ""),)).is_plain
     assert not History((came._replace(number=1),)).is_plain
     assert not versions.is_plain
+
+
+def test_paths_that_come_again_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each move to and fro brings the edits of all before."""
+    looked_at = mock.Mock(side_effect=parse_path)
+    monkeypatch.setattr(lineage, "parse_path", looked_at)
+    edit = {"set": {"ComesAgain": 1, "ComesAgain[0].Inside": 1}, "remove": ["GoesAgain"]}
+    moves = [
+        Version(number, "", "move", brought=(Brought.of([("", (edit,))] * number),))
+        for number in range(1, 20)
+    ]
+    assert History.from_struct(History(tuple(moves)).to_struct()) == History(tuple(moves))
+    assert looked_at.call_count <= 3
 
 
 @pytest.mark.parametrize(
