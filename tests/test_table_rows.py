@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.errors import ArchiveError, TableError
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.tables import parquet
 from dicomstudy.tables.cells import Cells, Kind, kind_of
 from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Context, Level
 from dicomstudy.tables.counts import Counts
@@ -403,3 +404,47 @@ def test_counts_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError) as caught:
         Counts(tmp_path / "nothing" / "counts")
     assert caught.value.code == "archive/unwritable"
+
+
+ROWS = st.lists(st.tuples(st.text("abcé\U0001f600", min_size=1, max_size=3), st.integers(1, 4)))
+CUTS = st.lists(st.integers(0, 9), max_size=4)
+
+
+@given(ROWS, st.sets(st.integers(0, 20)), CUTS, CUTS, st.integers(1, 5))
+def test_rows_of_two_are_in_one_order(
+    studies: list[tuple[str, int]],
+    new: set[int],
+    old_cuts: list[int],
+    new_cuts: list[int],
+    few: int,
+) -> None:
+    fields: list[pa.Field[Any]] = [
+        *(pa.field("uid", pa.string()), pa.field("row", pa.int64())),
+        *(pa.field("label", LABEL), pa.field("new", pa.bool_())),
+    ]
+    schema = pa.schema(fields)
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for at, (uid, count) in enumerate(sorted(dict(studies).items())):
+        rows = [{"uid": uid, "row": n, "label": f"{uid} {n}", "new": None} for n in range(count)]
+        sides[at in new].extend({**row, "new": True} if at in new else row for row in rows)
+    old = _cut(pa.Table.from_pylist(sides[0], schema).drop_columns("new"), old_cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "BATCH_ROWS", few)
+        tables = [
+            *parquet.interleaved(
+                old, _cut(pa.Table.from_pylist(sides[1], schema), new_cuts), "uid", schema
+            )
+        ]
+    found = [row for table in tables for row in table.to_pylist()]
+    assert found == sorted(sides[0] + sides[1], key=lambda row: (row["uid"], row["row"]))
+    assert all(table.schema == schema and len(table) for table in tables)
+    assert len(tables) <= sum(-(-len(rows) // few) for rows in sides) + len(old_cuts + new_cuts)
+
+
+def _cut(table: pa.Table, cuts: list[int]) -> list[pa.Table]:
+    """The same rows in tables with so many, and one with the rest; some of them are empty."""
+    pieces = []
+    for count in cuts:
+        pieces.append(table.slice(0, count))
+        table = table.slice(count)
+    return [*pieces, table]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +23,6 @@ from dicomstudy.errors import (
 )
 from dicomstudy.grouping import Batch
 from dicomstudy.tables import catalog, export, parquet, writer
-from dicomstudy.tables.parquet import Spool
 from dicomstudy.tables.star import Tabulator
 from fixtures import make
 from tests import studies
@@ -264,6 +262,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts, row groups and spools of a few rows, so that small archives have many."""
     monkeypatch.setattr(export, "FILE_ROWS", 8)
     monkeypatch.setattr(parquet, "GROUP_ROWS", 3)
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 2)
     monkeypatch.setattr(parquet, "SPOOL_CELLS", 200)
     monkeypatch.setattr(export, "SPOOL_CELLS", 200)
 
@@ -357,27 +356,29 @@ def test_parts_without_change_are_left_alone(tmp_path: Path) -> None:
     assert exported.studies == 4
 
 
-def test_neighbours_of_a_study_that_changes_are_copied_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("changed", [slice(3, 4), slice(0, 7, 2)], ids=["one", "every other"])
+def test_rows_of_studies_that_stay_are_not_copied_study_by_study(
+    changed: slice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive, tables = tmp_path / "archive", tmp_path / "tables"
     for number in range(7):
         add_study(archive, number, 1)
     dicomstudy.export_tables(archive, tables)
-    copied: Counter[str] = Counter()
-    append = Spool.append
+    written: dict[str, int] = {}
 
-    def count(spool: Spool, table: pa.Table) -> None:
-        copied[spool.table] += 1
-        append(spool, table)
+    def count(path: Path, schema: pa.Schema, rows: Iterable[pa.Table]) -> tuple[int, int]:
+        pieces = [*rows]
+        written[path.name.partition(".")[0]] = len(pieces)
+        return parquet.write(path, schema, pieces)
 
-    monkeypatch.setattr(Spool, "append", count)
-    changed = sorted(dicomstudy.open_archive(archive))[3]
-    dicomstudy.update(archive, changed, [{"set": {"StudyID": "5"}}])
+    monkeypatch.setattr(writer, "write", count)
+    for uid in sorted(dicomstudy.open_archive(archive))[changed]:
+        dicomstudy.update(archive, uid, [{"set": {"StudyID": "5"}}])
     dicomstudy.export_tables(archive, tables)
-    assert copied == dict.fromkeys(("instances", "series", "studies"), 2)
+    assert max(written[name] for name in ("instances", "series", "studies")) <= 2
     dicomstudy.export_tables(archive, tmp_path / "fresh")
     assert rows_of(tables) == rows_of(tmp_path / "fresh")
+    assert_consistent(tables)
 
 
 class Killed(BaseException):

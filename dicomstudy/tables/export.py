@@ -9,9 +9,9 @@ import os
 import shutil
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,9 @@ from dicomstudy.tables.fields import (
 )
 from dicomstudy.tables.parquet import (
     SPOOL_CELLS,
+    InOrder,
     Spool,
+    batches,
     conform,
     read,
     read_where,
@@ -254,6 +256,7 @@ class _Run:
         self, before: Mapping[str, str], after: Mapping[str, _Found], touched: set[str]
     ) -> None:
         tabulator = Tabulator(self._columns, self._change)
+        self._forget(touched)
         for name in sorted(self._old.tables.keys() - set(PART_TABLES)):
             self._know(name, touched, tabulator)
         sizes = {uid: after[uid].instances if uid in after else 0 for uid in {*before, *after}}
@@ -263,61 +266,76 @@ class _Run:
                 (part,) = stretch.parts
                 self._writer.keep(part, self._old)
                 continue
-            old = {name: self._old_rows(name, stretch.parts) for name in PART_TABLES}
+            staying = {
+                name: InOrder(self._staying(name, stretch.parts, touched), STUDY_UID)
+                for name in PART_TABLES
+            }
             for piece in _pieces(stretch.uids, sizes):
                 spools = {name: self._writer.spool(name) for name in PART_TABLES}
-                for is_touched, run in groupby(piece, touched.__contains__):
-                    uids = [*run]
-                    wanted = frozenset(uids)
-                    for name, rows in old.items():
-                        for table in rows.take(wanted):
-                            if not is_touched:
-                                spools[name].append(table)
-                            elif name == INSTANCES:
-                                self._forget(table)
-                    for uid in uids if is_touched else ():
-                        if uid in after:
-                            self._add(uid, after[uid], tabulator, spools)
-                        self._done += 1
-                        self._progress("studies", self._done, total)
-                self._writer.write_part(piece, spools)
+                for uid in filter(touched.__contains__, piece):
+                    if uid in after:
+                        self._add(uid, after[uid], tabulator, spools)
+                    self._done += 1
+                    self._progress("studies", self._done, total)
+                old = {name: rows.take_all(piece[-1]) for name, rows in staying.items()}
+                self._writer.write_part(piece, old, spools)
         for name in sorted({*self._old.tables, *self._groups} - set(PART_TABLES)):
             self._finish(name)
         self._writer.conform(self._old)
 
-    def _know(self, name: str, touched: set[str], tabulator: Tabulator) -> None:
-        """Know the groups of a name, and what the files of instances that stay say of their VRs."""
-        leaving = self._leaving(name, touched)
-        differing: dict[str, str] = {}
-        for rows in self._read(name, columns=[DIGEST, COUNT, VRS]):
-            said = rows[VRS].to_pylist() if VRS in rows.column_names else [None] * len(rows)
-            known: dict[str, Known] = {}
-            digests, counts = texts(rows, DIGEST), rows[COUNT].to_pylist()
-            for digest, count, each in zip(digests, counts, said, strict=True):
-                row = each or ""
-                stays = leaving[digest] < (count or 0)
-                known[digest] = Known(row if stays else None, row)
-                if stays and DIFFERS in row and leaving[digest]:
-                    differing[digest] = row
-            self._change.know(known)
-        if differing:
-            self._ask_again(name, differing, touched, tabulator)
-
-    def _leaving(self, name: str, touched: set[str]) -> Counter[str]:
-        """How many instances of the tables, by group, are of studies that change or go."""
-        leaving: Counter[str] = Counter()
+    def _forget(self, touched: set[str]) -> None:
+        """Count that the instances of studies that change or go refer to no groups any more."""
+        table = self._old.tables.get(INSTANCES)
+        names = digest_columns(table.schema.names if table else ())
         uids = sorted(touched)
         wanted = pa.array(uids, pa.string())
         for part in self._old.parts:
             number = part.files.get(INSTANCES)
             if number is None or bisect_left(uids, part.first) == bisect_right(uids, part.last):
                 continue
-            column = name + REFERS
-            for rows in self._read(INSTANCES, number, columns=[STUDY_UID, column]):
-                if column in rows.column_names:
-                    these = rows.filter(pc.is_in(rows[STUDY_UID], value_set=wanted))
-                    leaving.update(texts(these, column))
-        return leaving
+            for rows in self._read(INSTANCES, number, columns=[STUDY_UID, *names]):
+                these = rows.filter(pc.is_in(rows[STUDY_UID], value_set=wanted))
+                for name in names:
+                    counted = Counter(texts(these, name))
+                    self._change.add({digest: -count for digest, count in counted.items()})
+
+    def _staying(self, name: str, parts: Iterable[Part], touched: set[str]) -> Iterator[pa.Table]:
+        """The rows of a table in some parts, without those of studies that change or go.
+
+        Raises:
+            TableError: they are not in the order of studies (``tables/damaged``).
+        """
+        last = ""
+        for number in [part.files[name] for part in parts if name in part.files]:
+            for batch in chain.from_iterable(map(batches, self._read(name, number))):
+                uids = texts(batch, STUDY_UID)
+                if sorted([last, *uids]) != [last, *uids]:
+                    raise TableError(
+                        "tables/damaged",
+                        f"the rows of the table {name} are not in the order of studies",
+                        source=str(path_of(self._folder, name, number)),
+                    )
+                last = uids[-1]
+                stay = [uid not in touched for uid in uids]
+                yield batch if all(stay) else batch.filter(pa.array(stay, pa.bool_()))
+
+    def _know(self, name: str, touched: set[str], tabulator: Tabulator) -> None:
+        """Know the groups of a name, and what the files of instances that stay say of their VRs."""
+        differing: dict[str, str] = {}
+        for rows in self._read(name, columns=[DIGEST, COUNT, VRS]):
+            said = rows[VRS].to_pylist() if VRS in rows.column_names else [None] * len(rows)
+            known: dict[str, Known] = {}
+            digests, counts = texts(rows, DIGEST), rows[COUNT].to_pylist()
+            changes = self._change.of(digests)
+            for digest, count, change, each in zip(digests, counts, changes, said, strict=True):
+                row = each or ""
+                stays = (count or 0) + change > 0
+                known[digest] = Known(row if stays else None, row)
+                if stays and DIFFERS in row and change:
+                    differing[digest] = row
+            self._change.know(known)
+        if differing:
+            self._ask_again(name, differing, touched, tabulator)
 
     def _ask_again(
         self, name: str, groups: Mapping[str, str], touched: set[str], tabulator: Tabulator
@@ -404,17 +422,6 @@ class _Run:
             file.writelines(frames)
         with study.beside(path) as present:
             yield present
-
-    def _old_rows(self, name: str, parts: Iterable[Part]) -> _OldRows:
-        """The rows of a table in parts as they were."""
-        numbers = [part.files[name] for part in parts if name in part.files]
-        return _OldRows(chain.from_iterable(self._read(name, number) for number in numbers))
-
-    def _forget(self, instances: pa.Table) -> None:
-        """Count that these instances no longer refer to their groups."""
-        for name in digest_columns(instances.column_names):
-            counted = Counter(texts(instances, name))
-            self._change.add({digest: -count for digest, count in counted.items()})
 
     def _finish(self, name: str) -> None:
         """Write the files of a group in which something has changed."""
@@ -521,32 +528,3 @@ def _up_to(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
     while rows > 0 and (table := next(tables, None)) is not None:
         rows -= len(table)
         yield table
-
-
-class _OldRows:
-    """Rows of a table as they were, of which neighbouring studies are taken at once.
-
-    Args:
-        tables: the rows, in the order of studies.
-    """
-
-    def __init__(self, tables: Iterator[pa.Table]) -> None:
-        self._tables = tables
-        self._rows = pa.table({STUDY_UID: []})
-        self._uids: list[str] = []
-        self._at = 0
-
-    def take(self, wanted: Container[str]) -> Iterator[pa.Table]:
-        """The next rows, as long as they are of these studies: a slice of each row group."""
-        while True:
-            start = self._at
-            while self._at < len(self._uids) and self._uids[self._at] in wanted:
-                self._at += 1
-            if self._at > start:
-                yield self._rows.slice(start, self._at - start)
-            if self._at < len(self._uids):
-                return
-            rows = next(self._tables, None)
-            if rows is None:
-                return
-            self._rows, self._uids, self._at = rows, texts(rows, STUDY_UID), 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
@@ -23,9 +24,12 @@ from dicomstudy.tables.columns import Columns
 __all__ = [
     "SPOOL_CELLS",
     "File",
+    "InOrder",
     "Spool",
+    "batches",
     "check_schema",
     "conform",
+    "interleaved",
     "open_file",
     "read",
     "read_where",
@@ -39,6 +43,8 @@ __all__ = [
 GROUP_ROWS = 1 << 14
 #: Bytes of a row group, about; it has fewer rows where these are large.
 GROUP_BYTES = 1 << 26
+#: Rows that are copied at once, to be put in order among others.
+BATCH_ROWS = 1 << 10
 #: Cells that a spool keeps as Python objects at most.
 SPOOL_CELLS = 1 << 18
 #: Columns in which hardly a value comes twice: a dictionary would be as large as they are.
@@ -176,6 +182,69 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     )
 
 
+def batches(table: pa.Table) -> Iterator[pa.Table]:
+    """The same rows in tables of so many as are copied at once."""
+    return (table.slice(at, BATCH_ROWS) for at in range(0, len(table), BATCH_ROWS))
+
+
+class InOrder:
+    """Rows that are taken from the front.
+
+    Args:
+        tables: the rows, in the order of the texts of a column.
+        column: the name of the column, which has no nulls.
+    """
+
+    def __init__(self, tables: Iterable[pa.Table], column: str) -> None:
+        self._tables = chain.from_iterable(map(batches, tables))
+        self._column = column
+        self._rows = pa.table({column: pa.array([], pa.string())})
+        self._texts: list[str] = []
+
+    def texts(self) -> list[str]:
+        """The texts of the next rows, so many as are at hand; none if there are no more rows."""
+        if not self._texts and (rows := next(self._tables, None)) is not None:
+            self._rows, self._texts = rows, texts(rows, self._column)
+        return self._texts
+
+    def take(self, last: str) -> pa.Table:
+        """Of the rows at hand those up to a text."""
+        count = bisect_right(self._texts, last)
+        taken = self._rows.slice(0, count)
+        self._rows, self._texts = self._rows.slice(count), self._texts[count:]
+        return taken
+
+    def take_all(self, last: str | None = None) -> Iterator[pa.Table]:
+        """All rows, or those up to a text."""
+        while (found := self.texts()) and (last is None or found[0] <= last):
+            yield self.take(found[-1] if last is None else last)
+
+
+def interleaved(
+    one: Iterable[pa.Table], other: Iterable[pa.Table], column: str, schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """The rows of two, in the order of the texts of a column, with the columns of a schema.
+
+    Both are in this order, and have no text in common. Few tables become few, however their rows
+    alternate.
+    """
+    sides = [InOrder(one, column), InOrder(other, column)]
+    while all(side.texts() for side in sides):
+        last = min(side.texts()[-1] for side in sides)
+        yield _sorted((conform(side.take(last), schema) for side in sides), column)
+    for side in sides:
+        yield from (conform(rows, schema) for rows in side.take_all())
+
+
+def _sorted(tables: Iterable[pa.Table], column: str) -> pa.Table:
+    """The rows of tables, each in the order of the texts of a column, in this order."""
+    some = [table for table in tables if len(table)]
+    if len(some) == 1:
+        return some[0]
+    whole = pa.concat_tables(some).unify_dictionaries().combine_chunks()
+    return whole.take(pc.sort_indices(whole[column]))
+
+
 def write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> tuple[int, int]:
     """Write rows to a file, and return their number and its size in bytes."""
     groups = _in_groups(tables, schema)
@@ -240,7 +309,6 @@ class Spool:
 
     def __init__(self, table: str, columns: Columns, folder: Path) -> None:
         self.table = table
-        self.rows = 0
         self.cells = 0
         self._columns = columns
         self._folder = folder
@@ -254,16 +322,9 @@ class Spool:
         """Add a row, of about so many cells."""
         self._columns.meet(self.table, row)
         self._waiting.append(row)
-        self.rows += 1
         self.cells += cells
         if self.cells > SPOOL_CELLS or len(self._waiting) >= GROUP_ROWS:
             self._convert()
-
-    def append(self, table: pa.Table) -> None:
-        """Add rows that are in Arrow already."""
-        self._convert()
-        self.rows += len(table)
-        self._keep(table)
 
     def _convert(self) -> None:
         """Turn the rows that wait into Arrow."""
@@ -311,4 +372,4 @@ class Spool:
                 yield pa.ipc.open_file(file).read_all()
             path.unlink()
         yield from self._tables
-        self._files, self._tables, self._count, self._bytes, self.rows = [], [], 0, 0, 0
+        self._files, self._tables, self._count, self._bytes = [], [], 0, 0

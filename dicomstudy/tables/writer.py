@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +15,8 @@ from dicomstudy.folder import sync_folder
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
 from dicomstudy.tables.columns import Columns
-from dicomstudy.tables.fields import INSTANCES, PART_TABLES
-from dicomstudy.tables.parquet import File, Spool, read, write
+from dicomstudy.tables.fields import INSTANCES, PART_TABLES, STUDY_UID
+from dicomstudy.tables.parquet import File, Spool, interleaved, read, write
 
 __all__ = ["Writer"]
 
@@ -62,12 +63,29 @@ class Writer:
         """Take over a file as it is."""
         self._table(table).files[file.number] = file
 
-    def write_part(self, uids: Sequence[str], spools: Mapping[str, Spool]) -> None:
-        """Write the rows of a part, if there are any."""
-        instances = spools[INSTANCES].rows
-        files = {name: self.write(name, s.tables()).number for name, s in spools.items() if s.rows}
+    def write_part(
+        self,
+        uids: Sequence[str],
+        old: Mapping[str, Iterable[pa.Table]],
+        new: Mapping[str, Spool],
+    ) -> None:
+        """Write the rows of a part, if there are any.
+
+        Args:
+            uids: its studies.
+            old: rows by table, in the order of studies.
+            new: likewise, of other studies.
+        """
+        files: dict[str, File] = {}
+        for name, spool in new.items():
+            schema = self._columns.schema(name)
+            rows = filter(len, interleaved(old[name], spool.tables(), STUDY_UID, schema))
+            for first in rows:
+                files[name] = self.write(name, chain((first,), rows))
         if files:
-            self._catalog.parts.append(Part(uids[0], uids[-1], instances, files))
+            instances = files[INSTANCES].rows if INSTANCES in files else 0
+            numbers = {name: file.number for name, file in files.items()}
+            self._catalog.parts.append(Part(uids[0], uids[-1], instances, numbers))
 
     def write(self, table: str, rows: Iterable[pa.Table]) -> File:
         """Write a file."""
