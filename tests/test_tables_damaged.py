@@ -143,6 +143,25 @@ def test_a_row_without_its_key_is_an_error(
     assert caught.value.location.source == str(path)
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 1 << 10])
+def test_studies_out_of_order_are_an_error(
+    rows_at_once: int,
+    copied: Path,
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = damaged(copied, "series", lambda path: rewritten(path, lambda rows: rows[::-1]))
+    with_size_of(path, copied)
+    changed = shutil.copytree(archive, tmp_path / "changed")
+    next(changed.glob("studies/*/*.zst")).unlink()
+    monkeypatch.setattr(parquet, "BATCH_ROWS", rows_at_once)
+    with pytest.raises(TableError) as caught:
+        dicomstudy.export_tables(changed, copied)
+    assert caught.value.code == "tables/damaged"
+    assert caught.value.location.source == str(path)
+
+
 def test_bulk_is_taken_from_where_the_user_says(
     archive: Path, copied: Path, tmp_path: Path
 ) -> None:
