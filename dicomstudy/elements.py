@@ -95,9 +95,10 @@ META_GROUP = 2
 #: Items, and what ends one or all of them (PS3.5 section 7.5).
 ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: What a file is known by is never large: character set, SOP, study and series UID (and the file
-#: meta information). Nor is what others refer to it by, Referenced SOP Instance UID. Nor is what
-#: other values are read by: Samples per Pixel, Photometric Interpretation, Number of Frames, Rows,
-#: Columns, Bits Allocated, Pixel Representation (and private creators).
+#: meta information, and the command set). Nor is what others refer to it by, Referenced SOP
+#: Instance UID. Nor is what other values are read by: Samples per Pixel, Photometric
+#: Interpretation, Number of Frames, Rows, Columns, Bits Allocated, Pixel Representation (and
+#: private creators).
 _KNOWN_TAGS = frozenset(
     (
         *(0x00080005, 0x00080018, 0x00081155, 0x0020000D, 0x0020000E),
@@ -116,7 +117,7 @@ _PIECE = 1 << 20
 
 def may_be_large(tag: int, length: int, limit: int) -> bool:
     """Whether a value of `length` bytes is kept apart from its document (spec/record.md)."""
-    if tag >> 16 == META_GROUP or tag in _KNOWN_TAGS or is_creator(tag):
+    if tag >> 16 in {0, META_GROUP} or tag in _KNOWN_TAGS or is_creator(tag):
         limit = _MOST_IDENTIFYING
     return length > limit
 

@@ -63,6 +63,10 @@ class Settings:
     alone: bool
 
 
+#: What bare data sets with a command set begin with: its length, or the tag of its class.
+_COMMAND_LENGTH, _COMMAND_CLASS = b"\0\0\0\0\4\0\0\0", b"\0\0\2\0"
+
+
 @dataclass(slots=True)
 class Ingested:
     """What `ingest` did with its files; `studies` are the UIDs of those it found something of."""
@@ -462,9 +466,13 @@ def left_on_disk(folder: Path) -> Iterator[Batch]:
 def may_be_bare(head: bytes) -> bool:
     """Whether a file may be a data set without preamble: it begins with group 2 or 8.
 
-    In big endian it has to have a VR too, which is more than two bytes that many files have.
+    In big endian it has to have a VR too, which is more than two bytes that many files have; and of
+    a command set, whose group is 0, it has to begin with the length or the class.
     """
-    return head[:2] in {b"\2\0", b"\x08\0"} or (head[:2] == b"\0\x08" and head[4:6] in VRS)
+    if head[:2] == b"\0\x08":
+        return head[4:6] in VRS
+    is_command = head == _COMMAND_LENGTH or (head[:4] == _COMMAND_CLASS and head[5:] == bytes(3))
+    return is_command or head[:2] in {b"\2\0", b"\x08\0"}
 
 
 def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:

@@ -181,6 +181,7 @@ def p10_good() -> list[Case]:
     rows = element(0x00280010, "US", 4)
     return [
         *_good_files(name, name_expected),
+        *_command_sets(name, name_expected),
         *_good_headers(name, name_expected, rows),
         *_good_sequences(name, name_expected),
         *_good_pixels(),
@@ -302,6 +303,50 @@ def _good_files(name: bytes, name_expected: Case) -> list[Case]:
             syntax="implicit little",
         ),
         read("nothing", b"", [], syntax="implicit little", **bare),
+    ]
+
+
+def _command_sets(name: bytes, name_expected: Case) -> list[Case]:
+    commands = element(0x00000002, "UI", "1.2", explicit=False)
+    length = element(0x00000000, "UL", len(commands), explicit=False)
+    expected = e(0x00000002, "", "312e3200")
+    bare = element(0x00100010, "PN", "A^B", explicit=False)
+    bare_expected = e(0x00100010, "", "415e4220")
+    return [
+        read(
+            "a command set before an explicit data set",
+            file(EXPLICIT, length, commands, name),
+            [name_expected],
+            meta_elements=[*e_meta(EXPLICIT), e(0x00000000, form="="), expected],
+        ),
+        read(
+            "a command set before a big-endian data set",
+            file(BIG, commands, element(0x00280010, "US", 4, big=True)),
+            [e(0x00280010, "US", "0004")],
+            meta_elements=[*e_meta(BIG), expected],
+            syntax="explicit big",
+        ),
+        read(
+            "a command set before a deflated data set",
+            make.part10(meta(make.DEFLATED), commands + stored_deflate(name)),
+            [name_expected],
+            meta_elements=[*e_meta(make.DEFLATED), expected],
+            deflated=True,
+        ),
+        read(
+            "a command set in an implicit data set",
+            file(LITTLE, commands, bare),
+            [expected, bare_expected],
+            meta_elements=e_meta(LITTLE),
+            syntax="implicit little",
+        ),
+        read(
+            "zeros before an implicit data set",
+            file(LITTLE, bytes(64), bare),
+            [bare_expected],
+            meta_elements=[*e_meta(LITTLE), *[e(0x00000000, "", "")] * 8],
+            syntax="implicit little",
+        ),
     ]
 
 
@@ -1249,6 +1294,7 @@ def record_good() -> list[Case]:
     return [
         *_simple_records(name),
         *_item_records(name),
+        *_command_records(name),
         *_headers_without_vr(name),
         *_delimited_records(name),
         *_large_records(name),
@@ -1521,6 +1567,20 @@ def _item_records(name: bytes) -> list[Case]:
                 "ReferencedImageSequence": item(uid, length=99),
             },
         ),
+    ]
+
+
+def _command_records(name: bytes) -> list[Case]:
+    commands = element(0x00000002, "UI", "1.2", explicit=False)
+    length = element(0x00000000, "UL", len(commands), explicit=False)
+    return [
+        record(
+            "a command set is written with the file meta information",
+            file(EXPLICIT, length, commands, name),
+            "00100010PN",
+            {"PatientName": "A^B", "AffectedSOPClassUID": "1.2"},
+            meta_layout=f"{META_LAYOUT} 00000000= 00000002",
+        )
     ]
 
 

@@ -156,6 +156,57 @@ def test_edits_of_a_file_with_delimiters_keep_the_order_of_tags(tmp_path: Path) 
     assert dataset.Rows == 2
 
 
+# -- command sets --------------------------------------------------------------------------------
+
+COMMANDS = element(0x00000002, "UI", CLASS, explicit=False) + element(
+    0x00000100, "US", 1, explicit=False
+)
+COMMAND_LENGTH = element(0x00000000, "UL", len(COMMANDS), explicit=False)
+
+
+@pytest.mark.parametrize("max_inline", [0, 256])
+@pytest.mark.parametrize(
+    "syntax", [make.EXPLICIT, make.BIG_ENDIAN, make.DEFLATED, make.IMPLICIT], ids="ebdi"
+)
+@pytest.mark.parametrize(
+    "front",
+    [COMMANDS, COMMAND_LENGTH + COMMANDS, bytes(8), bytes(64)],
+    ids=["bare", "length", "zeros", "many-zeros"],
+)
+def test_a_command_set_stands_before_the_data_set(
+    front: bytes, syntax: str, max_inline: int, tmp_path: Path
+) -> None:
+    body = data_set(explicit=syntax != make.IMPLICIT, big=syntax == make.BIG_ENDIAN)
+    if syntax == make.DEFLATED:
+        body = make.deflated(body)
+    data = make.part10(make.file_meta(syntax, sop_instance=SOP), front + body)
+    instance = taken_in(data, tmp_path, max_inline=max_inline)
+    assert p10.read(data).problems == ()
+    if max_inline:
+        expected = model_of(read_by_pydicom(data))
+        expected.pop("00000000", None)  # no group length is in the model
+        assert instance.to_json() == expected
+    dicomstudy.update(tmp_path / "archive", STUDY, [{"set": {"PatientID": "1"}}])
+    (changed,) = dicomstudy.open_archive(tmp_path / "archive")[STUDY].values()
+    assert read_by_pydicom(changed.to_p10()).PatientID == "1"
+
+
+@pytest.mark.parametrize("front", [COMMANDS, COMMAND_LENGTH + COMMANDS], ids=["bare", "length"])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_bare_data_set_may_have_a_command_set(
+    front: bytes, *, explicit: bool, tmp_path: Path
+) -> None:
+    data = front + data_set(explicit=explicit)
+    assert taken_in(data, tmp_path).metadata()["Rows"] == 2
+
+
+def test_zeros_and_no_data_set_are_no_command_set() -> None:
+    for count in (8, 64, 8000):
+        file = p10.read(make.part10(make.file_meta(sop_instance=SOP), bytes(count)))
+        assert file.trailing.length == count
+        assert file.problems == ()
+
+
 # -- broken sequences --------------------------------------------------------------------------
 
 TWICE = UID + UID

@@ -41,7 +41,9 @@ DEFLATED = frozenset(
     ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
 )
 
-META_GROUP = b"\2\0"
+META_GROUP, COMMAND_GROUP = b"\2\0", b"\0\0"
+#: So many zeros behind the file meta information are no command set, but padding.
+_PADDING = 1 << 12
 _TOO_LARGE = f"the deflated data set is too large: it has more than {MAX_INFLATED} bytes"
 #: A `Reader` looks which runs it may join whenever it has read so many files, and a few times
 #: early on.
@@ -110,12 +112,15 @@ class _Known:
 
 
 class _Pass(NamedTuple):
-    """One reading of the file meta information, or of a data set; `problems` are those of it."""
+    """One reading of the file meta information, a command set or a data set, with its `problems`.
+
+    `group`: what all elements that are read begin with, in the former two.
+    """
 
     parser: Parser
     state: _Known
     explicit: bool
-    meta: bool
+    group: bytes
     source: str | None
     problems: list[Problem]
 
@@ -130,7 +135,7 @@ class _Pass(NamedTuple):
         None where the data set ends.
         """
         parser, problems = self.parser, self.problems
-        if self.meta and parser.data[pos : pos + 2] != META_GROUP:
+        if self.group and parser.data[pos : pos + 2] != self.group:
             return None
         if count >= MAX_ELEMENTS:
             message = f"the data set has more than {MAX_ELEMENTS} elements"
@@ -169,11 +174,11 @@ class _Pass(NamedTuple):
         parser, explicit = self.parser, self.explicit
         data, end = parser.data, len(parser.data)
         parser.looked = False
-        element, after = parser.element(pos, end, explicit, 0, top=not self.meta)
+        element, after = parser.element(pos, end, explicit, 0, top=not self.group)
         size = after - pos
         if element.tag == ITEM_DELIMITATION:
             return None
-        if element.tag == 0 and not any(data[pos : pos + 64]):
+        if element.tag == 0 and not (self.group or any(data[pos : pos + 64])):
             return None  # zero padding behind the data set
         if element.form is Form.DECLARED:
             parser.flaws.append(_truncated(element, size, pos))
@@ -207,7 +212,7 @@ class Reader:
 
     def __init__(self, *, max_inline: int = MAX_INLINE) -> None:
         self.max_inline = max_inline
-        self._known: dict[tuple[bool, bool, bool], _Known] = {}
+        self._known: dict[tuple[bool, bool, bytes], _Known] = {}
         self._group_lengths: dict[tuple[int, str], Run] = {}
         self._settled: dict[tuple[Run, int], Run] = {}
 
@@ -222,13 +227,17 @@ class Reader:
         pos = 0 if preamble is None else 132
         parser = Parser(data, big=False, limit=self.max_inline)
         explicit = looks_explicit(data[pos + 4 : pos + 6])
-        meta, starts, problems = self._read_runs(parser, pos, explicit, source, meta=True)
+        meta, starts, problems = self._read_runs(parser, pos, explicit, source, META_GROUP)
         pos = starts[-1]
         starts = [pos]
         body, deflated, syntax = data, None, Syntax(explicit)
         runs: list[Run] = []
         if not problems:
             uid = _transfer_syntax_uid(meta)
+            if data[pos : pos + 2] == COMMAND_GROUP:
+                commands, pos = self._read_commands(parser, pos, uid)
+                meta += commands
+                starts = [pos]
             if uid in DEFLATED:
                 try:
                     body = inflate(data[pos : min(length, pos + MAX_INFLATED + 1)])
@@ -247,18 +256,35 @@ class Reader:
             preamble, meta, runs, starts, syntax, body, trailing, deflated, tuple(problems)
         )
 
+    def _read_commands(self, parser: Parser, pos: int, uid: str | None) -> tuple[list[Run], int]:
+        """The command set at `pos`, and where it ends; there, if there is none.
+
+        What an implicit data set begins with is no command set, but for zeros.
+        """
+        data, end = parser.data, len(parser.data)
+        if looks_explicit(data[pos + 4 : pos + 6]) or not any(data[pos : pos + _PADDING]):
+            return [], pos
+        runs, starts, problems = self._read_runs(parser, pos, False, None, COMMAND_GROUP)
+        after = starts[-1]
+        values = [element.value for element in elements_of(runs)]
+        if problems or after == end or not all(isinstance(value, bytes) for value in values):
+            return [], pos
+        syntax = _find_syntax(uid, data[after : after + 8], deflated=uid in DEFLATED)
+        is_same = not (syntax.explicit or syntax.big or syntax.deflated)
+        return ([], pos) if is_same and any(data[pos : pos + 64]) else (runs, after)
+
     def _read_runs(
-        self, parser: Parser, pos: int, explicit: bool, source: str | None, *, meta: bool = False
+        self, parser: Parser, pos: int, explicit: bool, source: str | None, group: bytes = b""
     ) -> tuple[list[Run], list[int], list[Problem]]:
         """The runs from `pos` on, their offsets and where they end, and why they end there.
 
-        Of the file meta information, if `meta`: up to the first element of another group.
+        With a `group`, they end before the first element of another one.
         """
         data, end = parser.data, len(parser.data)
-        state = self._known.setdefault((explicit, parser.big, meta), _Known())
+        state = self._known.setdefault((explicit, parser.big, group), _Known())
         known = state.runs
         runs: list[Run] = []
-        reading = _Pass(parser, state, explicit, meta, source, [])
+        reading = _Pass(parser, state, explicit, group, source, [])
         opened: set[Run] = set()
         start = pos
         index = count = 0

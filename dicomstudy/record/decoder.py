@@ -497,7 +497,7 @@ class Decoder:
         for key, span in ((DEFLATED, file.deflated), (TRAILING, file.trailing)):
             if span is None or not span.length or (key == TRAILING and file.deflated):
                 continue
-            if not may_be_large(0, span.length, self.max_inline):
+            if span.length <= self.max_inline:
                 value: Any = data[span.offset : span.offset + span.length]
             else:
                 value = {"length": span.length, "sha256": sha256_of(data, span)}
