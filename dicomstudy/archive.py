@@ -196,21 +196,17 @@ def _quarantined(path: Path) -> Quarantined:
     note = path.with_name(path.name + ".ion")
     try:
         fields: Any = ion.loads(note.read_bytes())
-        uri, code, message = (_text(fields[name]) for name in ("uri", "code", "message"))
+        uri, code, message = (fields[name] for name in ("uri", "code", "message"))
     except FileNotFoundError:
         message = "there is no note that says why it is here"
         return Quarantined(path, path.name, size, "", "archive/no-note", message)
     except (DicomStudyError, KeyError, TypeError, OSError) as error:
         message = f"the note that says why it is here cannot be read: {error}"
         return Quarantined(path, path.name, size, "", "archive/damaged", message)
+    if not all(isinstance(field, str) for field in (uri, code, message)):
+        message = "the note that says why it is here has fields that are no texts"
+        return Quarantined(path, path.name, size, "", "archive/damaged", message)
     return Quarantined(path, path.name, size, uri, code, message)
-
-
-def _text(value: object) -> str:
-    """A field of a note, which is a text."""
-    if not isinstance(value, str):
-        raise TypeError("a field is no text")
-    return value
 
 
 def open_archive(

@@ -461,12 +461,16 @@ def check_file(path: Path, length: int) -> None:
     Raises:
         BulkError: it is not there, shorter, or none.
     """
-    if length:
-        reader = BulkReader(path, length=length)
-        try:
-            reader.check_length()
-        finally:
-            reader.close()
+    if not length:
+        return
+    if not path.exists():
+        message = "the bulk file is not there: nothing is written to the study"
+        raise BulkError("bulk/truncated", message, source=str(path))
+    reader = BulkReader(path, length=length)
+    try:
+        reader.check_length()
+    finally:
+        reader.close()
 
 
 def _not_bulk(path: Path) -> BulkError:

@@ -325,14 +325,14 @@ def _name(entry: Entry) -> _Name:
 
 
 def _check_bulk(document: Document, path: Path) -> None:
-    """Refuse to cut off, or to write behind, what a document says wrongly is not its own.
+    """Refuse to cut off what a document says wrongly is not its own.
 
     Raises:
-        BulkError: its bulk file is shorter than it says or none, or it refers to what is behind.
+        BulkError: it refers to what would be cut off, or the file is none.
     """
+    if not path.exists() or _size(path) <= document.bulk.length:
+        return
     check_file(path, document.bulk.length)
-    if not path.exists() or _size(path) == document.bulk.length:
-        return  # nothing would be cut off
     if document.bulk_end() > document.bulk.length:
         raise BulkError("bulk/place", BEYOND, source=str(document.path))
 

@@ -166,7 +166,7 @@ def test_a_bulk_file_that_is_shorter_than_its_document_says_is_told_of(broken: B
 def test_a_bulk_file_of_another_number_is_not_removed(broken: Broken) -> None:
     broken.rewrite(header(bulkFile=1))
     assert "bulk/missing" in broken.codes()
-    broken.refused("bulk/missing")
+    broken.refused("bulk/truncated")
 
 
 def test_nothing_is_added_to_a_file_that_is_no_bulk_file(broken: Broken) -> None:
