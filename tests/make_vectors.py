@@ -552,6 +552,31 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
             problems=["p10/delimiter-length"],
         ),
         read(
+            "an item delimiter before the items",
+            file(
+                EXPLICIT,
+                element(SQ, "SQ", delimiter(END_OF_ITEM) + item(name), undefined=True),
+                name,
+            ),
+            [
+                e(
+                    SQ,
+                    "SQ",
+                    undefined=True,
+                    items=[
+                        {"undefined": False, "elements": [], "tag": "FFFEE00D"},
+                        *e_items((False, [name_expected])),
+                    ],
+                ),
+                name_expected,
+            ],
+        ),
+        read(
+            "an item in a text of undefined length",
+            file(EXPLICIT, element(TEXT, "UT", item(b"abcd"), undefined=True), name),
+            [e(TEXT, "UT", item(b"abcd").hex(), form="$"), name_expected],
+        ),
+        read(
             "64 levels",
             file(EXPLICIT, nested(65, explicit=True)),
             [_levels(64)],
@@ -772,10 +797,10 @@ def p10_bad() -> list[Case]:
             header + 8,
         ),
         bad(
-            "an item delimiter instead of an item",
+            "an item delimiter instead of an item, and no end",
             sequence(delimiter(END_OF_ITEM)),
-            "p10/no-delimiter",
-            header,
+            "p10/truncated",
+            header + 8,
         ),
         bad("a sequence without an end", sequence(item()), "p10/truncated", header + 8),
         bad(

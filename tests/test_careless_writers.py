@@ -90,6 +90,7 @@ def model_of(dataset: Dataset) -> dict[str, Any]:
 
 UID = element(0x00081155, "UI", "1.2.3.4")
 NESTED = element(IMAGES, "SQ", item(UID)) + END_OF_SEQUENCE
+NESTED_OPEN = element(IMAGES, "SQ", item(UID), undefined=True)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,7 @@ NESTED = element(IMAGES, "SQ", item(UID)) + END_OF_SEQUENCE
         element(IMAGES, "SQ", b"") + item(UID) + END_OF_SEQUENCE,
         element(IMAGES, "SQ", b"") + item(UID, undefined=True) + END_OF_SEQUENCE,
         element(IMAGES, "SQ", item(UID) + END_OF_ITEM, undefined=True),
+        element(IMAGES, "SQ", END_OF_ITEM + item(NESTED_OPEN), undefined=True),
         element(IMAGES, "SQ", item() + END_OF_ITEM, undefined=True),
         element(IMAGES, "SQ", item(UID, undefined=True) + END_OF_ITEM, undefined=True),
         element(IMAGES, "SQ", item(UID) + END_OF_ITEM + item(UID) + END_OF_ITEM),
@@ -117,7 +119,12 @@ NESTED = element(IMAGES, "SQ", item(UID)) + END_OF_SEQUENCE
     ],
     ids=[
         *("behind-defined", "behind-empty", "twice", "item-behind-empty", "items-behind-empty"),
-        *("item-delimiter", "item-delimiter-behind-empty", "item-delimiter-twice"),
+        *(
+            "item-delimiter",
+            "item-delimiter-first",
+            "item-delimiter-behind-empty",
+            "item-delimiter-twice",
+        ),
         *("item-delimiters-in-defined", "in-item", "in-sequence", "only-delimiter"),
         *("zeros-in-defined", "zeros", "no-item-delimiter"),
         *("many", "many-in-defined", "nested", "nested-in-defined"),
@@ -287,6 +294,7 @@ def test_items_are_explicit_or_not_whatever_the_header_of_their_sequence_is(
     [
         (0x00082111, "UT", b"hello", True),
         (0x00082111, "UT", b" \\hello \0", True),
+        (0x00082111, "UT", item(b"abcd"), True),
         (0x00420011, "OB", b"abcd", True),
         (0x00420011, "OB", b"", True),
         (0x00091001, "OB", b"abcd", True),

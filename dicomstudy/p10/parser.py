@@ -173,53 +173,25 @@ class Parser:
         if not depth:
             self.taken = self.inside = 0
         first = data[start : start + 4]
-        if first == order.item_tag or (
-            first == order.sequence_delimiter and (tag in PIXEL_DATA_TAGS or not is_bulk(tag, vr))
-        ):
-            if is_bulk(tag, vr):
+        if is_bulk(tag, vr):
+            if first == order.item_tag or (
+                first == order.sequence_delimiter and tag in PIXEL_DATA_TAGS
+            ):
                 fragments, after, complete = self.fragments(start, end)
                 if depth:
                     self.inside += len(fragments)
                 if complete or top:
                     if not complete:
-                        self.flaws.append(
-                            Problem(
-                                None,
-                                "p10/no-delimiter",
-                                "the pixel data ends with the file, inside a fragment or before "
-                                "its delimiter",
-                                start,
-                                format_tag(tag),
-                            )
+                        message = (
+                            "the pixel data ends with the file, inside a fragment or before its "
+                            "delimiter"
                         )
+                        self.flaw("p10/no-delimiter", message, start, tag)
                     if depth:
                         return data[start:after], Form.UNDEFINED, after
                     return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
-            else:
-                outer, self.irregular = self.irregular, False
-                unknown = vr == "UN"
-                try:
-                    sequence, after = self.sequence(
-                        start, end, explicit, depth + 1, undefined=True, unknown=unknown
-                    )
-                except P10Error as error:
-                    if depth:
-                        raise
-                    value, after = self.broken(error, tag, start, explicit, unknown=unknown)
-                    return value, Form.UNDEFINED, after
-                irregular, self.irregular = self.irregular, outer or self.irregular
-                if irregular:
-                    self.flaws.append(
-                        Problem(
-                            None,
-                            "p10/delimiter-length",
-                            "a delimiter has a length; the items are kept as bytes",
-                            start,
-                            format_tag(tag),
-                        )
-                    )
-                    return data[start:after], Form.UNDEFINED, after
-                return sequence, Form.DEFINED, after
+        elif self.holds_items(vr, start):
+            return self.items(tag, vr, start, end, explicit, depth)
         after = self.end_of_delimiter(start, end)
         if not after:
             raise P10Error(
@@ -229,6 +201,43 @@ class Parser:
         if may_be_large(tag, length, self.limit) and not depth:
             return Span(start, length), Form.DELIMITED, after
         return data[start : start + length], Form.DELIMITED, after
+
+    def holds_items(self, vr: str, start: int) -> bool:
+        """Whether a value of undefined length is a sequence, unless its items are fragments.
+
+        That of an SQ may begin with a delimiter that is left over, or with zeros.
+        """
+        head = self.data[start : start + 8]
+        if vr == "SQ" and head[4:] == b"\0\0\0\0":
+            return True
+        begin = {self.order.item_tag, self.order.sequence_delimiter}
+        return vr in {"", "SQ", "UN"} and head[:4] in begin
+
+    def items(
+        self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int
+    ) -> tuple[Value, Form, int]:
+        """As `undefined`, of a sequence."""
+        outer, self.irregular = self.irregular, False
+        unknown = vr == "UN"
+        try:
+            sequence, after = self.sequence(
+                start, end, explicit, depth + 1, undefined=True, unknown=unknown
+            )
+        except P10Error as error:
+            if depth:
+                raise
+            value, after = self.broken(error, tag, start, explicit, unknown=unknown)
+            return value, Form.UNDEFINED, after
+        irregular, self.irregular = self.irregular, outer or self.irregular
+        if irregular:
+            message = "a delimiter has a length; the items are kept as bytes"
+            self.flaw("p10/delimiter-length", message, start, tag)
+            return self.data[start:after], Form.UNDEFINED, after
+        return sequence, Form.DEFINED, after
+
+    def flaw(self, code: str, message: str, pos: int, tag: int) -> None:
+        """Note what is wrong with the element that is read."""
+        self.flaws.append(Problem(None, code, message, pos, format_tag(tag)))
 
     def broken(
         self, error: P10Error, tag: int, start: int, explicit: bool, *, unknown: bool
@@ -286,7 +295,6 @@ class Parser:
         Of the sequence, which is one of undefined length, also the VR.
         """
         end = len(self.data)
-        begin = {self.order.item_tag, self.order.sequence_delimiter}
         while pos < after:
             self.count(pos)
             tag, vr, _, pos, length = self.header(pos, end, explicit)
@@ -294,7 +302,7 @@ class Parser:
                 break
             if length != UNDEFINED_LENGTH or (vr and vr not in LONG_VRS):
                 pos += length
-            elif self.data[pos : pos + 4] in begin and not is_bulk(tag, vr):
+            elif not is_bulk(tag, vr) and self.holds_items(vr, pos):
                 return pos, vr
             else:
                 _, pos, complete = self.fragments(pos, end)
