@@ -342,12 +342,12 @@ def test_a_document_is_opened_with_the_bulk_file_that_is_its_own(
     archive = add(0)
     first = dicomstudy.open_archive(archive)
 
-    def replaced_first(path: Path) -> BulkReader:
+    def replaced_first(path: Path, *, length: int) -> BulkReader:
         monkeypatch.undo()
         dicomstudy.delete(archive, CT)
         dicomstudy.collect(archive, older_versions=True, remove=True)
         add(1)
-        return BulkReader(path)
+        return BulkReader(path, length=length)
 
     monkeypatch.setattr("dicomstudy.study.studies.BulkReader", replaced_first)
     with first[CT] as study:
