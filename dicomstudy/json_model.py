@@ -275,7 +275,8 @@ class _Walk:
                 continue
             value = struct[key]
             vr = self._vr(token.tag, token.vr, value, scope)
-            yield _Field(key, token.tag, vr, value, token.items, token.form, place < meta)
+            is_meta = place < meta and token.tag >> 16 == META_GROUP  # not of the command set
+            yield _Field(key, token.tag, vr, value, token.items, token.form, is_meta)
         rest = []
         for key in struct:
             if key not in seen and key[:1] != "_" and "#" not in key:

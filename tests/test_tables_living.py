@@ -130,7 +130,7 @@ def test_what_has_become_equal_is_one_instance_and_at_rest(living: Path, tmp_pat
     again = dicomstudy.export_tables(living, tmp_path / "tables")
     assert again == first._replace(added=0, bytes_out=0)
     assert studies.state_of(tmp_path / "tables") == before
-    dicomstudy.collect(living, older_versions=True)
+    dicomstudy.collect(living, older_versions=True, remove=True)
     with dicomstudy.open_tables(tmp_path / "tables") as tables:
         assert len(tables["instances"]) == sum(map(len, dicomstudy.open_archive(living).values()))
 
