@@ -111,8 +111,10 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
         history = History(history.then("collect").versions[-1:])
     number = document.bulk.number
     bulk = change.archive.bulk_path(study, number)
-    check_file(bulk, document.bulk.length)
-    size = bulk.stat().st_size if bulk.exists() else 0
+    size = 0
+    if bulk.exists():
+        check_file(bulk, document.bulk.length)
+        size = bulk.stat().st_size
     moves, end = _moves(batch)
     if not older and end >= size:
         return
@@ -166,10 +168,14 @@ def _copy(old: Path, new: Path, moves: Mapping[str, _Move]) -> None:
 
 
 def _collect_file(path: Path, document: Path, collected: Collected, *, remove: bool) -> None:
-    """Remove a bulk file, if the document that it stands beside does not refer to it."""
+    """Remove a bulk file, if the document that it stands beside does not refer to it.
+
+    If that refers to one that is not there, somebody may have given this another name.
+    """
     if document.exists():
         with contextlib.closing(Document(document)) as found:
-            if found.bulk.length and path == bulk_beside(document, found.bulk.number):
+            named = bulk_beside(document, found.bulk.number)
+            if found.bulk.length and (path == named or not named.exists()):
                 return
     if not path.exists():  # another run has collected it
         return

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
-from dicomstudy.clustering import cluster
-from dicomstudy.document import is_named, read_batch
+from dicomstudy.document import is_named
 from dicomstudy.elements import bare_uid
 from dicomstudy.errors import DefinitionsError, StudyError
 from dicomstudy.grouping import ENCODING
-from dicomstudy.growth import count
 from dicomstudy.record import group_of
 from dicomstudy.study import Instance, Study
 
@@ -34,27 +31,6 @@ class Contradictions:
             for digest, content in contents.items():
                 if name != ENCODING and any(group_of(key, definitions) != name for key in content):
                     yield self._error(f"the group {name} {digest} has attributes of another")
-
-    def of_counts(self) -> Iterator[StudyError]:
-        """Counts of series by which late instances would be grouped wrongly."""
-        study, counts = self._study, self._study.document.counts
-        if not counts:
-            return
-        batch, history = read_batch(study.document, study.definitions), study.history
-        entries = [
-            entry
-            for entry in batch.entries
-            if entry.series in counts and history.since(entry.events) is not None
-        ]
-        content = cluster(dataclasses.replace(batch, entries=entries), study.definitions)
-        exact = {
-            series.uid: count(series, content.contents, content.rows, study.definitions)
-            for series in content.series
-        }
-        sizes = {series.uid: len(series.entries) for series in content.series}
-        for uid, each in counts.items():
-            if uid not in exact or not each.holds(exact[uid], sizes[uid]):
-                yield self._error(f"the counts of series {uid} are not those of its instances")
 
     def check(self, instance: Instance) -> None:
         """Compare an instance with what it stands under.

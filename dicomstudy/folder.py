@@ -176,7 +176,8 @@ class Folder:
         """Documents in folders beside the `shards`, where nobody looks for them."""
         for folder in entries(self.path / _STUDIES):
             if not _SHARD.fullmatch(folder.name):
-                yield from documents_in(folder)
+                with contextlib.suppress(ArchiveError):  # one that cannot be read hides no other
+                    yield from documents_in(folder)
 
     def has(self, path: Path) -> bool:
         """Whether there is a document at `path`. Errors as in `shards`."""

@@ -397,13 +397,14 @@ class Follower:
         Text of private attributes whose VR is in the file, and text that is a large value, is
         written anew; the bytes of text that was not valid in its character set go.
         """
-        tokens = () if layouts is None else layouts.parts[1]
+        meta, tokens = ((), ()) if layouts is None else layouts.parts
+        apart = {(token.tag, token.occurrence) for token in meta}
         charset = character_set_of(attributes.get(CHARACTER_SET))
         result = self._turned(attributes, tokens, charset, resolve)
         for key in [key for key in result if key.startswith(RAW)]:
             path = key[len(RAW) :]
             steps = parse_raw_path(path)
-            if not steps or steps[0].tag >> 16 == META_GROUP:
+            if not steps or steps[0][:2] in apart or steps[0].tag >> 16 == META_GROUP:
                 continue
             leaf = steps[-1].tag
             is_text = self._kinds.rule(leaf, _vr_at(tokens, path)).kind in _TEXT_KINDS

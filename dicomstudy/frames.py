@@ -44,6 +44,8 @@ _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 
 _HEADER = 8
+#: So many bytes are read at once where the headers of all fragments are looked at.
+_AHEAD = 1 << 20
 _ITEM_TAGS = {False: LITTLE.item_tag, True: BIG.item_tag}
 #: End of image in JPEG and JPEG-LS, end of codestream in JPEG 2000; padding may follow it.
 _END_MARKER = b"\xff\xd9"
@@ -169,7 +171,7 @@ def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid
 
     Arguments and errors are those of `find`.
     """
-    found = _pixels(attributes, read, uid)
+    found = _pixels(attributes, _ahead(read), uid)
     if found is None:
         return
     value, _ = found
@@ -177,6 +179,21 @@ def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid
         return
     if _lengths(attributes, value, big=big) != _items(value, 0, big=big):
         raise value.error("its fragments have other lengths")
+
+
+def _ahead(read: Read) -> Read:
+    """The same, but reads more than is asked for: of headers near each other, many at once."""
+    kept, first = b"", 0
+
+    def reading(reference: Mapping[str, Any], start: int, stop: int) -> bytes:
+        nonlocal kept, first
+        stop = min(stop, reference["length"])
+        if not first <= start <= stop <= first + len(kept):
+            first = start
+            kept = read(reference, start, min(max(stop, start + _AHEAD), reference["length"]))
+        return kept[start - first : stop - first]
+
+    return reading
 
 
 def _pixels(attributes: Mapping[str, Any], read: Read, uid: str) -> tuple[_Value, int] | None:

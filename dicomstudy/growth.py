@@ -42,30 +42,6 @@ class Counts(NamedTuple):
         """Whether an attribute is slow in a series of so many instances."""
         return self.values[key] + (key in self.missing) <= most_values(instances)
 
-    def holds(self, exact: Counts, instances: int) -> bool:
-        """Whether decisions by these counts are right, those of the series being `exact`.
-
-        Args:
-            exact: what is counted anew.
-            instances: how many the series has.
-        """
-        most = most_combinations(instances)
-        return (
-            self.values.keys() == exact.values.keys()
-            and self.missing == exact.missing
-            and self.combinations.keys() == exact.combinations.keys()
-            and all(
-                _is_bound(number, exact.values[key], is_few=exact.is_slow(key, instances))
-                and self.is_slow(key, instances) == exact.is_slow(key, instances)
-                for key, number in self.values.items()
-            )
-            and all(
-                _is_bound(number, exact.combinations[name], is_few=number <= most)
-                and (number <= most) == (exact.combinations[name] <= most)
-                for name, number in self.combinations.items()
-            )
-        )
-
     def to_struct(self) -> dict[str, Any]:
         """The fields of a document; mirror of `from_struct`."""
         values, missing, combinations = self
@@ -88,11 +64,6 @@ class Counts(NamedTuple):
         ):
             return cls(values, frozenset(missing), combinations)
         return None
-
-
-def _is_bound(number: int, exact: int, *, is_few: bool) -> bool:
-    """Whether a count may be such; of few it may be too high, of others too low."""
-    return number >= exact if is_few else number <= exact
 
 
 class Grown(NamedTuple):

@@ -192,20 +192,19 @@ def bulk_data(
     attributes: Mapping[str, Any],
     encoding: Mapping[str, Any] | None,
     encoder: Encoder,
-    resolve: Resolve,
-) -> dict[str, Callable[[], bytes]]:
+) -> dict[str, Callable[[Resolve], bytes]]:
     """What gives the bytes of each large value, by the URI that `to_json` has for it.
 
     They are those that ``InlineBinary`` would have: little-endian, without delimiter. Arguments and
-    errors are those of `to_json`.
+    errors are those of `to_json`, of which `resolve` is asked for when a value is wanted.
     """
     walk = _Walk(encoder)
     plan = None if encoding is None else encoder.plan(encoding)
     scope = walk.scope(attributes, plan)
     tokens, meta = (None, 0) if plan is None else (_tokens(plan), plan.data_set)
-    found: dict[str, Callable[[], bytes]] = {}
+    found: dict[str, Callable[[Resolve], bytes]] = {}
     for field, inner in walk.large(attributes, tokens, scope, meta=meta):
-        found.setdefault(bulk_uri(field.value), partial(field.content, resolve, inner))
+        found.setdefault(bulk_uri(field.value), partial(field.content, scope=inner))
     return found
 
 

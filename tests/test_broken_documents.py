@@ -10,13 +10,12 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import pytest
 
 import dicomstudy
 from dicomstudy import ion
-from dicomstudy.document import Document, references_in, writer
+from dicomstudy.document import Document, references_in
 from dicomstudy.document.writer import Frames
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
@@ -166,7 +165,11 @@ def test_a_bulk_file_that_is_shorter_than_its_document_says_is_told_of(broken: B
 def test_a_bulk_file_of_another_number_is_not_removed(broken: Broken) -> None:
     broken.rewrite(header(bulkFile=1))
     assert "bulk/missing" in broken.codes()
-    broken.refused("bulk/truncated")
+    converted = dicomstudy.convert([broken.late], broken.archive)
+    assert [problem.code for problem in converted.problems] == ["bulk/truncated"]
+    bulk = broken.bulk.read_bytes()
+    dicomstudy.collect(broken.archive, remove=True)
+    assert broken.bulk.read_bytes() == bulk
 
 
 def test_nothing_is_added_to_a_file_that_is_no_bulk_file(broken: Broken) -> None:
@@ -452,36 +455,6 @@ def test_notes_have_texts(broken: Broken) -> None:
 
 
 # Counts
-
-
-@pytest.fixture(scope="module")
-def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive of a series that has more than one chunk, and a slow attribute."""
-    folder = tmp_path_factory.mktemp("counted")
-    voltage = make.element(0x00180060, "DS", "120")
-    slices = {n: make.ct_slice("ct", 1, n) for n in range(1, 41)}
-    for n in range(1, 21):
-        slices[n] = slices[n].replace(voltage, make.element(0x00180060, "DS", "110"))
-    write_files(folder / "files", ((f"{n}.dcm", data) for n, data in slices.items()))
-    with mock.patch.object(writer, "CHUNK_INSTANCES", 16):
-        dicomstudy.convert([folder / "files"], folder / "archive")
-    return folder
-
-
-@pytest.mark.parametrize("field", ["values", "combinations"])
-@pytest.mark.parametrize("more", [-100, 100])
-def test_counts_bound_what_they_count(counted: Path, tmp_path: Path, field: str, more: int) -> None:
-    shutil.copytree(counted, tmp_path / "copy")
-    broken = Broken(tmp_path / "copy/archive", tmp_path / "copy/late")
-    assert broken.codes() == set()
-
-    def change(values: list[dict[str, Any]]) -> None:
-        (counts,) = values[1]["series"].values()
-        assert counts[field]
-        for name in counts[field]:
-            counts[field][name] += more
-
-    assert "counts of series" in broken.rewrite(change).said()
 
 
 # Fragments

@@ -171,6 +171,34 @@ COMMANDS = element(0x00000002, "UI", CLASS, explicit=False) + element(
 COMMAND_LENGTH = element(0x00000000, "UL", len(COMMANDS), explicit=False)
 
 
+@pytest.mark.parametrize("bulk", ["copy", "reference"])
+@pytest.mark.parametrize("is_command", [False, True])
+def test_a_large_value_in_front_of_the_data_set_is_found(
+    bulk: str, tmp_path: Path, *, is_command: bool
+) -> None:
+    """In an item of file meta information, or of a command set."""
+    text = element(0x00082111, "UT", "derived " * 60, explicit=not is_command)
+    tag = 0x0000FFF0 if is_command else 0x00020110
+    front = element(tag, "SQ", item(text), explicit=not is_command)
+    data = make.part10(make.file_meta(sop_instance=SOP), (COMMANDS if is_command else b"") + front)
+    (tmp_path / "a.dcm").write_bytes(data + data_set())
+    report = dicomstudy.convert([tmp_path / "a.dcm"], tmp_path / "archive", bulk=bulk)
+    assert (report.instances, report.problems) == (1, [])
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+    (instance,) = dicomstudy.open_archive(tmp_path / "archive")[STUDY].values()
+    assert instance.to_p10() == data + data_set()
+
+
+def test_what_a_command_set_says_is_not_turned_to_unicode(tmp_path: Path) -> None:
+    comment = element(0x00000902, "LO", b"gro\xdf ", explicit=False)
+    data = make.part10(make.file_meta(sop_instance=SOP), COMMANDS + comment + data_set())
+    taken_in(data, tmp_path)
+    dicomstudy.update(tmp_path / "archive", STUDY, [{"set": {"PatientName": "\u0416"}}])
+    assert dicomstudy.verify(tmp_path / "archive").problems == []
+    (instance,) = dicomstudy.open_archive(tmp_path / "archive")[STUDY].values()
+    assert comment in instance.to_p10()
+
+
 @pytest.mark.parametrize("max_inline", [0, 256])
 @pytest.mark.parametrize(
     "syntax", [make.EXPLICIT, make.BIG_ENDIAN, make.DEFLATED, make.IMPLICIT], ids="ebdi"

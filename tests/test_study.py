@@ -334,8 +334,11 @@ def test_all_instances_cost_each_chunk_a_few_times(tmp_path: Path) -> None:
 def test_what_was_read_goes_with_the_study(archives: dict[str, Path]) -> None:
     study = dicomstudy.open_archive(archives["copy"])[CT]
     is_there = weakref.ref(study)
-    study[next(iter(study))].to_dataset()
+    instance = next(each for each in study.values() if "PixelData" in each.attributes())
+    assert instance.bulk_data(instance.to_json()["7FE00010"]["BulkDataURI"])
+    instance.to_dataset()
     study.close()
+    del instance
     del study
     assert is_there() is None
 

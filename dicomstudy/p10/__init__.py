@@ -1,8 +1,8 @@
 """Part 10 bytes ↔ elements, exactly (PS3.10 section 7, PS3.5 section 7; spec/p10.md).
 
-`Reader.read` takes a file apart without decoding a value; `write` is its mirror:
-``b"".join(write(read(data), data)) == data`` for every file it accepts. What cannot be taken
-apart is kept as raw bytes from there on (`P10File.trailing`), with a `Problem` that says so.
+`Reader.read` takes a file apart without decoding a value. `write` is its mirror: what it gives,
+with the bytes of its spans, is the file. What cannot be taken apart is kept as raw bytes from there
+on (`P10File.trailing`), with a `Problem` that says so.
 """
 
 from dicomstudy.p10.file import P10File, Run, Syntax

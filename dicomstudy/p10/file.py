@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 from operator import lt
 from typing import NamedTuple
 
 from dicomstudy.elements import Buffer, Element, Span
 from dicomstudy.errors import Problem
 from dicomstudy.p10.headers import Header
+
+#: The bytes of a preamble and of what stands behind it.
+_FRONT = 132
 
 
 class Syntax(NamedTuple):
@@ -115,6 +119,12 @@ class P10File(NamedTuple):
     trailing: Span
     deflated: Span | None
     problems: tuple[Problem, ...]
+
+    @property
+    def meta_starts(self) -> list[int]:
+        """The offset of each of `meta`."""
+        first = 0 if self.preamble is None else _FRONT
+        return list(accumulate([run.size for run in self.meta], initial=first))[:-1]
 
     @property
     def elements(self) -> list[Element]:

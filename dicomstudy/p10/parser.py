@@ -305,9 +305,14 @@ class Parser:
             elif not is_bulk(tag, vr) and self.holds_items(vr, pos):
                 return pos, vr
             else:
-                _, pos, complete = self.fragments(pos, end)
+                if is_bulk(tag, vr):
+                    _, behind, complete = self.fragments(pos, end)
+                else:
+                    behind = self.end_of_delimiter(pos, end)
+                    complete = bool(behind)
                 if not complete:
                     raise P10Error("p10/no-delimiter", "a value has no end", offset=pos, tag=tag)
+                pos = behind
         return pos, None
 
     def fragments(self, start: int, end: int) -> tuple[tuple[Span, ...], int, bool]:

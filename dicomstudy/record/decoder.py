@@ -125,7 +125,7 @@ class Decoder:
         shape: list[Run | str] = []
         flaws: list[tuple[Attribute, int]] = []
         meta = len(file.meta)
-        starts = [0] * meta + file.starts
+        starts = [*file.meta_starts, *file.starts]
         for runs in (file.meta, file.runs):
             known = memo.runs
             for run in runs:

@@ -32,7 +32,7 @@ from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.ion import blob_hash_hex
 from dicomstudy.lineage import Version
 from dicomstudy.p10 import PREFIX, deflate
-from dicomstudy.record import DEFLATED, Segment, is_reference
+from dicomstudy.record import DEFLATED, Resolve, Segment, is_reference
 from dicomstudy.sources import FileIdentity, Window
 from dicomstudy.study import datasets
 
@@ -244,13 +244,11 @@ class Instance:
         read = self._bulk_data.get(uri)
         if read is None:
             raise StudyError("study/no-value", f"{self.uid} has no large value {uri!r:.100}")
-        return read()
+        return read(self._resolve)
 
     @cached_property
-    def _bulk_data(self) -> dict[str, Callable[[], bytes]]:
-        return json_model.bulk_data(
-            self.attributes(), self.encoding, self.study.encoder, self._resolve
-        )
+    def _bulk_data(self) -> dict[str, Callable[[Resolve], bytes]]:
+        return json_model.bulk_data(self.attributes(), self.encoding, self.study.encoder)
 
     def to_dataset(self) -> pydicom.Dataset:
         """The instance as pydicom reads it from its file.
