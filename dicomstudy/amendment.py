@@ -246,11 +246,14 @@ class Amender:
         return type(value) is not str or self._encoded(key, value, charset) is not None
 
     def _encoded(self, key: str, value: str, charset: CharacterSet) -> bytes | None:
-        """The bytes of a text in a character set, None if that lacks one of its characters."""
+        """The bytes of a text in a character set, None if that lacks one of its characters.
+
+        Of a key that is no element there are none.
+        """
         try:
             tag = self._definitions.tag(key.partition("#")[0])
         except DefinitionsError:
-            return b""  # it is no element
+            return b""
         rule = self._kinds.rule(tag, self._definitions.vr(tag))
         return values.encode(value, rule, Context(charset, False))
 

@@ -245,6 +245,8 @@ def test_zeros_and_no_data_set_are_no_command_set() -> None:
 # -- broken sequences --------------------------------------------------------------------------
 
 TWICE = UID + UID
+#: It ends at its delimiter, whatever it begins with.
+TEXT = element(0x00082111, "UT", item(b"text", length=30), undefined=True)
 
 
 @pytest.mark.parametrize(
@@ -277,9 +279,13 @@ TWICE = UID + UID
             ),
             "truncated",
         ),
+        (
+            element(IMAGES, "SQ", item(TEXT + UID, length=len(TEXT + UID) - 2), undefined=True),
+            "truncated",
+        ),
         (make.nested(66, tag=IMAGES, explicit=True), "too-deep"),
     ],
-    ids=["short", "short-in-row", "long", "no-item", "inside", "deep"],
+    ids=["short", "short-in-row", "long", "no-item", "inside", "text", "deep"],
 )
 def test_what_is_behind_a_broken_sequence_is_read(
     between: bytes, code: str, tmp_path: Path

@@ -74,11 +74,10 @@ class _Summary:
 class _Content:
     """The groups of a study by digest, with their names, and where its large values lie."""
 
-    __slots__ = ("_document", "_names", "creators", "groups", "met", "places", "vrs")
+    __slots__ = ("_document", "creators", "groups", "met", "places", "vrs")
 
-    def __init__(self, document: Document, names: frozenset[str]) -> None:
+    def __init__(self, document: Document) -> None:
         self._document = document
-        self._names = names
         self.groups: dict[str, tuple[str, dict[str, Any]]] = {}
         self.places: dict[str, dict[str, Any]] = {}
         self.creators: dict[str, dict[str, str]] = {}
@@ -97,8 +96,6 @@ class _Content:
 
     def _collect(self, frame: Mapping[str, Any]) -> None:
         for name, contents in frame["groups"].items():
-            if name not in self._names:
-                raise self.damaged(f"there is no group of the name {name!r}")
             for digest, content in contents.items():
                 self.groups[digest] = name, content
         add_places(self.places, frame.get("bulk", {}))
@@ -197,7 +194,6 @@ class Tabulator:
         self._remembered = 0
         self._dates = Cells(Kind.DATE, many=False)
         self._counts = Cells(Kind.INTEGER, many=False)
-        self._names = frozenset(columns.definitions.groups)
         self._frame_group = self._definitions.group(_FRAME_COUNT) + REFERS
 
     def add(self, study: Study, *, sha256: str, size: int) -> Added:
@@ -211,7 +207,7 @@ class Tabulator:
         Raises:
             DicomStudyError: the study is damaged.
         """
-        content = _Content(study.document, self._names)
+        content = _Content(study.document)
         rows: list[TableRow] = []
         every: dict[str, _Summary] = {}
         for number, frame in content.chunks():
