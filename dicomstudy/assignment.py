@@ -18,6 +18,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
     LONG_VRS,
     LONGEST_SHORT,
+    META_GROUP,
     NUMBER_FORMATS,
     SHORT_VRS,
     TEXT_VRS,
@@ -231,7 +232,7 @@ class _Reader:
             near = self._definitions.near(name)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise DicomStudyError("change/unknown-keyword", error.message + hint) from error
-        if tag >> 16 in {0, 2} or tag & 0xFFFF == 0 or tag >> 16 == 0xFFFE:
+        if tag >> 16 in {0, META_GROUP} or tag & 0xFFFF == 0 or tag >> 16 == 0xFFFE:
             raise DicomStudyError(
                 "change/protected", "it follows from the rest and cannot be changed", tag=tag
             )

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import TEXT_VRS, is_private
+from dicomstudy.elements import META_GROUP, TEXT_VRS, is_private
 from dicomstudy.errors import DicomStudyError
 
 __all__ = [
@@ -231,7 +231,7 @@ class Policy:
         """Whether a public attribute may be in a file at all, and anybody knows what it is."""
         if self._table.find(tag) is None and self._definitions.attribute(tag) is None:
             return False
-        if tag >> 16 == 2:
+        if tag >> 16 == META_GROUP:
             return tag in _META
         return tag >> 16 > 4 and tag & 0xFFFF != 0
 

@@ -24,7 +24,7 @@ from dicomstudy.deidentification.risks import of_instance
 from dicomstudy.deidentification.safe_private import declared_safe
 from dicomstudy.deidentification.stamps import Said, Stamps
 from dicomstudy.document import references
-from dicomstudy.elements import Form, bare_uid, sha256_and_size
+from dicomstudy.elements import META_GROUP, Form, bare_uid, sha256_and_size
 from dicomstudy.errors import Problem
 from dicomstudy.frames import fragments, pixel_words
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
@@ -220,8 +220,8 @@ class Transfer:
         return _Part(
             f"part {len(self._parts)}",
             content,
-            tuple(each for each in layouts if each[0] >> 16 == 2),
-            tuple(each for each in layouts if each[0] >> 16 != 2),
+            tuple(each for each in layouts if each[0] >> 16 == META_GROUP),
+            tuple(each for each in layouts if each[0] >> 16 != META_GROUP),
             digest,
             () if is_seed else tuple(self._number(name, *item) for item in content.items()),
             frozenset(references(list(content.values()))),
@@ -271,9 +271,13 @@ class Transfer:
     ) -> None:
         """Add an instance to the batch, unless one that was added is equal to it now."""
         texts = [(made.token.tag, self._text(made.token)) for made in own]
-        meta = sorted(chain(*(part.meta for part in parts), (t for t in texts if t[0] >> 16 == 2)))
+        meta = sorted(
+            chain(*(part.meta for part in parts), (t for t in texts if t[0] >> 16 == META_GROUP))
+        )
         data_set = sorted(
-            chain(*(part.data_set for part in parts), (t for t in texts if t[0] >> 16 != 2))
+            chain(
+                *(part.data_set for part in parts), (t for t in texts if t[0] >> 16 != META_GROUP)
+            )
         )
         if meta:
             length = Token(_META_LENGTH, "UL", Form.GROUP_LENGTH)

@@ -41,7 +41,8 @@ DEFLATED = frozenset(
     ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
 )
 
-META_GROUP, COMMAND_GROUP = b"\2\0", b"\0\0"
+#: What the elements of file meta information, and of a command set, begin with.
+_META_START, _COMMAND_START = b"\2\0", b"\0\0"
 #: So many zeros behind the file meta information are no command set, but padding.
 _PADDING = 1 << 12
 _TOO_LARGE = f"the deflated data set is too large: it has more than {MAX_INFLATED} bytes"
@@ -227,14 +228,14 @@ class Reader:
         pos = 0 if preamble is None else 132
         parser = Parser(data, big=False, limit=self.max_inline)
         explicit = looks_explicit(data[pos + 4 : pos + 6])
-        meta, starts, problems = self._read_runs(parser, pos, explicit, source, META_GROUP)
+        meta, starts, problems = self._read_runs(parser, pos, explicit, source, _META_START)
         pos = starts[-1]
         starts = [pos]
         body, deflated, syntax = data, None, Syntax(explicit)
         runs: list[Run] = []
         if not problems:
             uid = _transfer_syntax_uid(meta)
-            if data[pos : pos + 2] == COMMAND_GROUP:
+            if data[pos : pos + 2] == _COMMAND_START:
                 commands, pos = self._read_commands(parser, pos, uid)
                 meta += commands
                 starts = [pos]
@@ -264,7 +265,7 @@ class Reader:
         data, end = parser.data, len(parser.data)
         if looks_explicit(data[pos + 4 : pos + 6]) or not any(data[pos : pos + _PADDING]):
             return [], pos
-        runs, starts, problems = self._read_runs(parser, pos, False, None, COMMAND_GROUP)
+        runs, starts, problems = self._read_runs(parser, pos, False, None, _COMMAND_START)
         after = starts[-1]
         values = [element.value for element in elements_of(runs)]
         if problems or after == end or not all(isinstance(value, bytes) for value in values):
