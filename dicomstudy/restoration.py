@@ -460,7 +460,7 @@ def _verify_study(study: Study, verified: Verified, progress: Progress) -> None:
             continue
         for instance in chunk:
             verified.instances += 1
-            for prove in (found.check, _verify_instance, _verify_fragments):
+            for prove in (found.check, _verify_instance):
                 try:
                     prove(instance)
                 except DicomStudyError as error:
@@ -494,13 +494,13 @@ def _verify_contents(study: Study, verified: Verified) -> None:
             verified.problems.append(error.problem(str(study.path)))
 
 
-def _verify_fragments(instance: Instance) -> None:
-    """Compare the fragments of pixel data with what is said of them."""
+def _verify_instance(instance: Instance) -> None:
+    """Prove an instance's file, the original and the changed one, and what is said of fragments."""
+    _verify_file(instance)
     instance.original().check_fragments()
 
 
-def _verify_instance(instance: Instance) -> None:
-    """Prove an instance's file, the original and the changed one."""
+def _verify_file(instance: Instance) -> None:
     if instance.encoding is None:
         _read_values(instance)
         if instance.changed:
