@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from dicomstudy.document import is_named
 from dicomstudy.elements import bare_uid
@@ -24,13 +24,15 @@ class Contradictions:
     def _error(self, message: str) -> StudyError:
         return StudyError("study/damaged", message, source=str(self._study.path))
 
-    def of_groups(self) -> Iterator[StudyError]:
-        """Attribute groups with attributes of others."""
+    def check_group(self, name: str, digest: str, content: Iterable[str]) -> None:
+        """Compare the keys of an attribute group with its name.
+
+        Raises:
+            StudyError: it has attributes of another one.
+        """
         definitions = self._study.definitions
-        for name, contents in self._study.stored_groups().items():
-            for digest, content in contents.items():
-                if name != ENCODING and any(group_of(key, definitions) != name for key in content):
-                    yield self._error(f"the group {name} {digest} has attributes of another")
+        if name != ENCODING and any(group_of(key, definitions) != name for key in content):
+            raise self._error(f"the group {name} {digest} has attributes of another")
 
     def check(self, instance: Instance) -> None:
         """Compare an instance with what it stands under.

@@ -450,8 +450,7 @@ def _verify_study(study: Study, verified: Verified, progress: Progress) -> None:
     """Prove all that a study has, and that it does not contradict itself."""
     found = Contradictions(study)
     try:
-        _verify_contents(study, verified)
-        verified.problems += [error.problem(str(study.path)) for error in found.of_groups()]
+        _verify_contents(study, found, verified)
     except DicomStudyError as error:
         verified.problems.append(error.problem(str(study.path)))
     for chunk in study.chunks(retired=True):
@@ -468,7 +467,7 @@ def _verify_study(study: Study, verified: Verified, progress: Progress) -> None:
             progress("instances", verified.instances, None)
 
 
-def _verify_contents(study: Study, verified: Verified) -> None:
+def _verify_contents(study: Study, found: Contradictions, verified: Verified) -> None:
     """Prove the digests of groups and of large values in the bulk file."""
     for name, contents in study.stored_groups().items():
         for digest, content in contents.items():
@@ -481,6 +480,10 @@ def _verify_contents(study: Study, verified: Verified) -> None:
                         f"a group {name} is not what its digest {digest} says",
                     )
                 )
+            try:
+                found.check_group(name, digest, content)
+            except StudyError as error:
+                verified.problems.append(error.problem(str(study.path)))
     if study.document.bulk.length:
         try:
             study.bulk.check_length()

@@ -42,7 +42,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tables_folder(archive: Path) -> Path:
     """The tables of that archive, which no test changes."""
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy  # noqa: PLC0415 (as above)
 
     dicomstudy.export_tables(archive, archive.parent / "tables")
     return archive.parent / "tables"
@@ -51,6 +51,6 @@ def tables_folder(archive: Path) -> Path:
 @pytest.fixture
 def tables(tables_folder: Path) -> dicomstudy.Tables:
     """Those tables, opened."""
-    import dicomstudy  # noqa: PLC0415
+    import dicomstudy  # noqa: PLC0415 (as above)
 
     return dicomstudy.open_tables(tables_folder)

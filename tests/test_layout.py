@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -86,12 +88,12 @@ def test_what_is_read_is_written_so(text: str) -> None:
 
 @given(rows(), st.randoms(use_true_random=False))
 def test_what_is_changed_is_read_as_it_is_or_refused(
-    row: tuple[Token, ...], chance: object
+    row: tuple[Token, ...], chance: Random
 ) -> None:
     text = text_of(row)
-    at = chance.randint(0, len(text))  # type: ignore[attr-defined]
-    other = chance.choice("0#:~$=^/([{<>}]) A")  # type: ignore[attr-defined]
-    changed = text[:at] + other + text[at + chance.randint(0, 1) :]  # type: ignore[attr-defined]
+    at = chance.randint(0, len(text))
+    other = chance.choice("0#:~$=^/([{<>}]) A")
+    changed = text[:at] + other + text[at + chance.randint(0, 1) :]
     with refusing("record/layout"):
         assert text_of(parse(changed)) == changed
 
