@@ -289,7 +289,7 @@ class _Files:
     def _is_needed(self, study: Study, part: str, path: str) -> bool:
         """Whether there is a file that values of the study are read from, and not an equal one."""
         try:
-            there = identity_of(os.stat(path))  # noqa: PTH116 (as below)
+            there = identity_of(os.stat(path))  # noqa: PTH116 (a Path costs more than the question)
         except OSError:
             return False
         if self._read_from is None or self._read_from[0] is not study:
