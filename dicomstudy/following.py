@@ -376,7 +376,7 @@ class Follower:
     def _new(self, key: str, value: Any, scope: _Scope) -> Token:
         """The layout of an element that was not there: what stood at the top has the same."""
         known = scope.known.get(key) if scope.previous else None
-        if known is not None and value is not None:
+        if known is not None and value is not None and self._fits(known, value):
             return _defined(known if scope.explicit else _without_vrs(known))
         name, _, occurrence = key.partition("#")
         tag = self._definitions.tag(name)
@@ -385,6 +385,20 @@ class Follower:
             given = scope.vrs.get(scope.path + key)
             vr = given or _vr_of(tag, self._definitions, signed=scope.signed)
         return self._changed(Token(tag, vr, occurrence=int(occurrence or 0)), None, value, scope)
+
+    def _fits(self, token: Token, value: Any) -> bool:
+        """Whether a layout has items where the value has them, at any depth.
+
+        It does not if a Specific Character Set that was a sequence became Unicode.
+        """
+        if token.items is None or type(value) is not list:
+            return token.items is None and type(value) is not list
+        return all(
+            self._fits(inner, struct[key])
+            for item, struct in zip(token.items, value, strict=False)
+            for inner in item.tokens
+            if (key := self._key(inner)) in struct
+        )
 
     def to_unicode(
         self,

@@ -150,6 +150,20 @@ def test_an_instance_has_its_uid_and_the_start_of_its_digest(form: str, archive:
             rendered(archive, name, form)
 
 
+def test_an_instance_without_source_has_the_digest_of_its_attributes(
+    archive: Archive, tmp_path: Path
+) -> None:
+    document = ion.loads(rendered(archive, CT, "ion").encode())
+    for series in document[CT]["series"].values():
+        for instance in series["instances"].values():
+            del instance["_source"]
+    (tmp_path / "study.ion").write_bytes(ion.dumps(document))
+    with dicomstudy.Study(tmp_path / "study.ion", definitions=archive.definitions) as study:
+        for key, instance in study.items():
+            assert study.keys_of(f"{instance.uid}#{instance.identity[:12]}") == [key]
+            assert study.keys_of(f"{instance.uid}#0") == []
+
+
 def test_ion_of_a_study_opens_as_the_study(archive: Archive, tmp_path: Path) -> None:
     for uid, study in archive.items():
         path = tmp_path / "study.ion"

@@ -548,6 +548,27 @@ def test_bytes_do_not_stay_in_an_item_of_another_character_set(tmp_path: Path) -
     assert before.ProcedureCodeSequence[0].SpecificCharacterSet == "ISO_IR 192"
 
 
+def test_a_character_set_in_an_item_that_is_a_sequence_becomes_unicode(tmp_path: Path) -> None:
+    written = make.item(
+        make.element(0x00080005, "SQ", make.item(make.element(0x00080100, "SH", b"1 ")))
+        + make.element(0x00080104, "LO", b"K\xe4se")
+    )
+    elements = [
+        make.element(0x00080018, "UI", b"1.2.7.3\0"),
+        make.element(0x00081032, "SQ", written),
+        make.element(0x0020000D, "UI", b"1.2.7\0"),
+        make.element(0x0020000E, "UI", b"1.2.7.2\0"),
+    ]
+    file = make.part10(make.element(0x00020010, "UI", make.EXPLICIT), b"".join(elements))
+    archive = tmp_path / "archive"
+    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a", file)])], archive)
+    update(archive, "1.2.7", set={"PatientName": "Жук"}, remove=["ProcedureCodeSequence"])
+    ((_, after),) = datasets(archive, "1.2.7")
+    before = after.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
+    assert before.ProcedureCodeSequence[0].SpecificCharacterSet == "ISO_IR 192"
+    assert before.ProcedureCodeSequence[0].CodeMeaning == "Käse"
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 

@@ -14,11 +14,9 @@ from dicomstudy.document import (
     Document,
     add_places,
     described,
-    digest_of,
     groups_of,
     is_named,
     references_in,
-    uid_of,
 )
 from dicomstudy.errors import BulkError, DicomStudyError, StudyError
 from dicomstudy.ion import ion_hash_hex
@@ -196,11 +194,13 @@ class Study(Mapping[str, "Instance"]):
         keys: list[str] = []
         for number, chunk in enumerate(self.document.chunks):
             if "#" in name and _may_have(chunk, name):
-                instances = self.document.chunk(number)["instances"].items()
+                instances = (
+                    Instance(self, number, key) for key in self.document.chunk(number)["instances"]
+                )
                 keys += [
-                    key
-                    for key, instance in instances
-                    if is_named(name, uid_of(key, instance), digest_of(instance))
+                    instance.key
+                    for instance in instances
+                    if is_named(name, instance.uid, instance.identity)
                 ]
         return keys
 
