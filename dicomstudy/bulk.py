@@ -459,13 +459,11 @@ def check_file(path: Path, length: int) -> None:
         length: how much of it belongs to the document; of 0, it need not be there.
 
     Raises:
-        BulkError: it is not there, shorter, or none.
+        BulkError: it is not there (``bulk/missing``), shorter (``bulk/truncated``) or none
+            (``bulk/not-bulk``).
     """
     if not length:
         return
-    if not path.exists():
-        message = "the bulk file is not there: nothing is written to the study"
-        raise BulkError("bulk/truncated", message, source=str(path))
     reader = BulkReader(path, length=length)
     try:
         reader.check_length()

@@ -166,7 +166,7 @@ def test_a_bulk_file_of_another_number_is_not_removed(broken: Broken) -> None:
     broken.rewrite(header(bulkFile=1))
     assert "bulk/missing" in broken.codes()
     converted = dicomstudy.convert([broken.late], broken.archive)
-    assert [problem.code for problem in converted.problems] == ["bulk/truncated"]
+    assert [problem.code for problem in converted.problems] == ["bulk/missing"]
     bulk = broken.bulk.read_bytes()
     dicomstudy.collect(broken.archive, remove=True)
     assert broken.bulk.read_bytes() == bulk

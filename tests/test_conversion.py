@@ -493,7 +493,7 @@ def test_a_study_without_its_bulk_file_takes_what_needs_none(tmp_path: Path) -> 
     report = dicomstudy.convert([second], archive, bulk="reference")
     assert (report.instances, report.problems) == (1, [])
     third = studies.write_files(tmp_path / "third", [("3.dcm", make.ct_slice("a", 1, 3))])
-    assert [p.code for p in dicomstudy.convert([third], archive).problems] == ["bulk/truncated"]
+    assert [p.code for p in dicomstudy.convert([third], archive).problems] == ["bulk/missing"]
 
 
 def test_what_is_held_and_what_is_left_on_disk_come_to_the_same(tmp_path: Path) -> None:
