@@ -139,13 +139,9 @@ def metadata(
     Raises:
         RecordError: the encoding is incomplete or its layout malformed.
     """
-    walk = _Walk(encoder)
-    if encoding is None:
-        return walk.metadata(attributes, None, walk.scope(attributes, None), {}, "")
-    plan = encoder.plan(encoding)
     raw = {key[len(RAW) :]: raw for key, raw in attributes.items() if key.startswith(RAW)}
-    scope = walk.scope(attributes, plan)
-    return walk.metadata(attributes, _tokens(plan), scope, raw, "", meta=plan.data_set)
+    walk, tokens, scope, meta = _begun(attributes, encoding, encoder)
+    return walk.metadata(attributes, tokens, scope, raw, "", meta=meta)
 
 
 def bulk_uri(reference: Mapping[str, Any]) -> str:
@@ -180,12 +176,8 @@ def to_json(
     Raises:
         RecordError: the encoding is incomplete or its layout malformed.
     """
-    walk = _Walk(encoder)
-    if encoding is None:
-        return walk.to_json(attributes, None, walk.scope(attributes, None), resolve)
-    plan = encoder.plan(encoding)
-    scope = walk.scope(attributes, plan)
-    return walk.to_json(attributes, _tokens(plan), scope, resolve, meta=plan.data_set)
+    walk, tokens, scope, meta = _begun(attributes, encoding, encoder)
+    return walk.to_json(attributes, tokens, scope, resolve, meta=meta)
 
 
 def bulk_data(
@@ -198,10 +190,7 @@ def bulk_data(
     They are those that ``InlineBinary`` would have: little-endian, without delimiter. Arguments and
     errors are those of `to_json`, of which `resolve` is asked for when a value is wanted.
     """
-    walk = _Walk(encoder)
-    plan = None if encoding is None else encoder.plan(encoding)
-    scope = walk.scope(attributes, plan)
-    tokens, meta = (None, 0) if plan is None else (_tokens(plan), plan.data_set)
+    walk, tokens, scope, meta = _begun(attributes, encoding, encoder)
     found: dict[str, Callable[[Resolve], bytes]] = {}
     for field, inner in walk.large(attributes, tokens, scope, meta=meta):
         found.setdefault(bulk_uri(field.value), partial(field.content, scope=inner))
@@ -212,6 +201,17 @@ def file_meta(attributes: Mapping[str, Any], encoder: Encoder, resolve: Resolve)
     """The file meta information, which `to_json` leaves out, of an instance without a file."""
     walk = _Walk(encoder, of_meta=True)
     return walk.to_json(attributes, None, walk.scope(attributes, None), resolve)
+
+
+def _begun(
+    attributes: Mapping[str, Any], encoding: Mapping[str, Any] | None, encoder: Encoder
+) -> tuple[_Walk, list[Token] | None, _Scope, int]:
+    """What walks through a data set, its layout if it has one, its scope, and where it begins."""
+    walk = _Walk(encoder)
+    if encoding is None:
+        return walk, None, walk.scope(attributes, None), 0
+    plan = encoder.plan(encoding)
+    return walk, _tokens(plan), walk.scope(attributes, plan), plan.data_set
 
 
 def _tokens(plan: Plan) -> list[Token]:
