@@ -197,14 +197,16 @@ def _quarantined(path: Path) -> Quarantined:
     try:
         fields: Any = ion.loads(note.read_bytes())
         uri, code, message = (fields[name] for name in ("uri", "code", "message"))
+        named = fields["sha256"], fields["size"]
     except FileNotFoundError:
         message = "there is no note that says why it is here"
         return Quarantined(path, path.name, size, "", "archive/no-note", message)
     except (DicomStudyError, KeyError, TypeError, OSError) as error:
         message = f"the note that says why it is here cannot be read: {error}"
         return Quarantined(path, path.name, size, "", "archive/damaged", message)
-    if not all(isinstance(field, str) for field in (uri, code, message)):
-        message = "the note that says why it is here has fields that are no texts"
+    is_text = all(isinstance(field, str) for field in (uri, code, message))
+    if not is_text or not uri.startswith("file://") or named != (path.name, size):
+        message = "the note that says why it is here is not one of this file"
         return Quarantined(path, path.name, size, "", "archive/damaged", message)
     return Quarantined(path, path.name, size, uri, code, message)
 

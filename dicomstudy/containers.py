@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from dicomstudy.errors import ArchiveError, Problem
+from dicomstudy.errors import ArchiveError, Problem, unwritable
 from dicomstudy.sources import MAX_WHOLE, Window, write_all
 from dicomstudy.tars import Tar, is_tar
 from dicomstudy.unpacking import BZIP2, GZIP, TOO_GREEDY, XZ, DamagedError, unpacked, zip_unpacked
@@ -68,7 +68,7 @@ def open_members(
         One member at a time; one with a problem for what cannot be read.
 
     Raises:
-        ArchiveError: a large member cannot be written to `folder` (``archive/unwritable``).
+        ArchiveError: a large member cannot be written to `folder` (`UNWRITABLE`).
     """
     tar = None
     try:
@@ -145,11 +145,8 @@ class _Taking:
         try:
             yield
         except OSError as error:
-            raise ArchiveError(
-                "archive/unwritable",
-                f"a large member cannot be written: {error.strerror}",
-                source=None if self._folder is None else str(self._folder),
-            ) from error
+            source = None if self._folder is None else str(self._folder)
+            raise unwritable("a large member cannot be written", error, source=source) from error
 
     def refused(self, name: str, why: str) -> Member:
         """The member that cannot be taken out."""

@@ -42,6 +42,8 @@ _COLLECT_AFTER = 500_000
 #: A task has at most so many files, and ends with the file that reaches so many bytes: fewer
 #: where processes share the work.
 _TASK_FILES, _TASK_BYTES, _SHARED_TASK_BYTES = 256, 32 << 20, 4 << 20
+#: Processes for each processor: more would gain nothing, and all of them begin at once.
+_PER_PROCESSOR = 4
 
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
@@ -112,8 +114,8 @@ def convert(
         archive: the folder of the archive.
         bulk: "copy" puts large values into the archive; "reference" leaves them in the files.
         max_inline: values of more bytes than this are large.
-        jobs: processes to use. A daemonic process, as those of `multiprocessing.Pool` are, may
-            have none of its own, and does all of it by itself.
+        jobs: processes to use, at most four for each processor. A daemonic process, as those of
+            `multiprocessing.Pool` are, may have none of its own, and does all of it by itself.
         progress: is called with the step, how much of it is done, and of how much if known.
 
     Raises:
@@ -129,6 +131,7 @@ def convert(
         raise DicomStudyError("convert/options", "max_inline is at least 0, and jobs at least 1")
     if multiprocessing.current_process().daemon:
         jobs = 1  # it may have no processes of its own
+    jobs = min(jobs, _PER_PROCESSOR * (os.cpu_count() or 1))
     target = create(folder_at(archive))
     report = Report()
     with at_work(target.path), _COLLECTOR.seldom():

@@ -16,9 +16,11 @@ on, and a `Location`. What is tolerated comes back as `Problem` values in a repo
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 __all__ = [
+    "UNWRITABLE",
     "ArchiveError",
     "BulkError",
     "DefinitionsError",
@@ -30,7 +32,13 @@ __all__ = [
     "RecordError",
     "StudyError",
     "TableError",
+    "unwritable",
 ]
+
+#: Of what cannot be written: whatever is to come could not be written either.
+UNWRITABLE = frozenset(("archive/full", "archive/unwritable"))
+#: What the system says where there is no room for more.
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class Location(NamedTuple):
@@ -134,3 +142,9 @@ class TableError(DicomStudyError):
 
 class ArchiveError(DicomStudyError):
     """A folder that is not an archive, or that cannot be written (spec/archive.md)."""
+
+
+def unwritable(message: str, error: OSError, *, source: str | None) -> ArchiveError:
+    """The error for a write that the system refused; its code is one of `UNWRITABLE`."""
+    code = "archive/full" if error.errno in _NO_ROOM else "archive/unwritable"
+    return ArchiveError(code, f"{message}: {error.strerror or error}", source=source)

@@ -19,7 +19,7 @@ from dicomstudy import ion
 from dicomstudy.bulk import numbered
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document
-from dicomstudy.errors import ArchiveError, IonError, StudyError
+from dicomstudy.errors import ArchiveError, IonError, StudyError, unwritable
 from dicomstudy.sources import SourceFiles
 
 if TYPE_CHECKING:
@@ -444,16 +444,12 @@ def writing(path: Path) -> Iterator[None]:
     error of its own.
 
     Raises:
-        ArchiveError: something below `path` could not be written (``archive/unwritable``).
+        ArchiveError: something below `path` could not be written (`UNWRITABLE`).
     """
     try:
         yield
     except OSError as error:
-        raise ArchiveError(
-            "archive/unwritable",
-            f"{path} cannot be written: {error.strerror or error}",
-            source=str(path),
-        ) from error
+        raise unwritable(f"{path} cannot be written", error, source=str(path)) from error
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from dicomstudy.bulk import Place
 from dicomstudy.contradictions import Contradictions
 from dicomstudy.document import is_named, references_in
 from dicomstudy.elements import sha256_and_size, sha256_of
-from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
+from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, outside, silent, writing
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.sources import FileIdentity, identity_of, write_all
@@ -104,7 +104,7 @@ def restore(
 
     Raises:
         ArchiveError: there is no archive, nothing in it has those UIDs, or the destination cannot
-            be written (``archive/unwritable``) or is in an archive (``archive/inside``).
+            be written (`UNWRITABLE`) or is in an archive (``archive/inside``).
     """
     archive = opened(archive, sources=sources)
     target = outside(destination)
@@ -131,7 +131,7 @@ def restore(
                 with writing(target):
                     _restore_quarantined(kept, target / "quarantine", incoming, restored)
             except ArchiveError as error:
-                if error.code == "archive/unwritable":
+                if error.code in UNWRITABLE:
                     raise
                 restored.problems.append(error.problem(kept.uri or str(kept.path)))
             tell()
@@ -443,6 +443,8 @@ def verify(
             _prove_quarantined(kept)
         except DicomStudyError as error:
             verified.problems.append(error.problem(kept.uri or str(kept.path)))
+    # each value says the same of a bulk file that is gone
+    verified.problems = list(dict.fromkeys(verified.problems))
     return verified
 
 

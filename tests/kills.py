@@ -32,7 +32,7 @@ def forked(work: Callable[[], object]) -> int:
             work()
             status = 0
         except ArchiveError as error:
-            status = 3 if error.code == "archive/unwritable" else 4
+            status = 3 if error.code == "archive/full" else 4
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

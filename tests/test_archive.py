@@ -473,7 +473,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_archive_as_it_was(tmp_path: Path
         pytest.raises(ArchiveError) as raised,
     ):
         dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
-    assert raised.value.code == "archive/unwritable"
+    assert raised.value.code == "archive/full"
     assert "No space left" in str(raised.value)
     after = studies.state_of(tmp_path / "archive")
     documents = [name for name in before if name.endswith((".ion", ".ion.zst"))]

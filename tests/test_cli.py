@@ -303,6 +303,16 @@ def test_wrong_usage_exits_with_2(
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
+def test_a_full_disk_exits_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("dicomstudy.bulk.BulkWriter.flush", mock.Mock(side_effect=full))
+    arguments = ["convert", str(HOSPITAL), str(tmp_path / "new")]
+    assert main(arguments) == cli.INCOMPLETE
+    assert "[archive/full]" in capsys.readouterr().err
+
+
 def test_uids_that_are_not_there_exit_with_2(
     archive: Path, tmp_path: Path, capsys: Captured
 ) -> None:

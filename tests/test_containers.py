@@ -201,7 +201,7 @@ def test_a_large_member_that_cannot_be_written_is_no_damage(
     with pytest.raises(ArchiveError, match="No space") as raised:
         list(open_members(path, folder=tmp_path))
     assert (raised.value.code, raised.value.location.source) == (
-        "archive/unwritable",
+        "archive/full",
         str(tmp_path),
     )
 

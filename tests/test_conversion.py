@@ -454,7 +454,7 @@ def test_large_values_that_cannot_be_written_are_an_error_of_the_archive(tmp_pat
         pytest.raises(ArchiveError) as caught,
     ):
         dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
-    assert caught.value.code == "archive/unwritable"
+    assert caught.value.code == "archive/full"
 
 
 @pytest.mark.parametrize("after", [0, 3])
@@ -586,6 +586,21 @@ def test_hostile_uids_stay_inside(source: Path, tmp_path: Path) -> None:
 
 
 # -- options and report ------------------------------------------------------------------------
+
+
+def test_there_are_at_most_four_processes_for_each_processor(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(3))
+    script = """
+import multiprocessing, sys, dicomstudy
+most = 0
+def count(*_):
+    global most
+    most = max(most, len(multiprocessing.active_children()))
+dicomstudy.convert(sys.argv[1:2], sys.argv[2], jobs=1000, progress=count)
+print(most)
+"""
+    done = processes.output(script, tmp_path / "in", tmp_path / "archive")
+    assert 1 < int(done) <= 4 * (os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize("options", [{"bulk": "move"}, {"jobs": 0}, {"max_inline": -1}])

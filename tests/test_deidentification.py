@@ -736,7 +736,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(tmp_path: Path, most: int) 
         except ArchiveError as error:
             code = error.code
         finally:
-            os._exit(0 if code == "archive/unwritable" else 1)
+            os._exit(0 if code == "archive/full" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert sorted(left) == ["archive.ion", "lock"]

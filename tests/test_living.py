@@ -304,7 +304,7 @@ def test_a_full_disk_is_said_in_words(archive: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(ArchiveError, match="No space") as raised:
             action(archive)
         monkeypatch.undo()
-        assert raised.value.code == "archive/unwritable"
+        assert raised.value.code == "archive/full"
         assert same_state(archive) == before
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import dicomstudy
-from dicomstudy import restoration
+from dicomstudy import ion, restoration
 from dicomstudy.archive import Archive
 from dicomstudy.beside import Beside
 from dicomstudy.document import Document
@@ -192,7 +192,7 @@ def test_a_destination_that_is_full_is_said_to_be(
     monkeypatch.setattr(f"dicomstudy.restoration.{step}", full)
     with pytest.raises(ArchiveError) as raised:
         dicomstudy.restore(converted / "copy", tmp_path)
-    assert raised.value.code == "archive/unwritable"
+    assert raised.value.code == "archive/full"
     assert str(tmp_path) in str(raised.value)
     assert not list(tmp_path.rglob("*.part"))
 
@@ -544,6 +544,30 @@ def test_a_file_that_is_cut_is_found(
 def test_a_file_that_is_gone_is_found(place: Callable[[Archive], Path], copy: Path) -> None:
     place(dicomstudy.open_archive(copy)).unlink()
     assert dicomstudy.verify(copy).problems
+
+
+def test_what_each_value_of_a_bulk_file_says_is_said_once(copy: Path) -> None:
+    path = bulk(dicomstudy.open_archive(copy))
+    path.unlink()
+    assert [(each.source, each.code) for each in dicomstudy.verify(copy).problems] == [
+        (str(path), "bulk/missing")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        *((name, None) for name in ("uri", "sha256", "size", "code", "message")),
+        ("uri", "http://elsewhere/file"),
+        ("sha256", "0" * 64),
+        ("size", 5),
+    ],
+)
+def test_a_note_of_another_file_is_found(change: str, value: object, copy: Path) -> None:
+    path = note(dicomstudy.open_archive(copy))
+    fields = ion.loads(path.read_bytes()) | {change: value}
+    path.write_bytes(ion.dumps(fields, text=True))
+    assert [each.code for each in dicomstudy.verify(copy).problems] == ["archive/damaged"]
 
 
 def test_a_damaged_note_is_found(copy: Path, tmp_path: Path) -> None:

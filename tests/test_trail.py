@@ -162,7 +162,7 @@ def test_what_a_killed_run_left_to_be_copied_is_copied(
     monkeypatch.setattr(change, "write_atomically", full)  # that of the target
     with pytest.raises(ArchiveError) as raised:
         dicomstudy.convert([folder], archive)
-    assert raised.value.code == "archive/unwritable"
+    assert raised.value.code == "archive/full"
     monkeypatch.undo()
     all_is_well(archive)
     assert studies.state_of(archive) != studies.state_of(whole)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="Processes to use.",
+    help="Processes to use, at most four for each processor.",
 )
 @REPORT
 def convert(

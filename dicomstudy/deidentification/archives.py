@@ -20,7 +20,7 @@ from dicomstudy.deidentification.pseudonyms import SHORTEST_KEY, Pseudonyms
 from dicomstudy.deidentification.risks import MESSAGES, Risk
 from dicomstudy.deidentification.transfer import Transfer
 from dicomstudy.document import encode_version
-from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
+from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import (
     Progress,
     at_work,
@@ -120,7 +120,7 @@ def deidentify(
                     said = progress or silent
                     _take_over(study, target, incoming, policy_, pseudonyms, report, said)
                 except DicomStudyError as error:
-                    if error.code == "archive/unwritable":
+                    if error.code in UNWRITABLE:
                         raise  # the next study could not be written either
                     report.problems.append(error.problem(str(path)))
                 except Exception as error:  # noqa: BLE001 (whatever is in one, others are not lost)
