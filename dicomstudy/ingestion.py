@@ -17,7 +17,7 @@ from dicomstudy import instance_record, ion
 from dicomstudy.archive import Archive
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import BulkWriter
-from dicomstudy.containers import is_container, open_members
+from dicomstudy.containers import Member, is_container, open_members
 from dicomstudy.elements import Buffer, Span, bare_uid, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.folder import reading, write_atomically, writing
@@ -45,6 +45,8 @@ _WORTH_A_THREAD = 1 << 16
 _WAITING = 2
 #: What one process at work holds in memory, about, before it leaves it on disk.
 _MAX_HELD = 16 << 20
+#: So many members of one zip or tar file are like a task of their own.
+_MEMBERS = 256
 _MAX_RECORD = 1 << 28
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
@@ -201,15 +203,19 @@ class Ingester:
             except OSError as error:
                 message = f"cannot be read: {error.strerror or error}"
                 self._refuse(Problem(name, "source/unreadable", message))
+        self._settle()
+        return result
+
+    def _settle(self) -> None:
+        """Settle what was found, and leave it on disk for others, or if it is much."""
         for study, pending in self._pending.items():
             pending.settle()
-            result.studies.add(study)
+            self._result.studies.add(study)
         with writing(self._settings.archive):
             if not self._settings.alone or self._weight() > _MAX_HELD:
                 self._flush()
             for writer in self._bulk.values():
                 writer.flush()
-        return result
 
     def _weight(self) -> int:
         return sum(pending.weight for pending in self._pending.values())
@@ -242,22 +248,28 @@ class Ingester:
 
     def _container(self, path: Path) -> None:
         """Take in the files inside a zip or tar file."""
-        for member in open_members(path, folder=self._settings.incoming):
-            if member.data is not None:
-                self._result.files += 1
-                uri = uri_of(path, member.name)
-                given = _Input(member.data, uri, f"{path}!{member.name}")
-                try:
-                    self._p10(given)
-                except ArchiveError:
-                    raise
-                except DicomStudyError as error:
-                    self._refuse(error.problem(given.source))
-            elif member.is_other:  # some other compressed file
-                self._result.files += 1
-                self._result.skipped += 1
-            elif member.problem is not None:
-                self._refuse(member.problem)
+        members = open_members(path, folder=self._settings.incoming)
+        for number, member in enumerate(members, 1):
+            self._member(path, member)
+            if not number % _MEMBERS:
+                self._settle()
+
+    def _member(self, path: Path, member: Member) -> None:
+        if member.data is not None:
+            self._result.files += 1
+            uri = uri_of(path, member.name)
+            given = _Input(member.data, uri, f"{path}!{member.name}")
+            try:
+                self._p10(given)
+            except ArchiveError:
+                raise
+            except DicomStudyError as error:
+                self._refuse(error.problem(given.source))
+        elif member.is_other:  # some other compressed file
+            self._result.files += 1
+            self._result.skipped += 1
+        elif member.problem is not None:
+            self._refuse(member.problem)
 
     def _p10(self, given: _Input) -> None:
         """Take in one file, or keep it whole in quarantine."""

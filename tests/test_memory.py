@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,24 @@ def test_memory_does_not_grow_with_the_archive(small_files: list[Path], tmp_path
     _, few = peak_of(quarter, tmp_path / "few")
     _, many = peak_of(small_files, tmp_path / "many")
     assert many < few + 60
+
+
+def test_memory_does_not_grow_with_a_tar_file(tmp_path: Path) -> None:
+    """What was found in its members is not held until its end."""
+    own = {0x00110010: make.element(0x00110010, "LO", b"Own ")}
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for at in range(2000):
+            texts = range(0x00111000, 0x00111064)
+            more = {tag: make.element(tag, "LO", f"{at:04} {tag:044}".encode()) for tag in texts}
+            path = folder / f"{at:04}"
+            study, number = f"study {at // 10}", at % 10 + 1
+            path.write_bytes(make.ct_slice(study, 1, number, rows=2, columns=2, replace=own | more))
+            tar.add(path, path.name)
+    _, of_folder = peak_of([folder], tmp_path / "of folder")
+    _, of_tar = peak_of([tmp_path / "all.tar"], tmp_path / "of tar")
+    assert of_tar < of_folder + 60
 
 
 def test_a_large_file_is_not_read_whole(tmp_path: Path) -> None:
