@@ -406,6 +406,22 @@ def test_sequences_nested_too_deeply_are_raw() -> None:
     assert isinstance(value, bytes)
 
 
+def test_sequences_in_one_another_have_so_many_bytes_together() -> None:
+    """Each is taken out of the one around it: 1000 bytes in 10 would be 10,000 otherwise."""
+    nested = element(0x00420011, "OB", bytes(1000))
+    for _ in range(10):
+        nested = element(0x0040A730, "SQ", item(nested))
+    data = file_of(nested)
+    with mock.patch("dicomstudy.record.decoder._MAX_AROUND", 4000):
+        taken = fresh(data)
+        assert taken.written == data
+        value = values_of(nested, max_inline=1 << 20)["ContentSequence"]
+    depth = 0
+    while isinstance(value, list):
+        depth, value = depth + 1, value[0]["ContentSequence"]
+    assert (depth, type(value)) == (3, bytes)
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("explicit", [False, True])
 @pytest.mark.parametrize("undefined", [False, True])

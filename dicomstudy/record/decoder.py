@@ -50,6 +50,8 @@ _MAX_WEIGHT = 4 << 20
 _ELEMENT_WEIGHT, _PLACE_WEIGHT = 64, 1 << 10
 #: Files with a longer layout are hardly ever written alike.
 _LONGEST_LAYOUT = 1 << 14
+#: Bytes of sequences of defined length that stand in one another: each has those of the inner ones.
+_MAX_AROUND = 1 << 29
 #: What the items of a sequence begin with, or its delimiter if there are none.
 _ITEM_TAGS = frozenset(
     (LITTLE.item_tag, BIG.item_tag, LITTLE.sequence_delimiter, BIG.sequence_delimiter)
@@ -289,7 +291,7 @@ class Decoder:
             encoded = p10.encode_element(tag, vr, bytes(4), big=memo.context.big)
             return Attribute(key, None, None, token=layout.format_token(token), encoded=encoded)
         found = _Found({}, {}, [])
-        decoded, token_text = self._decode(memo, element, format_tag(tag), found, 0)
+        decoded, token_text = self._decode(memo, element, format_tag(tag), found, 0, 0)
         encoded = self._encode(token_text, decoded, memo.context, found)
         if source is not None and encoded != source:
             # Nothing in the grammar of layouts says how this was written: keep all its bytes.
@@ -377,9 +379,12 @@ class Decoder:
         )
 
     def _decode(
-        self, memo: _Memo, element: Element, path: str, found: _Found, depth: int
+        self, memo: _Memo, element: Element, path: str, found: _Found, depth: int, around: int
     ) -> tuple[Any, str]:
-        """The value of an element and the text of its layout."""
+        """The value of an element and the text of its layout.
+
+        There are `depth` sequences around it, and `around` bytes in those of defined length.
+        """
         tag, vr, value, form, declared, reserved = element
         token = Token(tag, vr, form, declared, reserved)
         items = None
@@ -388,11 +393,12 @@ class Decoder:
         elif form is Form.DEFINED and isinstance(value, bytes) and value:
             rule = self._kinds.rule(tag, vr)
             if rule.kind is Kind.ITEMS:
-                items = _items(value, vr, memo, depth)
+                around += len(value)
+                items = _items(value, vr, memo, depth) if around <= _MAX_AROUND else None
                 if items is None and "SQ" in (vr, self.definitions.vr(tag)):
                     found.flaws.append(f"the items at {path} cannot be told apart; kept as bytes")
         if items is not None:
-            decoded, texts = self._decode_items(memo, items, path, found, depth)
+            decoded, texts = self._decode_items(memo, items, path, found, depth, around)
             token = token._replace(items=(), undefined=items.undefined, delimited=items.delimited)
             return decoded, layout.format_token(token, texts)
         if not isinstance(value, bytes):
@@ -426,7 +432,13 @@ class Decoder:
         return decoded, space
 
     def _decode_items(
-        self, memo: _Memo, sequence: Sequence, path: str, found: _Found, depth: int
+        self,
+        memo: _Memo,
+        sequence: Sequence,
+        path: str,
+        found: _Found,
+        depth: int,
+        around: int,
     ) -> tuple[list[dict[str, Any]] | None, list[str]]:
         structs = []
         texts = []
@@ -450,7 +462,7 @@ class Decoder:
                 if last[tag] != at:
                     repeated[tag] += 1
                     here, key = f"{here}#{repeated[tag]}", f"{key}#{repeated[tag]}"
-                decoded, token_text = self._decode(inner, element, here, found, depth + 1)
+                decoded, token_text = self._decode(inner, element, here, found, depth + 1, around)
                 if last[tag] != at:
                     token_text = layout.with_occurrence(token_text, repeated[tag])
                 struct[key] = decoded
