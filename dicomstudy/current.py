@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dicomstudy.document import BatchReader
-from dicomstudy.elements import sha256_and_size
 from dicomstudy.grouping import Batch
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import DEFLATED
@@ -51,7 +50,7 @@ def _struct(instance: Instance) -> dict[str, Any]:
         return {**own, "_source": fields}
     if instance.encoding is None:
         return {**own, "_source": {**fields, "record": ion_hash_hex(instance.attributes())}}
-    sha256, size = sha256_and_size(instance.pieces())
+    sha256, size = instance.check_p10()
     file = {"uri": source.uri, "size": source.size, "source": source.sha256}
     file |= {} if source.modified is None else {"modified": source.modified}
     left: dict[str, Any] = {  # in the file that it came in

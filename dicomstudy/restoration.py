@@ -230,9 +230,7 @@ class _Files:
         try:
             self._check_new(instance, path)
             if (instance.source.size or 0) > _MAX_WHOLE:
-                with open(_create(part), "wb") as file:
-                    size = instance.write_p10(file)
-                self._done(instance, part, path, size)
+                self._done(instance, part, path, _write_proved(instance, part))
             else:
                 data = instance.rebuilt()
                 self._pending.append(_Pending(instance, part, path, len(data)))
@@ -267,7 +265,10 @@ class _Files:
         """Let the file that has waited longest have its name, or a problem if it is not proved."""
         pending = self._pending[0]
         try:
-            pending.instance.prove(self._beside.take())
+            try:
+                pending.instance.prove(self._beside.take())
+            except StudyError:  # a file that it was read from may be damaged, and there be another
+                _write_proved(pending.instance, pending.part)
             self._done(*pending)
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(pending.instance.uid))
@@ -311,6 +312,12 @@ def _remove(part: str) -> None:
     """Remove what was written of a file, if anything was: what went wrong before is what counts."""
     with contextlib.suppress(OSError):
         os.unlink(part)  # noqa: PTH108 (as above)
+
+
+def _write_proved(instance: Instance, part: str) -> int:
+    """Write the file of an instance; its size."""
+    with open(_create(part), "wb") as file:
+        return instance.write_p10(file)
 
 
 def _create(path: str) -> int:
@@ -512,11 +519,9 @@ def _verify_file(instance: Instance) -> None:
             _read_values(instance.original())
         return
     if instance.changed:
-        for _ in instance.pieces():
-            pass
+        instance.check_p10()
         instance = instance.original()
-    sha256, size = sha256_and_size(instance.pieces())
-    instance.prove(sha256)
+    _, size = instance.check_p10()
     if instance.source.size not in {None, size}:
         raise StudyError(
             "study/damaged",

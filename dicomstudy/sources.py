@@ -268,6 +268,7 @@ class SourceFiles:
         self._folders = [*listed(folders)]
         self._by_size: dict[int, list[Path]] | None = None
         self._found: dict[tuple[str, Hashable], Path] = {}
+        self._doubted: set[tuple[str, Hashable]] = set()
 
     def open(
         self,
@@ -277,6 +278,7 @@ class SourceFiles:
         sha256: str | None,
         modified: int | None = None,
         has: Callable[[Window], bool] | None = None,
+        doubted: bool = False,
     ) -> Window:
         """The file that was recorded: at `uri`, or wherever it is below the folders.
 
@@ -286,6 +288,8 @@ class SourceFiles:
         Args:
             has: decides instead where the SHA-256 of the file is not known, once for all that
                 is equal to it.
+            doubted: what was read of it was not what it should be: its SHA-256 is taken anew, and
+                size and time do not do for it from now on.
 
         Raises:
             BulkError: the file is gone (``bulk/source-missing``) or has changed
@@ -293,12 +297,15 @@ class SourceFiles:
             DicomStudyError: it cannot be read, and is not below the folders either.
         """
         key = uri, sha256 or has
+        if doubted:
+            self._doubted.add(key)
+            self._found.pop(key, None)
         known = self._found.get(key)
         if known is not None:
             # it may be gone by now, and is looked for again then
             with contextlib.suppress(OSError, DicomStudyError):
                 return Window(known)
-        place = path_of(uri)
+        place = None if key in self._doubted else path_of(uri)
         problem: DicomStudyError | None = None
         for path in self._candidates(uri, size):
             try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from dicomstudy import frames as frame_index
 from dicomstudy import json_model
@@ -45,6 +45,10 @@ __all__ = ["Chunk", "Instance"]
 
 #: Pieces below so many bytes are put together.
 _SMALL = 1 << 15
+#: Codes of what came out other than its digest says.
+_NOT_PROVED = {"bulk/digest", "study/sha256"}
+
+_Result = TypeVar("_Result")
 
 
 class Chunk:
@@ -270,9 +274,13 @@ class Instance:
     def to_p10(self) -> bytes:
         """The original file, bit for bit, proved by its SHA-256; of a `changed` one a new file.
 
+        If it comes out otherwise, the P10 files that large values were read from are proved by
+        theirs, and it is made once more; of another file, where one is damaged (spec/bulk.md).
+
         Raises:
             RecordError: how the file was written is not known (``record/no-encoding``).
-            BulkError: a large value is missing or damaged.
+            BulkError: a large value is missing or damaged, or the P10 file that has it is another
+                (``bulk/source-changed``).
             StudyError: what came out is not the file (``study/sha256``).
         """
         buffer = BytesIO()
@@ -280,10 +288,38 @@ class Instance:
         return buffer.getvalue()
 
     def write_p10(self, file: BinaryIO) -> int:
-        """Write the file, and return its size. As `to_p10`, with bounded memory."""
-        sha256, size = sha256_and_size(self.pieces(), file.write)
+        """Write the file, and return its size. As `to_p10`, with bounded memory.
+
+        What is made once more is written over what was written. Where `file` does not go back,
+        that is an error (``bulk/source-changed``), and the next call writes it.
+        """
+        start = file.tell() if file.seekable() else None
+        try:
+            return self._write(file.write)[1]
+        except (BulkError, StudyError) as error:
+            if not self._can_try_again(error):
+                raise
+        if start is not None and _goes_back(file, start):
+            _, size = self._write(file.write)
+            if file.tell() == start + size:  # not of one that only appends
+                return size
+        self._write(lambda _: None)
+        raise BulkError(
+            "bulk/source-changed",
+            f"the file of {self.uid} was written with values of a file that is damaged; "
+            "there is another one: write it again",
+            source=self.source.uri,
+        )
+
+    def check_p10(self) -> tuple[str, int]:
+        """SHA-256 and size of the file, proved as by `write_p10`, but written nowhere."""
+        return self._sure(lambda: self._write(lambda _: None))
+
+    def _write(self, write: Callable[[bytes | bytearray | memoryview], object]) -> tuple[str, int]:
+        """Write the file and prove it; its SHA-256 and size."""
+        sha256, size = sha256_and_size(self.pieces(), write)
         self.prove(sha256)
-        return size
+        return sha256, size
 
     def prove(self, sha256: str) -> None:
         """Compare the SHA-256 of what `pieces` gave with that of the original file.
@@ -307,14 +343,12 @@ class Instance:
 
     def rebuilt(self) -> bytes:
         """The file in memory, not proved yet. Errors as in `to_p10`."""
-        return b"".join(self._pieces())
+        return self._sure(lambda: b"".join(self._pieces()))
 
     def _pieces(self) -> Iterator[bytes | bytearray | memoryview]:
         segments = self._segments()
         if self.changed and not all(isinstance(s, bytes) or "sha256" in s for s in segments):
-            original = self.original()  # nothing else says what these values are
-            sha256, _ = sha256_and_size(original.pieces())
-            original.prove(sha256)
+            self.original().check_p10()  # nothing else says what these values are
         for segment in segments:
             if isinstance(segment, bytes):
                 yield segment
@@ -373,7 +407,44 @@ class Instance:
         return [start, deflate(whole[len(start) :])]
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
-        return b"".join(self._proved(reference))
+        return self._sure(lambda: b"".join(self._proved(reference)), reference)
+
+    def _sure(
+        self, attempt: Callable[[], _Result], reference: Mapping[str, Any] | None = None
+    ) -> _Result:
+        """What `attempt` gives; if it is not proved, once more, of source files that are.
+
+        Args:
+            attempt: reads large values, and compares what comes out with its digest.
+            reference: the one that it reads; without, all of the instance.
+        """
+        try:
+            return attempt()
+        except (BulkError, StudyError) as error:
+            if not self._can_try_again(error, reference):
+                raise
+        return attempt()
+
+    def _can_try_again(
+        self, error: BulkError | StudyError, reference: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Whether something was not proved that was read from P10 files, which are proved now.
+
+        Raises:
+            BulkError: one of them is another (``bulk/source-changed``), and is nowhere else.
+        """
+        if error.code not in _NOT_PROVED:
+            return False
+        values = list(self.attributes().values()) if reference is None else [reference]
+        files = {}
+        for each in references_in(values):
+            table = self._table(each)
+            if place_of(each, table) is None:
+                source, value = self._in_source(each, table)
+                files[source.uri, source.sha256 or value] = source, value
+        for source, value in files.values():
+            self._open(source, value, doubted=True).close()
+        return bool(files)
 
     def files(self) -> set[FileIdentity]:
         """The files that large values of the original are read from.
@@ -385,8 +456,7 @@ class Instance:
         for reference in references_in(list(self.original().attributes().values())):
             table = self._table(reference)
             if place_of(reference, table) is None:
-                window, _ = self._open_source(reference, table)
-                with window:
+                with self._open(*self._in_source(reference, table)) as window:
                     found.add(window.identity)
         return found
 
@@ -427,8 +497,9 @@ class Instance:
         if place is not None:
             yield from self.study.bulk.pieces(place, start, stop)
             return
-        window, offset = self._open_source(reference, table)
-        with window:
+        source, value = self._in_source(reference, table)
+        offset = value.offset
+        with self._open(source, value) as window:
             if offset + length > len(window):
                 raise BulkError(
                     "bulk/place",
@@ -438,10 +509,10 @@ class Instance:
             for at in range(offset + start, offset + stop, 1 << 20):
                 yield window[at : min(at + (1 << 20), offset + stop)]
 
-    def _open_source(
+    def _in_source(
         self, reference: Mapping[str, Any], table: Mapping[str, Any]
-    ) -> tuple[Window, int]:
-        """The P10 file that has a large value, and where in it the value starts."""
+    ) -> tuple[Source, _Value]:
+        """The P10 file that has a large value, and where in it the value is."""
         fields = reference
         if "dataOffset" not in reference:
             fields = table.get(reference.get("sha256", ""), {})
@@ -456,22 +527,27 @@ class Instance:
             source = Source(
                 fields["uri"], fields.get("source"), fields.get("size"), fields.get("modified")
             )
-        offset = int(fields["dataOffset"])
-        window = self.study.sources.open(
+        offset, length = int(fields["dataOffset"]), int(reference["length"])
+        return source, _Value(offset, length, reference.get("sha256"))
+
+    def _open(self, source: Source, value: _Value, *, doubted: bool = False) -> Window:
+        """The P10 file that has a large value."""
+        return self.study.sources.open(
             source.uri,
             size=source.size,
             sha256=source.sha256,
             modified=source.modified,
-            has=_Value(offset, int(reference["length"]), reference.get("sha256")),
+            has=value,
+            doubted=doubted,
         )
-        return window, offset
 
     def frames(self) -> Iterator[bytes]:
         """The frames of the pixel data as they are encoded, one after another.
 
         Encapsulated frames are their fragments joined (PS3.5 section A.4), found by the
         extended or basic offset table; native ones are cut by the image attributes. Nothing
-        but the bytes of the frames is read.
+        but the bytes of the frames is read, so that no digest proves them: of a P10 file that is
+        referred to, its size and time of modification are trusted (spec/bulk.md).
 
         Raises:
             StudyError: there is no pixel data, or it cannot be told where frames start.
@@ -479,7 +555,7 @@ class Instance:
         return map(self._read_frame, self.frame_spans)
 
     def frame(self, number: int) -> bytes:
-        """One frame as it is encoded, counted from 1 as in DICOM.
+        """One frame as it is encoded, counted from 1 as in DICOM; not proved, as `frames`.
 
         Raises:
             StudyError: there is no such frame (``study/no-frame``), and as `frames`.
@@ -545,6 +621,14 @@ class _Value:
         span = Span(self.offset, self.length)
         pieces = (bytes(piece) for piece in chunks(window, span))
         return blob_hash_hex(pieces) == self.digest or sha256_of(window, span) == self.digest
+
+
+def _goes_back(file: BinaryIO, start: int) -> bool:
+    """Whether a file goes back to where it was; one that is compressed, say, cannot."""
+    try:
+        return file.seek(start) == start
+    except OSError:
+        return False
 
 
 def _joined(
