@@ -185,6 +185,37 @@ def test_a_bad_value_keeps_back_no_others_whether_there_is_a_file_or_not(tmp_pat
     assert read(of_record.ReferencedImageSequence[0], "PixelSpacing") == ["1,5", "2.5"]
 
 
+FRAGMENTS = make.encapsulate([[b"fragment"]], end=False)
+ODD = {
+    "pixels": make.element(0x7FE00010, "UN", FRAGMENTS, undefined=True),
+    "nested": make.nested(10_000, explicit=True),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_what_pydicom_does_not_read_is_an_error_of_ours(odd: bytes, tmp_path: Path) -> None:
+    file = make.part10(make.file_meta(make.EXPLICIT), make.small("odd", odd))
+    studies.write_files(tmp_path / "in", [("1.dcm", file)])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    (study,) = dicomstudy.open_archive(tmp_path / "archive").values()
+    (instance,) = study.values()
+    with pytest.raises(StudyError, match="to_p10") as raised:
+        instance.to_dataset()
+    assert raised.value.code == "study/dataset"
+    assert instance.to_p10() == file
+    assert instance.metadata()["SOPInstanceUID"] == instance.uid
+    assert instance.to_json()["00080018"] == {"vr": "UI", "Value": [instance.uid]}
+
+
+@pytest.mark.parametrize("raised", [MemoryError, KeyboardInterrupt])
+def test_what_is_no_matter_of_the_file_is_not_said_of_it(
+    raised: type[BaseException], study: Study
+) -> None:
+    instance = next(study.values())
+    with mock.patch("pydicom.dcmread", side_effect=raised), pytest.raises(raised):
+        instance.to_dataset()
+
+
 def test_encapsulated_pixels_without_a_file_are_those_of_a_file(tmp_path: Path) -> None:
     """A record whose file cannot be written gives what pydicom reads from that file."""
     pixels = bytes(range(256)) * 3

@@ -1,7 +1,7 @@
-"""The DICOM JSON model → a data set of pydicom, for instances without a file (spec/json.md).
+"""A file, or the DICOM JSON model where there is none → a data set of pydicom (spec/json.md).
 
-As in a data set that pydicom reads from a file, most values are decoded when they are asked for:
-one that it refuses does not keep back the others.
+Either way, most values are decoded when they are asked for: one that pydicom refuses does not keep
+back the others.
 """
 
 from __future__ import annotations
@@ -9,18 +9,40 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from dicomstudy import p10
 from dicomstudy.elements import UNDEFINED_LENGTH
+from dicomstudy.errors import StudyError
 
 if TYPE_CHECKING:
     import pydicom
     from pydicom.dataelem import RawDataElement
 
-__all__ = ["from_json"]
+__all__ = ["from_json", "from_p10"]
 
 _TRANSFER_SYNTAX, _PIXEL_DATA = "00020010", "7FE00010"
+
+
+def from_p10(data: bytes, uid: str) -> pydicom.Dataset:
+    """The data set that pydicom reads from the file of an instance.
+
+    Raises:
+        StudyError: it does not read the file (``study/dataset``).
+    """
+    import pydicom  # noqa: PLC0415 (it takes longer to import than all else)
+
+    try:
+        return pydicom.dcmread(BytesIO(data), force=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # of files that it did not expect it raises anything
+        raise StudyError(
+            "study/dataset",
+            f"pydicom does not read the file of {uid}: {error!r:.200}; "
+            "metadata, to_json and to_p10 give it",
+        ) from error
 
 
 def from_json(
@@ -33,7 +55,7 @@ def from_json(
         read: gives the bytes that a ``BulkDataURI`` names.
         meta: those of the file meta information.
     """
-    import pydicom  # noqa: PLC0415 (it takes longer to import than all else)
+    import pydicom  # noqa: PLC0415 (as above)
 
     syntax = meta.get(_TRANSFER_SYNTAX, {}).get("Value", [])
     native = any(each in pydicom.uid.UncompressedTransferSyntaxes for each in syntax)

@@ -262,14 +262,13 @@ class Instance:
 
         Raises:
             RecordError, BulkError: as `to_p10`.
+            StudyError: as `to_p10`, and if pydicom does not read the file (``study/dataset``).
         """
-        import pydicom  # noqa: PLC0415 (it takes longer to import than all else)
-
         if self.encoding is None:
             attributes, encoder = self.attributes(), self.study.encoder
             meta = json_model.file_meta(attributes, encoder, self._resolve)
             return datasets.from_json(self.to_json(), self.bulk_data, meta)
-        return pydicom.dcmread(BytesIO(self.to_p10()), force=True)
+        return datasets.from_p10(self.to_p10(), self.uid)
 
     def to_p10(self) -> bytes:
         """The original file, bit for bit, proved by its SHA-256; of a `changed` one a new file.
