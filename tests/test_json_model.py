@@ -143,9 +143,9 @@ def difference_of_values(where: str, mine: Json, other: Json, decoded: Decoded) 
     if same_repr(mine, other):
         return ""
     values = [usual(mine["vr"], each) for each in other.get("Value", [])]
-    if values and isinstance(values[0][0], str) and mine["vr"] not in {"LT", "ST", "UC", "UT"}:
-        first = values[0][0].lstrip(" ") or None  # means nothing before the first value
-        values[0] = first, "padding" if first != values[0][0] else values[0][1]
+    if values and mine["vr"] not in {"LT", "ST", "UC", "UT"}:
+        first = without_spaces_in_front(values[0][0])
+        values[0] = first, "spaces in front" if first != values[0][0] else values[0][1]
     if not same_repr(mine.get("Value"), [value for value, _ in values]):
         return "unknown"
     return next(kind for _, kind in values if kind)
@@ -154,6 +154,13 @@ def difference_of_values(where: str, mine: Json, other: Json, decoded: Decoded) 
 def same_repr(left: object, right: object) -> bool:
     """Equal in value and type, NaN too; an enumeration of VRs is text."""
     return json.dumps(left) == json.dumps(right)
+
+
+def without_spaces_in_front(value: Any) -> Any:
+    """The first value of a text as documents have it."""
+    if isinstance(value, dict) and "Alphabetic" in value:
+        return {**value, "Alphabetic": value["Alphabetic"].lstrip(" ")}
+    return value.lstrip(" ") or None if isinstance(value, str) else value
 
 
 def usual(vr: str, value: Any) -> tuple[Any, str]:
@@ -201,6 +208,7 @@ def test_model_is_that_of_pydicom() -> None:
         "private dictionary",
         "private sequence",
         "refused",
+        "spaces in front",
         "unreadable",
     }
     assert comparison.kinds["refused"] == 7
@@ -218,6 +226,7 @@ def test_model_is_that_of_pydicom_in_real_files(shared: Path) -> None:
         "private dictionary",
         "private sequence",
         "refused",
+        "spaces in front",
         "unreadable",
     }
     assert comparison.kinds["refused"] + comparison.kinds["unreadable"] < 20
@@ -280,6 +289,26 @@ def test_no_group_of_a_person_name_is_lost() -> None:
     assert of(0x00081070, "PN", b"A=B=C=D=E ") == {"vr": "PN", "Value": [name]}
     name = {"Alphabetic": "A", "Phonetic": "=D"}
     assert of(0x00081070, "PN", b"A===D ") == {"vr": "PN", "Value": [name]}
+
+
+SPACES: list[tuple[str, list[Any]]] = [
+    *((vr, ["1", " 2"]) for vr in ("AS", "CS", "DA", "DT", "LO", "SH", "TM")),
+    ("PN", [{"Alphabetic": "1"}, {"Alphabetic": " 2"}]),
+    ("UR", ["1\\ 2"]),
+    *((vr, ["  1\\ 2"]) for vr in ("LT", "ST", "UT")),
+    ("UC", ["  1", " 2"]),
+    *((vr, ["1", "2"]) for vr in ("AE", "UI")),
+    *((vr, [1, 2]) for vr in ("DS", "IS")),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom warns of such a UID
+@pytest.mark.parametrize(("vr", "value"), SPACES, ids=[vr for vr, _ in SPACES])
+def test_spaces_in_front_are_removed_of_the_whole_text(vr: str, value: list[Any]) -> None:
+    decoded = file(element(0x00081030, vr, "  1\\ 2 "))
+    assert ours(decoded)["00081030"] == {"vr": vr, "Value": value}
+    kept = vr in {"LT", "ST", "UT", "UC", "AE", "UI", "DS", "IS"}
+    assert set(compare([decoded]).kinds) == (set() if kept else {"spaces in front"})
 
 
 def test_backslashes_of_texts_are_characters() -> None:

@@ -17,6 +17,7 @@ from pydicom.tag import BaseTag
 from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, TEXT_VRS, WORD_SIZES
 from dicomstudy.json_model import metadata
 from dicomstudy.values import swap
+from fixtures import make
 from tests.real_files import (
     BROKEN_SEQUENCES,
     CUT,
@@ -158,8 +159,11 @@ def difference_of_texts(mine: str, element: DataElement) -> str:
         return ""
     if element.VR == "PN" and mine.rstrip("=") == theirs:
         return "empty name group"
-    trimmed = [part.strip(" \0") for part in mine.split("\\")]
-    return "padding" if trimmed == [p.strip(" \0") for p in theirs.split("\\")] else "unknown"
+    if element.VR in {"AE", "DS", "IS", "UI"}:  # around each value there is none in pydicom
+        return "padding" if [part.strip(" \0") for part in mine.split("\\")] == parts else "unknown"
+    if element.VR not in {"LT", "ST", "UC", "UT"} and mine == theirs.lstrip(" "):
+        return "spaces in front"
+    return "unknown"
 
 
 def compare(files: Iterable[Decoded]) -> Comparison:
@@ -186,9 +190,9 @@ def test_values_are_those_of_pydicom() -> None:
         "delimiter",
         "empty name group",
         "only there",
-        "padding",
         "private sequence",
         "refused",
+        "spaces in front",
         "unreadable",
     }
     assert comparison.kinds["refused"] == 1
@@ -205,5 +209,22 @@ def test_values_are_those_of_pydicom_in_real_files(shared: Path) -> None:
         "padding",
         "private group length",
         "private sequence",
+        "spaces in front",
         "unreadable",
     }
+
+
+SPACES = {
+    "": ["LT", "ST", "UC", "UT"],
+    "padding": ["AE", "DS", "IS", "UI"],
+    "spaces in front": ["AS", "CS", "DA", "DT", "LO", "PN", "SH", "TM", "UR"],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom warns of such a UID
+@pytest.mark.parametrize(("kind", "vr"), [(kind, vr) for kind in SPACES for vr in SPACES[kind]])
+def test_spaces_in_front(kind: str, vr: str) -> None:
+    """Those of the whole value; of the second of several, only pydicom removes some."""
+    element = make.element(0x00081030, vr, "  1\\ 2 ")
+    file = make.part10(make.file_meta(make.EXPLICIT), element)
+    assert set(compare([Decoded("", file)]).kinds) == ({kind} if kind else set())
