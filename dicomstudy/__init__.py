@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dicomstudy.archive import Archive, open_archive
+    from dicomstudy.archive import Archive, open_archive, open_study
     from dicomstudy.collection import Collected, collect
     from dicomstudy.conversion import Report, convert
     from dicomstudy.deidentification import Deidentified, Risk, deidentify
@@ -76,6 +76,7 @@ __all__ = [
     "merge",
     "move",
     "open_archive",
+    "open_study",
     "open_tables",
     "resolve",
     "restore",
@@ -87,7 +88,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "archive": ("Archive", "open_archive"),
+    "archive": ("Archive", "open_archive", "open_study"),
     "collection": ("Collected", "collect"),
     "conversion": ("Report", "convert"),
     "deidentification": ("Deidentified", "Risk", "deidentify"),

@@ -18,12 +18,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from dicomstudy import ion
+from dicomstudy import definitions, ion
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.folder import (
     DOCUMENT,
     Folder,
+    bulk_beside,
     documents_in,
     entries,
     folder_at,
@@ -31,12 +32,13 @@ from dicomstudy.folder import (
     make,
     name_of,
 )
+from dicomstudy.sources import SourceFiles
 
 if TYPE_CHECKING:
     from dicomstudy.study import Study
     from dicomstudy.tables import Tables
 
-__all__ = ["AnyArchive", "Archive", "Quarantined", "create", "open_archive", "opened"]
+__all__ = ["AnyArchive", "Archive", "Quarantined", "create", "open_archive", "open_study", "opened"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -225,6 +227,34 @@ def open_archive(
         ArchiveError: there is none, or of an unknown version.
     """
     return Archive(folder_at(path), sources=sources)
+
+
+def open_study(
+    path: str | os.PathLike[str], *, sources: Iterable[str | os.PathLike[str]] = ()
+) -> Study:
+    """The study of a document, which need not be in an archive, for reading.
+
+    The document may be in its readable form, too, or one of dicom-study-builder-js. If it has a
+    bulk file, that is beside it: ``study.bulk`` of ``study.ion.zst`` or ``study.ion``
+    (spec/study.md). It is missed only when a large value in it is asked for.
+
+    Args:
+        path: the document.
+        sources: as for `open_archive`.
+
+    Raises:
+        StudyError: there is none (``study/missing``), it is something else
+            (``study/not-a-study``), or it is damaged.
+    """
+    from dicomstudy.study import Study  # noqa: PLC0415 (as in `Folder.open`)
+
+    document = Path(path)
+    return Study(
+        document,
+        definitions=definitions.load(),
+        bulk=bulk_beside(document),
+        sources=SourceFiles(sources),
+    )
 
 
 def opened(archive: AnyArchive, *, sources: Iterable[str | os.PathLike[str]] = ()) -> Archive:

@@ -320,7 +320,8 @@ class ReadOnly:
     """A file that is read by position, and closed at the latest when nobody has it any more."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
+        # nobody waits for what is no file, such as a pipe
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self.close = weakref.finalize(self, os.close, self._descriptor)
 
     def fileno(self) -> int:

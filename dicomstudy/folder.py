@@ -63,8 +63,9 @@ def silent(step: str, done: int, total: int | None) -> None:
 FORMAT = "dicomstudy archive"
 VERSION = 1
 MARKER = "archive.ion"
-#: The end of the name of a document.
+#: The end of the name of a document; outside of archives, that of one in readable form.
 DOCUMENT = ".ion.zst"
+_READABLE = ".ion"
 _BULK = ".bulk"
 _STUDIES, _QUARANTINE, _INCOMING = _FOLDERS = "studies", "quarantine", "incoming"
 _LOCK = "lock"
@@ -295,8 +296,8 @@ def is_there(path: Path) -> bool:
 
 def bulk_beside(document: Path, number: int = 0) -> Path:
     """The bulk file with this number of the study that has its document at `document`."""
-    name = document.name.removesuffix(DOCUMENT)
-    return numbered(document.with_name(name + _BULK), number)
+    name = document.name.removesuffix(DOCUMENT).removesuffix(_READABLE)
+    return numbered(document.parent / (name + _BULK), number)
 
 
 def document_beside(bulk: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from struct import iter_unpack
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -52,17 +53,17 @@ class _Shown(NamedTuple):
 
 
 def render(
-    archive: Archive,
+    source: Archive | Study,
     uid: str | None = None,
     *,
     form: str = "text",
     damaged: list[DicomStudyError] | None = None,
 ) -> Iterator[str]:
-    """The text of an archive, or of what has `uid` in it, in pieces that end with lines.
+    """The text of an archive or study, or of what has `uid` in it, in pieces that end with lines.
 
     Args:
-        archive: where to look.
-        uid: of a study, series or instance; of the archive as a whole if None.
+        source: where to look; a study stays open.
+        uid: of a study, series or instance; of all that there is if None.
         form: "text", a tree; "ion", of a study its document as one struct, of an instance the
             struct of its attributes; "json", the DICOM JSON model: of a study or series the
             array of its instances, also of several of one UID, of the archive that of its
@@ -71,15 +72,18 @@ def render(
             cannot be shown, of a UID those that cannot be looked into.
 
     Raises:
-        ArchiveError: nothing in the archive has `uid`.
+        ArchiveError: nothing in it has `uid` (``archive/not-found``).
         DicomStudyError: what is to be shown is damaged, or, if nothing has `uid`, a study that
             may have it.
     """
     damaged = [] if damaged is None else damaged
-    if uid is None:
-        yield from _ARCHIVE_FORMS[form](archive, damaged)
+    if isinstance(source, Study):
+        yield from _FORMS[form]([_find_in(source, uid)])
         return
-    found = _find(archive, uid, damaged)
+    if uid is None:
+        yield from _ARCHIVE_FORMS[form](source, damaged)
+        return
+    found = _find(source, uid, damaged)
     try:
         yield from _FORMS[form](found)
     finally:
@@ -166,21 +170,31 @@ def size(number: int) -> str:
 
 
 def _find(archive: Archive, uid: str, damaged: list[DicomStudyError]) -> list[_Shown]:
-    found = []
-    for study, keys in archive.find(uid, damaged=damaged):
-        if study.uid == uid:
-            found.append(_Shown("study", uid, study, keys))
-        elif uid in study.series:
-            found.append(_Shown("series", uid, study, keys))
-        else:
-            found.append(_Shown("instance", uid, study, keys))
+    found = [_shown(uid, study, keys) for study, keys in archive.find(uid, damaged=damaged)]
     if not found:
-        raise ArchiveError(
-            "archive/not-found",
-            f"no study, series or instance of the archive has the UID {uid}",
-            source=str(archive.path),
-        )
+        raise _not_found("study, series or instance of the archive", uid, archive.path)
     return found
+
+
+def _find_in(study: Study, uid: str | None) -> _Shown:
+    """The study itself, or what has the UID in it."""
+    if uid is None or uid == study.uid:
+        return _shown(study.uid, study, list(study))
+    keys = study.keys_of(uid)
+    if not keys:
+        raise _not_found("series or instance of the study", uid, study.path)
+    return _shown(uid, study, keys)
+
+
+def _shown(uid: str, study: Study, keys: Sequence[str]) -> _Shown:
+    if study.uid == uid:
+        return _Shown("study", uid, study, keys)
+    return _Shown("series" if uid in study.series else "instance", uid, study, keys)
+
+
+def _not_found(what: str, uid: str, path: Path) -> ArchiveError:
+    message = f"no {what} has the UID {uid}"
+    return ArchiveError("archive/not-found", message, source=str(path))
 
 
 def _of_each(

@@ -209,6 +209,29 @@ def test_show_writes_what_render_gives(form: str, archive: Path, capsys: Capture
 
 
 @pytest.mark.parametrize("form", ["text", "ion", "json"])
+def test_show_takes_a_document(form: str, archive: Path, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "study.ion"
+    opened = dicomstudy.open_archive(archive)
+    path.write_text("".join(render(opened, CT, form="ion")), encoding="utf-8")
+    opened.bulk_path(CT).rename(tmp_path / "study.bulk")
+    with dicomstudy.open_study(path) as study:
+        for uid in (None, CT, make.uid("ct/2"), make.uid("ct/2/7")):
+            arguments = ["show", str(path), *([uid] if uid else []), "--format", form]
+            assert main(arguments) == 0
+            captured = capsys.readouterr()
+            assert (captured.out, captured.err) == ("".join(render(study, uid, form=form)), "")
+    assert main(["show", str(path), make.uid("mr"), "--format", form]) == cli.USAGE
+    assert "[archive/not-found]" in capsys.readouterr().err
+
+
+def test_show_refuses_a_file_that_is_no_document(capsys: Captured) -> None:
+    assert main(["show", str(HOSPITAL / "us/native.dcm")]) == cli.INCOMPLETE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"error: .* \[study/not-a-study\] \(.*\)\n", captured.err)
+
+
+@pytest.mark.parametrize("form", ["text", "ion", "json"])
 def test_show_goes_on_where_a_study_is_damaged(form: str, archive: Path, capsys: Captured) -> None:
     opened = dicomstudy.open_archive(archive)
     others = [uid for uid in opened if uid != CT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import weakref
@@ -407,6 +408,19 @@ def bombs() -> Iterator[tuple[str, bytes]]:
         + huge
         + struct.pack("<IBI", 1, 0, 0x8F92EAB1),
     )
+
+
+def test_what_is_larger_than_a_document_without_table_is_not_read(folder: Path) -> None:
+    path = folder / "large"
+    with path.open("wb") as file:
+        file.truncate((1 << 30) + 1)
+    with (
+        mock.patch.object(os, "pread", wraps=os.pread) as read,
+        pytest.raises(StudyError) as raised,
+    ):
+        Document(path)
+    assert raised.value.code == "study/too-large"
+    assert sum(call.args[1] for call in read.call_args_list) < 100
 
 
 @pytest.mark.parametrize("kind", ["stream", "table", "huge"])

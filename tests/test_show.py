@@ -196,6 +196,19 @@ def test_json_is_the_dicom_json_model(archive: Archive) -> None:
     assert json.loads(rendered(archive, keys[0], "json")) == study[keys[0]].to_json()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_study_is_shown_as_that_of_an_archive(form: str, archive: Archive) -> None:
+    with dicomstudy.open_study(archive.document_path(CT)) as study:
+        assert "".join(show.render(study, form=form)) == rendered(archive, CT, form)
+        for uid in (CT, *study.series, *study):
+            assert "".join(show.render(study, uid, form=form)) == rendered(archive, uid, form)
+        with pytest.raises(dicomstudy.ArchiveError) as raised:
+            list(show.render(study, make.uid("mr"), form=form))
+        assert raised.value.code == "archive/not-found"
+        assert raised.value.location.source == str(study.path)
+        assert len(list(study.values())) == len(study)  # it is still open
+
+
 def test_what_several_studies_have_is_shown_of_all(tmp_path: Path) -> None:
     """One JSON text for all that has the UID, and one stream of Ion."""
     for at, study in enumerate((b"1.2.3 ", b"1.2.4 ")):

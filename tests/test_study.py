@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from pydicom.errors import BytesLengthException
 
 import dicomstudy
-from dicomstudy import definitions, frames, ion, values
+from dicomstudy import definitions, frames, ion, show, values
 from dicomstudy.document import writer
 from dicomstudy.errors import BulkError, StudyError
 from dicomstudy.ion import ion_hash_hex
@@ -425,6 +427,99 @@ def test_another_content_is_another_digest(archives: dict[str, Path], tmp_path: 
         found.add(studies.digests_of(tmp_path / f"{name}.archive")[CT])
     assert len(found) == 3
     assert studies.digests_of(archives["copy"])[CT] not in found
+
+
+# -- documents outside of archives -------------------------------------------------------------
+
+
+def readable(study: Study, path: Path) -> Path:
+    """The document of a study in readable form."""
+    path.write_text("".join(show.render(study, form="ion")), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("name", ["study.ion.zst", "study.ion"])
+def test_a_document_is_opened_wherever_it_is(
+    name: str, kind: type[str | Path], study: Study, tmp_path: Path
+) -> None:
+    if name == "study.ion":
+        readable(study, tmp_path / name)
+    else:
+        shutil.copy(study.path, tmp_path / name)
+    if study.bulk_path is not None:
+        shutil.copy(study.bulk_path, tmp_path / "study.bulk")
+    with dicomstudy.open_study(kind(tmp_path / name)) as opened:
+        assert (opened.uid, list(opened), opened.digest) == (CT, list(study), study.digest)
+        for key, instance in opened.items():
+            assert instance.to_p10() == study[key].to_p10()
+
+
+def test_a_document_without_its_bulk_file_has_all_but_large_values(
+    archives: dict[str, Path], tmp_path: Path
+) -> None:
+    study = dicomstudy.open_archive(archives["copy"])[CT]
+    with dicomstudy.open_study(readable(study, tmp_path / "study.ion")) as opened:
+        instance = opened[make.uid("ct/2/7")]
+        assert instance.metadata() == study[instance.key].metadata()
+        with pytest.raises(BulkError) as raised:
+            instance.to_p10()
+    assert raised.value.code == "bulk/missing"
+    assert raised.value.location.source == str(tmp_path / "study.bulk")
+
+
+def test_a_document_finds_files_that_moved(tmp_path: Path) -> None:
+    data = make.archive()["us/native.dcm"]
+    source = studies.write_files(tmp_path / "in", [("1.dcm", data)])
+    dicomstudy.convert([source], tmp_path / "archive", bulk="reference")
+    (study,) = dicomstudy.open_archive(tmp_path / "archive").values()
+    path = readable(study, tmp_path / "study.ion")
+    source.rename(tmp_path / "moved")
+    with dicomstudy.open_study(path, sources=[tmp_path / "moved"]) as opened:
+        assert next(opened.values()).to_p10() == data
+    with dicomstudy.open_study(path) as opened, pytest.raises(BulkError) as raised:
+        next(opened.values()).to_p10()
+    assert raised.value.code == "bulk/source-missing"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("gone", "study/missing"),
+        ("folder", "study/not-a-study"),
+        ("", "study/not-a-study"),
+        ("pipe", "study/not-a-study"),
+        ("empty", "study/damaged"),
+        ("file.dcm", "study/not-a-study"),
+        ("record.ion", "study/not-a-study"),
+        ("cut.ion.zst", "study/damaged"),
+    ],
+)
+def test_what_is_no_document_is_not_opened(
+    name: str,
+    code: str,
+    archives: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document = dicomstudy.open_archive(archives["copy"]).document_path(CT)
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("empty").touch()
+    os.mkfifo("pipe")
+    Path("file.dcm").write_bytes(make.archive()["us/native.dcm"])
+    Path("record.ion").write_bytes(ion.dumps({"dataSet": {"StudyInstanceUID": "1.2"}}))
+    Path("cut.ion.zst").write_bytes(document.read_bytes()[:500])
+    with pytest.raises(StudyError) as raised:
+        dicomstudy.open_study(name)
+    assert (raised.value.code, raised.value.location.source) == (code, str(Path(name)))
+
+
+def test_a_document_of_the_seed_is_opened(shared: Path) -> None:
+    path = shared / "golden/study/ClearCanvas/CTStudy/study.ion"
+    with dicomstudy.open_study(path) as study:
+        assert len(study) == 111
+        assert next(study.values()).metadata()["StudyInstanceUID"] == study.uid
 
 
 # -- damage ------------------------------------------------------------------------------------

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, DEST, FOLDERS, MAX_INLINE, REPORT, SOURCES, commands
+from dicomstudy.cli.group import (
+    ARCHIVE,
+    DEST,
+    FOLDERS,
+    MAX_INLINE,
+    REPORT,
+    SOURCES,
+    FilePath,
+    commands,
+)
 from dicomstudy.cli.output import (
     INCOMPLETE,
     Progress,
@@ -150,7 +159,7 @@ def verify(archive: Path, *, folders: Sequence[str]) -> int:
 
 
 @commands.command()
-@ARCHIVE
+@click.argument("path", type=FilePath(path_type=Path))
 @click.argument("uid", required=False)
 @click.option(
     "--format",
@@ -161,15 +170,17 @@ def verify(archive: Path, *, folders: Sequence[str]) -> int:
     help="A tree to read, text Ion, or the DICOM JSON model (PS3.18 Annex F).",
 )
 @FOLDERS
-def show(archive: Path, uid: str | None, *, form: str, folders: Sequence[str]) -> int:
+def show(path: Path, uid: str | None, *, form: str, folders: Sequence[str]) -> int:
     """Show an archive, study, series or instance.
 
-    UID is that of a study, series or instance in ARCHIVE.
+    PATH is an archive, or the document of one study, in an archive or not (.ion.zst, .ion). UID
+    is that of a study, series or instance in it.
     """
-    from dicomstudy.archive import open_archive
+    from dicomstudy.archive import open_archive, open_study
     from dicomstudy.show import render
 
-    opened = open_archive(archive, sources=folders)
+    open_path = open_study if path.is_file() else open_archive
+    opened = open_path(path, sources=folders)
     damaged: list[DicomStudyError] = []
     for piece in render(opened, uid, form=form, damaged=damaged):
         click.echo(piece, nl=False)

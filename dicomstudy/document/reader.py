@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -90,6 +91,8 @@ class Document:
 
     def _read_table(self) -> list[tuple[int, int, int]]:
         """Offset, size and plain size of every frame; empty if there is no table."""
+        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            raise self._error("study/not-a-study", "this is no file")
         size = self.size
         footer = self._pread(FOOTER.size, max(size - FOOTER.size, 0))
         if len(footer) < FOOTER.size:
@@ -111,6 +114,9 @@ class Document:
         return frames
 
     def _plain(self) -> bytes:
+        """The document as one stream of Ion, which is read whole."""
+        if self.size > MAX_FRAME:
+            raise self._error("study/too-large", "the document is too large to read whole")
         places = range(0, self.size, 1 << 20)
         data = b"".join(self._pread(1 << 20, at) for at in places)
         if not data.startswith(ZSTD_MAGIC):

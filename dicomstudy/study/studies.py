@@ -36,7 +36,7 @@ class Shared(NamedTuple):
 
 
 class Study(Mapping[str, "Instance"]):
-    """One study document, opened for reading.
+    """One study document, opened for reading: by `open_study`, or by the archive that it is in.
 
     The keys are SOP Instance UIDs; where files of different content have the same one, all but
     the first (by SHA-256) have ``#`` and the start of their SHA-256 behind it.
