@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from struct import iter_unpack
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from dicomstudy import ion
 from dicomstudy.archive import Archive
@@ -41,6 +41,8 @@ _STUDY_KEYWORDS = (
 
 
 _Result = TypeVar("_Result")
+#: The groups of a study, as `Study.groups` has them.
+_Groups: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class _Shown(NamedTuple):
@@ -229,9 +231,10 @@ def _archive_text(archive: Archive, damaged: list[DicomStudyError]) -> Iterator[
 
 
 def _study_head(study: Study, indent: str) -> Iterator[str]:
+    groups = study.groups
     yield f"{indent}study {escape(study.uid)}\n"
-    yield f"{indent}{_INDENT}{' | '.join(_patients(study))}\n"
-    yield f"{indent}{_INDENT}{_study_facts(study)}\n"
+    yield f"{indent}{_INDENT}{' | '.join(_patients(groups))}\n"
+    yield f"{indent}{_INDENT}{_study_facts(groups)}\n"
     yield f"{indent}{_INDENT}{_extent(study)}\n"
 
 
@@ -246,24 +249,24 @@ def _extent(study: Study) -> str:
     )
 
 
-def _patients(study: Study) -> list[str]:
+def _patients(groups: _Groups) -> list[str]:
     """Every patient of a study, as one line; there should be one."""
     patients = {
         f"{_fact(each, 'PatientName') or '(no name)'}  {_fact(each, 'PatientID') or '(no ID)'}"
-        for each in study.groups.get("patient", {}).values()
+        for each in groups.get("patient", {}).values()
     }
     return sorted(patients) or ["(no patient)"]
 
 
-def _study_facts(study: Study) -> str:
-    facts = [_all(study, "generalSeries", "Modality")]
-    facts += [_all(study, "generalStudy", key) for key in ("StudyDate", "StudyDescription")]
+def _study_facts(groups: _Groups) -> str:
+    facts = [_all(groups, "generalSeries", "Modality")]
+    facts += [_all(groups, "generalStudy", key) for key in ("StudyDate", "StudyDescription")]
     return "  ".join(fact for fact in facts if fact) or "(nothing known of it)"
 
 
-def _all(study: Study, group: str, keyword: str) -> str:
-    """All values that an attribute has in a study."""
-    values = {_fact(content, keyword) for content in study.groups.get(group, {}).values()}
+def _all(groups: _Groups, name: str, keyword: str) -> str:
+    """All values that an attribute has in the groups of a name."""
+    values = {_fact(content, keyword) for content in groups.get(name, {}).values()}
     return ", ".join(sorted(values - {""}))
 
 

@@ -9,6 +9,7 @@ import shutil
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pydicom
@@ -104,6 +105,38 @@ def test_groups_are_by_name_and_digest(study: Study) -> None:
         for digest, content in contents.items():
             assert ion_hash_hex(content) == digest
             assert content, name
+
+
+def spoil(value: Any) -> None:
+    """Change all that can be changed of a value."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            spoil(item)
+        value.clear()
+
+
+@pytest.mark.parametrize("is_updated", [False, True])
+def test_what_is_given_may_be_changed(
+    is_updated: bool, archives: dict[str, Path], tmp_path: Path
+) -> None:
+    """That changes neither the study nor what other instances say."""
+    shutil.copytree(archives["copy"], tmp_path / "archive")
+    uid = make.uid("texts")
+    if is_updated:
+        edit = {"set": {"PatientID": "other", "ProcedureCodeSequence": [{"CodeValue": "1"}]}}
+        dicomstudy.update(tmp_path / "archive", uid, [edit])
+    study = dicomstudy.open_archive(tmp_path / "archive")[uid]
+    groups, files = study.groups, [instance.to_p10() for instance in study.values()]
+
+    def said() -> list[list[dict[str, Any]]]:
+        return [[i.attributes(), i.metadata(), i.to_json()] for i in study.values()]
+
+    before = said()
+    assert all({"ProcedureCodeSequence", "PixelData"} <= held.keys() for held, _, _ in before)
+    spoil(study.groups)
+    spoil(said())
+    assert (study.groups, said()) == (groups, before)
+    assert [instance.to_p10() for instance in study.values()] == files
 
 
 # -- instances ---------------------------------------------------------------------------------

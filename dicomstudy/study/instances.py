@@ -41,14 +41,24 @@ if TYPE_CHECKING:
 
     from dicomstudy.study.studies import Study
 
-__all__ = ["Chunk", "Instance"]
+__all__ = ["Chunk", "Instance", "copied"]
 
 #: Pieces below so many bytes are put together.
 _SMALL = 1 << 15
 #: Codes of what came out other than its digest says.
 _NOT_PROVED = {"bulk/digest", "study/sha256"}
+_CHANGEABLE = frozenset((dict, list))
 
 _Result = TypeVar("_Result")
+
+
+def copied(value: Any) -> Any:
+    """A struct or list of values that may be changed, and what it was made of stays what it is."""
+    if type(value) is dict:
+        return {
+            key: copied(item) if type(item) in _CHANGEABLE else item for key, item in value.items()
+        }
+    return [copied(item) if type(item) in _CHANGEABLE else item for item in value]
 
 
 class Chunk:
@@ -156,12 +166,15 @@ class Instance:
 
     @property
     def own(self) -> dict[str, Any]:
-        """The attributes that are in none of its groups."""
+        """The attributes that are in none of its groups. Not to be changed, as in `groups`."""
         return self._stored_own if self._amended is None else self._amended.own
 
     @property
     def groups(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Digest, name and content of each of its groups, those of the series first.
+
+        The contents are those of the document, which other instances refer to as well: they are
+        not to be changed (`Study.groups` has copies).
 
         Raises:
             StudyError: a group is missing from the document.
@@ -213,7 +226,12 @@ class Instance:
         return None
 
     def attributes(self) -> dict[str, Any]:
-        """Every attribute as the document holds it, groups merged in (spec/record.md)."""
+        """Every attribute as the document holds it, groups merged in (spec/record.md); a copy."""
+        attributes: dict[str, Any] = copied(self._attributes())
+        return attributes
+
+    def _attributes(self) -> dict[str, Any]:
+        """The same, with items and references that are those of the document."""
         groups = [(digest, content) for digest, name, content in self.groups if name != ENCODING]
         return ungroup(groups, self.own)
 
@@ -232,7 +250,7 @@ class Instance:
         ``BulkDataURI``, which `bulk_data` takes; text and numbers stand in full.
         """
         return json_model.to_json(
-            self.attributes(), self.encoding, self.study.encoder, self._resolve
+            self._attributes(), self.encoding, self.study.encoder, self._resolve
         )
 
     def bulk_data(self, uri: str) -> bytes:
@@ -252,7 +270,7 @@ class Instance:
 
     @cached_property
     def _bulk_data(self) -> dict[str, Callable[[Resolve], bytes]]:
-        return json_model.bulk_data(self.attributes(), self.encoding, self.study.encoder)
+        return json_model.bulk_data(self._attributes(), self.encoding, self.study.encoder)
 
     def to_dataset(self) -> pydicom.Dataset:
         """The instance as pydicom reads it from its file.
@@ -265,7 +283,7 @@ class Instance:
             StudyError: as `to_p10`, and if pydicom does not read the file (``study/dataset``).
         """
         if self.encoding is None:
-            attributes, encoder = self.attributes(), self.study.encoder
+            attributes, encoder = self._attributes(), self.study.encoder
             meta = json_model.file_meta(attributes, encoder, self._resolve)
             return datasets.from_json(self.to_json(), self.bulk_data, meta)
         return datasets.from_p10(self.to_p10(), self.uid)
@@ -577,7 +595,7 @@ class Instance:
     def frame_spans(self) -> list[frame_index.FrameSpans]:
         """Which bytes of which large value each frame is made of."""
         return frame_index.find(
-            self.attributes(), self._range, big=self._is_big_endian, uid=self.uid
+            self._attributes(), self._range, big=self._is_big_endian, uid=self.uid
         )
 
     def check_fragments(self) -> None:
@@ -587,7 +605,7 @@ class Instance:
             StudyError: they are others (``study/frames``).
         """
         frame_index.check_fragments(
-            self.attributes(), self._range, big=self._is_big_endian, uid=self.uid
+            self._attributes(), self._range, big=self._is_big_endian, uid=self.uid
         )
 
     def _range(self, reference: Mapping[str, Any], start: int, stop: int) -> bytes:

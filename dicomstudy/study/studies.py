@@ -23,7 +23,7 @@ from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import History
 from dicomstudy.record import Encoder, is_reference
 from dicomstudy.sources import SourceFiles
-from dicomstudy.study.instances import Chunk, Instance
+from dicomstudy.study.instances import Chunk, Instance, copied
 
 __all__ = ["Study"]
 
@@ -213,9 +213,15 @@ class Study(Mapping[str, "Instance"]):
             keys += self.document.chunk(number)["instances"]
         return series
 
-    @cached_property
+    @property
     def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The content of every attribute group by its digest, by the name of the group."""
+        """The content of every attribute group by its digest, by the name of the group; a copy."""
+        groups: dict[str, dict[str, dict[str, Any]]] = copied(self._groups)
+        return groups
+
+    @cached_property
+    def _groups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The same, with contents that are those of the document."""
         if not self.has_past:
             return self.stored_groups()
         groups: dict[str, dict[str, dict[str, Any]]] = {}
