@@ -31,7 +31,7 @@ from dicomstudy.archive import create
 from dicomstudy.elements import MAX_INLINE
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
-from dicomstudy.folder import Progress, at_work, folder_at, silent, writing
+from dicomstudy.folder import Progress, at_work, folder_at, other_archive, silent, writing
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
 
@@ -280,7 +280,8 @@ def _tasks(
     size = 0
     folder, inside = "", False
     enough = _TASK_BYTES if settings.alone else _SHARED_TASK_BYTES
-    for found in find(sources):
+    refused = partial(other_archive, own=settings.archive)
+    for found in find(sources, refused=refused):
         if found.problem is not None:
             report.problems.append(found.problem)
             report.refused += 1

@@ -19,7 +19,7 @@ from dicomstudy import ion
 from dicomstudy.bulk import numbered
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import Document
-from dicomstudy.errors import ArchiveError, IonError, StudyError, unwritable
+from dicomstudy.errors import ArchiveError, IonError, Problem, StudyError, unwritable
 from dicomstudy.sources import SourceFiles
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ __all__ = [
     "make_folder",
     "make_new",
     "name_of",
+    "other_archive",
     "outside",
     "reading",
     "silent",
@@ -258,6 +259,35 @@ def outside(path: str | os.PathLike[str]) -> Path:
                 source=str(path),
             )
     return folder
+
+
+def other_archive(path: str, own: Path | None = None) -> Problem | None:
+    """The problem that a source is an archive, or the `archive.ion` of one; None if it is not.
+
+    What is named `archive.ion` and says something else makes no archive.
+
+    Args:
+        path: a file or folder.
+        own: an archive that is no problem, nor is one that lies in it.
+    """
+    is_marker = os.path.basename(path) == MARKER and os.path.isfile(path)  # noqa: PTH113, PTH119
+    marker = path if is_marker else os.path.join(path, MARKER)  # noqa: PTH118 (as in `find`)
+    if not os.path.isfile(marker):  # noqa: PTH113 (most folders are asked this and no more)
+        return None
+    place = Path(marker).parent.resolve()
+    if own in (place / MARKER).parents or not _is_archive(place):
+        return None
+    message = "this is an archive: `restore` it, and name the folder that has its files then"
+    return Problem(path, "source/archive", message)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a folder is an archive, of whatever version."""
+    try:
+        Folder(path)
+    except ArchiveError as error:
+        return error.code == "archive/unknown-version"
+    return True
 
 
 def _no_archive(path: Path) -> ArchiveError:

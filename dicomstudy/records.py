@@ -16,7 +16,7 @@ from dicomstudy import instance_record, ion
 from dicomstudy.containers import is_container, open_members
 from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
-from dicomstudy.folder import Progress, outside, silent, write_atomically
+from dicomstudy.folder import Progress, other_archive, outside, silent, write_atomically
 from dicomstudy.grouping import Source
 from dicomstudy.ingestion import may_be_bare
 from dicomstudy.p10 import PREFIX, Reader
@@ -118,7 +118,7 @@ def write_records(
         own = incoming.resolve()
         for source in listed(sources):
             root = Path(source)
-            for found in find([source]):
+            for found in find([source], refused=other_archive):
                 path = Path(found.path)
                 if path.parent.name == own.name and path.parent.resolve() == own:
                     continue  # the destination is below the source

@@ -55,18 +55,33 @@ def listed(
     return [paths] if isinstance(paths, str | os.PathLike) else paths
 
 
-def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
+def _nothing(_: str) -> None:
+    """No problem with any path."""
+
+
+def find(
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    refused: Callable[[str], Problem | None] = _nothing,
+) -> Iterator[Found]:
     """Every file that is or lies below one of `sources`, folders in the order of their names.
 
     Symbolic links to files are followed, those to folders are not (they may form a ring); one
     that leads nowhere is a problem, for it may have been a file.
+
+    Args:
+        sources: files and folders.
+        refused: is asked for the problem of each source, and of each folder below one. One that
+            has a problem is not looked into.
     """
     for source in listed(sources):
         path = str(source if isinstance(source, Path) or not source else Path(source))
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path costs more than the question)
-            if stat.S_ISDIR(status.st_mode):
-                yield from _walk(path)
+            if (problem := refused(path)) is not None:
+                yield Found(path, 0, problem)
+            elif stat.S_ISDIR(status.st_mode):
+                yield from _walk(path, refused)
             elif stat.S_ISREG(status.st_mode):
                 yield Found(path, status.st_size)
             else:
@@ -76,7 +91,7 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
             yield _unreadable(path, error)
 
 
-def _walk(folder: str) -> Iterator[Found]:
+def _walk(folder: str, refused: Callable[[str], Problem | None]) -> Iterator[Found]:
     """What lies below a folder, however deep: folders may nest deeper than calls."""
     try:
         waiting = _entries(folder)
@@ -87,7 +102,10 @@ def _walk(folder: str) -> Iterator[Found]:
         entry = waiting.pop()
         try:
             if entry.is_dir(follow_symlinks=False):
-                waiting += _entries(entry)
+                if (problem := refused(entry.path)) is not None:
+                    yield Found(entry.path, 0, problem)
+                else:
+                    waiting += _entries(entry)
             elif entry.is_file():
                 yield Found(entry.path, entry.stat().st_size)
             elif entry.is_symlink():

@@ -432,6 +432,69 @@ def test_each_unreadable_source_is_a_line_in_the_report(tmp_path: Path) -> None:
     }
 
 
+@pytest.fixture
+def ward(tmp_path: Path) -> Path:
+    """A folder with a file, and an archive beside it that has a study and a wreck."""
+    folder = tmp_path / "ward"
+    data = make.archive()["us/native.dcm"]
+    studies.write_files(folder, [("1.dcm", data), ("z/2.dcm", make.archive()["mr/1.dcm"])])
+    wreck = FIXTURES / "wrecks" / "DICOMDIR"
+    assert dicomstudy.convert([FIXTURES / "archive/ct", wreck], folder / "old").quarantined == 1
+    return folder
+
+
+def test_an_archive_below_a_source_is_one_problem(ward: Path, tmp_path: Path) -> None:
+    """Nothing in it is taken in; what is beside it is."""
+    before = studies.state_of(ward)
+    report = dicomstudy.convert([ward], tmp_path / "new")
+    (problem,) = report.problems
+    assert (problem.source, problem.code) == (str(ward / "old"), "source/archive")
+    assert "`restore` it" in problem.message
+    assert (report.files, report.instances, report.quarantined) == (2, 2, 0)
+    assert (report.refused, report.complete) == (1, False)
+    assert studies.state_of(ward) == before
+
+
+@pytest.mark.parametrize("named", ["", "archive.ion"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_archive_as_a_source_is_one_problem(
+    version: int, named: str, ward: Path, tmp_path: Path
+) -> None:
+    marker = ward / "old" / "archive.ion"
+    marker.write_text(marker.read_text().replace("version: 1", f"version: {version}", 1))
+    report = dicomstudy.convert([ward / "old" / named], tmp_path / "new")
+    (problem,) = report.problems
+    assert (problem.source, problem.code) == (str(ward / "old" / named), "source/archive")
+    assert (report.files, report.refused) == (0, 1)
+
+
+def test_the_archive_that_is_written_is_left_out(ward: Path, tmp_path: Path) -> None:
+    """So are those in it, by whatever path it is found."""
+    dicomstudy.convert([FIXTURES / "archive/ct"], ward / "old" / "inside")
+    (tmp_path / "link").symlink_to(ward)
+    for folder in (ward, tmp_path / "link"):
+        for source in (folder, folder / "old", folder / "old" / "archive.ion"):
+            report = dicomstudy.convert([source], ward / "old")
+            assert (report.problems, report.complete) == ([], True)
+            assert report.files == (2 if source == folder else 0)
+
+
+def test_a_file_that_is_named_as_that_of_an_archive_makes_none(tmp_path: Path) -> None:
+    folder = studies.write_files(tmp_path / "in", [("1.dcm", make.archive()["us/native.dcm"])])
+    dicomstudy.write_records([FIXTURES / "archive/mr/1.dcm"], tmp_path)
+    record = (tmp_path / "1.dcm.ion").read_bytes()
+    for content, code in (
+        (b'{format:"other"}', "record/not-a-record"),
+        (b"\xff", "record/not-a-record"),
+        (record, None),
+    ):
+        (folder / "archive.ion").write_bytes(content)
+        report = dicomstudy.convert([folder], tmp_path / "new")
+        assert [problem.code for problem in report.problems] == ([code] if code else [])
+        assert report.files == 2
+    assert len(dicomstudy.open_archive(tmp_path / "new")) == 2
+
+
 def test_runs_inside_a_run_are_runs_of_their_own(tmp_path: Path) -> None:
     """What one process holds in memory belongs to its run, not to the process."""
     studies.write_files(tmp_path / "in", make.study(6))
@@ -512,8 +575,8 @@ def test_what_is_held_and_what_is_left_on_disk_come_to_the_same(tmp_path: Path) 
 def test_a_file_that_vanishes_is_a_problem(tmp_path: Path) -> None:
     studies.write_files(tmp_path / "in", make.study(3))
 
-    def vanishing(paths: Any) -> Iterator[Any]:
-        for found in list(find(paths)):
+    def vanishing(paths: Any, **named: Any) -> Iterator[Any]:
+        for found in list(find(paths, **named)):
             if found.path.endswith("000001.dcm") and "series-2" in found.path:
                 Path(found.path).unlink()
             yield found

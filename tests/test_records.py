@@ -183,6 +183,18 @@ def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert not recorded.complete
 
 
+def test_an_archive_is_a_problem(tmp_path: Path) -> None:
+    source = HOSPITAL / "us/native.dcm"
+    studies.write_files(tmp_path / "in", [("1.dcm", source.read_bytes())])
+    dicomstudy.convert([source, FIXTURES / "wrecks/DICOMDIR"], tmp_path / "in/archive")
+    for named in ("in", "in/archive", "in/archive/archive.ion"):
+        recorded = dicomstudy.write_records([tmp_path / named], tmp_path / "out")
+        (problem,) = recorded.problems
+        assert problem.code == "source/archive"
+        assert recorded.files == recorded.records == (1 if named == "in" else 0)
+        assert not recorded.complete
+
+
 def test_an_empty_path_is_a_problem(tmp_path: Path) -> None:
     recorded = dicomstudy.write_records([""], tmp_path / "out")
     assert [problem.code for problem in recorded.problems] == ["source/unreadable"]

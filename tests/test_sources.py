@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy import sources
-from dicomstudy.errors import BulkError, DicomStudyError
+from dicomstudy.errors import BulkError, DicomStudyError, Problem
 from dicomstudy.sources import (
     Found,
     SourceFiles,
@@ -42,6 +42,26 @@ def test_a_file_is_a_source_too(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     (found,) = find([str(tmp_path / "a")])
     assert found == (str(tmp_path / "a"), 3, None)
+
+
+def test_what_is_refused_is_a_problem_and_not_looked_into(tmp_path: Path) -> None:
+    """Sources are asked for, and folders below them; files below them are not."""
+    names = ["a", "b/1", "c/d/2", "c/e/3"]
+    studies.write_files(tmp_path, [(name, b"1") for name in names])
+    asked = []
+
+    def refused(path: str) -> Problem | None:
+        asked.append(Path(path).relative_to(tmp_path).as_posix())
+        return Problem(path, "a/b", "no") if asked[-1] in {"b", "c/d"} else None
+
+    found = list(find([tmp_path, tmp_path / "b", tmp_path / "a"], refused=refused))
+    assert asked == [".", "b", "c", "c/d", "c/e", "b", "a"]
+    assert [Path(each.path).relative_to(tmp_path).as_posix() for each in found] == [
+        *("a", "b", "c/d", "c/e/3", "b", "a"),
+    ]
+    assert [each.path for each in found if each.problem] == [
+        str(tmp_path / name) for name in ("b", "c/d", "b")
+    ]
 
 
 def test_a_text_is_one_source(tmp_path: Path) -> None:
