@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import IO
 from unittest import mock
 
+import click
 import pytest
 
 import dicomstudy
 from dicomstudy import cli
 from dicomstudy.cli import main, output
+from dicomstudy.cli.group import commands
 from dicomstudy.errors import Problem
 from dicomstudy.show import render
 from fixtures import make
@@ -334,6 +336,32 @@ def test_a_full_disk_exits_with_1(
     arguments = ["convert", str(HOSPITAL), str(tmp_path / "new")]
     assert main(arguments) == cli.INCOMPLETE
     assert "[archive/full]" in capsys.readouterr().err
+
+
+OPTIONS = [
+    (command, option)
+    for command in commands.commands.values()
+    for option in command.params
+    if isinstance(option, click.Option) and not option.is_flag
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), OPTIONS, ids=[f"{c.name} {o.opts[0]}" for c, o in OPTIONS]
+)
+def test_an_option_is_repeated_only_if_it_takes_several_values(
+    command: click.Command, option: click.Option, capsys: Captured
+) -> None:
+    (name,) = option.opts
+    assert ("repeatable" in str(option.help)) == option.multiple
+    for repeated in ([name, "1", name, "1"], [name, "1", f"{name}=2"]):
+        assert main([str(command.name), "missing", "missing", *repeated]) == cli.USAGE
+        said = f"Error: {name} takes one value, and is repeated" in capsys.readouterr().err
+        assert said != option.multiple
+
+
+def test_a_flag_may_be_repeated(archive: Path, tmp_path: Path) -> None:
+    assert main(["restore", str(archive), str(tmp_path / "out"), "--original", "--original"]) == 0
 
 
 def test_uids_that_are_not_there_exit_with_2(

@@ -30,7 +30,22 @@ class InterruptedRun(Exception):  # noqa: N818 (as KeyboardInterrupt, which is n
     """Ctrl-C; click itself would write an empty line."""
 
 
+class _Command(click.Command):
+    """A command that refuses several values of an option that takes one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args([*args])
+        for option in self.params:
+            takes_one = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+            if takes_one and given.count(option) > 1:
+                name = option.opts[0]
+                raise click.BadOptionUsage(name, f"{name} takes one value, and is repeated", ctx)
+        return super().parse_args(ctx, args)
+
+
 class _Group(click.Group):
+    command_class = _Command
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
