@@ -136,6 +136,38 @@ def test_a_report_that_cannot_be_written_keeps_nothing_back(
     assert main(["verify", str(tmp_path / "b")]) == 0
 
 
+def test_a_report_may_go_to_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Nothing else goes there then."""
+    monkeypatch.chdir(tmp_path)
+    sources = [str(HOSPITAL), str(WRECKS / "DICOMDIR")]
+    assert main(["convert", *sources, "archive", "--report", "-"]) == cli.INCOMPLETE
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["quarantined"] == 1
+    assert "37 instances added" in captured.err
+    assert main(["deidentify", "archive", "away", "--report", "-"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["studies"] == 5
+    assert "risk to look at" in captured.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "away"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
+def test_a_report_goes_to_standard_output_though_nobody_can_be_told_more(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as stderr:
+        done = subprocess.run(  # noqa: S603 (of this project)
+            [sys.executable, "-m", "dicomstudy", "convert", HOSPITAL, "archive", "--report", "-"],
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["instances"] == 37
+
+
 def test_convert_lists_problems_and_exits_with_1(tmp_path: Path, capsys: Captured) -> None:
     source = WRECKS / "DICOMDIR"
     assert main(["convert", str(source), str(tmp_path / "a")]) == cli.INCOMPLETE

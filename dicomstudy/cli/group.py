@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dicomstudy.cli.output import is_report
+from dicomstudy.cli.output import STANDARD_OUTPUT, is_report
 
 __all__ = [
     "ARCHIVE",
@@ -77,7 +77,9 @@ def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Pat
 def _for_a_report(
     context: click.Context, parameter: click.Parameter, path: Path | None
 ) -> Path | None:
-    """The path of a file that can be made, or of a report."""
+    """The path of a file that can be made, or of a report; or that of standard output."""
+    if path == STANDARD_OUTPUT:
+        return path
     if path is not None and path.is_file() and path.stat().st_size and not is_report(path):
         raise click.BadParameter(f"{path} is no report, and is not replaced by one")
     return in_a_folder(context, parameter, path)
@@ -130,7 +132,8 @@ REPORT = click.option(
     "--report",
     "report_path",
     metavar="FILE.json",
-    type=FilePath(dir_okay=False, writable=True, path_type=Path),
+    type=FilePath(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
     callback=_for_a_report,
-    help="Write the report as JSON; only reports are replaced.",
+    help="Write the report as JSON; only reports are replaced. With - it goes to standard output, "
+    "and all else to standard error.",
 )

@@ -18,6 +18,7 @@ from dicomstudy.printable import escape
 
 __all__ = [
     "INCOMPLETE",
+    "STANDARD_OUTPUT",
     "Progress",
     "count",
     "hush",
@@ -32,6 +33,8 @@ __all__ = [
 
 #: Exit status where something did not go in or come out.
 INCOMPLETE = 1
+#: The path that stands for standard output.
+STANDARD_OUTPUT = Path("-")
 _MOST_PROBLEMS = 50
 _BAR = 24
 
@@ -112,8 +115,14 @@ class Progress:
 def reported(path: Path | None, to_json: Callable[[], str]) -> Iterator[None]:
     """Write a report, if there is a path, and then do what is inside.
 
-    That it cannot be written is said last: by then it is said what was done.
+    That it cannot be written is said last: by then it is said what was done. A report to standard
+    output comes last itself, and nothing else goes there.
     """
+    if path == STANDARD_OUTPUT:
+        with quietly(sys.stderr), contextlib.redirect_stdout(sys.stderr):
+            yield
+        click.echo(to_json(), nl=False)
+        return
     failed: OSError | None = None
     if path is not None:
         try:
