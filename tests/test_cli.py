@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
@@ -24,7 +25,7 @@ from dicomstudy.cli.group import commands
 from dicomstudy.errors import Problem
 from dicomstudy.show import render
 from fixtures import make
-from tests import studies
+from tests import processes, studies
 
 PROJECT = Path(__file__).parents[1]
 HOSPITAL = PROJECT / "fixtures" / "archive"
@@ -439,6 +440,34 @@ def test_ctrl_c_is_one_line(
     monkeypatch.setattr(dicomstudy, "convert", interrupted)
     assert main(["convert", str(HOSPITAL), str(tmp_path / "a")]) == cli.INTERRUPTED
     assert capsys.readouterr().err == "interrupted\n"
+
+
+#: Presses Ctrl-C when a module is imported, and runs the program.
+_INTERRUPTED_IMPORT = """
+import sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["dicomstudy", "--version"]
+{run}
+"""
+_AS_MODULE = 'import runpy; runpy.run_module("dicomstudy", run_name="__main__", alter_sys=True)'
+
+
+def as_program() -> str:
+    """What the program that is installed does."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    module, _, function = project["scripts"]["dicomstudy"].partition(":")
+    return f"from {module} import {function}; sys.exit({function}())"
+
+
+@pytest.mark.parametrize("run", [_AS_MODULE, as_program()], ids=["module", "program"])
+@pytest.mark.parametrize("module", ["click", "dicomstudy.cli", "dicomstudy.cli.tables"])
+def test_ctrl_c_during_imports_is_quiet(module: str, run: str) -> None:
+    done = processes.run(_INTERRUPTED_IMPORT.format(module=module, run=run))
+    assert (done.returncode, done.stdout, done.stderr) == (cli.INTERRUPTED, "", "")
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
