@@ -31,6 +31,7 @@ __all__ = [
     "ReadOnly",
     "append",
     "check_file",
+    "is_absence",
     "numbered",
     "shuffle",
     "unshuffle",
@@ -329,6 +330,11 @@ class ReadOnly:
         return self._descriptor if self.close.alive else -1
 
 
+def is_absence(error: OSError) -> bool:
+    """Whether a file could not be opened as there is none, and not for anything else."""
+    return isinstance(error, (FileNotFoundError, NotADirectoryError))
+
+
 class BulkReader:
     """Reads values, and ranges of values, from a bulk file. Mirror of `BulkWriter`.
 
@@ -337,7 +343,8 @@ class BulkReader:
         length: how much of it belongs to its document; None for all.
 
     Raises:
-        BulkError: there is no such file (``bulk/missing``), or it is none (``bulk/not-bulk``).
+        BulkError: there is no such file (``bulk/missing``), it cannot be read
+            (``bulk/unreadable``), or it is none (``bulk/not-bulk``).
     """
 
     def __init__(self, path: Path, *, length: int | None = None) -> None:
@@ -346,11 +353,9 @@ class BulkReader:
         try:
             self._file = ReadOnly(path)
         except OSError as error:
-            raise BulkError(
-                "bulk/missing",
-                f"the bulk file cannot be opened: {error.strerror}",
-                source=str(path),
-            ) from error
+            code = "bulk/missing" if is_absence(error) else "bulk/unreadable"
+            message = f"the bulk file cannot be opened: {error.strerror}"
+            raise BulkError(code, message, source=str(path)) from error
         if self.pread(len(MAGIC), 0) != MAGIC:
             self._file.close()
             raise _not_bulk(path)

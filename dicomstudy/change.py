@@ -22,7 +22,7 @@ from dicomstudy.lineage import History
 if TYPE_CHECKING:
     from dicomstudy.study import Study
 
-__all__ = ["Change", "bring_values", "changing", "stored_in"]
+__all__ = ["Change", "bring_values", "changing", "held", "stored_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def changing(
     with at_work(archive.path), writing(archive.path), locked(path):
         if not path.exists():
             raise archive.not_found(study)
-        with contextlib.closing(archive.document(path)) as document:
-            current = document.history.current
+        with held(archive, path) as change:
+            current = change.history.current
             if expect not in {None, current}:
                 raise ArchiveError(
                     "archive/moved-on",
@@ -127,4 +127,15 @@ def changing(
                     "what changed, and try again",
                     source=str(path),
                 )
-            yield Change(archive, path, document)
+            yield change
+
+
+@contextlib.contextmanager
+def held(archive: Archive, path: Path) -> Iterator[Change]:
+    """Change a study whose lock is held already, and whose document is at `path`.
+
+    Raises:
+        StudyError: the document is damaged, or that of another study.
+    """
+    with contextlib.closing(archive.document(path)) as document:
+        yield Change(archive, path, document)

@@ -223,6 +223,15 @@ def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path, *, after: int = 0) -
     monkeypatch.setattr(os, "pread", pread)
 
 
+def unopenable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file be opened any more for reading by position, as where too many are open."""
+
+    def refuse(path: Path, _: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
 def state_of(folder: Path) -> dict[str, bytes]:
     """The bytes of every file below a folder, and an empty string for every folder."""
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from dicomstudy.bulk import MAGIC, MAX_CHUNK, BulkReader, BulkWriter, Place, shuffle, unshuffle
 from dicomstudy.errors import BulkError
-from tests import processes
+from tests import processes, studies
 from tests.samples import chance_of
 
 WORDS = st.sampled_from([1, 2, 4, 8])
@@ -205,6 +207,15 @@ def test_a_missing_bulk_file_is_an_error(folder: Path) -> None:
     with pytest.raises(BulkError) as raised:
         BulkReader(folder / "nothing")
     assert raised.value.code == "bulk/missing"
+
+
+def test_a_bulk_file_that_cannot_be_opened_is_not_said_to_be_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies.unopenable(monkeypatch)
+    with pytest.raises(BulkError, match=os.strerror(errno.EMFILE)) as raised:
+        BulkReader(folder / "a.bulk")
+    assert raised.value.code == "bulk/unreadable"
 
 
 # -- places from documents ---------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import struct
@@ -391,6 +392,15 @@ def test_a_missing_document_is_an_error(folder: Path) -> None:
     with pytest.raises(StudyError) as raised:
         Document(folder / "nothing")
     assert raised.value.code == "study/missing"
+
+
+def test_a_document_that_cannot_be_opened_is_not_said_to_be_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies.unopenable(monkeypatch)
+    with pytest.raises(StudyError, match=os.strerror(errno.EMFILE)) as raised:
+        Document(folder / "a.ion")
+    assert raised.value.code == "study/unreadable"
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:

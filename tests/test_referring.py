@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 
 import dicomstudy
+from dicomstudy.bulk import ReadOnly
+from dicomstudy.document import Document
 from dicomstudy.moving.referring import Referrer, Relocation
 from fixtures import make
 from fixtures.make import uid
@@ -525,6 +527,51 @@ def test_a_damaged_study_stands_in_nobody_s_way(archive: Path) -> None:
     dicomstudy.open_archive(archive).document_path(U).write_bytes(b"damaged")
     dicomstudy.move(archive, S, series=S2, to_study=T)
     assert keys(archive, T)[S2] == of(S2, 1, 2)
+
+
+def test_a_study_that_is_collected_meanwhile_stands_in_nobody_s_way(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added(archive, file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence()))
+    document = dicomstudy.open_archive(archive).document_path(U)
+
+    def mentions_last(self: Document, uids: Iterable[str]) -> bool:
+        found = mentions(self, uids)
+        if self.path == document:
+            document.unlink()
+        return found
+
+    mentions = Document.mentions
+    monkeypatch.setattr(Document, "mentions", mentions_last)
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    assert keys(archive, T)[S2] == of(S2, 1, 2)
+    assert not document.exists()
+
+
+def test_each_study_that_refers_keeps_one_file_open_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock; documents are opened one after another."""
+    most: list[int] = []
+
+    def counted(self: ReadOnly, path: Path) -> None:
+        opened(self, path)
+        most[-1] = max(most[-1], len(list(Path("/dev/fd").iterdir())))
+
+    opened = ReadOnly.__init__
+    for count in (2, 12):
+        archive = archive_in(tmp_path / str(count))
+        sequence = {"CurrentRequestedProcedureEvidenceSequence": evidence()}
+        referring = [f"sr{number}" for number in range(count)]
+        added(archive, *(file_of(uid(name), name, **sequence) for name in referring))
+        most.append(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(ReadOnly, "__init__", counted)
+            dicomstudy.merge(archive, S, into=T)
+        for name in referring:
+            found = one(archive, uid(name), name).CurrentRequestedProcedureEvidenceSequence
+            assert {study for study, _, _ in referred_to(found)} == {T}
+    assert most[1] - most[0] <= 10
 
 
 @pytest.mark.parametrize("moved", ["what is referred to", "what refers to itself"])

@@ -16,7 +16,7 @@ import zstandard
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
-from dicomstudy.bulk import BulkFile, ReadOnly
+from dicomstudy.bulk import BulkFile, ReadOnly, is_absence
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     FOOTER,
@@ -47,7 +47,8 @@ class Document:
     writes them, are taken as well, binary or text, compressed or not.
 
     Raises:
-        StudyError: not a study document, or a damaged one.
+        StudyError: not a study document, or a damaged one; it is not there (``study/missing``),
+            or cannot be read (``study/unreadable``).
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,11 +56,9 @@ class Document:
         try:
             self._file = ReadOnly(path)
         except OSError as error:
-            raise StudyError(
-                "study/missing",
-                f"the document cannot be opened: {error.strerror}",
-                source=str(path),
-            ) from error
+            code = "study/missing" if is_absence(error) else "study/unreadable"
+            message = f"the document cannot be opened: {error.strerror}"
+            raise self._error(code, message) from error
         try:
             self._frames = self._read_table()
             self._values: list[Any] | None = None

@@ -7,12 +7,13 @@ the target is written first, then the studies that refer to it, then the source.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from dicomstudy import lineage
 from dicomstudy.archive import Archive
 from dicomstudy.bulk import BulkFile
-from dicomstudy.change import bring_values
+from dicomstudy.change import bring_values, held
 from dicomstudy.document import encode_version
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.folder import write_atomically
@@ -49,13 +50,13 @@ class Carrier:
         self._when = lineage.moment()
 
     def carry(
-        self, going: Mapping[int, str], others: Iterable[Side], *, keep: bool
+        self, going: Mapping[int, str], others: Iterable[Path], *, keep: bool
     ) -> tuple[Version, Version]:
         """Write all studies, and return the new version of the source, and that of the target.
 
         Args:
             going: the places of the instances, each with the series that it comes to.
-            others: studies that may refer to them.
+            others: the documents of studies that may refer to them, whose locks are held.
             keep: leave their attributes of the study level as they are.
 
         Raises:
@@ -69,7 +70,7 @@ class Carrier:
         arrivals = adapter.arrivals(source, coming, given, self._when)
         stay = adapter.following(source, leaving_out=going)
         edits = adapter.following(target) if source is not target else stay
-        following = [(other, adapter.following(other)) for other in others]
+        following = [(path, self._following(path)) for path in others if path.exists()]
         fields: dict[str, Any] = {
             "added": len(coming),
             "brought": brought(arrivals),
@@ -83,11 +84,17 @@ class Carrier:
         self._write_others(following)
         return self._write_source(going, stay), came
 
-    def _write_others(self, following: Iterable[tuple[Side, list[dict[str, Any]]]]) -> None:
+    def _following(self, path: Path) -> list[dict[str, Any]]:
+        """The edits that let the references of another study follow; it is open no longer then."""
+        with held(self._archive, path) as change, self._archive.open(path) as study:
+            return self._adapter.following(Side(study.uid, path, study=study, change=change))
+
+    def _write_others(self, following: Iterable[tuple[Path, list[dict[str, Any]]]]) -> None:
         """Write the studies whose references follow, each with its edits."""
-        for other, edits in following:
-            if other.change is not None and edits:
-                edit_study(other.change, self._command, edits)
+        for path, edits in following:
+            if edits:
+                with held(self._archive, path) as change:
+                    edit_study(change, self._command, edits)
 
     def _groups(self, edits: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         return changed_groups(edits, self._definitions)

@@ -15,7 +15,7 @@ from dicomstudy.change import changing
 from dicomstudy.document import Document, is_named, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.folder import at_work, locked, make_folder, writing
-from dicomstudy.grouping import Batch, Entry
+from dicomstudy.grouping import Entry
 from dicomstudy.lineage import Version
 from dicomstudy.moving.adapting import Side
 from dicomstudy.moving.carrying import Carrier
@@ -191,23 +191,23 @@ def _carried_out(
     source, target = (archive.document_path(uid) for uid in (order.source, order.target))
     expected = _expected(source, expect, target, expect_target)
     if order.new:  # before there is a folder for it
-        with _side(archive, source, expect, whole=True) as side:
+        with _side(archive, source, expect) as side:
             _going(order, side, Side(order.target, target))
     others = list(_others(archive, order, expected))
-    with contextlib.ExitStack() as stack:
+    with at_work(archive.path), writing(archive.path), contextlib.ExitStack() as stack:
         sides: dict[Path, Side] = {}
         for path in sorted({source, target, *others}):  # in one order: no two runs block each other
             if path == target and order.new:
-                stack.enter_context(_unmade(archive, path))
+                stack.enter_context(_unmade(path))
                 sides[path] = Side(order.target, path)
-                continue
-            sides[path] = stack.enter_context(
-                _side(archive, path, expected.get(path), whole=path in expected)
-            )
+            elif path in expected:
+                sides[path] = stack.enter_context(_side(archive, path, expected[path]))
+            else:
+                stack.enter_context(locked(path))
         going = _going(order, sides[source], sides[target])
         relocation = _relocation(order, sides[source], going)
         carrier = Carrier(archive, order.command, relocation, sides[source], sides[target])
-        left, came = carrier.carry(going, [sides[path] for path in others], keep=order.keep)
+        left, came = carrier.carry(going, others, keep=order.keep)
         return Moved(order.target, tuple(sorted(set(going.values()))), len(going), left, came)
 
 
@@ -224,23 +224,22 @@ def _expected(
 
 
 @contextlib.contextmanager
-def _side(archive: Archive, path: Path, expect: int | None, *, whole: bool) -> Iterator[Side]:
-    """Hold the lock of a study; its instances are read if it is needed `whole`."""
+def _side(archive: Archive, path: Path, expect: int | None) -> Iterator[Side]:
+    """Hold the lock of a study that instances leave or come to."""
     with changing(archive, path, expect=expect) as change, archive.open(path) as study:
-        batch = read_batch(change.document, archive.definitions) if whole else Batch()
+        batch = read_batch(change.document, archive.definitions)
         yield Side(study.uid, path, batch, study, change)
 
 
 @contextlib.contextmanager
-def _unmade(archive: Archive, path: Path) -> Iterator[None]:
+def _unmade(path: Path) -> Iterator[None]:
     """Hold the lock of a study that is not there yet."""
-    with at_work(archive.path), writing(archive.path):
-        make_folder(path.parent)
-        with locked(path):
-            if path.exists():
-                message = "the archive has a study of that UID: move to it, or name another"
-                raise DicomStudyError("change/study", message, source=str(path))
-            yield
+    make_folder(path.parent)
+    with locked(path):
+        if path.exists():
+            message = "the archive has a study of that UID: move to it, or name another"
+            raise DicomStudyError("change/study", message, source=str(path))
+        yield
 
 
 def _others(archive: Archive, order: _Order, leaving_out: Collection[Path]) -> Iterator[Path]:
