@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from datetime import date, datetime, time
 from functools import reduce
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomstudy import ion
 from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.errors import ArchiveError, TableError
 from dicomstudy.ion import ion_hash_hex
@@ -264,6 +266,26 @@ def test_items_nest_as_deep_as_files_do() -> None:
         found = struct_.get_field_index("ContentSequence")
         depth, kind = depth + 1, struct_.field(found).type if found >= 0 else struct_
     assert depth == 30
+
+
+def test_what_has_no_column_is_not_copied_for_each_sequence() -> None:
+    """Not even where sequences without columns stand in one another."""
+    many: dict[str, Any] = {f"_{number}": number for number in range(10_000)}
+    tree: list[Any] = []
+    for _ in range(20):
+        tree = [{"ContentSequence": tree}]
+    level = Columns(DEFINITIONS).level
+    encode(many | {"ContentSequence": tree}, level)
+    peaks = []
+    for attributes in (many, many | {"ContentSequence": tree}):
+        tracemalloc.start()
+        try:
+            row, _ = encode(attributes, level)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert ion.loads(row["exact"]) == attributes
+    assert peaks[1] < peaks[0] * 1.5
 
 
 def test_large_values_keep_their_places() -> None:

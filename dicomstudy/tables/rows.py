@@ -54,7 +54,7 @@ class _Encoding:
     def __init__(self) -> None:
         self.large: list[Row] = []
         self.empty: list[str] = []
-        self.exact: dict[str, Any] = {}
+        self.exact: list[tuple[str, Any]] = []
         self.weight = 0
 
     def add(
@@ -70,13 +70,13 @@ class _Encoding:
                 if attribute is not None:
                     row |= attribute.no_value
             elif attribute is None:
-                self.exact[path + key] = value
+                self.exact.append((path + key, value))
             elif kind is list:
                 self._add_items(attribute, value, level, row, context, path + key)
             elif kind is dict:
                 entry = _large(path + key, value)
                 if entry is None:
-                    self.exact[path + key] = value
+                    self.exact.append((path + key, value))
                 else:
                     self.large.append(entry)
                 row |= attribute.no_value
@@ -86,7 +86,7 @@ class _Encoding:
                 cells, exact = attribute.cells_of(value)
                 row |= cells
                 if not exact:
-                    self.exact[path + key] = value
+                    self.exact.append((path + key, value))
 
     def _add_items(
         self,
@@ -103,7 +103,7 @@ class _Encoding:
             if rows is not None:
                 row[column.name] = rows
                 return
-        self.exact[path] = items
+        self.exact.append((path, items))
 
     def _items(
         self, items: list[Any], level: Level | None, context: Context, path: str
@@ -111,7 +111,7 @@ class _Encoding:
         """The structs of items; None, and nothing kept, if no cell is in any of them."""
         if level is None:
             return None
-        large, empty, exact = len(self.large), len(self.empty), dict(self.exact)
+        large, empty, exact = len(self.large), len(self.empty), len(self.exact)
         rows: list[Row] = []
         for place, item in enumerate(items):
             row: Row = {}
@@ -119,8 +119,7 @@ class _Encoding:
             rows.append(row)
         if any(cell is not None for row in rows for cell in row.values()):
             return rows
-        del self.large[large:], self.empty[empty:]
-        self.exact = exact
+        del self.large[large:], self.empty[empty:], self.exact[exact:]
         return None
 
 
@@ -168,7 +167,7 @@ def encode(
     if encoding.empty:
         row["empty"] = encoding.empty
     if encoding.exact:
-        row["exact"] = ion.dumps(encoding.exact)
+        row["exact"] = ion.dumps(dict(encoding.exact))
     return row, encoding.weight
 
 
