@@ -153,7 +153,7 @@ def _late(new: Batch, document: Document | None) -> _Coming | None:
     if places is None:
         return None
     history = document.history.then("convert", added=len(new.entries))
-    fresh = [entry._replace(events=(history.current,)) for entry in sorted(new.entries, key=_name)]
+    fresh = [entry._replace(events=(history.current,)) for entry in sorted(new.entries, key=_rank)]
     return _Coming(fresh, places, history)
 
 
@@ -161,7 +161,7 @@ def _coming(
     new: Batch, document: Document | None, definitions: Definitions, archive: Folder
 ) -> _Coming:
     """What comes, compared with each instance that is there, or that was moved."""
-    best = _best(sorted(new.entries, key=_name), _name)
+    best = _best(sorted(new.entries, key=_rank), _name)
     if document is None:
         return _Coming([*best.values()], {}, unchanged=len(new.entries) - len(best))
     old, history = read_batch(document, definitions), document.history
@@ -322,6 +322,11 @@ def _frames(
 def _name(entry: Entry) -> _Name:
     """What tells instances of a study apart: equal content under one UID is one instance."""
     return entry.instance, entry.digest, entry.series
+
+
+def _rank(entry: Entry) -> tuple[str, ...]:
+    """The order of what was found, whichever process found it when."""
+    return *_name(entry), entry.source.uri
 
 
 def _check_bulk(document: Document, path: Path) -> None:

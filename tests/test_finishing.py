@@ -63,6 +63,21 @@ def convert(archive: Path, name: str, files: Iterable[tuple[str, bytes]], bulk: 
     return folder
 
 
+@pytest.mark.parametrize("bulk", ["copy", "reference"])
+def test_of_equal_files_it_is_the_same_that_is_kept(bulk: str, tmp_path: Path) -> None:
+    """Whichever was found first, as one of several processes may find either."""
+    file = file_of(1, element(0x7FE00010, "OB", LARGE[0]))
+    folders = [studies.write_files(tmp_path / name, [file]) for name in ("a", "b")]
+    documents = []
+    for order in (folders, folders[::-1]):
+        archive = tmp_path / f"archive of {order[0].name}"
+        report = dicomstudy.convert(order, archive, bulk=bulk)
+        assert (report.instances, report.unchanged) == (1, 1)
+        (path,) = dicomstudy.open_archive(archive).documents()
+        documents.append(path.read_bytes())
+    assert documents[0] == documents[1]
+
+
 def said(archive: Path) -> object:
     """All that a study says but where its large values are, and its files."""
     with dicomstudy.open_archive(archive)[STUDY] as study:
