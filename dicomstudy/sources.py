@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,8 @@ __all__ = [
 #: Files up to this size are read whole.
 MAX_WHOLE = 64 << 20
 _WINDOW = 1 << 20
+#: So many files that were found are remembered.
+_MAX_FOUND = 1 << 12
 
 
 class Found(NamedTuple):
@@ -284,7 +287,7 @@ class SourceFiles:
 
     def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
         self._folders = [*listed(folders)]
-        self._by_size: dict[int, list[Path]] | None = None
+        self._below: _Below | None = None
         self._found: dict[tuple[str, Hashable], Path] = {}
         self._doubted: set[tuple[str, Hashable]] = set()
 
@@ -325,14 +328,17 @@ class SourceFiles:
                 return Window(known)
         place = None if key in self._doubted else path_of(uri)
         problem: DicomStudyError | None = None
-        for path in self._candidates(uri, size):
+        for path, told in self._candidates(uri, size, sha256):
             try:
                 window = Window(path)
             except (OSError, DicomStudyError):
                 continue
             try:
-                same = sha256 is not None and path == place and window.modified == modified
+                same = told and key not in self._doubted
+                same |= sha256 is not None and path == place and window.modified == modified
                 if size in {None, len(window)} and (same or _is_it(window, sha256, has)):
+                    if len(self._found) > _MAX_FOUND:
+                        self._found.clear()
                     self._found[key] = path
                     return window
                 problem = problem or BulkError(
@@ -350,24 +356,76 @@ class SourceFiles:
             source=uri,
         )
 
-    def _candidates(self, uri: str, size: int | None) -> Iterator[Path]:
+    def _candidates(
+        self, uri: str, size: int | None, sha256: str | None
+    ) -> Iterator[tuple[Path, bool]]:
+        """Paths that may be the file, and whether that was told by its SHA-256."""
         path = path_of(uri)
         if path is not None:
-            yield path
+            yield path, False
         if not self._folders:
             return
         name = "" if path is None else path.name
-        if self._by_size is None:
-            self._by_size = {}
-            for found in find(self._folders):
-                if found.problem is None:
-                    self._by_size.setdefault(found.size, []).append(Path(found.path))
-        if size is None:
-            every = (each for same in self._by_size.values() for each in same)
-            yield from (each for each in every if each.name == name)
-            return
-        candidates = self._by_size.get(size, [])
-        yield from sorted(candidates, key=lambda candidate: candidate.name != name)
+        if self._below is None:
+            self._below = _Below(self._folders)
+        if sha256 is not None and size is not None:
+            yield from ((each, True) for each in self._below.with_sha256(sha256, size, name))
+        else:
+            yield from ((each, False) for each in self._below.alike(size, name))
+
+
+class _Below:
+    """The files below some folders, told apart by size, name and content; each is hashed once."""
+
+    def __init__(self, folders: Iterable[str | os.PathLike[str]]) -> None:
+        self._by_name: dict[str, list[Found]] = {}
+        self._by_size: dict[int, list[str]] = {}
+        for found in find(folders):
+            if found.problem is None:
+                name = os.path.basename(found.path)  # noqa: PTH119 (as in `find`)
+                self._by_name.setdefault(name, []).append(found)
+                self._by_size.setdefault(found.size, []).append(found.path)
+        #: Those that were not hashed yet, or some that were.
+        self._waiting = {size: deque(paths) for size, paths in self._by_size.items()}
+        self._by_sha256: dict[str, list[Path]] = {}
+        self._hashed: set[str] = set()
+
+    def alike(self, size: int | None, name: str) -> Iterator[Path]:
+        """Those of a size, of a name first; without a size, those of the name."""
+        named = [each.path for each in self._by_name.get(name, ()) if size in {None, each.size}]
+        yield from map(Path, named)
+        if size is not None:
+            others = self._by_size.get(size, ())
+            yield from (Path(path) for path in others if path not in named)
+
+    def with_sha256(self, sha256: str, size: int, name: str) -> Iterator[Path]:
+        """Those of a SHA-256; files of the name are hashed first."""
+        yield from [*self._by_sha256.get(sha256, ())]
+        for path in self._not_hashed(size, name):
+            if self._hash(path) == sha256:
+                yield Path(path)
+
+    def _not_hashed(self, size: int, name: str) -> Iterator[str]:
+        """The files of a size that were not hashed yet, those of a name first."""
+        for each in self._by_name.get(name, ()):
+            if each.size == size and each.path not in self._hashed:
+                yield each.path
+        waiting = self._waiting.get(size, deque())
+        while waiting:
+            path = waiting.popleft()
+            if path not in self._hashed:
+                yield path
+
+    def _hash(self, path: str) -> str:
+        """The SHA-256 of a file; empty if it cannot be read."""
+        self._hashed.add(path)
+        try:
+            with Window(Path(path)) as window:
+                sha256 = sha256_of(window)
+        except (OSError, DicomStudyError):
+            return ""
+        self._by_sha256.setdefault(sha256, []).append(Path(path))
+        return sha256
 
 
 def _is_it(window: Window, sha256: str | None, has: Callable[[Window], bool] | None) -> bool:

@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomstudy import sources
+from dicomstudy.elements import sha256_of
 from dicomstudy.errors import BulkError, DicomStudyError, Problem
 from dicomstudy.sources import (
     Found,
@@ -340,6 +342,25 @@ def test_a_changed_file_is_found_elsewhere(
     (tmp_path / "copy/file.dcm").write_bytes(b"content")
     path.write_bytes(b"changed")
     assert opened(SourceFiles([tmp_path / "copy"]), recorded) == b"content"
+
+
+@pytest.mark.parametrize("name", ["IM0001", "renamed"])
+def test_of_files_of_one_size_each_is_hashed_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of a series have one size; in folders of their own they often have one name, too."""
+    contents = [f"{number:03}".encode() for number in range(50)]
+    moved = chance_of(3).sample(contents, len(contents))
+    for number, content in enumerate(moved):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / name).write_bytes(content)
+    hashed = mock.Mock(side_effect=sha256_of)
+    monkeypatch.setattr(sources, "sha256_of", hashed)
+    files = SourceFiles([tmp_path])
+    for content in [*contents, *contents]:
+        recorded: dict[str, str | int] = {"uri": uri_of(tmp_path / "gone/IM0001"), "size": 3}
+        assert opened(files, recorded | {"sha256": hashlib.sha256(content).hexdigest()}) == content
+    assert hashed.call_count == len(contents)
 
 
 def test_a_file_of_which_nothing_is_known_is_taken_as_it_is(
