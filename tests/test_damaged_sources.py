@@ -105,6 +105,17 @@ def test_without_another_it_is_the_problem(
         assert raised.value.code == "bulk/source-changed"
 
 
+def test_nothing_damaged_is_deidentified(rotten: Path) -> None:
+    archive, key = rotten / "archive", bytes(32)
+    bad = dicomstudy.deidentify(archive, rotten / "bad", key=key)
+    assert [problem.code for problem in bad.problems] == ["bulk/source-changed"]
+    good = dicomstudy.deidentify(archive, rotten / "new", key=key, sources=[rotten / "good"])
+    assert good.problems == []
+    (study,) = dicomstudy.open_archive(rotten / "new").values()
+    pixels = {instance.to_dataset().PixelData for instance in study.values()}
+    assert pixels == {pydicom.dcmread(path).PixelData for path in (rotten / "good").iterdir()}
+
+
 @pytest.mark.parametrize("rotten", ["text"], indirect=True)
 @pytest.mark.parametrize("collected", [False, True])
 def test_a_value_with_a_digest_is_proved_by_itself(rotten: Path, *, collected: bool) -> None:

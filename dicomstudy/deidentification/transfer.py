@@ -131,6 +131,8 @@ class Transfer:
                 )
             )
             return
+        if instance.files():
+            instance.original().check_p10()  # nothing else proves what has no SHA-256 of its own
         attributes = instance.attributes()
         values = ValuesOf(instance, self._values, *pixel_words(attributes))
         digest = next(d for d, name, _ in instance.groups if name == ENCODING)

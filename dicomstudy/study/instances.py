@@ -452,7 +452,7 @@ class Instance:
         """
         if error.code not in _NOT_PROVED:
             return False
-        values = list(self.attributes().values()) if reference is None else [reference]
+        values = list(self._attributes().values()) if reference is None else [reference]
         files = {}
         for each in references_in(values):
             table = self._table(each)
