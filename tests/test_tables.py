@@ -17,13 +17,14 @@ from hypothesis import given
 
 import dicomstudy
 from dicomstudy.archive import create
+from dicomstudy.clustering import Clustered
 from dicomstudy.errors import (
     ArchiveError,
     TableError,
 )
 from dicomstudy.grouping import Batch
-from dicomstudy.tables import catalog, export, parquet, writer
-from dicomstudy.tables.star import Tabulator
+from dicomstudy.tables import catalog, export, parquet, rebuilding, writer
+from dicomstudy.tables.star import StudyRows, Tabulator, rebuild
 from fixtures import make
 from tests import studies
 from tests.samples import chance_of
@@ -91,6 +92,36 @@ def test_documents_come_back_byte_for_byte(
     again, before = documents_of(tmp_path / "again"), documents_of(archive)
     different = [name for name in before if again[name] != before[name]]
     assert len(different) <= 2  # an item whose attributes are not in the order of tags
+
+
+def test_few_groups_at_a_time_are_rebuilt_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of so many instances, or of one study; the rest of a part waits."""
+    for table, name in ((parquet, "GROUP_ROWS"), (rebuilding, "_WINDOW")):
+        monkeypatch.setattr(table, name, 3)
+    files = [
+        (f"{study}-{number}.dcm", make.ct_slice(f"a{study}", 1, number))
+        for study in range(12)
+        for number in range(1, 6 if study == 7 else 2)
+    ]
+    folder, archive = studies.write_files(tmp_path / "in", files), tmp_path / "archive"
+    dicomstudy.convert([folder], archive)
+    held: list[int] = []
+
+    def counted(rows: StudyRows, groups: dict[str, Any], *rest: Any) -> Clustered:
+        held.append(len(groups))
+        return rebuild(rows, groups, *rest)
+
+    monkeypatch.setattr(rebuilding, "rebuild", counted)
+    with dicomstudy.open_archive(archive).tables() as tables:
+        assert tables.to_archive(tmp_path / "again") == 12
+    assert documents_of(tmp_path / "again") == documents_of(archive)
+    most = max(
+        sum(map(len, study.groups.values())) for study in dicomstudy.open_archive(archive).values()
+    )
+    assert len(held) == 12
+    assert max(held) < 2 * most
 
 
 def test_values_that_stay_in_their_files_are_found_again(tmp_path: Path) -> None:

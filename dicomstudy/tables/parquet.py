@@ -29,6 +29,7 @@ __all__ = [
     "batches",
     "check_schema",
     "conform",
+    "find",
     "interleaved",
     "open_file",
     "read",
@@ -131,16 +132,33 @@ def read(
 
 
 def read_where(
-    path: Path, table: str, schema: pa.Schema, column: str, values: pa.StringArray
+    path: Path,
+    table: str,
+    schema: pa.Schema,
+    column: str,
+    values: pa.StringArray,
+    *,
+    row_group: int | None = None,
 ) -> Iterator[tuple[int, pa.Table]]:
     """The rows of a file that have one of some texts in a column, each with its place there.
+
+    Args:
+        path: the file.
+        table: the name of the table.
+        schema: that of the table.
+        column: the name of the column.
+        values: the texts.
+        row_group: look in this one only, as `find` has found it.
 
     Raises:
         TableError: as `open_file`.
     """
-    start = 0
+    end = 0
     with open_file(path, table, schema) as file:
         for at in range(file.num_row_groups):
+            start, end = end, end + file.metadata.row_group(at).num_rows
+            if row_group not in {None, at}:
+                continue
             with reading(path, table):
                 found = file.read_row_group(at, columns=[column])[column]
                 wanted = pc.indices_nonzero(pc.is_in(found, value_set=values))
@@ -148,7 +166,23 @@ def read_where(
             if rows is not None:
                 for place in range(len(rows)):
                     yield start + wanted[place].as_py(), rows.slice(place, 1)
-            start += len(found)
+
+
+def find(
+    path: Path, table: str, schema: pa.Schema, column: str, values: pa.StringArray
+) -> Iterator[tuple[int, list[str]]]:
+    """The row groups of a file that have some of these texts in a column, each with those.
+
+    Raises:
+        TableError: as `open_file`.
+    """
+    with open_file(path, table, schema) as file:
+        for at in range(file.num_row_groups):
+            with reading(path, table):
+                rows = file.read_row_group(at, columns=[column])
+                rows = rows.filter(pc.is_in(rows[column], value_set=values))
+            if len(rows):
+                yield at, texts(rows, column)
 
 
 def runs(tables: Iterable[pa.Table], column: str) -> Iterator[tuple[str, pa.Table]]:

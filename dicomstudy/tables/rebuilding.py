@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -37,13 +37,24 @@ from dicomstudy.tables.fields import (
     declare,
     digest_columns,
 )
-from dicomstudy.tables.parquet import read, read_where, runs, texts
+from dicomstudy.tables.parquet import find, read, read_where, runs, texts
 from dicomstudy.tables.rows import decode
 from dicomstudy.tables.star import StudyRows, rebuild
 
 __all__ = ["Rebuilder"]
 
 _PIECE = 1 << 20
+#: Studies are rebuilt together, until they have so many instances, so that groups are read once.
+_WINDOW = 1 << 10
+
+
+class _Holding(NamedTuple):
+    """A row group of a table of groups, and the digests in it that a part refers to."""
+
+    name: str
+    path: Path
+    row_group: int
+    digests: frozenset[str]
 
 
 class Rebuilder:
@@ -87,11 +98,14 @@ class Rebuilder:
         total = self._catalog.tables[STUDIES].rows if STUDIES in self._catalog.tables else 0
         with writing(destination), at_work(destination):
             for part in self._catalog.parts:
-                groups = self._contents(part)
-                for rows in self._studies(part):
-                    self._write_study(archive, rows, groups, bulk)
-                    done += 1
-                    progress("studies", done, total)
+                holding = list(self._holding(part))
+                for studies in _together(self._studies(part)):
+                    groups = self._contents(studies, holding)
+                    for rows in studies:
+                        self._write_study(archive, rows, groups, bulk)
+                        done += 1
+                        progress("studies", done, total)
+                    del studies, groups  # before the next are read
         return done
 
     def _read(self, part: Part, table: str) -> Iterator[tuple[Path, pa.Table]]:
@@ -100,40 +114,56 @@ class Rebuilder:
             for rows in read(path, table, self._schemas[table]):
                 yield path, rows
 
-    def _contents(self, part: Part) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Name and content of the groups of a part, each proved by its digest."""
+    def _holding(self, part: Part) -> Iterator[_Holding]:
+        """What has the groups of a part."""
         wanted: dict[str, set[str]] = {}
         for _, rows in self._read(part, INSTANCES):
             for column, name in digest_columns(rows.column_names).items():
                 wanted.setdefault(name, set()).update(texts(rows, column))
-        contents: dict[str, tuple[str, dict[str, Any]]] = {}
         for name, digests in wanted.items():
             table = self._catalog.tables.get(name)
             values = pa.array(sorted(digests), pa.string())
-            columns = self._columns.of(name)
             for number in table.files if table is not None else ():
                 path = path_of(self._folder, name, number)
-                for place, row in read_where(path, name, self._schemas[name], DIGEST, values):
-                    (cells,) = _rows(row)
-                    where = f"{path}, row {place}"
-                    content = decode(cells, columns, self._definitions, source=where)
-                    if ion_hash_hex(content) != cells[DIGEST]:
-                        raise TableError(
-                            "tables/group-digest",
-                            f"a group of the table {name} is not what its digest says",
-                            source=where,
-                        )
-                    contents[cells[DIGEST]] = name, content
+                for row_group, found in find(path, name, self._schemas[name], DIGEST, values):
+                    yield _Holding(name, path, row_group, frozenset(found))
+
+    def _contents(
+        self, studies: Iterable[StudyRows], holding: Iterable[_Holding]
+    ) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Name and content of the groups of some studies, each proved by its digest."""
+        wanted: dict[str, set[str]] = {}
+        for rows in studies:
+            for _, _, instance in rows.instances:
+                for column, name in digest_columns(instance).items():
+                    wanted.setdefault(name, set()).add(instance[column])
+        contents: dict[str, tuple[str, dict[str, Any]]] = {}
+        for name, path, row_group, digests in holding:
+            values = pa.array(sorted(digests & wanted.get(name, set())), pa.string())
+            if not len(values):
+                continue
+            schema, columns = self._schemas[name], self._columns.of(name)
+            for place, row in read_where(path, name, schema, DIGEST, values, row_group=row_group):
+                (cells,) = _rows(row)
+                where = f"{path}, row {place}"
+                content = decode(cells, columns, self._definitions, source=where)
+                if ion_hash_hex(content) != cells[DIGEST]:
+                    raise TableError(
+                        "tables/group-digest",
+                        f"a group of the table {name} is not what its digest says",
+                        source=where,
+                    )
+                contents[cells[DIGEST]] = name, content
         return contents
 
     def _studies(self, part: Part) -> Iterator[StudyRows]:
         """The rows of each study of a part."""
         tables = {name: self._by_study(part, name) for name in PART_TABLES}
-        studies = dict(tables[STUDIES])
-        bulk = tables[BULK]
+        studies, bulk = tables[STUDIES], tables[BULK]
         next_bulk = next(bulk, None)
         for uid, instances in tables[INSTANCES]:
-            if uid not in studies:
+            found = next((study for study in studies if study[0] >= uid), None)
+            if found is None or found[0] != uid:
                 raise TableError(
                     "tables/damaged",
                     f"{STUDIES} does not have the study {uid}, of which there are instances",
@@ -142,7 +172,7 @@ class Rebuilder:
             places: list[tuple[str, int, dict[str, Any]]] = []
             if next_bulk is not None and next_bulk[0] == uid:
                 places, next_bulk = next_bulk[1], next(bulk, None)
-            ((_, _, study),) = studies[uid]
+            ((_, _, study),) = found[1]
             yield StudyRows(study, instances, [row for _, _, row in places])
 
     def _by_study(
@@ -196,6 +226,20 @@ def _has_studies(archive: Path) -> ArchiveError:
         "the archive has studies: name an empty or new folder",
         source=str(archive),
     )
+
+
+def _together(studies: Iterable[StudyRows]) -> Iterator[list[StudyRows]]:
+    """Studies in lists of about so many instances as are rebuilt together."""
+    waiting: list[StudyRows] = []
+    count = 0
+    for rows in studies:
+        waiting.append(rows)
+        count += len(rows.instances)
+        if count >= _WINDOW:
+            yield waiting
+            waiting, count = [], 0
+    if waiting:
+        yield waiting
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:

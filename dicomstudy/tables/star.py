@@ -6,7 +6,7 @@ The law: ``rebuild(tabulate(study))`` has the digest of the study.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from dicomstudy.clustering import Clustered, ClusteredSeries
@@ -437,7 +437,7 @@ class StudyRows(NamedTuple):
     """
 
     study: Mapping[str, Any]
-    instances: Iterable[tuple[str, int, Mapping[str, Any]]]
+    instances: Sequence[tuple[str, int, Mapping[str, Any]]]
     bulk: Iterable[Mapping[str, Any]]
 
 
