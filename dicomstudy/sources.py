@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections import deque
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -375,57 +375,67 @@ class SourceFiles:
 
 
 class _Below:
-    """The files below some folders, told apart by size, name and content; each is hashed once."""
+    """The files below some folders, by size and name, and by SHA-256, which is taken once."""
 
     def __init__(self, folders: Iterable[str | os.PathLike[str]]) -> None:
-        self._by_name: dict[str, list[Found]] = {}
-        self._by_size: dict[int, list[str]] = {}
+        self._by_size: dict[int, dict[str, list[str]]] = {}
         for found in find(folders):
             if found.problem is None:
                 name = os.path.basename(found.path)  # noqa: PTH119 (as in `find`)
-                self._by_name.setdefault(name, []).append(found)
-                self._by_size.setdefault(found.size, []).append(found.path)
-        #: Those that were not hashed yet, or some that were.
-        self._waiting = {size: deque(paths) for size, paths in self._by_size.items()}
+                names = self._by_size.setdefault(found.size, {})
+                names.setdefault(name, []).append(found.path)
+        #: Those that were not hashed yet.
+        self._waiting = {
+            size: {name: [*paths] for name, paths in names.items()}
+            for size, names in self._by_size.items()
+        }
+        self._unreadable: dict[int, list[Path]] = {}
         self._by_sha256: dict[str, list[Path]] = {}
-        self._hashed: set[str] = set()
+        self._lock = threading.Lock()
 
     def alike(self, size: int | None, name: str) -> Iterator[Path]:
         """Those of a size, of a name first; without a size, those of the name."""
-        named = [each.path for each in self._by_name.get(name, ()) if size in {None, each.size}]
-        yield from map(Path, named)
-        if size is not None:
-            others = self._by_size.get(size, ())
-            yield from (Path(path) for path in others if path not in named)
+        if size is None:
+            for names in self._by_size.values():
+                yield from map(Path, names.get(name, ()))
+            return
+        names = self._by_size.get(size, {})
+        yield from map(Path, names.get(name, ()))
+        for other, paths in names.items():
+            if other != name:
+                yield from map(Path, paths)
 
     def with_sha256(self, sha256: str, size: int, name: str) -> Iterator[Path]:
-        """Those of a SHA-256; files of the name are hashed first."""
-        yield from [*self._by_sha256.get(sha256, ())]
-        for path in self._not_hashed(size, name):
-            if self._hash(path) == sha256:
-                yield Path(path)
+        """Those that have this SHA-256; files of the name are hashed first."""
+        with self._lock:  # what could not be read may be readable by now
+            for path in self._unreadable.pop(size, ()):
+                self._waiting[size].setdefault(path.name, []).append(str(path))
+        given = 0
+        while True:
+            with self._lock:
+                same = self._by_sha256.setdefault(sha256, [])
+                while len(same) == given:
+                    if not self._hash_one(size, name):
+                        return
+            yield same[given]
+            given += 1
 
-    def _not_hashed(self, size: int, name: str) -> Iterator[str]:
-        """The files of a size that were not hashed yet, those of a name first."""
-        for each in self._by_name.get(name, ()):
-            if each.size == size and each.path not in self._hashed:
-                yield each.path
-        waiting = self._waiting.get(size, deque())
-        while waiting:
-            path = waiting.popleft()
-            if path not in self._hashed:
-                yield path
-
-    def _hash(self, path: str) -> str:
-        """The SHA-256 of a file; empty if it cannot be read."""
-        self._hashed.add(path)
+    def _hash_one(self, size: int, name: str) -> bool:
+        """Hash a file of a size that was not hashed yet, of a name if there is one."""
+        names = self._waiting.get(size)
+        if not names:
+            return False
+        if name not in names:
+            name = next(iter(names))
+        path = Path(names[name].pop())
+        if not names[name]:
+            del names[name]
         try:
-            with Window(Path(path)) as window:
-                sha256 = sha256_of(window)
+            with Window(path) as window:
+                self._by_sha256.setdefault(sha256_of(window), []).append(path)
         except (OSError, DicomStudyError):
-            return ""
-        self._by_sha256.setdefault(sha256, []).append(Path(path))
-        return sha256
+            self._unreadable.setdefault(size, []).append(path)
+        return True
 
 
 def _is_it(window: Window, sha256: str | None, has: Callable[[Window], bool] | None) -> bool:

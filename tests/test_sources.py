@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -361,6 +362,34 @@ def test_of_files_of_one_size_each_is_hashed_once(
         recorded: dict[str, str | int] = {"uri": uri_of(tmp_path / "gone/IM0001"), "size": 3}
         assert opened(files, recorded | {"sha256": hashlib.sha256(content).hexdigest()}) == content
     assert hashed.call_count == len(contents)
+
+
+def test_threads_find_moved_files_together(tmp_path: Path) -> None:
+    contents = [f"{number:03}".encode() * 1000 for number in range(40)]
+    studies.write_files(tmp_path, [(f"{n}", content) for n, content in enumerate(contents)])
+    files = SourceFiles([tmp_path])
+
+    def find_one(content: bytes) -> bytes:
+        sha256 = hashlib.sha256(content).hexdigest()
+        gone = uri_of(tmp_path / "gone")
+        with files.open(gone, size=len(content), sha256=sha256) as window:
+            return window[0 : len(content)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(find_one, contents[::-1] * 3)) == contents[::-1] * 3
+
+
+def test_a_moved_file_that_could_not_be_read_once_is_found_later(
+    referred: tuple[Path, dict[str, str | int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, recorded = referred
+    path.rename(path.with_name("moved"))
+    files = SourceFiles([path.parent])
+    many = OSError(errno.EMFILE, "Too many open files")
+    with monkeypatch.context() as patched, pytest.raises(BulkError):
+        patched.setattr(sources, "_opened", mock.Mock(side_effect=many))
+        opened(files, recorded)
+    assert opened(files, recorded) == b"content"
 
 
 def test_a_file_of_which_nothing_is_known_is_taken_as_it_is(
