@@ -199,7 +199,7 @@ def _quarantined(path: Path) -> Quarantined:
     try:
         fields: Any = ion.loads(note.read_bytes())
         uri, code, message = (fields[name] for name in ("uri", "code", "message"))
-        named = fields["sha256"], fields["size"]
+        sha256, recorded = fields["sha256"], fields["size"]
     except FileNotFoundError:
         message = "there is no note that says why it is here"
         return Quarantined(path, path.name, size, "", "archive/no-note", message)
@@ -207,7 +207,8 @@ def _quarantined(path: Path) -> Quarantined:
         message = f"the note that says why it is here cannot be read: {error}"
         return Quarantined(path, path.name, size, "", "archive/damaged", message)
     is_text = all(isinstance(field, str) for field in (uri, code, message))
-    if not is_text or not uri.startswith("file://") or named != (path.name, size):
+    is_size = type(recorded) is int and recorded >= 0  # if it is another one, the file is cut
+    if not (is_text and is_size) or not uri.startswith("file://") or sha256 != path.name:
         message = "the note that says why it is here is not one of this file"
         return Quarantined(path, path.name, size, "", "archive/damaged", message)
     return Quarantined(path, path.name, size, uri, code, message)
@@ -236,7 +237,8 @@ def open_study(
 
     The document may be in its readable form, too, or one of dicom-study-builder-js. If it has a
     bulk file, that is beside it: ``study.bulk`` of ``study.ion.zst`` or ``study.ion``
-    (spec/study.md). It is missed only when a large value in it is asked for.
+    (spec/study.md). It is missed only when a large value in it is asked for; that it is the one of
+    another document is seen by what is proved, as `Instance.to_p10` is and frames are not.
 
     Args:
         path: the document.
@@ -244,7 +246,7 @@ def open_study(
 
     Raises:
         StudyError: there is none (``study/missing``), it is something else
-            (``study/not-a-study``), or it is damaged.
+            (``study/not-a-study``), it is damaged, or cannot be read.
     """
     from dicomstudy.study import Study  # noqa: PLC0415 (as in `Folder.open`)
 

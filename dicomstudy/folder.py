@@ -64,6 +64,8 @@ def silent(step: str, done: int, total: int | None) -> None:
 FORMAT = "dicomstudy archive"
 VERSION = 1
 MARKER = "archive.ion"
+#: What says what an archive is has no more bytes than this.
+_MAX_MARKER = 1 << 16
 #: The end of the name of a document; outside of archives, that of one in readable form.
 DOCUMENT = ".ion.zst"
 _READABLE = ".ion"
@@ -90,7 +92,8 @@ class Folder:
         self.sources = SourceFiles(sources)
         marker = path / MARKER
         try:
-            header = ion.loads(marker.read_bytes())
+            with marker.open("rb") as file:
+                header = ion.loads(file.read(_MAX_MARKER))
         except (FileNotFoundError, NotADirectoryError):
             raise _no_archive(path) from None
         except OSError as error:
@@ -282,11 +285,12 @@ def other_archive(path: str, own: Path | None = None) -> Problem | None:
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a folder is an archive, of whatever version."""
+    """Whether a folder is an archive, of whatever version, and even if it cannot be opened."""
     try:
         Folder(path)
     except ArchiveError as error:
-        return error.code == "archive/unknown-version"
+        is_damaged = error.code == "archive/damaged" and (path / _STUDIES).is_dir()
+        return is_damaged or error.code in {"archive/unknown-version", "archive/unreadable"}
     return True
 
 

@@ -169,6 +169,23 @@ def test_a_report_goes_to_standard_output_though_nobody_can_be_told_more(tmp_pat
     assert json.loads(done.stdout)["instances"] == 37
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
+def test_a_report_that_does_not_go_to_standard_output_is_said_last(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as stdout:
+        done = subprocess.run(  # noqa: S603 (of this project)
+            [sys.executable, "-m", "dicomstudy", "convert", HOSPITAL, "archive", "--report", "-"],
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == cli.USAGE
+    assert done.stderr.splitlines()[-1].startswith(
+        b"Error: Invalid value for --report: standard output cannot be written"
+    )
+
+
 def test_convert_lists_problems_and_exits_with_1(tmp_path: Path, capsys: Captured) -> None:
     source = WRECKS / "DICOMDIR"
     assert main(["convert", str(source), str(tmp_path / "a")]) == cli.INCOMPLETE
@@ -395,6 +412,11 @@ def test_an_option_is_repeated_only_if_it_takes_several_values(
 
 def test_a_flag_may_be_repeated(archive: Path, tmp_path: Path) -> None:
     assert main(["restore", str(archive), str(tmp_path / "out"), "--original", "--original"]) == 0
+
+
+def test_help_is_given_whatever_is_repeated(capsys: Captured) -> None:
+    assert main(["convert", "--jobs", "1", "--jobs", "2", "--help"]) == 0
+    assert "Usage: dicomstudy convert" in capsys.readouterr().out
 
 
 def test_uids_that_are_not_there_exit_with_2(

@@ -468,6 +468,14 @@ def test_an_archive_as_a_source_is_one_problem(
     assert (report.files, report.refused) == (0, 1)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff", b"{format:"])
+def test_a_damaged_archive_is_one_too(content: bytes, ward: Path, tmp_path: Path) -> None:
+    (ward / "old" / "archive.ion").write_bytes(content)
+    report = dicomstudy.convert([ward], tmp_path / "new")
+    assert [problem.code for problem in report.problems] == ["source/archive"]
+    assert (report.files, report.quarantined) == (2, 0)
+
+
 def test_the_archive_that_is_written_is_left_out(ward: Path, tmp_path: Path) -> None:
     """So are those in it, by whatever path it is found."""
     dicomstudy.convert([FIXTURES / "archive/ct"], ward / "old" / "inside")

@@ -380,14 +380,16 @@ def test_threads_find_moved_files_together(tmp_path: Path) -> None:
 
 
 def test_a_moved_file_that_could_not_be_read_once_is_found_later(
-    referred: tuple[Path, dict[str, str | int]], monkeypatch: pytest.MonkeyPatch
+    referred: tuple[Path, dict[str, str | int]],
 ) -> None:
     path, recorded = referred
     path.rename(path.with_name("moved"))
     files = SourceFiles([path.parent])
     many = OSError(errno.EMFILE, "Too many open files")
-    with monkeypatch.context() as patched, pytest.raises(BulkError):
-        patched.setattr(sources, "_opened", mock.Mock(side_effect=many))
+    with (
+        mock.patch.object(sources, "_opened", side_effect=many),
+        pytest.raises(BulkError),
+    ):
         opened(files, recorded)
     assert opened(files, recorded) == b"content"
 

@@ -428,6 +428,14 @@ def test_counts_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     assert caught.value.code == "archive/unwritable"
 
 
+def test_counts_on_a_full_disk_are_an_error(tmp_path: Path) -> None:
+    with Counts(tmp_path / "counts") as counts:
+        counts._connection.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(ArchiveError) as caught:
+            counts.add({f"{number:064}": 1 for number in range(1000)})
+    assert caught.value.code == "archive/full"
+
+
 ROWS = st.lists(st.tuples(st.text("abcé\U0001f600", min_size=1, max_size=3), st.integers(1, 4)))
 CUTS = st.lists(st.integers(0, 9), max_size=4)
 

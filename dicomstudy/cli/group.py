@@ -34,13 +34,19 @@ class _Command(click.Command):
     """A command that refuses several values of an option that takes one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:  # that is the shell, which completes what is typed
+            self._check_repeated(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _check_repeated(self, ctx: click.Context, args: list[str]) -> None:
         _, _, given = self.make_parser(ctx).parse_args([*args])
+        if any(each.is_eager for each in given):  # help is asked for
+            return
         for option in self.params:
             takes_one = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
             if takes_one and given.count(option) > 1:
                 name = option.opts[0]
                 raise click.BadOptionUsage(name, f"{name} takes one value, and is repeated", ctx)
-        return super().parse_args(ctx, args)
 
 
 class _Group(click.Group):

@@ -118,21 +118,32 @@ def reported(path: Path | None, to_json: Callable[[], str]) -> Iterator[None]:
     That it cannot be written is said last: by then it is said what was done. A report to standard
     output comes last itself, and nothing else goes there.
     """
-    if path == STANDARD_OUTPUT:
-        with quietly(sys.stderr), contextlib.redirect_stdout(sys.stderr):
-            yield
-        click.echo(to_json(), nl=False)
-        return
-    failed: OSError | None = None
-    if path is not None:
-        try:
-            path.write_text(to_json(), encoding="utf-8")
-        except OSError as error:
-            failed = error
-    yield
+    comes_last = path == STANDARD_OUTPUT
+    failed = None
+    if path is not None and not comes_last:
+        failed = _refused(lambda: path.write_text(to_json(), encoding="utf-8"))
+    with contextlib.ExitStack() as stack:
+        if comes_last:
+            stack.enter_context(quietly(sys.stderr))
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+    if comes_last:
+        failed = _refused(lambda: click.echo(to_json(), nl=False))
     if failed is not None:
-        message = f"{path} cannot be written: {failed.strerror or failed}"
+        name = "standard output" if comes_last else path
+        message = f"{name} cannot be written: {failed.strerror or failed}"
         raise click.BadParameter(message, param_hint="--report") from failed
+
+
+def _refused(write: Callable[[], object]) -> OSError | None:
+    """What the system says where it refuses to write, but that whoever read it has gone."""
+    try:
+        write()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return error
+    return None
 
 
 def is_report(path: Path) -> bool:

@@ -107,8 +107,11 @@ class Counts:
         try:
             yield
         except sqlite3.Error as error:
+            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             raise ArchiveError(
-                "archive/unwritable", f"groups cannot be counted: {error}", source=str(self._path)
+                "archive/full" if is_full else "archive/unwritable",
+                f"groups cannot be counted: {error}",
+                source=str(self._path),
             ) from error
 
     def close(self) -> None:
