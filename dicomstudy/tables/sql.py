@@ -258,11 +258,10 @@ def _in_a_thread(
             while not running.done():
                 wait((running,), timeout=_AGAIN)
             return running.result()
-        except KeyboardInterrupt:
+        finally:
             while interrupt is not None and not running.done():
                 interrupt()
                 wait((running,), timeout=_AGAIN)
-            raise
 
 
 def no_column(name: str, names: Iterable[str], where: str) -> TableError:
