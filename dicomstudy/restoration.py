@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from dicomstudy.archive import AnyArchive, Archive, Quarantined, opened
@@ -120,12 +120,16 @@ def restore(
         with writing(target):
             target.mkdir(parents=True, exist_ok=True)
             incoming = stack.enter_context(own_folder(target))
-        with _Files(target, incoming, restored) as files:
-            for found in _chosen(archive, study, series, instance, restored):
-                with writing(target):
-                    files.add(found.original() if original else found)
+        with contextlib.closing(_Files(target, incoming, restored)) as files:
+            for each in _opened(archive, study, restored.problems):
+                with each:
+                    for found in _chosen(each, series, instance, restored.problems):
+                        with writing(target):
+                            files.add(found.original() if original else found)
+                        tell()
+                    with writing(target):
+                        files.settle()
                 tell()
-        tell()  # of those that were still to be proved
         for kept in _kept(archive, restored.problems) if everything else ():
             try:
                 with writing(target):
@@ -141,26 +145,20 @@ def restore(
 
 
 def _chosen(
-    archive: Archive,
-    study: str | None,
-    series: str | None,
-    instance: str | None,
-    restored: Restored,
+    study: Study, series: str | None, instance: str | None, problems: list[Problem]
 ) -> Iterator[Instance]:
-    """The instances that have these UIDs; what is damaged becomes a problem."""
-    for each in _opened(archive, study, restored.problems):
-        with each:
-            for chunk in each.chunks(series=series, instance=instance):
-                if isinstance(chunk, DicomStudyError):
-                    restored.problems.append(chunk.problem(each.uid))
-                    continue
-                for candidate in chunk:
-                    if series in {None, candidate.series} and (
-                        instance is None
-                        or instance == candidate.key
-                        or is_named(instance, candidate.uid, candidate.identity)
-                    ):
-                        yield candidate
+    """The instances of a study that have these UIDs; what is damaged becomes a problem."""
+    for chunk in study.chunks(series=series, instance=instance):
+        if isinstance(chunk, DicomStudyError):
+            problems.append(chunk.problem(study.uid))
+            continue
+        for candidate in chunk:
+            if series in {None, candidate.series} and (
+                instance is None
+                or instance == candidate.key
+                or is_named(instance, candidate.uid, candidate.identity)
+            ):
+                yield candidate
 
 
 def _opened(archive: Archive, study: str | None, problems: list[Problem]) -> Iterator[Study]:
@@ -199,7 +197,8 @@ class _Pending(NamedTuple):
 class _Files:
     """Writes instances; each gets its name once it is proved, and is in `incoming` until then.
 
-    Another thread writes a file and takes its SHA-256 while the next one is made.
+    Another thread writes a file and takes its SHA-256 while the next one is made. One that is not
+    proved is made once more: `settle` while the study is open.
     """
 
     def __init__(self, target: Path, incoming: Path, restored: Restored) -> None:
@@ -212,16 +211,9 @@ class _Files:
         self._given: tuple[Study, set[str]] | None = None
         self._read_from: tuple[Study, set[FileIdentity]] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            with writing(self._target):
-                while kind is None and self._pending:
-                    self._finish()
-        finally:
-            self._beside.close()
+    def close(self) -> None:
+        """End the thread; files that were not settled get no name."""
+        self._beside.close()
 
     def add(self, instance: Instance) -> None:
         """Write the file of an instance; a problem if that cannot be done."""
@@ -239,6 +231,11 @@ class _Files:
             self._restored.problems.append(error.problem(instance.uid))
             _remove(part)
         if len(self._pending) > _AHEAD:
+            self._finish()
+
+    def settle(self) -> None:
+        """Let every file that was added have its name, or a problem."""
+        while self._pending:
             self._finish()
 
     def _path(self, instance: Instance) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -175,6 +177,62 @@ def test_sound_files_are_not_the_reason(rotten: Path) -> None:
         with pytest.raises(DicomStudyError) as raised:
             read()
         assert raised.value.code == "study/sha256"
+
+
+# -- several studies, each of which is closed before the next one is opened ---------------------
+
+
+def noise(study: str, number: int) -> bytes:
+    """Bytes that no compression makes shorter."""
+    return hashlib.shake_128(f"{study} {number}".encode()).digest(512)
+
+
+def with_words(study: str, number: int) -> bytes:
+    """A big-endian file with words, which a bulk file has in either mode, and pixel data."""
+    element = partial(make.element, big=True)
+    elements = [
+        element(0x00080016, "UI", make.SECONDARY_CAPTURE),
+        element(0x00080018, "UI", make.uid(f"{study}/1/{number}")),
+        element(0x0020000D, "UI", make.uid(study)),
+        element(0x0020000E, "UI", make.uid(f"{study}/1")),
+        element(0x00110010, "LO", "OWN"),
+        element(0x00111010, "OW", noise(study, -number)),
+        element(0x7FE00010, "OW", noise(study, number)),
+    ]
+    return make.part10(make.file_meta(make.BIG_ENDIAN), b"".join(elements))
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A folder with the files of two studies in `in`."""
+    names = [(study, number) for study in "ab" for number in (1, 2, 3)]
+    files = [(f"{study}{number}", with_words(study, number)) for study, number in names]
+    return studies.write_files(tmp_path / "in", files).parent
+
+
+def test_each_study_is_read_again_while_it_is_open(two: Path) -> None:
+    shutil.copytree(two / "in", two / "good")
+    dicomstudy.convert([two / "in"], two / "archive", bulk="reference")
+    assert len([*(two / "archive").rglob("*.bulk")]) == 2
+    for path in (two / "in").iterdir():
+        rot(path, path.stat().st_size - 5)
+    done = dicomstudy.restore(two / "archive", two / "out", sources=[two / "good"])
+    assert (done.files, done.problems) == (6, [])
+    written = sorted(path.read_bytes() for path in (two / "out").rglob("*.dcm"))
+    assert written == sorted(path.read_bytes() for path in (two / "good").iterdir())
+
+
+def test_of_a_damaged_bulk_file_the_same_is_said_of_all(two: Path) -> None:
+    dicomstudy.convert([two / "in"], two / "archive")
+    pixels = [noise(study, number) for study in "ab" for number in (1, 2, 3)]
+    for path in (two / "archive").rglob("*.bulk"):
+        places = [path.read_bytes().find(each) for each in pixels]
+        for place in places:
+            if place >= 0:
+                rot(path, place)
+    done = dicomstudy.restore(two / "archive", two / "out")
+    assert done.files == 0
+    assert [problem.code for problem in done.problems] == ["study/sha256"] * 6
 
 
 # -- what was written already ------------------------------------------------------------------
