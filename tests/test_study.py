@@ -21,6 +21,7 @@ from dicomstudy import definitions, frames, ion, show, values
 from dicomstudy.document import writer
 from dicomstudy.errors import BulkError, StudyError
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.sources import SourceFiles
 from dicomstudy.study import Instance, Study
 from fixtures import make
 from tests import studies
@@ -158,6 +159,16 @@ def test_an_instance_gives_back_its_file(study: Study, archives: dict[str, Path]
         assert instance.write_p10(buffer) == len(data)
         assert buffer.getvalue() == data
         assert b"".join(instance.pieces()) == data
+
+
+def test_that_files_are_read_is_known_without_opening_one(
+    archive: dicomstudy.Archive, archives: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instances = [instance for study in archive.values() for instance in study.values()]
+    read = [bool(instance.files()) for instance in instances]
+    assert any(read) == (archive.path == archives["reference"])
+    monkeypatch.setattr(SourceFiles, "open", mock.Mock(side_effect=AssertionError))
+    assert [instance.reads_files for instance in instances] == read
 
 
 def test_the_metadata_has_every_attribute_in_the_order_of_the_file(study: Study) -> None:

@@ -131,7 +131,7 @@ class Transfer:
                 )
             )
             return
-        if instance.files():
+        if instance.reads_files:
             instance.original().check_p10()  # nothing else proves what has no SHA-256 of its own
         attributes = instance.attributes()
         values = ValuesOf(instance, self._values, *pixel_words(attributes))

@@ -59,15 +59,14 @@ def by_name(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, 
 
 def references_in(value: Any) -> Iterator[dict[str, Any]]:
     """Every reference in a value, at any depth."""
-    if type(value) is list:
-        for item in value:
-            yield from references_in(item)
-    elif type(value) is dict:
+    items: Iterable[Any] = value if type(value) is list else ()
+    if type(value) is dict:
+        items = value.values()
         if type(value.get("length")) is int:
             yield value
-        for item in value.values():
-            if type(item) is list or type(item) is dict:
-                yield from references_in(item)
+    for item in items:
+        if type(item) is list or type(item) is dict:
+            yield from references_in(item)
 
 
 def references(value: Any) -> Iterator[str]:

@@ -111,7 +111,7 @@ class Instance:
     @property
     def identity(self) -> str:
         """What tells it from others of its UID: the SHA-256 of its file, or that of its record."""
-        return digest_of(self._struct) or digest_of_record(self.original().attributes())
+        return digest_of(self._struct) or digest_of_record(self._original_attributes())
 
     @property
     def events(self) -> Sequence[int]:
@@ -185,9 +185,12 @@ class Instance:
     def _stored_own(self) -> dict[str, Any]:
         return {key: value for key, value in self._struct.items() if key not in NOT_ATTRIBUTES}
 
-    @property
+    @cached_property
     def own_places(self) -> dict[str, dict[str, Any]]:
-        """Where the large values lie that it came with and that are in no group, by SHA-256."""
+        """Where the large values lie that it came with and that are in no group, by SHA-256.
+
+        Not to be changed, as `own`.
+        """
         places = {}
         for value in self._stored_own.values():
             if is_reference(value) and "sha256" in value and (place := place_fields(value)):
@@ -232,8 +235,11 @@ class Instance:
 
     def _attributes(self) -> dict[str, Any]:
         """The same, with items and references that are those of the document."""
-        groups = [(digest, content) for digest, name, content in self.groups if name != ENCODING]
-        return ungroup(groups, self.own)
+        return _merged(self.groups, self.own)
+
+    def _original_attributes(self) -> dict[str, Any]:
+        """The same as it came."""
+        return _merged(self._stored_groups, self._stored_own)
 
     def metadata(self) -> dict[str, Any]:
         """Every attribute by keyword, in the order of the file, groups merged in.
@@ -452,16 +458,32 @@ class Instance:
         """
         if error.code not in _NOT_PROVED:
             return False
-        values = list(self._attributes().values()) if reference is None else [reference]
-        files = {}
-        for each in references_in(values):
-            table = self._table(each)
-            if place_of(each, table) is None:
-                source, value = self._in_source(each, table)
-                files[source.uri, source.sha256 or value] = source, value
-        for source, value in files.values():
+        values = self._attributes().values() if reference is None else [reference]
+        files = [*self._p10_files(values)]
+        for source, value in files:
             self._open(source, value, doubted=True).close()
         return bool(files)
+
+    def _p10_files(self, values: Iterable[Any]) -> Iterator[tuple[Source, _Value]]:
+        """The P10 files that large values lie in, each once, and one of the values in each."""
+        found = set()
+        for reference in references_in([*values]):
+            table = self._table(reference)
+            if place_of(reference, table) is None:
+                source, value = self._in_source(reference, table)
+                file = source.uri, source.sha256 or value
+                if file not in found:
+                    found.add(file)
+                    yield source, value
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether large values of the original are read from P10 files; none is opened.
+
+        Raises:
+            BulkError: the document does not say where a value lies (``bulk/no-place``).
+        """
+        return any(True for _ in self._p10_files(self._original_attributes().values()))
 
     def files(self) -> set[FileIdentity]:
         """The files that large values of the original are read from.
@@ -470,11 +492,9 @@ class Instance:
             BulkError: one of them is gone or has changed.
         """
         found = set()
-        for reference in references_in(list(self.original().attributes().values())):
-            table = self._table(reference)
-            if place_of(reference, table) is None:
-                with self._open(*self._in_source(reference, table)) as window:
-                    found.add(window.identity)
+        for source, value in self._p10_files(self._original_attributes().values()):
+            with self._open(source, value) as window:
+                found.add(window.identity)
         return found
 
     def place(self, reference: Mapping[str, Any]) -> Place | None:
@@ -638,6 +658,13 @@ class _Value:
         span = Span(self.offset, self.length)
         pieces = (bytes(piece) for piece in chunks(window, span))
         return blob_hash_hex(pieces) == self.digest or sha256_of(window, span) == self.digest
+
+
+def _merged(
+    groups: Iterable[tuple[str, str, dict[str, Any]]], own: dict[str, Any]
+) -> dict[str, Any]:
+    """Every attribute of some groups, but for those of the encoding, with its own ones."""
+    return ungroup([(digest, content) for digest, name, content in groups if name != ENCODING], own)
 
 
 def _goes_back(file: BinaryIO, start: int) -> bool:
