@@ -264,7 +264,10 @@ class _Files:
         try:
             try:
                 pending.instance.prove(self._beside.take())
-            except StudyError:  # a file that it was read from may be damaged, and there be another
+            except StudyError:
+                if not pending.instance.reads_files:
+                    raise
+                # one of the files may be damaged, and there be another
                 _write_proved(pending.instance, pending.part)
             self._done(*pending)
         except DicomStudyError as error:

@@ -230,7 +230,8 @@ def test_of_a_damaged_bulk_file_the_same_is_said_of_all(two: Path) -> None:
         for place in places:
             if place >= 0:
                 rot(path, place)
-    done = dicomstudy.restore(two / "archive", two / "out")
+    with mock.patch.object(Instance, "write_p10", side_effect=AssertionError):  # in vain
+        done = dicomstudy.restore(two / "archive", two / "out")
     assert done.files == 0
     assert [problem.code for problem in done.problems] == ["study/sha256"] * 6
 
