@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest import mock
 
 import pydicom
@@ -263,6 +263,22 @@ class Pipe(io.RawIOBase):
         return len(piece)
 
 
+class Socket:
+    """What can do nothing but take bytes."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def write(self, piece: Any) -> None:
+        self.taken += piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """It stays as it is."""
+
+
 def appended_to(path: Path) -> io.BufferedWriter:
     return path.open("ab")
 
@@ -275,15 +291,23 @@ def pipe(_: Path) -> Pipe:
     return Pipe()
 
 
-@pytest.mark.parametrize("opened", [appended_to, compressed, pipe])
+def socket(_: Path) -> Socket:
+    return Socket()
+
+
+@pytest.mark.parametrize("opened", [appended_to, compressed, pipe, socket])
 def test_a_file_that_does_not_go_back_is_right_the_next_time(
     opened: Callable[[Path], Any], rotten: Path
 ) -> None:
     instance = instance_of(rotten, "good")
-    with opened(rotten / "written") as file:
+    with (
+        opened(rotten / "written") as file,
+        mock.patch.object(instance, "pieces", wraps=instance.pieces) as made,
+    ):
         with pytest.raises(BulkError, match="write it again") as raised:
             instance.write_p10(file)
         assert raised.value.code == "bulk/source-changed"
+        assert made.call_count == (2 if opened is appended_to else 1)
     with opened(rotten / "written anew") as file:
         assert instance.write_p10(file) == len(original(rotten))
     if opened is compressed:

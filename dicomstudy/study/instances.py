@@ -314,9 +314,12 @@ class Instance:
         """Write the file, and return its size. As `to_p10`, with bounded memory.
 
         What is made once more is written over what was written. Where `file` does not go back,
-        that is an error (``bulk/source-changed``), and the next call writes it.
+        that is an error (``bulk/source-changed``), and the next call reads what is proved now.
+
+        Args:
+            file: needs `write` only.
         """
-        start = file.tell() if file.seekable() else None
+        start = _place_in(file)
         try:
             return self._write(file.write)[1]
         except (BulkError, StudyError) as error:
@@ -326,11 +329,10 @@ class Instance:
             _, size = self._write(file.write)
             if file.tell() == start + size:  # not of one that only appends
                 return size
-        self._write(lambda _: None)
         raise BulkError(
             "bulk/source-changed",
-            f"the file of {self.uid} was written with values of a file that is damaged; "
-            "there is another one: write it again",
+            f"what was written is not the file of {self.uid}; the files that it is read from are "
+            "proved now: write it again",
             source=self.source.uri,
         )
 
@@ -665,6 +667,12 @@ def _merged(
 ) -> dict[str, Any]:
     """Every attribute of some groups, but for those of the encoding, with its own ones."""
     return ungroup([(digest, content) for digest, name, content in groups if name != ENCODING], own)
+
+
+def _place_in(file: BinaryIO) -> int | None:
+    """Where a file stands; None if it does not go back, or does not say whether it does."""
+    seekable = getattr(file, "seekable", None)
+    return file.tell() if seekable is not None and seekable() else None
 
 
 def _goes_back(file: BinaryIO, start: int) -> bool:
