@@ -215,7 +215,10 @@ class Study(Mapping[str, "Instance"]):
 
     @property
     def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The content of every attribute group by its digest, by the name of the group; a copy."""
+        """The content of every attribute group by its digest, by the name of the group.
+
+        All of it is copied each time that it is asked for: ask once.
+        """
         groups: dict[str, dict[str, dict[str, Any]]] = copied(self._groups)
         return groups
 
