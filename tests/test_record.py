@@ -415,8 +415,14 @@ def test_sequences_in_one_another_have_so_many_bytes_together() -> None:
     with mock.patch("dicomstudy.record.decoder._MAX_AROUND", 4000):
         taken = fresh(data)
         assert taken.written == data
-        value = values_of(nested, max_inline=1 << 20)["ContentSequence"]
-    depth = 0
+        record = record_of(nested, max_inline=1 << 20)
+    (problem,) = record.problems
+    path = "0040A730" + "[0].0040A730" * 3
+    assert problem.code == "record/inexact"
+    assert problem.message == (
+        f"the items at {path} are too large with those around them; kept as bytes"
+    )
+    depth, value = 0, record.attributes()["ContentSequence"]
     while isinstance(value, list):
         depth, value = depth + 1, value[0]["ContentSequence"]
     assert (depth, type(value)) == (3, bytes)

@@ -394,9 +394,11 @@ class Decoder:
             rule = self._kinds.rule(tag, vr)
             if rule.kind is Kind.ITEMS:
                 around += len(value)
-                items = _items(value, vr, memo, depth) if around <= _MAX_AROUND else None
+                fits = around <= _MAX_AROUND
+                items = _items(value, vr, memo, depth) if fits else None
                 if items is None and "SQ" in (vr, self.definitions.vr(tag)):
-                    found.flaws.append(f"the items at {path} cannot be told apart; kept as bytes")
+                    why = "cannot be told apart" if fits else "are too large with those around them"
+                    found.flaws.append(f"the items at {path} {why}; kept as bytes")
         if items is not None:
             decoded, texts = self._decode_items(memo, items, path, found, depth, around)
             token = token._replace(items=(), undefined=items.undefined, delimited=items.delimited)
