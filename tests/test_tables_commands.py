@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
 
@@ -154,6 +155,15 @@ def test_what_may_be_an_earlier_answer_is_replaced(
         assert path.read_bytes() not in {b"", b"PAR1"}
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard also where the tests run in the background, where shells let it be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("seconds", [0.5, 1.5])
 def test_ctrl_c_ends_a_question(
     seconds: float, tables_folder: Path, capsys: pytest.CaptureFixture[str]
