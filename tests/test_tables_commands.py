@@ -157,7 +157,7 @@ def test_what_may_be_an_earlier_answer_is_replaced(
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C is heard also where the tests run in the background, where shells let it be ignored."""
+    """Ctrl-C is heard also where tests run in the background: shells let it be ignored there."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
