@@ -154,33 +154,28 @@ def test_a_report_may_go_to_standard_output(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "away"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
-def test_a_report_goes_to_standard_output_though_nobody_can_be_told_more(tmp_path: Path) -> None:
-    with Path("/dev/full").open("wb") as stderr:
-        done = subprocess.run(  # noqa: S603 (of this project)
-            [sys.executable, "-m", "dicomstudy", "convert", HOSPITAL, "archive", "--report", "-"],
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["instances"] == 37
+def reporting(
+    folder: Path, stdout: IO[bytes] | int, stderr: IO[bytes] | int
+) -> subprocess.CompletedProcess[bytes]:
+    """A run whose report goes to standard output."""
+    return subprocess.run(  # noqa: S603 (of this project)
+        [sys.executable, "-m", "dicomstudy", "convert", HOSPITAL, "archive", "--report", "-"],
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=stdout,
+        stderr=stderr,
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
-def test_a_report_that_does_not_go_to_standard_output_is_said_last(tmp_path: Path) -> None:
-    with Path("/dev/full").open("wb") as stdout:
-        done = subprocess.run(  # noqa: S603 (of this project)
-            [sys.executable, "-m", "dicomstudy", "convert", HOSPITAL, "archive", "--report", "-"],
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-        )
+def test_a_report_and_what_else_is_said_do_without_each_other(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = reporting(tmp_path, subprocess.PIPE, full)
+        assert (done.returncode, json.loads(done.stdout)["instances"]) == (0, 37)
+        done = reporting(tmp_path, full, subprocess.PIPE)
     assert done.returncode == cli.USAGE
+    assert b"37 unchanged" in done.stderr
     assert done.stderr.splitlines()[-1].startswith(
         b"Error: Invalid value for --report: standard output cannot be written"
     )
