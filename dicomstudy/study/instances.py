@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -20,21 +19,18 @@ from dicomstudy.document import (
     groups_of,
     is_named,
     name_of_instance,
-    place_fields,
-    place_of,
-    references_in,
     source_of,
     uid_of,
 )
-from dicomstudy.elements import Span, chunks, sha256_and_size, sha256_of
+from dicomstudy.elements import sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
-from dicomstudy.ion import blob_hash_hex
 from dicomstudy.lineage import Version
-from dicomstudy.p10 import PREFIX, deflate
-from dicomstudy.record import DEFLATED, Resolve, Segment, is_reference
-from dicomstudy.sources import FileIdentity, Window
+from dicomstudy.p10 import deflate
+from dicomstudy.record import DEFLATED, Resolve, Segment
+from dicomstudy.sources import FileIdentity
 from dicomstudy.study import datasets
+from dicomstudy.study.large import LargeValues
 
 if TYPE_CHECKING:
     import pydicom
@@ -185,17 +181,18 @@ class Instance:
     def _stored_own(self) -> dict[str, Any]:
         return {key: value for key, value in self._struct.items() if key not in NOT_ATTRIBUTES}
 
-    @cached_property
+    @property
     def own_places(self) -> dict[str, dict[str, Any]]:
         """Where the large values lie that it came with and that are in no group, by SHA-256.
 
         Not to be changed, as `own`.
         """
-        places = {}
-        for value in self._stored_own.values():
-            if is_reference(value) and "sha256" in value and (place := place_fields(value)):
-                places[value["sha256"]] = self.source.located(place)
-        return places
+        return self._large.own_places
+
+    @cached_property
+    def _large(self) -> LargeValues:
+        chunk = self._frame.get("bulk", {})
+        return LargeValues(self.study, self.source, chunk, self._stored_own)
 
     def deflated(self) -> bytes | None:
         """The deflate stream of its data set, None if it has none or is not `changed`."""
@@ -380,7 +377,7 @@ class Instance:
             elif self.changed:  # there is no SHA-256 of the whole file
                 yield from self._proved(segment)
             else:
-                yield from self._read(segment)
+                yield from self._large.read(segment)
 
     def _proved(self, reference: Mapping[str, Any]) -> Iterator[bytes | bytearray | memoryview]:
         """A whole large value in pieces, compared with its SHA-256 if it has one.
@@ -388,10 +385,10 @@ class Instance:
         In records of dicom2ion, which have no encoding, that is something else.
         """
         if all(name != ENCODING for _, name, _ in self._stored_groups):
-            yield from self._read(reference)
+            yield from self._large.read(reference)
             return
         digest = hashlib.sha256()
-        for piece in self._read(reference):
+        for piece in self._large.read(reference):
             digest.update(piece)
             yield piece
         if reference.get("sha256") not in {None, digest.hexdigest()}:
@@ -461,22 +458,7 @@ class Instance:
         if error.code not in _NOT_PROVED:
             return False
         values = self._attributes().values() if reference is None else [reference]
-        files = [*self._p10_files(values)]
-        for source, value in files:
-            self._open(source, value, doubted=True).close()
-        return bool(files)
-
-    def _p10_files(self, values: Iterable[Any]) -> Iterator[tuple[Source, _Value]]:
-        """The P10 files that large values lie in, each once, and one of the values in each."""
-        found = set()
-        for reference in references_in([*values]):
-            table = self._table(reference)
-            if place_of(reference, table) is None:
-                source, value = self._in_source(reference, table)
-                file = source.uri, source.sha256 or value
-                if file not in found:
-                    found.add(file)
-                    yield source, value
+        return self._large.prove_files(values)
 
     @property
     def reads_files(self) -> bool:
@@ -485,7 +467,7 @@ class Instance:
         Raises:
             BulkError: the document does not say where a value lies (``bulk/no-place``).
         """
-        return any(True for _ in self._p10_files(self._original_attributes().values()))
+        return self._large.reads_files(self._original_attributes().values())
 
     def files(self) -> set[FileIdentity]:
         """The files that large values of the original are read from.
@@ -493,15 +475,11 @@ class Instance:
         Raises:
             BulkError: one of them is gone or has changed.
         """
-        found = set()
-        for source, value in self._p10_files(self._original_attributes().values()):
-            with self._open(source, value) as window:
-                found.add(window.identity)
-        return found
+        return self._large.files(self._original_attributes().values())
 
     def place(self, reference: Mapping[str, Any]) -> Place | None:
         """Where in the bulk file of the study a large value lies; None if it is not there."""
-        return place_of(reference, self._table(reference))
+        return self._large.place(reference)
 
     def value_pieces(
         self, reference: Mapping[str, Any]
@@ -511,74 +489,7 @@ class Instance:
         Raises:
             BulkError: it is missing or damaged.
         """
-        return self._read(reference)
-
-    def _table(self, reference: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The table of places that has a large value, if any has."""
-        shared = self.study.shared.places
-        sha256 = reference.get("sha256")
-        table: Mapping[str, Any] = self._frame.get("bulk", {})
-        if sha256 not in table:
-            table = shared if sha256 in shared else self.own_places
-        return table
-
-    def _read(
-        self, reference: Mapping[str, Any] | bytes, start: int = 0, stop: int | None = None
-    ) -> Iterator[bytes | bytearray | memoryview]:
-        """Bytes `start` to `stop` of a large value, in pieces, or of one that is inline."""
-        if isinstance(reference, bytes):
-            yield reference[start:stop]
-            return
-        length = int(reference["length"])
-        stop = length if stop is None else min(stop, length)
-        table = self._table(reference)
-        place = place_of(reference, table)
-        if place is not None:
-            yield from self.study.bulk.pieces(place, start, stop)
-            return
-        source, value = self._in_source(reference, table)
-        offset = value.offset
-        with self._open(source, value) as window:
-            if offset + length > len(window):
-                raise BulkError(
-                    "bulk/place",
-                    "a large value reaches beyond the end of the file that it lies in",
-                    source=self.source.uri,
-                )
-            for at in range(offset + start, offset + stop, 1 << 20):
-                yield window[at : min(at + (1 << 20), offset + stop)]
-
-    def _in_source(
-        self, reference: Mapping[str, Any], table: Mapping[str, Any]
-    ) -> tuple[Source, _Value]:
-        """The P10 file that has a large value, and where in it the value is."""
-        fields = reference
-        if "dataOffset" not in reference:
-            fields = table.get(reference.get("sha256", ""), {})
-        if "dataOffset" not in fields:
-            raise BulkError(
-                "bulk/no-place",
-                "the document does not say where a large value lies",
-                source=str(self.study.path),
-            )
-        source = self.source
-        if "uri" in fields:
-            source = Source(
-                fields["uri"], fields.get("source"), fields.get("size"), fields.get("modified")
-            )
-        offset, length = int(fields["dataOffset"]), int(reference["length"])
-        return source, _Value(offset, length, reference.get("sha256"))
-
-    def _open(self, source: Source, value: _Value, *, doubted: bool = False) -> Window:
-        """The P10 file that has a large value."""
-        return self.study.sources.open(
-            source.uri,
-            size=source.size,
-            sha256=source.sha256,
-            modified=source.modified,
-            has=value,
-            doubted=doubted,
-        )
+        return self._large.read(reference)
 
     def frames(self) -> Iterator[bytes]:
         """The frames of the pixel data as they are encoded, one after another.
@@ -609,7 +520,7 @@ class Instance:
 
     def _read_frame(self, frame: frame_index.FrameSpans) -> bytes:
         return b"".join(
-            b"".join(self._read(frame.reference, span.offset, span.offset + span.length))
+            b"".join(self._large.read(frame.reference, span.offset, span.offset + span.length))
             for span in frame.spans
         )
 
@@ -632,34 +543,11 @@ class Instance:
 
     def _range(self, reference: Mapping[str, Any], start: int, stop: int) -> bytes:
         """Bytes `start` to `stop` of a large value."""
-        return b"".join(self._read(reference, start, stop))
+        return b"".join(self._large.read(reference, start, stop))
 
     @property
     def _is_big_endian(self) -> bool:
         return (self.encoding or {}).get("byteOrder") == "big"
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A value in a file of which no digest is recorded, as in records of dicom2ion.
-
-    Whoever wrote such a record could name any file of this machine: only one that has a value of
-    this digest is read, which is an Ion Hash, or a SHA-256.
-    """
-
-    offset: int
-    length: int
-    digest: str | None
-
-    def __call__(self, window: Window) -> bool:
-        """Whether a file has the value; without a digest, whether it is a P10 file."""
-        if self.digest is None:
-            return window[128 : 128 + len(PREFIX)] == PREFIX
-        if self.offset + self.length > len(window):
-            return False
-        span = Span(self.offset, self.length)
-        pieces = (bytes(piece) for piece in chunks(window, span))
-        return blob_hash_hex(pieces) == self.digest or sha256_of(window, span) == self.digest
 
 
 def _merged(
