@@ -16,7 +16,7 @@ def main() -> int:
     Ctrl-C ends it without a traceback also while the command line is still being imported.
     """
     try:
-        from dicomstudy import cli  # noqa: PLC0415
+        from dicomstudy import cli  # noqa: PLC0415 (Ctrl-C may come meanwhile)
 
         return cli.main()
     except KeyboardInterrupt:

@@ -273,9 +273,10 @@ def other_archive(path: str, own: Path | None = None) -> Problem | None:
         path: a file or folder.
         own: an archive that is no problem, nor is one that lies in it.
     """
-    is_marker = os.path.basename(path) == MARKER and os.path.isfile(path)  # noqa: PTH113, PTH119
-    marker = path if is_marker else os.path.join(path, MARKER)  # noqa: PTH118 (as in `find`)
-    if not os.path.isfile(marker):  # noqa: PTH113 (most folders are asked this and no more)
+    # every source is asked, and a Path costs more than the question
+    is_marker = os.path.basename(path) == MARKER and os.path.isfile(path)  # noqa: PTH113, PTH119 (so)
+    marker = path if is_marker else os.path.join(path, MARKER)  # noqa: PTH118 (so)
+    if not os.path.isfile(marker):  # noqa: PTH113 (so)
         return None
     place = Path(marker).parent.resolve()
     if own in (place / MARKER).parents or not _is_archive(place):

@@ -485,22 +485,25 @@ def test_text_is_turned_to_unicode_right_through(archive: Path, tmp_path: Path) 
     assert before[0x00091001].value == "Käse"
 
 
-def invalid_text(tmp_path: Path) -> Path:
-    """An archive of a file whose text is not all of its character set, in an item too."""
-    item = make.item(
-        make.element(0x00080100, "SH", b"1 ") + make.element(0x00080104, "LO", b"K\xe4se")
-    )
+def archive_of(tmp_path: Path, codes: bytes, *, charset: bytes = b"", name: bytes = b"") -> Path:
+    """An archive of a file with an item of Procedure Code Sequence."""
     elements = [
+        make.element(0x00080005, "CS", charset) if charset else b"",
         make.element(0x00080018, "UI", b"1.2.7.3\0"),
-        make.element(0x00081032, "SQ", item),
-        make.element(0x00100010, "PN", b"Gr\xfcn"),
+        make.element(0x00081032, "SQ", make.item(codes)),
+        make.element(0x00100010, "PN", name) if name else b"",
         make.element(0x0020000D, "UI", b"1.2.7\0"),
         make.element(0x0020000E, "UI", b"1.2.7.2\0"),
     ]
-    meta = make.element(0x00020010, "UI", b"1.2.840.10008.1.2.1\0")
-    file = make.part10(meta, b"".join(elements))
-    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a", file)])], tmp_path / "invalid")
-    return tmp_path / "invalid"
+    file = make.part10(make.element(0x00020010, "UI", make.EXPLICIT), b"".join(elements))
+    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a", file)])], tmp_path / "made")
+    return tmp_path / "made"
+
+
+def invalid_text(tmp_path: Path) -> Path:
+    """An archive of a file whose text is not all of its character set, in an item too."""
+    codes = make.element(0x00080100, "SH", b"1 ") + make.element(0x00080104, "LO", b"K\xe4se")
+    return archive_of(tmp_path, codes, name=b"Gr\xfcn")
 
 
 def test_to_set_what_invalid_text_is_shown_as_changes_nothing(tmp_path: Path) -> None:
@@ -524,19 +527,9 @@ def test_invalid_text_beside_what_is_changed_stays(tmp_path: Path) -> None:
 
 def test_bytes_do_not_stay_in_an_item_of_another_character_set(tmp_path: Path) -> None:
     """The values of an item are set as they were, but not what they were written in."""
-    written = make.item(
-        make.element(0x00080005, "CS", b"ISO_IR 192") + make.element(0x00080104, "LO", b"K\xe4se")
-    )
-    elements = [
-        make.element(0x00080005, "CS", b"GB18030 "),
-        make.element(0x00080018, "UI", b"1.2.7.3\0"),
-        make.element(0x00081032, "SQ", written),
-        make.element(0x0020000D, "UI", b"1.2.7\0"),
-        make.element(0x0020000E, "UI", b"1.2.7.2\0"),
-    ]
-    file = make.part10(make.element(0x00020010, "UI", make.EXPLICIT), b"".join(elements))
-    archive = tmp_path / "archive"
-    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a", file)])], archive)
+    written = make.element(0x00080005, "CS", b"ISO_IR 192")
+    written += make.element(0x00080104, "LO", b"K\xe4se")
+    archive = archive_of(tmp_path, written, charset=b"GB18030 ")
     with dicomstudy.open_archive(archive)["1.2.7"] as study:
         (item,) = next(study.values()).attributes()["ProcedureCodeSequence"]
     update(archive, "1.2.7", set={"ProcedureCodeSequence": [{"CodeMeaning": item["CodeMeaning"]}]})
@@ -549,19 +542,8 @@ def test_bytes_do_not_stay_in_an_item_of_another_character_set(tmp_path: Path) -
 
 
 def test_a_character_set_in_an_item_that_is_a_sequence_becomes_unicode(tmp_path: Path) -> None:
-    written = make.item(
-        make.element(0x00080005, "SQ", make.item(make.element(0x00080100, "SH", b"1 ")))
-        + make.element(0x00080104, "LO", b"K\xe4se")
-    )
-    elements = [
-        make.element(0x00080018, "UI", b"1.2.7.3\0"),
-        make.element(0x00081032, "SQ", written),
-        make.element(0x0020000D, "UI", b"1.2.7\0"),
-        make.element(0x0020000E, "UI", b"1.2.7.2\0"),
-    ]
-    file = make.part10(make.element(0x00020010, "UI", make.EXPLICIT), b"".join(elements))
-    archive = tmp_path / "archive"
-    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a", file)])], archive)
+    odd = make.element(0x00080005, "SQ", make.item(make.element(0x00080100, "SH", b"1 ")))
+    archive = archive_of(tmp_path, odd + make.element(0x00080104, "LO", b"K\xe4se"))
     update(archive, "1.2.7", set={"PatientName": "Жук"}, remove=["ProcedureCodeSequence"])
     ((_, after),) = datasets(archive, "1.2.7")
     before = after.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
