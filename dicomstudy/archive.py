@@ -27,10 +27,10 @@ from dicomstudy.folder import (
     bulk_beside,
     documents_in,
     entries,
-    folder_at,
     is_there,
     make,
     name_of,
+    path_named,
 )
 from dicomstudy.sources import SourceFiles
 
@@ -227,7 +227,7 @@ def open_archive(
     Raises:
         ArchiveError: there is none, or of an unknown version.
     """
-    return Archive(folder_at(path), sources=sources)
+    return Archive(path_named(path), sources=sources)
 
 
 def open_study(
@@ -247,10 +247,11 @@ def open_study(
     Raises:
         StudyError: there is none (``study/missing``), it is something else
             (``study/not-a-study``), it is damaged, or cannot be read.
+        ArchiveError: `path` is none (``archive/no-path``).
     """
     from dicomstudy.study import Study  # noqa: PLC0415 (as in `Folder.open`)
 
-    document = Path(path)
+    document = path_named(path)
     return Study(
         document,
         definitions=definitions.load(),

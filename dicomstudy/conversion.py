@@ -31,7 +31,7 @@ from dicomstudy.archive import create
 from dicomstudy.elements import MAX_INLINE
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
-from dicomstudy.folder import Progress, at_work, folder_at, other_archive, silent, writing
+from dicomstudy.folder import Progress, at_work, other_archive, path_named, silent, writing
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
 
@@ -132,7 +132,7 @@ def convert(
     if multiprocessing.current_process().daemon:
         jobs = 1  # it may have no processes of its own
     jobs = min(jobs, _PER_PROCESSOR * (os.cpu_count() or 1))
-    target = create(folder_at(archive))
+    target = create(path_named(archive))
     report = Report()
     with at_work(target.path), _COLLECTOR.seldom():
         with writing(target.path):

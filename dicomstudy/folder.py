@@ -37,7 +37,6 @@ __all__ = [
     "document_beside",
     "documents_in",
     "entries",
-    "folder_at",
     "is_there",
     "locked",
     "make",
@@ -46,6 +45,7 @@ __all__ = [
     "name_of",
     "other_archive",
     "outside",
+    "path_named",
     "reading",
     "silent",
     "sync_folder",
@@ -235,14 +235,16 @@ class Folder:
         return study
 
 
-def folder_at(path: str | os.PathLike[str]) -> Path:
-    """The path of a folder that somebody named.
+def path_named(path: str | os.PathLike[str]) -> Path:
+    """The path that somebody named.
 
     Raises:
-        ArchiveError: it is empty (``archive/no-path``): that is no name of the current folder.
+        ArchiveError: it is none (``archive/no-path``): it is empty, which is no name of the current
+            folder, or has a NUL in it.
     """
-    if not os.fspath(path):
-        raise ArchiveError("archive/no-path", "the path of a folder is empty")
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise ArchiveError("archive/no-path", "a path is empty, or has a NUL in it")
     return Path(path)
 
 
@@ -250,9 +252,10 @@ def outside(path: str | os.PathLike[str]) -> Path:
     """The path of a folder that somebody named to write to, and that is in no archive.
 
     Raises:
-        ArchiveError: it is in one, or one itself (``archive/inside``), or `path` is empty.
+        ArchiveError: it is in one, or one itself (``archive/inside``), or `path` is none
+            (``archive/no-path``).
     """
-    folder = folder_at(path)
+    folder = path_named(path)
     place = folder.resolve()
     for archive in (place, *place.parents):
         if os.path.exists(archive / MARKER):  # noqa: PTH110 (what may not be looked into is none)

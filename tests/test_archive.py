@@ -212,20 +212,22 @@ def test_what_is_no_archive_is_refused(content: bytes | None, code: str, tmp_pat
         assert str(tmp_path) in str(raised.value)
 
 
-def test_an_empty_path_is_not_the_current_folder(
-    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_what_is_no_path_is_refused(
+    path: str, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked: list[Callable[[], object]] = [
-        lambda: open_archive(""),
-        lambda: dicomstudy.open_tables(""),
-        lambda: dicomstudy.convert([converted], ""),
-        lambda: dicomstudy.restore(converted, ""),
-        lambda: dicomstudy.deidentify(converted, ""),
-        lambda: dicomstudy.write_records([converted], ""),
-        lambda: dicomstudy.export_tables(converted, ""),
-        lambda: dicomstudy.export_tables("", tmp_path / "out"),
-        lambda: dicomstudy.update("", CT, [{"set": {"PatientID": "new"}}]),
+        lambda: open_archive(path),
+        lambda: dicomstudy.open_study(path),
+        lambda: dicomstudy.open_tables(path),
+        lambda: dicomstudy.convert([converted], path),
+        lambda: dicomstudy.restore(converted, path),
+        lambda: dicomstudy.deidentify(converted, path),
+        lambda: dicomstudy.write_records([converted], path),
+        lambda: dicomstudy.export_tables(converted, path),
+        lambda: dicomstudy.export_tables(path, tmp_path / "out"),
+        lambda: dicomstudy.update(path, CT, [{"set": {"PatientID": "new"}}]),
     ]
     for ask in asked:
         with pytest.raises(ArchiveError) as raised:

@@ -24,10 +24,10 @@ from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import (
     Progress,
     at_work,
-    folder_at,
     locked,
     make_folder,
     make_new,
+    path_named,
     silent,
     sync_folder,
     write_atomically,
@@ -164,7 +164,7 @@ def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:
 
 def _new(dest: str | os.PathLike[str]) -> Archive:
     """A new archive in a new or empty folder that is in no archive."""
-    path = folder_at(dest)
+    path = path_named(dest)
     make_new(path)
     return Archive(path)
 

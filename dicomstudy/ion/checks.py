@@ -24,7 +24,7 @@ from dicomstudy.ion.values import (
     unsupported,
 )
 
-__all__ = ["BLOBS", "CONTAINERS", "MAX_FRACTION_DIGITS", "adopt", "check", "unwritable"]
+__all__ = ["BLOBS", "CONTAINERS", "MAX_FRACTION_DIGITS", "adopt", "check", "no_place_for"]
 
 # Limits well inside what the library writes and reads exactly: it changes integers and
 # coefficients of more than 240 bits, and fractions of more than 9 digits, without a word.
@@ -62,7 +62,7 @@ def check(value: Value) -> None:
             raise unsupported(f"a field name must be str, not {name!r}")
         kinds = set(map(type, items))
         if not kinds <= _WRITABLE:
-            raise unsupported(unwritable(level))
+            raise unsupported(no_place_for(level))
         size += _text_length(names) + _MAX_OVERHEAD * (len(names) + len(items))
         for kind in kinds & _CHECKED:
             size += _check_scalars(kind, [item for item in items if type(item) is kind])
@@ -122,7 +122,7 @@ def _check_moment(value: datetime) -> None:
         raise unsupported("a moment outside the years 1 to 9999 of UTC") from error
 
 
-def unwritable(containers: list[Any]) -> str:
+def no_place_for(containers: list[Any]) -> str:
     """What is wrong with one of the values in some lists and structs."""
     for container in containers:
         is_struct = type(container) is dict

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from dicomstudy.ion.binary import BINARY_MARK, extent
-from dicomstudy.ion.checks import BLOBS, check, unwritable
+from dicomstudy.ion.checks import BLOBS, check, no_place_for
 from dicomstudy.ion.library import LIBRARY_ERRORS, encode, translated
 from dicomstudy.ion.values import (
     Symbol,
@@ -126,7 +126,7 @@ def _serialized_scalar(value: Value) -> bytes:  # noqa: PLR0911 (one for each ty
         return b"\x0b\x50" + _escape(_representation(value)) + b"\x0e"
     if kind is datetime or kind is Timestamp:
         return b"\x0b\x60" + _escape(_representation(value)) + b"\x0e"
-    raise unsupported(unwritable([[value]]))
+    raise unsupported(no_place_for([[value]]))
 
 
 def _representation(value: Decimal | datetime) -> bytes:

@@ -23,7 +23,7 @@ from dicomstudy.clustering import cluster
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, folder_at, outside, silent, writing
+from dicomstudy.folder import Folder, Progress, outside, path_named, silent, writing
 from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
@@ -116,7 +116,7 @@ def export_tables(
         TableError: `destination` has something else in it (``tables/not-empty``), damaged
             tables, is in use (``tables/locked``), or its path is not UTF-8 (``tables/path``).
     """
-    source, folder = Folder(folder_at(archive)), outside(destination)
+    source, folder = Folder(path_named(archive)), outside(destination)
     catalog_.check_path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.errors import DefinitionsError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, folder_at
+from dicomstudy.folder import Folder, Progress, path_named
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import path_of
 from dicomstudy.tables.export import export_tables
@@ -301,8 +301,8 @@ class Tables(Mapping[str, Table]):
             ArchiveError: `destination` has something in it, or cannot be written; or `bulk` is
                 no archive.
         """
-        target = folder_at(destination)
-        source = Path(self._catalog.archive) if bulk is None else folder_at(bulk)
+        target = path_named(destination)
+        source = Path(self._catalog.archive) if bulk is None else path_named(bulk)
         has_archive = bulk is not None or source.is_dir()
         rebuilder = Rebuilder(self.path, self._catalog, self._definitions)
         bulk_folder = Folder(source) if has_archive else None
@@ -336,9 +336,9 @@ def open_tables(path: str | os.PathLike[str]) -> Tables:
 
     Raises:
         TableError: there are none, or they are damaged or of an unknown version.
-        ArchiveError: `path` is empty (``archive/no-path``).
+        ArchiveError: `path` is none (``archive/no-path``).
     """
-    return Tables(folder_at(path))
+    return Tables(path_named(path))
 
 
 def tables_of(archive: str | os.PathLike[str]) -> Tables:
