@@ -30,7 +30,7 @@ from dicomstudy.record import (
     is_reference,
 )
 from dicomstudy.text import CharacterSet
-from dicomstudy.values import Context, Kinds
+from dicomstudy.values import Context, kinds_of
 
 __all__ = ["Amended", "Amender", "Edit"]
 
@@ -57,7 +57,7 @@ class Amender:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._kinds = Kinds(definitions)
+        self._kinds = kinds_of(definitions)
         self._follower = Follower(definitions)
         self._digests: dict[object, str] = {}
 

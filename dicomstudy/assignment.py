@@ -28,7 +28,7 @@ from dicomstudy.errors import DefinitionsError, DicomStudyError
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS, parse_path
 from dicomstudy.record import group_of
 from dicomstudy.text import character_set
-from dicomstudy.values import Context, Kinds
+from dicomstudy.values import Context, kinds_of
 
 __all__ = ["PROTECTED", "is_uid", "level_of_group", "once", "prepare", "split"]
 
@@ -193,7 +193,7 @@ class _Reader:
     def __init__(self, definitions: Definitions, level: str) -> None:
         self._definitions = definitions
         self._level = level
-        self._kinds = Kinds(definitions)
+        self._kinds = kinds_of(definitions)
 
     def path(self, written: str) -> tuple[str, str, bool]:
         """A path as documents have it, its VR, and whether the dictionary has no single one."""

@@ -267,19 +267,19 @@ def outside(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def other_archive(path: str, own: Path | None = None) -> Problem | None:
+def other_archive(path: str, is_folder: bool, own: Path | None = None) -> Problem | None:
     """The problem that a source is an archive, or the `archive.ion` of one; None if it is not.
 
     What is named `archive.ion` and says something else makes no archive.
 
     Args:
         path: a file or folder.
+        is_folder: which of both it is.
         own: an archive that is no problem, nor is one that lies in it.
     """
     # every source is asked, and a Path costs more than the question
-    is_marker = os.path.basename(path) == MARKER and os.path.isfile(path)  # noqa: PTH113, PTH119 (so)
-    marker = path if is_marker else os.path.join(path, MARKER)  # noqa: PTH118 (so)
-    if not os.path.isfile(marker):  # noqa: PTH113 (so)
+    marker = os.path.join(path, MARKER) if is_folder else path  # noqa: PTH118 (so)
+    if os.path.basename(marker) != MARKER or not os.path.isfile(marker):  # noqa: PTH113, PTH119 (so)
         return None
     place = Path(marker).parent.resolve()
     if own in (place / MARKER).parents or not _is_archive(place):

@@ -30,7 +30,7 @@ from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS, parse_raw_path
 from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of, is_reference
 from dicomstudy.text import CharacterSet
-from dicomstudy.values import Context, Kind, Kinds
+from dicomstudy.values import Context, Kind, kinds_of
 
 __all__ = ["Follower", "Layouts", "differing", "inner_set", "is_signed"]
 
@@ -132,7 +132,7 @@ class Follower:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._kinds = Kinds(definitions)
+        self._kinds = kinds_of(definitions)
         self._parse = lru_cache(maxsize=256)(self._parsed)
         self._known: dict[object, Layouts] = {}
 

@@ -58,14 +58,16 @@ def listed(
     return [paths] if isinstance(paths, str | os.PathLike) else paths
 
 
-def _nothing(_: str) -> None:
+#: Gives the problem of a path, which is that of a folder or not.
+_Refused: TypeAlias = Callable[[str, bool], Problem | None]
+
+
+def _nothing(_path: str, _is_folder: bool) -> None:
     """No problem with any path."""
 
 
 def find(
-    sources: Iterable[str | os.PathLike[str]],
-    *,
-    refused: Callable[[str], Problem | None] = _nothing,
+    sources: Iterable[str | os.PathLike[str]], *, refused: _Refused = _nothing
 ) -> Iterator[Found]:
     """Every file that is or lies below one of `sources`, folders in the order of their names.
 
@@ -74,16 +76,17 @@ def find(
 
     Args:
         sources: files and folders.
-        refused: is asked for the problem of each source, and of each folder below one. One that
-            has a problem is not looked into.
+        refused: is asked for the problem of each source, and of each folder below one, and told
+            whether it is a folder. One that has a problem is not looked into.
     """
     for source in listed(sources):
         path = str(source if isinstance(source, Path) or not source else Path(source))
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path costs more than the question)
-            if (problem := refused(path)) is not None:
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if (problem := refused(path, is_folder)) is not None:
                 yield Found(path, 0, problem)
-            elif stat.S_ISDIR(status.st_mode):
+            elif is_folder:
                 yield from _walk(path, refused)
             elif stat.S_ISREG(status.st_mode):
                 yield Found(path, status.st_size)
@@ -94,7 +97,7 @@ def find(
             yield _unreadable(path, error)
 
 
-def _walk(folder: str, refused: Callable[[str], Problem | None]) -> Iterator[Found]:
+def _walk(folder: str, refused: _Refused) -> Iterator[Found]:
     """What lies below a folder, however deep: folders may nest deeper than calls."""
     try:
         waiting = _entries(folder)
@@ -105,7 +108,7 @@ def _walk(folder: str, refused: Callable[[str], Problem | None]) -> Iterator[Fou
         entry = waiting.pop()
         try:
             if entry.is_dir(follow_symlinks=False):
-                if (problem := refused(entry.path)) is not None:
+                if (problem := refused(entry.path, True)) is not None:
                     yield Found(entry.path, 0, problem)
                 else:
                     waiting += _entries(entry)

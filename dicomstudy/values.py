@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from functools import lru_cache
 from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
@@ -27,6 +28,7 @@ __all__ = [
     "decode",
     "encode",
     "is_valid",
+    "kinds_of",
     "recognise",
     "swap",
 ]
@@ -72,6 +74,8 @@ class Rule(NamedTuple):
 
 #: An attribute whose VR is the same everywhere: rules for others follow the VR in the header.
 _ANY_TAG = 0x00080005
+#: Rules that are remembered, each for a tag and a VR.
+_MOST_RULES = 1 << 14
 _BLOB = Rule(Kind.BLOB, None, None, 1, b"")
 _NAMED_BY_VR: dict[str, Rule] = {
     **{vr: Rule(Kind.TEXT, None, None, 1, b" ", leading=b" ") for vr in TEXT_VRS},
@@ -106,6 +110,8 @@ class Kinds:
         key = (tag, vr)
         rule = self._rules.get(key)
         if rule is None:
+            if len(self._rules) >= _MOST_RULES:
+                self._rules.clear()
             rule = self._rules[key] = self._find(tag, vr)
         return rule
 
@@ -130,6 +136,12 @@ class Kinds:
         if vr in {"", "UN"}:
             vr = own
         return _NAMED_BY_VR.get(vr) or _BLOB._replace(word=WORD_SIZES.get(vr, 1))
+
+
+@lru_cache(maxsize=4)
+def kinds_of(definitions: Definitions) -> Kinds:
+    """Which rules values follow by these definitions: the same object for all who ask."""
+    return Kinds(definitions)
 
 
 def decode(raw: bytes, rule: Rule, context: Context) -> Scalar:

@@ -53,7 +53,8 @@ def test_what_is_refused_is_a_problem_and_not_looked_into(tmp_path: Path) -> Non
     studies.write_files(tmp_path, [(name, b"1") for name in names])
     asked = []
 
-    def refused(path: str) -> Problem | None:
+    def refused(path: str, is_folder: bool) -> Problem | None:
+        assert Path(path).is_dir() == is_folder
         asked.append(Path(path).relative_to(tmp_path).as_posix())
         return Problem(path, "a/b", "no") if asked[-1] in {"b", "c/d"} else None
 

@@ -16,7 +16,7 @@ from dicomstudy.deidentification.reading import class_of
 from dicomstudy.elements import MAX_INLINE, PIXEL_DATA_TAGS, WORD_SIZES, may_be_large
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import character_set_of, is_reference
-from dicomstudy.values import Context, Kinds
+from dicomstudy.values import Context, kinds_of
 
 __all__ = ["Cleaner"]
 
@@ -43,7 +43,7 @@ class Cleaner:
     ) -> None:
         self._pseudonyms = pseudonyms
         self._identities = identities
-        self._kinds = Kinds(definitions)
+        self._kinds = kinds_of(definitions)
 
     def stored(self, tag: int, text: str, vr: str, scope: Scope) -> str | dict[str, Any] | None:
         """A new text in ASCII, as a document has it."""

@@ -43,7 +43,7 @@ from dicomstudy.record.attributes import (
 from dicomstudy.record.encoder import ENCODING_FIELDS, Encoder
 from dicomstudy.record.repeats import as_repeated, has_repeated, rename_repeated
 from dicomstudy.record.template import Part, Record, Template, by_group
-from dicomstudy.values import Context, Kind, Kinds, swap
+from dicomstudy.values import Context, Kind, Kinds, kinds_of, swap
 
 #: What is remembered is weighed in bytes of files; all of it goes when it is too much.
 _MAX_WEIGHT = 4 << 20
@@ -103,10 +103,9 @@ class Decoder:
         self.definitions = definitions
         self.max_inline = max_inline
         self.by_offset = by_offset
-        self._kinds = Kinds(definitions)
+        self._kinds = kinds_of(definitions)
         self._encoder = Encoder(definitions)
         self._memos: dict[tuple[Context, bool, bool], _Memo] = {}
-        self._heads: dict[Header, _Head] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
         self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
         self._preambles: dict[bytes, Attribute] = {}
@@ -235,7 +234,6 @@ class Decoder:
         self._encodings.clear()
         self._preambles.clear()
         self._charsets.clear()
-        self._heads.clear()
         self._weight = 0
 
     def _part(self, memo: _Memo, run: Run, file: P10File) -> Part:
@@ -267,7 +265,7 @@ class Decoder:
         head = run.head
         if head is None or run.size > self.max_inline:
             return None
-        name = self._heads.get(head) or self._head(head)
+        name = _head(head, self._kinds)
         value = run.encoded[head.size :]
         if name.rule.kind is Kind.ITEMS and value and (name.is_sequence or _begins_as_items(value)):
             return None
@@ -316,23 +314,12 @@ class Decoder:
             ),
         )
 
-    def _head(self, head: Header) -> _Head:
-        tag, vr = head.tag, head.vr
-        key = self.definitions.keyword(tag)
-        self._weight += _ELEMENT_WEIGHT
-        token = format_tag(tag) + vr  # as `layout.format_token` would write it
-        rule = self._kinds.rule(tag, vr)
-        is_sequence = "SQ" in (vr, self.definitions.vr(tag))
-        found = _Head(key, group_of(key, self.definitions), token, token + "^", rule, is_sequence)
-        self._heads[head] = found
-        return found
-
     def _large_attribute(
         self, element: Element, value: Span | Encapsulated, context: Context, file: P10File
     ) -> Attribute:
         tag, vr, _, form, declared, reserved = element
         head = p10.header(tag, vr, big=context.big)
-        name = self._heads.get(head) or self._head(head)
+        name = _head(head, self._kinds)
         start, length = value[:2]
         span = Span(start, length)
         pixels = tag in PIXEL_DATA_TAGS
@@ -518,6 +505,17 @@ class Decoder:
                 large.append(Large(value["sha256"], span))
             around.append(Attribute(key, value, RAW_GROUP))
         return around
+
+
+@lru_cache(maxsize=1 << 12)
+def _head(head: Header, kinds: Kinds) -> _Head:
+    """What all elements with this header have in common."""
+    tag, vr, definitions = head.tag, head.vr, kinds.definitions
+    key = definitions.keyword(tag)
+    token = format_tag(tag) + vr  # as `layout.format_token` would write it
+    is_sequence = "SQ" in (vr, definitions.vr(tag))
+    group, rule = group_of(key, definitions), kinds.rule(tag, vr)
+    return _Head(key, group, token, token + "^", rule, is_sequence)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -24,7 +24,7 @@ from dicomstudy.record.attributes import (
     character_set_of,
     is_reference,
 )
-from dicomstudy.values import Context, Kinds, swap
+from dicomstudy.values import Context, Kinds, kinds_of, swap
 
 
 def _raw(attributes: Mapping[str, Any]) -> dict[str, bytes]:
@@ -160,13 +160,21 @@ _LONGEST_LAYOUT = 1 << 14
 _NO_LENGTH = bytes(12)
 
 
+def _make_plan(kinds: Kinds, *fields: Any) -> Plan:
+    """The plan for an encoding with these fields."""
+    return Plan(dict(zip(ENCODING_FIELDS, fields, strict=True)), kinds)
+
+
+#: The same for all encoders: many studies are written alike.
+_plan = lru_cache(maxsize=128)(_make_plan)
+
+
 class Encoder:
     """Writes P10 files from attributes and an encoding. Mirror of `Decoder`."""
 
     def __init__(self, definitions: Definitions) -> None:
         self.definitions = definitions
-        self._kinds = Kinds(definitions)
-        self._plan = lru_cache(maxsize=256)(self._make_plan)
+        self._kinds = kinds_of(definitions)
         self._groups: dict[tuple[str, Plan, Context], Encoded] = {}
         self._together: dict[tuple[tuple[str, ...], Plan, Context], Encoded] = {}
 
@@ -179,13 +187,10 @@ class Encoder:
         try:
             fields = [encoding[field] for field in ENCODING_FIELDS]
             if len(encoding["dataSet"]) > _LONGEST_LAYOUT:
-                return self._make_plan(*fields)
-            return self._plan(*fields)
+                return _make_plan(self._kinds, *fields)
+            return _plan(self._kinds, *fields)
         except (KeyError, TypeError) as error:
             raise RecordError("record/encoding", "the encoding is incomplete") from error
-
-    def _make_plan(self, *fields: Any) -> Plan:
-        return Plan(dict(zip(ENCODING_FIELDS, fields, strict=True)), self._kinds)
 
     def write(
         self, attributes: Mapping[str, Any], encoding: Mapping[str, Any], resolve: Resolve
