@@ -46,6 +46,10 @@ class Member(NamedTuple):
     problem: Problem | None = None
     is_other: bool = False
 
+    def source_in(self, path: str | os.PathLike[str]) -> str:
+        """What problems call the member of the zip or tar file `path`."""
+        return f"{os.fspath(path)}!{self.name}"
+
 
 def is_container(head: bytes) -> bool:
     """Whether the first 512 bytes of a file may be those of a zip or tar file."""
@@ -150,8 +154,9 @@ class _Taking:
 
     def refused(self, name: str, why: str) -> Member:
         """The member that cannot be taken out."""
-        message = f"cannot be read: {why}"
-        return Member(name, None, Problem(f"{self.path}!{name}", "source/member", message))
+        member = Member(name, None)
+        problem = Problem(member.source_in(self.path), "source/member", f"cannot be read: {why}")
+        return member._replace(problem=problem)
 
 
 def _closing(member: Member) -> Iterator[Member]:

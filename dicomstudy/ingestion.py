@@ -23,18 +23,21 @@ from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordErro
 from dicomstudy.folder import reading, write_atomically, writing
 from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source
-from dicomstudy.p10 import PREFIX, VRS, Reader
+from dicomstudy.p10 import PREFIX, VRS, P10File, Reader
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
 from dicomstudy.sources import MAX_WHOLE, Window, read_whole, uri_of
 
 __all__ = [
     "Ingested",
     "Ingester",
+    "Input",
     "Settings",
+    "TakenApart",
     "leave_on_disk",
     "left_on_disk",
-    "may_be_bare",
+    "may_be_p10",
     "study_folder",
+    "take_apart",
 ]
 
 #: Bulk files that one process keeps open.
@@ -88,13 +91,23 @@ def study_folder(settings: Settings, study: str) -> Path:
     return settings.incoming / hashlib.sha256(study.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class _Input(NamedTuple):
-    """One file; `modified` is its time of modification, None if it can't be referred to."""
+class Input(NamedTuple):
+    """One file; `modified` is its time of modification, None if it can't be referred to.
+
+    Those of zip and tar files can't.
+    """
 
     data: Buffer
     uri: str
     source: str
     modified: int | None = None
+
+    @classmethod
+    def of(cls, member: Member, path: Path) -> Input | None:
+        """What a member of a zip or tar file has; None if it can't be taken out."""
+        if member.data is None:
+            return None
+        return cls(member.data, uri_of(path, member.name), member.source_in(path))
 
     def pieces(self) -> Iterator[bytes]:
         """All its bytes, which are those of one file. Errors as in `check`."""
@@ -244,7 +257,7 @@ class Ingester:
                 self._record(data, path)
                 return
         self._result.files += 1
-        self._p10(_Input(data, uri_of(name), name, modified))
+        self._p10(Input(data, uri_of(name), name, modified))
 
     def _container(self, path: Path) -> None:
         """Take in the files inside a zip or tar file."""
@@ -255,10 +268,9 @@ class Ingester:
                 self._settle()
 
     def _member(self, path: Path, member: Member) -> None:
-        if member.data is not None:
+        given = Input.of(member, path)
+        if given is not None:
             self._result.files += 1
-            uri = uri_of(path, member.name)
-            given = _Input(member.data, uri, f"{path}!{member.name}")
             try:
                 self._p10(given)
             except ArchiveError:
@@ -271,25 +283,23 @@ class Ingester:
         elif member.problem is not None:
             self._refuse(member.problem)
 
-    def _p10(self, given: _Input) -> None:
+    def _p10(self, given: Input) -> None:
         """Take in one file, or keep it whole in quarantine."""
         data, result = given.data, self._result
-        prefixed = data[128:132] == PREFIX
-        if not prefixed and not may_be_bare(data[:8]):
+        if not may_be_p10(data):
             result.skipped += 1
             return
         digest = self._digest(data)
+        decoder = self._decoder if given.modified is None else self._by_offset
         try:
-            record, uids = self._decode(given)
+            taken = take_apart(given, self._reader, decoder, self._grouper)
         except DicomStudyError as error:
-            if not prefixed:
-                result.skipped += 1
-                return
             self._quarantine(given, digest(), error.problem(given.source))
             return
-        if not prefixed and uids is None:
+        if taken is None:
             result.skipped += 1
             return
+        _, record, uids = taken
         problems = [problem._replace(source=given.source) for problem in record.problems]
         if uids is None:
             problem = _no_study(record, problems, given.source)
@@ -320,15 +330,9 @@ class Ingester:
             return lambda: sha256
         return self._digester.take(data)
 
-    def _decode(self, given: _Input) -> tuple[Record, tuple[str, str, str] | None]:
-        file = self._reader.read(given.data, source=given.source)
-        decoder = self._decoder if given.modified is None else self._by_offset
-        record = decoder.decode(file, given.data)
-        return record, self._grouper.uids(record)
-
     def _add(
         self,
-        given: _Input,
+        given: Input,
         record: Record,
         uids: tuple[str, str, str],
         digest: Callable[[], str],
@@ -385,7 +389,7 @@ class Ingester:
                 oldest.close()
         return writer
 
-    def _quarantine(self, given: _Input, sha256: str, problem: Problem) -> None:
+    def _quarantine(self, given: Input, sha256: str, problem: Problem) -> None:
         """Keep a file whole, and why; again is nothing."""
         result, incoming = self._result, self._settings.incoming
         given.check()
@@ -475,7 +479,49 @@ def left_on_disk(folder: Path) -> Iterator[Batch]:
                 yield batch
 
 
-def may_be_bare(head: bytes) -> bool:
+class TakenApart(NamedTuple):
+    """A P10 file: its elements, its record, and the UIDs of study, series and instance.
+
+    `uids` is None if it lacks one of them.
+    """
+
+    file: P10File
+    record: Record
+    uids: tuple[str, str, str] | None
+
+
+def take_apart(
+    given: Input, reader: Reader, decoder: Decoder, grouper: Grouper
+) -> TakenApart | None:
+    """What a P10 file holds; None for one that is none (spec/archive.md).
+
+    Raises:
+        DicomStudyError: it has the prefix of P10 files, but cannot be taken apart.
+    """
+    if not may_be_p10(given.data):
+        return None
+    prefixed = _is_prefixed(given.data)
+    try:
+        file = reader.read(given.data, source=given.source)
+        record = decoder.decode(file, given.data)
+    except DicomStudyError:
+        if prefixed:
+            raise
+        return None
+    uids = grouper.uids(record)
+    return TakenApart(file, record, uids) if prefixed or uids is not None else None
+
+
+def may_be_p10(data: Buffer) -> bool:
+    """Whether the first bytes of a file are those of a P10 file, with preamble or without."""
+    return _is_prefixed(data) or _may_be_bare(data[:8])
+
+
+def _is_prefixed(data: Buffer) -> bool:
+    return data[128:132] == PREFIX
+
+
+def _may_be_bare(head: bytes) -> bool:
     """Whether a file may be a data set without preamble: it begins with group 2 or 8.
 
     In big endian it has to have a VR too, which is more than two bytes that many files have; and of

@@ -6,28 +6,26 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
-from dicomstudy.containers import is_container, open_members
+from dicomstudy.containers import Member, is_container, open_members
 from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
 from dicomstudy.folder import Progress, other_archive, outside, silent, write_atomically
-from dicomstudy.grouping import Source
-from dicomstudy.ingestion import may_be_bare
+from dicomstudy.grouping import Grouper, Source
+from dicomstudy.ingestion import Input, take_apart
 from dicomstudy.p10 import PREFIX, Reader
-from dicomstudy.record import Decoder, Record
-from dicomstudy.sources import MAX_WHOLE, Found, Window, find, listed, uri_of
+from dicomstudy.record import Decoder
+from dicomstudy.sources import MAX_WHOLE, Found, Window, find, listed, read_whole, uri_of
 from dicomstudy.unfinished import own_folder
 
 __all__ = ["Recorded", "write_records"]
 
 _SUFFIX = ".ion"
-_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 #: Names of files are shorter than this on every file system, in UTF-8.
 _LONGEST_NAME = 200
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
@@ -59,19 +57,6 @@ class Recorded:
     def complete(self) -> bool:
         """True if every DICOM file has a record."""
         return not self.refused
-
-
-class _Input(NamedTuple):
-    """The bytes of one file, and what they are called here and there.
-
-    Those of a `member` of a zip or tar file cannot be referred to.
-    """
-
-    data: Buffer
-    name: PurePosixPath
-    uri: str
-    source: str
-    member: bool = False
 
 
 def write_records(
@@ -147,20 +132,22 @@ class _Writer:
         self._reader = Reader(max_inline=max_inline)
         self._by_offset = Decoder(self._definitions, max_inline=max_inline, by_offset=True)
         self._by_digest = Decoder(self._definitions, max_inline=max_inline)
+        self._grouper = Grouper(self._definitions)
         self._names: set[str] = set()
 
     def write(self, found: Found, name: PurePosixPath) -> None:
         """Write the records of what was found, or add to the problems."""
-        path = Path(found.path)
         if found.problem is not None:
             self._refuse(found.problem)
             return
+        path = found.path
         try:
             if found.size > MAX_WHOLE:
-                with Window(path) as window:
-                    self._contents(window, path, name)
+                with Window(Path(path)) as window:
+                    self._contents(window, path, window.modified, name)
             else:
-                self._contents(path.read_bytes(), path, name)
+                data, modified = read_whole(path)
+                self._contents(data, path, modified, name)
         except DicomStudyError as error:
             self._refuse(error.problem(found.path))
         except OSError as error:
@@ -171,39 +158,38 @@ class _Writer:
         self.result.refused += 1
         self.result.problems.append(problem)
 
-    def _contents(self, data: Buffer, path: Path, name: PurePosixPath) -> None:
+    def _contents(self, data: Buffer, path: str, modified: int, name: PurePosixPath) -> None:
         head = data[:512]
         if head[128:132] != PREFIX and is_container(head):
-            for inside in self._members(path, name):
-                try:
-                    self._p10(inside)
-                except DicomStudyError as error:
-                    self._refuse(error.problem(inside.source))
+            for member in open_members(Path(path)):
+                self._member(member, Path(path), name)
         else:
-            self._p10(_Input(data, name, uri_of(path), str(path)))
+            self._p10(Input(data, uri_of(path), path, modified), name)
 
-    def _members(self, path: Path, name: PurePosixPath) -> Iterator[_Input]:
-        for member in open_members(path):
-            source = f"{path}!{member.name}"
-            if member.data is not None:
-                uri = uri_of(path, member.name)
-                yield _Input(member.data, name / _safe(member.name), uri, source, member=True)
-            elif member.problem is not None and (path.suffix or not member.is_other):
-                self._refuse(member.problem)
+    def _member(self, member: Member, path: Path, name: PurePosixPath) -> None:
+        given = Input.of(member, path)
+        if given is not None:
+            try:
+                self._p10(given, name / _safe(member.name))
+            except DicomStudyError as error:
+                self._refuse(error.problem(given.source))
+        elif member.is_other:  # some other compressed file
+            self.result.files += 1
+            self.result.skipped += 1
+        elif member.problem is not None:
+            self._refuse(member.problem)
 
-    def _p10(self, given: _Input) -> None:
-        data, name, uri, source, is_member = given
-        result = self._result_of_one_more_file()
-        prefixed = data[128:132] == PREFIX
-        if not prefixed and not may_be_bare(data[:8]):
-            result.skipped += 1
-            return
-        file = self._reader.read(data, source=source)
+    def _p10(self, given: Input, name: PurePosixPath) -> None:
+        data, uri, source, modified = given
+        result = self.result
+        result.files += 1
+        is_member = modified is None
         decoder = self._by_digest if is_member else self._by_offset
-        record = decoder.decode(file, data)
-        if not prefixed and (record.problems or not _has_uids(record)):
+        taken = take_apart(given, self._reader, decoder, self._grouper)
+        if taken is None:
             result.skipped += 1
             return
+        file, record, _ = taken
         struct = instance_record.to_struct(
             record,
             self._definitions,
@@ -212,8 +198,7 @@ class _Writer:
             data_set_offset=file.deflated.offset if file.deflated else file.starts[0],
             carried=data if is_member else None,
         )
-        if isinstance(data, Window):
-            data.check()
+        given.check()
         path = self._free_path(name)
         content = ion.dumps(struct, text=self._text)
         try:
@@ -231,10 +216,6 @@ class _Writer:
         result.bytes_in += len(data)
         result.records += 1
         result.problems += [problem._replace(source=source) for problem in record.problems]
-
-    def _result_of_one_more_file(self) -> Recorded:
-        self.result.files += 1
-        return self.result
 
     def _free_path(self, name: PurePosixPath) -> Path:
         """Where the record of a file goes: no other of this run is there."""
@@ -256,11 +237,6 @@ def _is_replaceable(path: Path) -> bool:
     except IonError:
         return False
     return isinstance(struct, dict) and {"sourceInfo", "fileInfo", "dataSet"} <= struct.keys()
-
-
-def _has_uids(record: Record) -> bool:
-    attributes = record.attributes()
-    return all(isinstance(attributes.get(keyword), str) for keyword in _UIDS)
 
 
 def _safe(name: str) -> PurePosixPath:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -164,6 +165,38 @@ def test_wrecks_have_records_or_problems(tmp_path: Path) -> None:
     restored = dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
     assert restored.problems == []
     assert sha256s(tmp_path / "out") <= sha256s(FIXTURES / "wrecks")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "codes"),
+    [
+        ("cut", (FIXTURES / "wrecks/bare-implicit.dcm").read_bytes()[:-1], ["p10/truncated"]),
+        ("no uids", b"\x08\0\x08\0CS\x08\0ORIGINAL", []),
+        ("no data set", b"\x08\0" + b"text" * 100, []),
+        ("notes", gzip.compress(b"text"), []),
+        ("notes.gz", gzip.compress(b"text"), []),
+        ("notes.ion", b'{"my": "settings"}', []),
+    ],
+    ids=["cut", "no uids", "no data set", "notes", "notes.gz", "notes.ion"],
+)
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "member"])
+def test_what_is_no_p10_file_is_none_for_records_either(
+    name: str, content: bytes, codes: list[str], inside: bool, tmp_path: Path
+) -> None:
+    source = tmp_path / name
+    source.write_bytes(content)
+    if inside:
+        with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+            archive.write(source, name)
+        source = tmp_path / "in.zip"
+    recorded = dicomstudy.write_records([source], tmp_path / "records")
+    if name != "notes.ion" or inside:
+        report = dicomstudy.convert([source], tmp_path / "archive")
+        assert (report.files, report.skipped) == (recorded.files, recorded.skipped)
+        assert report.problems == recorded.problems
+    assert [problem.code for problem in recorded.problems] == codes
+    assert (recorded.records, recorded.skipped) == ((1, 0) if codes else (0, 1))
+    assert recorded.complete
 
 
 def test_the_data_set_starts_behind_the_meta_information_even_if_there_is_none(
