@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 __all__ = [
     "ITEM",
@@ -37,6 +37,7 @@ __all__ = [
     "chunks",
     "creator_of",
     "format_tag",
+    "is_count",
     "is_creator",
     "is_delimiter",
     "is_private",
@@ -240,6 +241,11 @@ def bare_uid(value: object) -> str:
     Empty if it is no text.
     """
     return value.strip(_AROUND_UIDS) if isinstance(value, str) else ""
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether `value` is an int that a number of bytes or instances can be: 0 to 2^63 - 1."""
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def chunks(buffer: Buffer, span: Span) -> Iterator[bytes | memoryview]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from dicomstudy import ion, layout
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import PIXEL_DATA_TAGS, Buffer, is_private
+from dicomstudy.elements import PIXEL_DATA_TAGS, Buffer, is_count, is_private
 from dicomstudy.errors import IonError, RecordError
 from dicomstudy.grouping import Source, ordered
 from dicomstudy.layout import Token
@@ -200,7 +200,7 @@ def _source(struct: Mapping[str, Any], path: str, *, known: bool) -> Source:
     if not known:
         return Source(uri, proved=False)
     sha256, size = (file.get("sha256"), file.get("size")) if isinstance(file, dict) else (0, 0)
-    if not _is_sha256(sha256) or not _is_count(size):
+    if not _is_sha256(sha256) or not is_count(size):
         raise RecordError(
             "record/not-a-record", "'fileInfo' lacks the SHA-256 or the size", source=path
         )
@@ -209,11 +209,6 @@ def _source(struct: Mapping[str, Any], path: str, *, known: bool) -> Source:
 
 def _is_sha256(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    """Whether `value` can be a number of bytes."""
-    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _refused(key: str, why: str) -> RecordError:
@@ -278,9 +273,9 @@ class _DataSetCheck:
     def _reference(self, key: str, reference: dict[str, Any]) -> dict[str, Any]:
         if not reference.keys() <= self._fields:
             raise _refused(key, "is a reference with fields that none has")
-        if not _is_count(reference.get("length")):
+        if not is_count(reference.get("length")):
             raise _refused(key, "is a reference without a length")
-        if "dataOffset" in reference and not _is_count(reference["dataOffset"]):
+        if "dataOffset" in reference and not is_count(reference["dataOffset"]):
             raise _refused(key, "is a reference to no place in a file")
         if "sha256" in reference:
             if not _is_sha256(reference["sha256"]):
@@ -313,7 +308,7 @@ class _DataSetCheck:
                 4 * len(table) if isinstance(table, list) else None,
                 *(each.get("length") if isinstance(each, dict) else None for each in lengths),
             ]
-        if not isinstance(lengths, list) or not all(map(_is_count, lengths)):
+        if not isinstance(lengths, list) or not all(map(is_count, lengths)):
             raise _refused(key, "has fragments that are no lengths")
         behind = reference["length"] - sum(lengths) - _HEADER * len(lengths)
         # What is behind them is the delimiter; only a damaged file has less or more.

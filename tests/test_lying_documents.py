@@ -273,6 +273,8 @@ def place_of(name: str, inner: Any, place: Place = ()) -> Place | None:
         (FOREIGN, "_vrs", ["x"], "metadata"),
         (FOREIGN, "_vrs", {"00091010": 5}, "show text"),
         (CT, "versions", 5, "history"),
+        (CT, "bulkLength", 1 << 63, "tables"),
+        (US, "bulkFile", 1 << 63, "tables"),
     ],
 )
 def test_lies_of_once_are_refused(
@@ -280,7 +282,7 @@ def test_lies_of_once_are_refused(
 ) -> None:
     tried_of = [values for found, values in documents_of(honest / "archive") if found == uid]
     for number, values in enumerate(tried_of):
-        place = place_of(name, values)
+        place = (0, name) if name == "bulkFile" else place_of(name, values)
         assert place is not None
         lie = Lie(uid, values, place, value)
         assert_refused_or_done(lie, operation, honest, tmp_path / str(number))

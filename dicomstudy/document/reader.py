@@ -30,6 +30,7 @@ from dicomstudy.document.fields import (
     uid_of,
 )
 from dicomstudy.document.readable import read_whole
+from dicomstudy.elements import is_count
 from dicomstudy.errors import DefinitionsError, IonError, StudyError
 from dicomstudy.growth import Counts
 from dicomstudy.lineage import History, Version, moment
@@ -399,14 +400,14 @@ def _is_header(header: Mapping[str, Any]) -> bool:
     chunks, retired = header.get("chunks"), header.get("retired", [])
     return (
         isinstance(header.get("studyInstanceUID"), str)
-        and _is_count(header.get("sharedFrames"))
-        and _is_count(header.get("bulkLength"))
-        and _is_count(header.get("bulkFile", 0))
-        and _is_count(header.get("studyVersion", 1))
-        and _is_count(header.get("historyFrames", 0))
+        and is_count(header.get("sharedFrames"))
+        and is_count(header.get("bulkLength"))
+        and is_count(header.get("bulkFile", 0))
+        and is_count(header.get("studyVersion", 1))
+        and is_count(header.get("historyFrames", 0))
         and header.get("historyFrames", 0) <= 1
         and (header.get("historyFrames") or header.get("studyVersion", 1) == 1)
-        and _is_count(header.get("countFrames", 0))
+        and is_count(header.get("countFrames", 0))
         and header.get("countFrames", 0) <= 1
         and _are_definitions(header.get("definitions"))
         and isinstance(chunks, list)
@@ -414,7 +415,7 @@ def _is_header(header: Mapping[str, Any]) -> bool:
         and all(
             isinstance(chunk, dict)
             and all(isinstance(chunk.get(n), str) for n in ("seriesInstanceUID", "first", "last"))
-            and _is_count(chunk.get("instances"))
+            and is_count(chunk.get("instances"))
             for chunk in chain(chunks, retired)
         )
     )
@@ -428,10 +429,6 @@ def _end_of(place: Mapping[str, Any]) -> int:
 def _are_definitions(value: object) -> bool:
     """Whether the header may name these definitions, or none."""
     return value is None or (isinstance(value, dict) and isinstance(value.get("version"), str))
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
 
 
 def _is_struct_of_structs(value: object) -> bool:
@@ -488,7 +485,7 @@ def _is_struct_of_texts(value: object) -> bool:
 
 def _is_reference(value: dict[str, Any]) -> bool:
     return (
-        _is_count(value.get("length"))
+        is_count(value.get("length"))
         and ("sha256" in value or "dataOffset" in value)
         and _has_types(value, _REFERENCE_TYPES)
     )
@@ -517,13 +514,11 @@ def _has_types(struct: Any, types: Mapping[str, type]) -> bool:
             continue
         if type(value) is not expected:
             return False
-        if expected is int and value not in _COUNTS and name != "modified":
+        if expected is int and not is_count(value) and name != "modified":
             return False
     return True
 
 
-#: What numbers of bytes, and places among them, are.
-_COUNTS = range(1 << 63)
 #: What values of attributes are, but for lists and structs.
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy import layout, p10, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import PIXEL_DATA_TAGS, UNDEFINED_LENGTH, Form
+from dicomstudy.elements import PIXEL_DATA_TAGS, UNDEFINED_LENGTH, Form, is_count
 from dicomstudy.errors import RecordError
 from dicomstudy.layout import Token
 from dicomstudy.record.attributes import (
@@ -38,7 +38,7 @@ def _raw(attributes: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _length(reference: Mapping[str, Any]) -> int:
     length = reference["length"]
-    if type(length) is not int or not 0 <= length < 1 << 63:
+    if not is_count(length):
         raise RecordError("record/value", f"a large value has the length {length!r:.40}")
     return length
 
