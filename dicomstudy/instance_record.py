@@ -24,6 +24,7 @@ from dicomstudy.record import (
     Record,
     Template,
     group_of,
+    is_reference,
 )
 
 __all__ = ["Loaded", "is_record", "load", "to_struct"]
@@ -122,7 +123,7 @@ def _with_place(value: object, places: Mapping[str, dict[str, Any]]) -> object:
         return [_with_place(item, places) for item in value]
     if not isinstance(value, dict):
         return value
-    if type(value.get("length")) is int:
+    if is_reference(value):
         return {**places.get(value.get("sha256", ""), {}), **value}
     return {key: _with_place(item, places) for key, item in value.items()}
 
@@ -133,7 +134,7 @@ def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:
         return [_without_place(item, places) for item in value]
     if not isinstance(value, dict):
         return value
-    if type(value.get("length")) is int:
+    if is_reference(value):
         sha256 = value.get("sha256")
         if type(sha256) is not str:
             return value

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from dicomstudy.errors import StudyError
 from dicomstudy.paths import parse_path
+from dicomstudy.record import is_value
 
 __all__ = ["Brought", "History", "Scoped", "Version", "moment", "names_in"]
 
@@ -376,7 +377,7 @@ def _is_edit(edit: object) -> bool:
         and isinstance(remove, list)
         and isinstance(vrs, dict)
         and all(isinstance(path, str) and _is_path(path) for path in (*to_set, *remove))
-        and all(map(_is_value, to_set.values()))
+        and all(map(is_value, to_set.values()))
         and all(isinstance(vr, str) for vr in vrs.values())
         and all(isinstance(edit.get(level, ""), str) for level in ("series", "instance"))
     )
@@ -396,13 +397,6 @@ def _is_modification(struct: object) -> bool:
         and isinstance(struct.get("edits"), list)
         and all(map(_is_edit, struct["edits"]))
     )
-
-
-def _is_value(value: object) -> bool:
-    """Whether a value may be that of an attribute: lists have structs."""
-    if not isinstance(value, list):
-        return True
-    return all(isinstance(item, dict) and all(map(_is_value, item.values())) for item in value)
 
 
 def moment(seconds: float | None = None) -> str:

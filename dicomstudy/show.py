@@ -21,6 +21,7 @@ from dicomstudy.layout import Token
 from dicomstudy.lineage import Version
 from dicomstudy.printable import escape, escape_json, escape_strings
 from dicomstudy.quality import Conflict
+from dicomstudy.record import is_reference
 from dicomstudy.study import Instance, Study
 
 __all__ = ["conflicts_text", "history_text", "render", "size"]
@@ -397,7 +398,7 @@ def _value_text(value: object, vr: str = "") -> str:
     if isinstance(value, bytes):
         start = value[:16].hex(" ")
         return f"{size(len(value))}: {start}{' ...' if len(value) > 16 else ''}"
-    if isinstance(value, dict) and type(value.get("length")) is int:  # stands for a large value
+    if is_reference(value):
         digest = value.get("sha256")
         named = f", SHA-256 {_short(digest)}" if isinstance(digest, str) else ""
         return f"{size(value['length'])} apart{named}"

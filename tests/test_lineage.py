@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from unittest import mock
 
@@ -239,10 +241,18 @@ def test_moments() -> None:
     assert moment() > "2026"
 
 
+NO_VALUES: list[object] = [
+    *({}, {"foo": 1}, {"length": "x"}, {"length": 5}, {"length": 1 << 63, "sha256": "x"}),
+    *({"length": -1, "sha256": "x"}, {"length": 5, "sha256": 5}, {"length": 5, "dataOffset": "x"}),
+    *(datetime(2026, 11, 24, tzinfo=UTC), Decimal("1.5")),
+]
 DAMAGED_EDITS: list[object] = [
     *(5, {"set": 5}, {"set": {"": 1}}, {"set": {"A": [5]}}, {"set": {"A": [{"B": [5]}]}}),
     *({"remove": 5}, {"remove": [5]}, {"remove": ["A["]}, {"vrs": []}, {"vrs": {"A": 5}}),
     *({"series": 5}, {"instance": []}),
+    *({"set": {"Rows": value}} for value in NO_VALUES),
+    *({"set": {"A": [{"Rows": value}]}} for value in NO_VALUES),
+    *({"set": {"A": [{"": 5}]}}, {"set": {"A": [{"_vrs": {"B": 5}}]}}),
 ]
 
 
@@ -252,6 +262,15 @@ def test_a_damaged_edit_is_refused(edit: object) -> None:
     with pytest.raises(StudyError) as raised:
         History.from_struct({"versions": [version]})
     assert raised.value.code == "study/damaged"
+
+
+def test_an_edit_may_set_what_attributes_have() -> None:
+    reference = {"length": 5, "sha256": "x"}
+    values: list[object] = [None, 5, 1.5, "x", b"x", reference, {"length": 5, "dataOffset": 5}, []]
+    values.append([{"A": value, "_vrs": {"00091001": "LO"}} for value in values])
+    edits = [{"set": {"A": value}} for value in values]
+    version = {"version": 1, "when": "", "command": "", "edits": edits}
+    assert History.from_struct({"versions": [version]}).versions[0].edits == tuple(edits)
 
 
 @pytest.mark.parametrize("fields", [{"to": True}, {"added": -1}, {"groups": [5]}])

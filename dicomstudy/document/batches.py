@@ -23,7 +23,7 @@ from dicomstudy.document.fields import (
 from dicomstudy.document.reader import Document
 from dicomstudy.errors import BulkError
 from dicomstudy.grouping import ENCODING, Batch, Entry, Row, freeze, ungroup
-from dicomstudy.record import group_of
+from dicomstudy.record import group_of, is_reference
 
 
 def read_batch(document: Document, definitions: Definitions) -> Batch:
@@ -165,7 +165,7 @@ def _digest_of_record(
 
 def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:
     """A value without the place of a large one, which goes to `places`."""
-    if not isinstance(value, dict) or "length" not in value or "sha256" not in value:
+    if not is_reference(value) or "sha256" not in value:
         return value
     place = place_fields(value)
     if place:

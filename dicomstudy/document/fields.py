@@ -10,6 +10,7 @@ from dicomstudy.bulk import Place
 from dicomstudy.elements import bare_uid
 from dicomstudy.grouping import Source
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.record import is_reference
 
 FORMAT = "dicomstudy"
 VERSION = 1
@@ -62,7 +63,7 @@ def references_in(value: Any) -> Iterator[dict[str, Any]]:
     items: Iterable[Any] = value if type(value) is list else ()
     if type(value) is dict:
         items = value.values()
-        if type(value.get("length")) is int:
+        if is_reference(value):
             yield value
     for item in items:
         if type(item) is list or type(item) is dict:
@@ -95,7 +96,7 @@ def without_places(value: Any) -> Any:
     """A value whose references say only what is meant, at any depth."""
     if type(value) is list:
         return [{key: without_places(item) for key, item in struct.items()} for struct in value]
-    if isinstance(value, dict) and "length" in value and "sha256" in value:
+    if is_reference(value) and "sha256" in value:
         return {name: item for name, item in value.items() if name not in _PLACE_FIELDS}
     return value
 

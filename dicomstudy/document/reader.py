@@ -34,7 +34,7 @@ from dicomstudy.elements import is_count
 from dicomstudy.errors import DefinitionsError, IonError, StudyError
 from dicomstudy.growth import Counts
 from dicomstudy.lineage import History, Version, moment
-from dicomstudy.record import VRS_KEY
+from dicomstudy.record import are_attributes, has_types, is_place
 
 #: A frame that decompresses to more is refused.
 MAX_FRAME = 1 << 30
@@ -446,93 +446,35 @@ def _are_instances(value: object) -> bool:
         and ("_source" not in instance or _is_source(instance["_source"]))
         and isinstance(instance.get("_versions", []), list)
         and all(type(number) is int and number for number in instance.get("_versions", ()))
-        and _are_attributes(instance, leaving_out=NOT_ATTRIBUTES)
+        and are_attributes(instance, leaving_out=NOT_ATTRIBUTES)
         for instance in value.values()
     )
 
 
 def _is_source(value: object) -> bool:
     """Whether an instance may come from there: a file, or a record without one."""
-    if not _has_types(value, _SOURCE_TYPES) or not isinstance(value, dict):
+    if not has_types(value, _SOURCE_TYPES) or not isinstance(value, dict):
         return False
     has_file = "sha256" in value
     return has_file == ("size" in value) and has_file != ("record" in value)
 
 
-def _are_attributes(struct: object, leaving_out: AbstractSet[str] = frozenset()) -> bool:
-    """Whether a struct has keys and values that attributes have, at any depth.
-
-    Lists have structs, and structs are references.
-    """
-    if type(struct) is not dict or "" in struct:
-        return False
-    for name, value in struct.items():
-        kind = type(value)
-        if kind in _SCALARS or name in leaving_out:
-            continue
-        if kind is list:
-            fits = all(map(_are_attributes, value))
-        else:
-            fits = kind is dict and _is_reference(value)
-        if not fits and not (name == VRS_KEY and _is_struct_of_texts(value)):
-            return False
-    return True
-
-
-def _is_struct_of_texts(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-
-
-def _is_reference(value: dict[str, Any]) -> bool:
-    return (
-        is_count(value.get("length"))
-        and ("sha256" in value or "dataOffset" in value)
-        and _has_types(value, _REFERENCE_TYPES)
-    )
-
-
 def _are_places(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        _has_types(place, _REFERENCE_TYPES) for place in value.values()
-    )
+    return isinstance(value, dict) and all(map(is_place, value.values()))
 
 
 def _are_groups(value: object) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(contents, dict) and all(map(_are_attributes, contents.values()))
+        isinstance(contents, dict) and all(map(are_attributes, contents.values()))
         for contents in value.values()
     )
 
 
-def _has_types(struct: Any, types: Mapping[str, type]) -> bool:
-    """Whether the fields of a struct are of their types, ints in their range; others of any."""
-    if type(struct) is not dict:
-        return False
-    for name, value in struct.items():  # quicker than `all`, and there are many
-        expected = types.get(name)
-        if expected is None:
-            continue
-        if type(value) is not expected:
-            return False
-        if expected is int and not is_count(value) and name != "modified":
-            return False
-    return True
-
-
-#: What values of attributes are, but for lists and structs.
-_SCALARS = frozenset((type(None), bool, int, float, str, bytes))
-
-
-#: Types of the fields of `_source`, and of references and places (spec/study.md, spec/bulk.md).
+#: Types of the fields of `_source` (spec/study.md).
 _SOURCE_TYPES: dict[str, type] = {
     **dict.fromkeys(("uri", "sha256", "record"), str),
     **dict.fromkeys(("size", "modified"), int),
     "proved": bool,
-}
-_REFERENCE_TYPES: dict[str, type] = {
-    **dict.fromkeys(("sha256", "uri", "source"), str),
-    **dict.fromkeys(("length", "offset", "chunk", "word", "dataOffset", "size", "modified"), int),
-    **dict.fromkeys(("stored", "fragments"), list),
 }
 
 #: What the fields of a frame have to be.

@@ -314,7 +314,7 @@ def instance_struct(entry: Entry, rows: Sequence[Row], values: Sequence[Any]) ->
     instance: dict[str, Any] = {"_groups": [Symbol(digest) for digest in entry.groups]}
     for number in entry.own:
         value = values[number]
-        if type(value) is dict and is_reference(value) and value.get("sha256") in entry.places:
+        if is_reference(value) and value.get("sha256") in entry.places:
             value = {**value, **entry.places[value["sha256"]]}
         instance[rows[number].key] = value
     source: dict[str, Any] = {"uri": entry.source.uri}

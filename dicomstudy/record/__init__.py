@@ -22,9 +22,13 @@ from dicomstudy.record.attributes import (
     Large,
     Resolve,
     Segment,
+    are_attributes,
     character_set_of,
     group_of,
+    has_types,
+    is_place,
     is_reference,
+    is_value,
 )
 
 if TYPE_CHECKING:
@@ -50,9 +54,13 @@ __all__ = [
     "Resolve",
     "Segment",
     "Template",
+    "are_attributes",
     "character_set_of",
     "group_of",
+    "has_types",
+    "is_place",
     "is_reference",
+    "is_value",
 ]
 
 # What takes long to import is imported when it is asked for: who changes a study needs none of it.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple, TypeGuard
 
 from dicomstudy import text
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import Span
+from dicomstudy.elements import Span, is_count
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.values import Context
 
@@ -24,6 +25,14 @@ CHARACTER_SET_KEY = "SpecificCharacterSet"
 #: File meta information is in the default repertoire and little endian (PS3.10 section 7.1).
 META_CONTEXT = Context(text.character_set(()), False)
 ZEROS = bytes(128)
+
+#: What values of attributes are, but for lists and structs.
+_SCALARS = frozenset((type(None), bool, int, float, str, bytes))
+_PLACE_TYPES: dict[str, type] = {
+    **dict.fromkeys(("sha256", "uri", "source"), str),
+    **dict.fromkeys(("length", "offset", "chunk", "word", "dataOffset", "size", "modified"), int),
+    **dict.fromkeys(("stored", "fragments"), list),
+}
 
 #: The bytes of a large value, as they were recorded, by the reference that stands for it.
 Resolve = Callable[[Mapping[str, Any]], bytes]
@@ -95,9 +104,62 @@ class Attribute:
         return f"Attribute({self.key!r}, {self.value!r})"
 
 
-def is_reference(value: object) -> bool:
+def is_reference(value: object) -> TypeGuard[dict[str, Any]]:
     """True if `value` stands for a large value: no other attribute has a struct of a length."""
-    return isinstance(value, dict) and "length" in value
+    return isinstance(value, dict) and "length" in value and is_count(value["length"])
+
+
+def is_place(struct: object) -> bool:
+    """Whether the fields of a reference, or of a place, are of their types (spec/bulk.md)."""
+    return has_types(struct, _PLACE_TYPES)
+
+
+def has_types(struct: object, types: Mapping[str, type]) -> bool:
+    """Whether the fields of a struct are of their types, ints in their range; others of any."""
+    if type(struct) is not dict:
+        return False
+    for name, value in struct.items():  # quicker than `all`, and there are many
+        expected = types.get(name)
+        if expected is None:
+            continue
+        if type(value) is not expected:
+            return False
+        if expected is int and not is_count(value) and name != "modified":
+            return False
+    return True
+
+
+def is_value(value: Any) -> bool:
+    """Whether an attribute can have a value: lists have structs, and structs are references."""
+    kind = type(value)
+    if kind is list:
+        return all(map(are_attributes, value))
+    if kind is dict:
+        return (
+            "length" in value and ("sha256" in value or "dataOffset" in value) and is_place(value)
+        )
+    return kind in _SCALARS
+
+
+def are_attributes(struct: object, leaving_out: AbstractSet[str] = frozenset()) -> bool:
+    """Whether a struct has keys and values that attributes have, at any depth (spec/study.md).
+
+    Args:
+        struct: any value.
+        leaving_out: fields of it that may have any.
+    """
+    if type(struct) is not dict or "" in struct:
+        return False
+    for name, value in struct.items():
+        if type(value) in _SCALARS or name in leaving_out:
+            continue
+        if not is_value(value) and not (name == VRS_KEY and _is_struct_of_texts(value)):
+            return False
+    return True
+
+
+def _is_struct_of_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
 
 
 def group_of(key: str, definitions: Definitions) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy import layout, p10, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import PIXEL_DATA_TAGS, UNDEFINED_LENGTH, Form, is_count
+from dicomstudy.elements import PIXEL_DATA_TAGS, UNDEFINED_LENGTH, Form
 from dicomstudy.errors import RecordError
 from dicomstudy.layout import Token
 from dicomstudy.record.attributes import (
@@ -36,13 +36,6 @@ def _raw(attributes: Mapping[str, Any]) -> dict[str, bytes]:
     return raw
 
 
-def _length(reference: Mapping[str, Any]) -> int:
-    length = reference["length"]
-    if not is_count(length):
-        raise RecordError("record/value", f"a large value has the length {length!r:.40}")
-    return length
-
-
 def _preamble(attributes: Mapping[str, Any]) -> bytes:
     preamble = attributes.get(PREAMBLE, ZEROS)
     if not isinstance(preamble, bytes) or len(preamble) != len(ZEROS):
@@ -51,10 +44,7 @@ def _preamble(attributes: Mapping[str, Any]) -> bytes:
 
 
 def _segment(value: object) -> Segment:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, dict) and is_reference(value):
-        _length(value)
+    if isinstance(value, bytes) or is_reference(value):
         return value
     raise RecordError("record/value", "what is around the data set is neither bytes nor a value")
 
@@ -314,7 +304,7 @@ class Encoder:
                     continue
             here = META_CONTEXT if is_meta else context
             if is_reference(value) and not self._is_turned(token, here):
-                encoded.pieces[key] = self.header(token, _length(value), here)
+                encoded.pieces[key] = self.header(token, value["length"], here)
                 encoded.large[key] = value
             else:
                 try:
