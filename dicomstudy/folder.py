@@ -147,11 +147,18 @@ class Folder:
             StudyError: it is damaged, or that of another study.
         """
         document = Document(path)
-        if self.document_path(document.study) != path:
+        try:
+            self._check_place(path, document.study)
+        except StudyError:
             document.close()
-            message = f"it is the document of study {document.study}"
-            raise StudyError("study/damaged", message, source=str(path))
+            raise
         return document
+
+    def _check_place(self, path: Path, uid: str) -> None:
+        """Refuse a document that stands in the place of another study's (``study/damaged``)."""
+        if self.document_path(uid) != path:
+            message = f"the document of study {uid} does not belong where it is"
+            raise StudyError("study/damaged", message, source=str(path))
 
     def documents(self) -> Iterator[Path]:
         """The documents of all studies.
@@ -217,21 +224,18 @@ class Folder:
         """The study of a document.
 
         Raises:
-            StudyError: the document is damaged.
-            ArchiveError: it does not belong where it is (``archive/damaged``).
+            StudyError: the document is damaged, or that of another study.
         """
         from dicomstudy.study import Study  # noqa: PLC0415 (a change of a study needs no instance)
 
         study = Study(
             path, definitions=self.definitions, bulk=bulk_beside(path), sources=self.sources
         )
-        if self.document_path(study.uid) != path:
+        try:
+            self._check_place(path, study.uid)
+        except StudyError:
             study.close()
-            raise ArchiveError(
-                "archive/damaged",
-                f"the document of study {study.uid} does not belong where it is",
-                source=str(path),
-            )
+            raise
         return study
 
 

@@ -441,7 +441,7 @@ def verify(
     with contextlib.suppress(ArchiveError):  # was told of above, or is no folder of ours
         for path in archive.hidden_documents():
             message = "the document does not belong where it is"
-            verified.problems.append(Problem(str(path), "archive/damaged", message))
+            verified.problems.append(Problem(str(path), "study/damaged", message))
     for kept in _kept(archive, verified.problems):
         verified.quarantined += 1
         if kept.code == "archive/damaged":

@@ -443,7 +443,7 @@ def test_a_preamble_is_there_or_not(broken: Broken) -> None:
 def test_documents_where_nobody_looks_are_told_of(broken: Broken, name: str) -> None:
     folder = broken.document.parent
     folder.rename(folder.with_name(name))
-    assert broken.codes() == {"archive/damaged"}
+    assert broken.codes() == {"study/damaged"}
 
 
 def test_notes_have_texts(broken: Broken) -> None:
