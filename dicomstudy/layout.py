@@ -151,10 +151,10 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
                 raise _malformed(pos)
             pos += 1
         found = _HEADER.match(text, pos)
-        if found is None:
+        token = None if found is None else _parse_header(found.group())
+        if found is None or token is None:
             raise _malformed(pos)
         pos = found.end()
-        token = _parse_header(found.group())
         if text[pos : pos + 1] in {"(", "<"}:
             undefined = text[pos] == "<"
             items, pos = _parse_items(text, pos + 1, depth)
@@ -172,11 +172,11 @@ def _parse_tokens(text: str, pos: int, close: str, depth: int) -> tuple[tuple[To
 
 
 @lru_cache(maxsize=1 << 14)
-def _parse_header(text: str) -> Token:
-    """The token without its items; raises for what no element is written as."""
-    found = _HEADER.fullmatch(text)
+def _parse_header(text: str) -> Token | None:
+    """The token without its items; None for what no element is written as."""
+    found = _HEADER.fullmatch(text)  # again, for it is the text that tokens are kept by
     if found is None:
-        raise _malformed(0)
+        return None
     tag, vr, reserved, occurrence, space, counted, declared, form = found.groups()
     token = Token(
         int(tag, 16),
@@ -188,11 +188,11 @@ def _parse_header(text: str) -> Token:
         bool(space),
     )
     if reserved is not None and (not token.reserved or token.vr not in LONG_VRS):
-        raise _malformed(0)
+        return None
     if token.form is Form.GROUP_LENGTH and (token.tag & 0xFFFF or token.occurrence):
-        raise _malformed(0)
+        return None
     if token.declared > UNDEFINED_LENGTH - (token.form is Form.DECLARED):
-        raise _malformed(0)
+        return None
     return token
 
 

@@ -179,6 +179,22 @@ def test_what_is_no_layout_is_refused(text: str) -> None:
     assert raised.value.code == "record/layout"
 
 
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("x", 0),
+        ("00080005CS  00090010LO", 11),
+        ("00080005CS 00090010LO=", 11),
+        ("00080005CS 00090010LO/0001", 11),
+        ("00080005CS 00090010LO:4294967296", 11),
+        ("00081140SQ([00080005CS 00090010LO=])", 23),
+    ],
+)
+def test_the_place_of_what_is_no_layout_is_said(text: str, at: int) -> None:
+    with pytest.raises(RecordError, match=f"at character {at} "):
+        parse(text)
+
+
 def test_a_layout_nested_without_end_is_refused() -> None:
     with pytest.raises(RecordError, match="nested"):
         parse("00081140SQ([" * 100_000)
