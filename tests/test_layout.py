@@ -64,7 +64,7 @@ def rows() -> st.SearchStrategy[tuple[Token, ...]]:
     """Layouts of three levels."""
     row: st.SearchStrategy[tuple[Token, ...]] = st.lists(tokens(None), max_size=3).map(tuple)
     for _ in range(2):
-        tag = st.integers(0, 0xFFFFFFFF).filter(lambda tag: tag != 0xFFFEE000)
+        tag = st.integers(0, 0xFFFFFFFF).filter(lambda tag: tag not in {0xFFFEE000, 0xFFFEE0DD})
         lengths = st.sampled_from([(False, False), (True, False), (True, True)])
         item = st.one_of(
             st.tuples(row, lengths).map(lambda given: ItemLayout(given[0], *given[1])),
