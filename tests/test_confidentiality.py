@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydicom.uid import UID
 
 from dicomstudy import definitions
+from dicomstudy.deidentification import confidentiality
 from dicomstudy.deidentification.confidentiality import Action, Policy, policy
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
@@ -187,6 +188,16 @@ def test_of_several_options_what_keeps_goes_first() -> None:
 )
 def test_beyond_the_table(key: str, action: Action) -> None:
     assert basic().action(TAG(key)) is action
+
+
+def test_no_more_actions_are_remembered_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(confidentiality, "_MOST_KNOWN", 3)
+    chosen = basic()
+    for tag in range(0x00111001, 0x0011100B):
+        assert chosen.action(tag) == Action.REMOVE
+        assert len(chosen._known) <= 3
 
 
 def test_uids_are_retained_beyond_the_table_too() -> None:

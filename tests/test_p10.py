@@ -600,3 +600,16 @@ def test_values_in_a_window_stay_there(tmp_path: Path) -> None:
         taken = read(window)
     assert taken.elements[1].value == Span(len(head), 0xFFFFFFF0)
     assert taken.trailing == Span(len(head) + 0xFFFFFFF0, length - len(head) - 0xFFFFFFF0)
+
+
+def test_no_more_group_lengths_are_remembered_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dicomstudy.p10.reader._MOST_SETTLED", 3)
+    reader = Reader()
+    for group in range(9, 99, 2):
+        one = element(group << 16 | 0x10, "LO", b"CREATOR ")
+        length = element(group << 16, "UL", struct.pack("<I", len(one)))
+        (found,) = [e for e in reader.read(file_of(length, one)).elements if e.tag == group << 16]
+        assert found.form is Form.GROUP_LENGTH
+        assert len(reader._group_lengths) <= 3

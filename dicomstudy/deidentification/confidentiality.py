@@ -36,6 +36,8 @@ SAFE_PRIVATE = "retain-safe-private"
 RETAIN_UIDS = "retain-uids"
 _GRAPHICS, _DESCRIPTORS = "clean-graphics", "clean-descriptors"
 _EDITION = "2024c"
+#: Tags whose action is remembered; private ones may be any.
+_MOST_KNOWN = 1 << 14
 
 #: Of file meta information, what a file needs; all else describes who wrote it.
 _META = frozenset(range(0x00020001, 0x00020004)) | {0x00020010, 0x00020012, 0x00020013}
@@ -168,6 +170,8 @@ class Policy:
         """
         action = self._known.get(tag)
         if action is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             action = self._known[tag] = self._find(tag)
         return action
 

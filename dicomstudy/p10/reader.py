@@ -380,6 +380,7 @@ class Reader:
         if found is None:
             if len(known) >= _MOST_SETTLED:
                 known.clear()
+                self._group_lengths.clear()
             element = run.elements[0]
             is_right = is_group_length(element, length, big=big)
             found = self._right_group_length(element, run.size) if is_right else run
