@@ -53,6 +53,11 @@ class Restored:
     bytes_out: int = 0
     problems: list[Problem] = field(default_factory=list)
 
+    @property
+    def complete(self) -> bool:
+        """True if every file that was asked for was written."""
+        return not self.problems
+
 
 @dataclass(slots=True)
 class Verified:
@@ -73,6 +78,11 @@ class Verified:
     values: int = 0
     quarantined: int = 0
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """True if everything is as it should be."""
+        return not self.problems
 
 
 def restore(

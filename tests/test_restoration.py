@@ -447,7 +447,7 @@ def test_a_study_may_be_half_in_the_archive_and_half_referred_to(tmp_path: Path)
         dicomstudy.convert([tmp_path / f"in{part}"], tmp_path / "archive", bulk=bulk)
     assert dicomstudy.verify(tmp_path / "archive").problems == []
     done = dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
-    assert (done.files, done.problems) == (8, [])
+    assert (done.files, done.problems, done.complete) == (8, [], True)
     assert digests_below(tmp_path / "out") == sorted(sha256(data).hexdigest() for _, data in files)
 
 
@@ -471,7 +471,7 @@ def test_converting_by_copy_later_makes_an_archive_complete(referring: Path) -> 
 def test_a_whole_archive_has_no_problems(converted: Path) -> None:
     archive = dicomstudy.open_archive(converted / "copy")
     verified = dicomstudy.verify(archive)
-    assert verified.problems == []
+    assert (verified.problems, verified.complete) == ([], True)
     assert verified.studies == len(archive)
     assert verified.instances == sum(len(study) for study in archive.values())
     assert verified.groups == sum(
@@ -543,7 +543,9 @@ def test_a_file_that_is_cut_is_found(
 @pytest.mark.parametrize("place", [bulk, kept])
 def test_a_file_that_is_gone_is_found(place: Callable[[Archive], Path], copy: Path) -> None:
     place(dicomstudy.open_archive(copy)).unlink()
-    assert dicomstudy.verify(copy).problems
+    verified = dicomstudy.verify(copy)
+    assert verified.problems
+    assert not verified.complete
 
 
 def test_what_each_value_of_a_bulk_file_says_is_said_once(copy: Path) -> None:
@@ -641,6 +643,7 @@ def test_damaged_pixels_are_the_problem_of_their_instance(copy: Path, tmp_path: 
     data[max(offsets) + 3] ^= 0x40
     bulk(archive).write_bytes(data)
     done = dicomstudy.restore(copy, tmp_path / "out", study=CT)
+    assert not done.complete
     assert 0 < len(done.problems) < 3
     assert done.files == 16 - len(done.problems)
     for problem in done.problems:

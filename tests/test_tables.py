@@ -158,7 +158,7 @@ def test_real_archives_come_back(shared: Path, tmp_path: Path) -> None:
     report = dicomstudy.convert([shared / "corpus"], tmp_path / "archive")
     exported = dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables")
     assert (exported.studies, exported.instances) == (report.studies, report.instances)
-    assert exported.problems == []
+    assert (exported.problems, exported.complete) == ([], True)
     with dicomstudy.open_tables(tmp_path / "tables") as tables:
         tables.to_archive(tmp_path / "again")
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")
@@ -365,6 +365,7 @@ def test_tables_of_which_a_file_was_lost_are_made_anew(
         path.unlink()
     exported = dicomstudy.export_tables(archive, copied)
     assert (exported.added, exported.problems) == (exported.studies, [])
+    assert exported.complete
     assert rows_of(copied) == rows_of(tables_folder)
     assert_consistent(copied)
     assert len([*copied.glob("*/*.parquet")]) == len([*tables_folder.glob("*/*.parquet")])
@@ -489,7 +490,7 @@ def test_a_damaged_document_is_a_problem_and_no_more(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 0xFF
     second.write_bytes(data)
     exported = dicomstudy.export_tables(archive, tables)
-    assert (exported.studies, exported.removed) == (1, 2)
+    assert (exported.studies, exported.removed, exported.complete) == (1, 2, False)
     assert [problem.code for problem in exported.problems] == ["study/not-a-study", "study/damaged"]
     with dicomstudy.open_tables(tables) as opened:
         uids = opened["studies"].to_table()["StudyInstanceUID"].to_pylist()

@@ -130,7 +130,7 @@ def restore(
         f"{size_text(restored.bytes_out)} out",
         count(len(restored.problems), "problem"),
     )
-    return INCOMPLETE if restored.problems else 0
+    return 0 if restored.complete else INCOMPLETE
 
 
 @commands.command()
@@ -155,7 +155,7 @@ def verify(archive: Path, *, folders: Sequence[str]) -> int:
         f"{verified.quarantined} quarantined",
         count(len(verified.problems), "problem"),
     )
-    return INCOMPLETE if verified.problems else 0
+    return 0 if verified.complete else INCOMPLETE
 
 
 @commands.command()

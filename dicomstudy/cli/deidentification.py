@@ -73,7 +73,7 @@ def deidentify(
         )
     with reported(report_path, report.to_json):
         _show(report)
-    return INCOMPLETE if report.problems else 0
+    return 0 if report.complete else INCOMPLETE
 
 
 def _show(report: Deidentified) -> None:

@@ -45,7 +45,7 @@ def tables(archive: Path, destination: Path) -> int:
         f"{size_text(exported.bytes_out)} out",
         count(len(exported.problems), "problem"),
     )
-    return INCOMPLETE if exported.problems else 0
+    return 0 if exported.complete else INCOMPLETE
 
 
 @commands.command()

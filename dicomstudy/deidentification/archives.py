@@ -78,7 +78,7 @@ class Deidentified:
 
 def deidentify(
     archive: AnyArchive,
-    dest: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
     *,
     profile: str = "basic",
     options: Iterable[str] = (),
@@ -92,7 +92,7 @@ def deidentify(
 
     Args:
         archive: the folder, or the archive that was opened.
-        dest: a new or empty folder.
+        destination: a new or empty folder.
         profile: "basic".
         options: names of options, such as "clean-descriptors".
         key: at least 16 bytes, or the file that has them. Equal keys give equal UIDs and
@@ -103,12 +103,13 @@ def deidentify(
     Raises:
         DicomStudyError: there is no such profile or option (``deidentify/…``), or the key is too
             short or cannot be read (``deidentify/key``).
-        ArchiveError: there is no archive, or `dest` is not empty, in one, or cannot be written.
+        ArchiveError: there is no archive, or the destination is not empty, in one, or cannot be
+            written.
     """
     source = opened(archive, sources=sources)
     policy_ = policy(profile, options, source.definitions)
     pseudonyms = Pseudonyms(_key(key))
-    target = _new(dest)
+    target = _new(destination)
     report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
     with at_work(target.path), _incoming(target) as incoming:
         for path, study in source.studies():
@@ -162,9 +163,9 @@ def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:
     return key
 
 
-def _new(dest: str | os.PathLike[str]) -> Archive:
+def _new(destination: str | os.PathLike[str]) -> Archive:
     """A new archive in a new or empty folder that is in no archive."""
-    path = path_named(dest)
+    path = path_named(destination)
     make_new(path)
     return Archive(path)
 

@@ -85,6 +85,11 @@ class Exported(NamedTuple):
     bytes_out: int
     problems: list[Problem]
 
+    @property
+    def complete(self) -> bool:
+        """True if every study of the archive is in the tables."""
+        return not self.problems
+
 
 class _Found(NamedTuple):
     """A document in the archive, its SHA-256, and how many instances it has."""
