@@ -441,7 +441,7 @@ def test_a_hundred_thousand_nested_sequences_come_back(*, explicit: bool, undefi
 
 
 def test_values_that_were_recorded_with_their_delimiter_are_written_as_they_are() -> None:
-    """As documents have them that were written before layouts named the delimiter."""
+    """The layout says so by `~`, where `$` names a delimiter that is no part of the value."""
     end = make.delimiter(0xFFFEE0DD)
     elements = (
         element(0x00082111, "UT", b"hello ", undefined=True),

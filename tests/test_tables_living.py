@@ -12,7 +12,6 @@ import dicomstudy
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.folder import Folder
 from dicomstudy.study import Study
-from dicomstudy.tables import star
 from fixtures import make
 from tests import studies
 
@@ -161,19 +160,6 @@ def test_what_came_late_is_as_if_it_had_always_been_there(grown: Path, tmp_path:
     assert_mirrored(grown, tmp_path)
     again = dicomstudy.convert([tmp_path / "files/archive/ct"], tmp_path / "rebuilt")
     assert again.instances == 0
-
-
-def test_versions_in_tables_of_before_are_left_out(
-    grown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(star, "NOT_ATTRIBUTES", frozenset(("_groups", "_source")))
-        dicomstudy.export_tables(grown, tmp_path / "tables")
-    with dicomstudy.open_tables(tmp_path / "tables") as tables:
-        tables.to_archive(tmp_path / "rebuilt")
-    collected = shutil.copytree(grown, tmp_path / "collected")
-    dicomstudy.collect(collected, older_versions=True, remove=True)
-    assert_changed_alike(tmp_path / "rebuilt", collected, tmp_path)
 
 
 def test_what_is_moved_is_in_the_tables_of_its_study(living: Path, tmp_path: Path) -> None:

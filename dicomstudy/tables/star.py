@@ -466,8 +466,6 @@ def rebuild(
         digests = _digests(row, groups, where)
         content.contents.update((digest, groups[digest]) for digest in digests)
         own = decode(row, columns, definitions, source=where)
-        for name in NOT_ATTRIBUTES & own.keys():  # tables had some of them once
-            del own[name]
         numbers = range(len(content.rows), len(content.rows) + len(own))
         content.rows += [Row(INSTANCE, key, value) for key, value in own.items()]
         source = reference_of(row, SOURCE_COLUMNS)
