@@ -15,7 +15,7 @@ from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.bulk import BulkFile, append
 from dicomstudy.document import Document, encode_version
 from dicomstudy.errors import ArchiveError
-from dicomstudy.folder import at_work, locked, sync_folder, write_atomically, writing
+from dicomstudy.folder import at_work, locked, sync, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History
 
@@ -81,7 +81,7 @@ def bring_values(
         values = {sha256: (source.bulk, place) for sha256, place in wanted.items()}
         end, copied = append(bulk, values, end)
         places |= copied
-        sync_folder(bulk.parent)
+        sync(bulk.parent)
     return end, [entry.stored_at(places) for entry in entries]
 
 

@@ -14,7 +14,7 @@ from dicomstudy.change import Change, changing
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode_version, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import at_work, bulk_beside, document_beside, locked, sync_folder, writing
+from dicomstudy.folder import at_work, bulk_beside, document_beside, locked, sync, writing
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History
 
@@ -138,7 +138,7 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
             change.write(frames)
         else:
             change.path.unlink()
-            sync_folder(change.path.parent)
+            sync(change.path.parent)
         if compact:
             bulk.unlink()
 
@@ -164,7 +164,7 @@ def _copy(old: Path, new: Path, moves: Mapping[str, _Move]) -> None:
             {sha256: (reader, {**m.place, "offset": m.start}) for sha256, m in moves.items()},
             0,
         )
-    sync_folder(new.parent)
+    sync(new.parent)
 
 
 def _collect_file(path: Path, document: Path, collected: Collected, *, remove: bool) -> None:

@@ -208,7 +208,7 @@ class _Pool(ProcessPoolExecutor):
 
     @property
     def _thread(self) -> threading.Thread | None:
-        """The one that gives out the work."""
+        """The one that gives out the work: a private attribute, which Python 3.9 to 3.13 have."""
         return cast("threading.Thread | None", self._executor_manager_thread)
 
     def submit(self, function: Callable[..., _Result], /, *given: Any, **named: Any) -> Any:

@@ -257,8 +257,8 @@ def _base() -> Traversable:
     for folder in (here.with_name("_formats"), here.parents[1] / "formats"):
         if (folder / "v1" / "manifest.json").is_file():
             return folder
-    # Only a zipped package gets here; importing this takes longer than loading the definitions.
-    from importlib import resources  # noqa: PLC0415
+    # only a zipped package gets here
+    from importlib import resources  # noqa: PLC0415 (takes longer than loading the definitions)
 
     packaged = resources.files(__package__) / "_formats"
     if packaged.is_dir():

@@ -24,7 +24,7 @@ from dicomstudy.folder import (
     Folder,
     locked,
     make_folder,
-    sync_folder,
+    sync,
     write_atomically,
     writing,
 )
@@ -370,7 +370,7 @@ def _store(
         rest = {sha256: place for sha256, place in wanted.items() if sha256 not in moved}
         end, appended = _append(folder, bulk_path, rest, end)
         moved |= appended
-        sync_folder(bulk_path.parent)
+        sync(bulk_path.parent)
     return end, [entry.stored_at(moved) for entry in fresh]
 
 

@@ -48,7 +48,7 @@ __all__ = [
     "path_named",
     "reading",
     "silent",
-    "sync_folder",
+    "sync",
     "write_atomically",
     "writing",
 ]
@@ -282,8 +282,9 @@ def other_archive(path: str, is_folder: bool, own: Path | None = None) -> Proble
         own: an archive that is no problem, nor is one that lies in it.
     """
     # every source is asked, and a Path costs more than the question
-    marker = os.path.join(path, MARKER) if is_folder else path  # noqa: PTH118 (so)
-    if os.path.basename(marker) != MARKER or not os.path.isfile(marker):  # noqa: PTH113, PTH119 (so)
+    marker = os.path.join(path, MARKER) if is_folder else path  # noqa: PTH118 (as above)
+    name = os.path.basename(marker)  # noqa: PTH119 (as above)
+    if name != MARKER or not os.path.isfile(marker):  # noqa: PTH113 (as above)
         return None
     place = Path(marker).parent.resolve()
     if own in (place / MARKER).parents or not _is_archive(place):
@@ -397,7 +398,7 @@ def make_folder(path: Path) -> None:
             raise
     else:
         with contextlib.suppress(PermissionError):  # whoever may write there may not read there
-            sync_folder(path.parent)
+            sync(path.parent)
 
 
 def make_new(path: Path) -> None:
@@ -466,13 +467,13 @@ def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
     return size
 
 
-def sync_folder(folder: Path) -> None:
-    """Return once the names in `folder` are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Return once the bytes of a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -45,7 +45,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 
 _HEADER = 8
 #: So many bytes are read at once where the headers of all fragments are looked at.
-_AHEAD = 1 << 20
+_READ_AHEAD = 1 << 20
 _ITEM_TAGS = {False: LITTLE.item_tag, True: BIG.item_tag}
 #: End of image in JPEG and JPEG-LS, end of codestream in JPEG 2000; padding may follow it.
 _END_MARKER = b"\xff\xd9"
@@ -190,7 +190,7 @@ def _ahead(read: Read) -> Read:
         stop = min(stop, reference["length"])
         if not first <= start <= stop <= first + len(kept):
             first = start
-            kept = read(reference, start, min(max(stop, start + _AHEAD), reference["length"]))
+            kept = read(reference, start, min(max(stop, start + _READ_AHEAD), reference["length"]))
         return kept[start - first : stop - first]
 
     return reading

@@ -31,9 +31,9 @@ from dicomstudy.unfinished import own_folder
 __all__ = ["Restored", "Verified", "restore", "verify"]
 
 #: Files up to this size are made in memory.
-_MAX_WHOLE = 16 << 20
+_MAX_IN_MEMORY = 16 << 20
 #: So many of them wait to be written and proved.
-_AHEAD = 4
+_MOST_PENDING = 4
 #: Bytes of a file in quarantine that are read at once.
 _PIECE = 1 << 20
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -231,7 +231,7 @@ class _Files:
         part, path = f"{self._incoming}/{self._count}.part", self._path(instance)
         try:
             self._check_new(instance, path)
-            if (instance.source.size or 0) > _MAX_WHOLE:
+            if (instance.source.size or 0) > _MAX_IN_MEMORY:
                 self._done(instance, part, path, _write_proved(instance, part))
             else:
                 data = instance.rebuilt()
@@ -240,7 +240,7 @@ class _Files:
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(instance.uid))
             _remove(part)
-        if len(self._pending) > _AHEAD:
+        if len(self._pending) > _MOST_PENDING:
             self._finish()
 
     def settle(self) -> None:
@@ -332,8 +332,7 @@ def _write_proved(instance: Instance, part: str) -> int:
 
 def _create(path: str) -> int:
     """The descriptor of a new file."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    return os.open(path, flags, 0o666)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
 
 
 def _rename(part: str, path: str) -> None:

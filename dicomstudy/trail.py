@@ -103,15 +103,16 @@ class Trail:
 
     def leads_to(self, identity: Identity) -> bool:
         """Whether an instance is in a study or series, to which moves that count now brought it."""
-        studies = [self._first]
-        for study in studies:
-            station = self._stations[study]
+        waiting, seen = [self._first], {self._first}
+        while waiting:
+            station = self._stations[waiting.pop()]
             for events, _ in station.stays.get(identity, ()):
                 if station.history.since(events) is not None:
                     return True
                 left = station.history.left(events)
-                if left is not None and left.to_study in self._stations.keys() - {*studies}:
-                    studies.append(left.to_study)
+                if left is not None and left.to_study in self._stations.keys() - seen:
+                    seen.add(left.to_study)
+                    waiting.append(left.to_study)
         return False
 
     def worse(self, best: Mapping[Identity, Source]) -> dict[str, set[Identity]]:

@@ -67,11 +67,11 @@ def change(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", [False, True])
-@pytest.mark.parametrize("limit", [restoration._MAX_WHOLE, 1])
+@pytest.mark.parametrize("limit", [restoration._MAX_IN_MEMORY, 1])
 def test_another_file_takes_its_place(
     limit: int, rotten: Path, monkeypatch: pytest.MonkeyPatch, *, changed: bool
 ) -> None:
-    monkeypatch.setattr(restoration, "_MAX_WHOLE", limit)
+    monkeypatch.setattr(restoration, "_MAX_IN_MEMORY", limit)
     if changed:
         change(rotten)
     good = [rotten / "good"]
@@ -86,11 +86,11 @@ def test_another_file_takes_its_place(
 
 
 @pytest.mark.parametrize("changed", [False, True])
-@pytest.mark.parametrize("limit", [restoration._MAX_WHOLE, 1])
+@pytest.mark.parametrize("limit", [restoration._MAX_IN_MEMORY, 1])
 def test_without_another_it_is_the_problem(
     limit: int, rotten: Path, monkeypatch: pytest.MonkeyPatch, *, changed: bool
 ) -> None:
-    monkeypatch.setattr(restoration, "_MAX_WHOLE", limit)
+    monkeypatch.setattr(restoration, "_MAX_IN_MEMORY", limit)
     if changed:
         change(rotten)
     shutil.copytree(rotten / "in", rotten / "as bad")

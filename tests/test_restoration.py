@@ -76,12 +76,12 @@ def refuse_to_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- restoring ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [restoration._MAX_WHOLE, 1])
+@pytest.mark.parametrize("limit", [restoration._MAX_IN_MEMORY, 1])
 def test_an_original_of_another_instance_is_not_replaced_either(
     limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes late may get the key, and so the name, of what was there before."""
-    monkeypatch.setattr(restoration, "_MAX_WHOLE", limit)
+    monkeypatch.setattr(restoration, "_MAX_IN_MEMORY", limit)
     pixels = make.phantom(16, 16)
     contents = [
         make.ct_slice("study", 1, 1, rows=16, columns=16, pixels=each)

@@ -29,7 +29,7 @@ from dicomstudy.folder import (
     make_new,
     path_named,
     silent,
-    sync_folder,
+    sync,
     write_atomically,
     writing,
 )
@@ -213,7 +213,7 @@ def _take_over(
                     )
                 if bulk_length:
                     bulk.replace(target.bulk_path(transfer.uid))
-                    sync_folder(document.parent)
+                    sync(document.parent)
                 written = write_atomically(document, frames, within=incoming)
     finally:
         try:

@@ -16,8 +16,8 @@ __all__ = ["ReadRange", "has_metadata", "is_offset_table"]
 #: Gives bytes `start` to `stop` of the pixel data.
 ReadRange: TypeAlias = Callable[[int, int], bytes]
 
-#: So many bytes are read at once.
-_AHEAD = 1 << 10
+#: So many bytes are read at once, or more.
+_LEAST_READ = 1 << 10
 #: The longest row of segments or boxes that is walked through.
 _MOST = 1 << 10
 _SIGNATURE = 12
@@ -135,7 +135,7 @@ class _Image:
     def peek(self, length: int) -> bytes:
         """The next bytes, fewer at the end."""
         while (missing := length - len(self._buffer) + self._at) > 0:
-            passed = self._pass(max(missing, _AHEAD))
+            passed = self._pass(max(missing, _LEAST_READ))
             if passed is None:
                 break
             more = self._read(*passed)

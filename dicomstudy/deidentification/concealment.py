@@ -127,12 +127,14 @@ class Concealer:
         """A date that was moved, or what else is to be done with it; times stay."""
         if value is None:
             return None, Action.KEEP
-        is_date = self._definitions.vr(tag) in {"DA", "DT"}
-        if type(value) is not str or (
-            is_date and (moved := self._pseudonyms.moved(value, scope.patient)) is None
-        ):
+        if type(value) is not str:
             return None, self._policy.otherwise(tag)
-        return (moved if is_date else None), Action.KEEP
+        if self._definitions.vr(tag) not in {"DA", "DT"}:
+            return None, Action.KEEP
+        moved = self._pseudonyms.moved(value, scope.patient)
+        if moved is None:
+            return None, self._policy.otherwise(tag)
+        return moved, Action.KEEP
 
     def _emptied(self, key: str, value: Any, scope: Scope) -> str | None:
         if key == "PatientName":

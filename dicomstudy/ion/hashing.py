@@ -77,7 +77,7 @@ class _Hasher:
     def digest(self, value: Value) -> bytes:
         return self._digest(self._serialize(value))
 
-    def _digest_of_field(self, name: str, value: Value, kind: type) -> bytes:  # noqa: ARG002
+    def _digest_of_field(self, name: str, value: Value, kind: type) -> bytes:  # noqa: ARG002 (see below)
         # The kind is there for the memo: False and 0 are equal, and so are "a" and Symbol("a").
         return self._digest(_serialized_name(name) + self._serialize(value))
 

@@ -78,7 +78,7 @@ def quick(value: Value) -> Value:
     return value
 
 
-class Timestamp(core.Timestamp):  # type: ignore[misc]
+class Timestamp(core.Timestamp):  # type: ignore[misc]  # (the library has no types)
     """A datetime that remembers how precise its Ion text was, such as ``2021-02T`` or ``.124``.
 
     Equal to the datetime of the same moment. Unlike the library's class it can be copied and

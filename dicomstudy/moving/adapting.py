@@ -141,8 +141,9 @@ class Adapter:
             uids = {"StudyInstanceUID": self._relocation.target}
             if instance.series != coming[place]:
                 uids["SeriesInstanceUID"] = coming[place]
-            edits = instance.edits()
-            case = (tuple([id(edit) for _, edit in edits]), *uids.values(), freeze(changes))
+            # the history keeps all edits, so that no other one gets the id of one of them
+            edits = tuple([id(edit) for _, edit in instance.edits()])
+            case = (edits, *uids.values(), freeze(changes))
             if case not in found:
                 found[case] = uids, changes, Arrival(modifications(instance), [])
             name = name_of_instance(instance.uid, instance.identity)

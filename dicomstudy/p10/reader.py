@@ -56,7 +56,9 @@ _RUN_WEIGHT = 256
 _LONGEST_KNOWN = 1 << 16
 #: Runs that are still expected though files do not have them.
 _MOST_SKIPPED = 1 << 10
-_size_of, _group_of, _has_bytes = map(attrgetter, ("size", "group", "encoded"))
+_size_of = attrgetter("size")
+_group_of = attrgetter("group")
+_has_bytes = attrgetter("encoded")
 #: Group lengths that are remembered to be right, or wrong.
 _MOST_SETTLED = 1 << 10
 #: The bytes of a group length with the longest header; no longer element is one.

@@ -293,7 +293,7 @@ class Decoder:
         encoded = self._encode(token_text, decoded, memo.context, found)
         if source is not None and encoded != source:
             # Nothing in the grammar of layouts says how this was written: keep all its bytes.
-            header = len(source) - _value_length(source, vr, big=memo.context.big)
+            header = len(p10.encode_element(0, vr, b"", big=memo.context.big))
             if isinstance(value, Sequence) or form is Form.DELIMITED:
                 token = Token(tag, vr, Form.UNDEFINED, 0, reserved)
             token_text = layout.format_token(token)
@@ -539,11 +539,6 @@ def _items(value: bytes, vr: str, memo: _Memo, depth: int) -> Sequence | None:
         return p10.read_items(value, vr, explicit=explicit, big=big, depth=depth)
     except P10Error:
         return None
-
-
-def _value_length(source: bytes, vr: str, *, big: bool) -> int:
-    header = p10.encode_element(0, vr, b"", big=big)
-    return len(source) - len(header)
 
 
 def _inside(sha256: str, content: bytes, source: bytes) -> Large:

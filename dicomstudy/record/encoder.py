@@ -26,6 +26,20 @@ from dicomstudy.record.attributes import (
 )
 from dicomstudy.values import Context, Kinds, kinds_of, swap
 
+ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
+#: How elements of undefined length are written.
+_UNDEFINED = frozenset((Form.UNDEFINED, Form.DELIMITED))
+#: The layout of an element that has nothing unusual about it, but for tag, VR and space.
+_PLAIN = Token(0, "")
+_SHORT = 1 << 16
+_MEMO_SIZE = 512
+#: Sets of groups whose elements are remembered together; series have few.
+_MOST_TOGETHER = 32
+#: Plans of longer layouts are not remembered: files are hardly ever written alike so.
+_LONGEST_LAYOUT = 1 << 14
+#: Holds the place of a group length, which is as long as this.
+_NO_LENGTH = bytes(12)
+
 
 def _raw(attributes: Mapping[str, Any]) -> dict[str, bytes]:
     """Bytes that are in no value, by path."""
@@ -90,12 +104,11 @@ class Plan:
         self.group_lengths: list[_GroupLength] = []
         self.data_set = len(meta)
         for tokens, is_meta in ((meta, True), (data_set, False)):
-            start = len(self.keys)
+            start, big = len(self.keys), self.big and not is_meta
             for at, token in enumerate(tokens):
                 key = definitions.key(token.tag, token.occurrence)
                 if token.form is Form.GROUP_LENGTH:
                     end = layout.end_of_group(tokens, at, len(tokens))
-                    big = self.big and not is_meta
                     head = p10.encode_element(token.tag, token.vr, b"", big=big, length=4)
                     self.group_lengths.append(
                         _GroupLength(start + at, start + end, token, head, big)
@@ -105,11 +118,10 @@ class Plan:
                     self.places[key] = len(self.keys)
                     self.tokens[key] = token, is_meta
                     if token.form is Form.DELIMITED:
-                        big = self.big and not is_meta
                         self.ends[len(self.keys)] = p10.encode_delimiter(token.declared, big=big)
-                    if token[2:6] + token[7:] == _PLAIN:
+                    if token._replace(tag=0, vr="", space=False) == _PLAIN:
                         self.headers[key] = (
-                            p10.header(token.tag, token.vr, big=self.big and not is_meta),
+                            p10.header(token.tag, token.vr, big=big),
                             kinds.rule(token.tag, token.vr),
                         )
                 self.keys.append(key)
@@ -133,21 +145,6 @@ class Encoded(NamedTuple):
             self.large.update(other.large)
         if other.around:
             self.around.update(other.around)
-
-
-#: How elements of undefined length are written.
-_UNDEFINED = frozenset((Form.UNDEFINED, Form.DELIMITED))
-ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
-#: The fields of a `Token` but tag, VR and space, if there is nothing unusual about it.
-_PLAIN = Token(0, "")[2:6] + Token(0, "")[7:]
-_SHORT = 1 << 16
-_MEMO_SIZE = 512
-#: Sets of groups whose elements are remembered together; series have few.
-_MOST_TOGETHER = 32
-#: Plans of longer layouts are not remembered: files are hardly ever written alike so.
-_LONGEST_LAYOUT = 1 << 14
-#: Holds the place of a group length, which is as long as this.
-_NO_LENGTH = bytes(12)
 
 
 def _make_plan(kinds: Kinds, *fields: Any) -> Plan:

@@ -113,13 +113,13 @@ class Study(Mapping[str, "Instance"]):
         for number in range(len(self.document.chunks)):
             yield from self.document.chunk(number)["instances"]
 
-    def values(self) -> Iterator[Instance]:  # type: ignore[override]
+    def values(self) -> Iterator[Instance]:  # type: ignore[override]  # (an iterator, no view)
         """All instances, series by series."""
         for number in range(len(self.document.chunks)):
             for key in self.document.chunk(number)["instances"]:
                 yield Instance(self, number, key)
 
-    def items(self) -> Iterator[tuple[str, Instance]]:  # type: ignore[override]
+    def items(self) -> Iterator[tuple[str, Instance]]:  # type: ignore[override]  # (so)
         """All keys with their instances, series by series."""
         for instance in self.values():
             yield instance.key, instance

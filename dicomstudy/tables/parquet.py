@@ -365,7 +365,7 @@ class Spool:
         if not self._waiting:
             return
         waiting, self._waiting, self.cells = self._waiting, [], 0
-        columns: dict[str, list[Any]] = defaultdict([None].__mul__(len(waiting)).copy)
+        columns: dict[str, list[Any]] = defaultdict(lambda: [None] * len(waiting))
         for at, row in enumerate(waiting):
             for name, cell in row.items():
                 columns[name][at] = cell

@@ -199,7 +199,7 @@ class Database:
             if group in joined
         ]
         chosen = ", ".join(columns) or "1 AS instance"
-        return f"SELECT {chosen} FROM {quoted(INSTANCES)}{''.join(joins)}", joined  # noqa: S608
+        return f"SELECT {chosen} FROM {quoted(INSTANCES)}{''.join(joins)}", joined  # noqa: S608 (quoted)
 
     def _digests(self) -> dict[str, str]:
         columns = digest_columns(self._tables[INSTANCES].schema.names)

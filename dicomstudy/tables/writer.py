@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.folder import sync_folder
+from dicomstudy.folder import sync
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
 from dicomstudy.tables.columns import Columns
@@ -131,10 +131,10 @@ class Writer:
         for folder in folders:
             folder.mkdir(exist_ok=True)
         for (table, number), path in self._written.items():
-            sync_folder(path)
+            sync(path)
             path.rename(path_of(self._folder, table, number))
         for folder in folders:
-            sync_folder(folder)
+            sync(folder)
         catalog_.write(self._catalog, self._folder, definitions)
         kept = set(self._catalog.paths(self._folder))
         for path in set(old.paths(self._folder)) - kept:
