@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
@@ -170,21 +170,38 @@ def prepare(given: object, definitions: Definitions) -> dict[str, Any]:
     reader = _Reader(definitions, next((n for n in reversed(_LEVELS) if n in edit), "study"))
     pairs, vrs = [], {}
     for written, value in to_set.items():
-        path, vr, typed = reader.path(written)
-        given_ = reader.value(path, vr, value, typed=typed)
-        pairs.append((path, given_))
+        target = reader.target(written)
+        path, _, vr, typed = target
+        stored = reader.value(target, value)
+        pairs.append((path, stored))
         if typed and ":" in written:
             vrs[path] = vr
-        elif typed and vr == "US" and any(byte >= 0x80 for byte in (given_ or b"")[1::2]):
+        elif typed and vr == "US" and any(byte >= 0x80 for byte in (stored or b"")[1::2]):
             raise DicomStudyError(
                 "change/value", f"{value!r:.80} needs its VR, as in {path}:US: it may be SS, too"
             )
     edit["set"] = dict(pairs)
-    edit["remove"] = [reader.path(written)[0] for written in to_remove]
+    edit["remove"] = [reader.target(written).path for written in to_remove]
     once([*pairs, *dict.fromkeys(edit["remove"]).items()])
     if vrs:
         edit["vrs"] = vrs
     return edit
+
+
+class _Target(NamedTuple):
+    """The attribute that an edit changes.
+
+    Attributes:
+        path: where it is, as documents have it.
+        key: the last step of the path: its keyword, or eight hexadecimal digits.
+        vr: its VR; "" if that is not known.
+        typed: True if the dictionary has no single VR of it.
+    """
+
+    path: str
+    key: str
+    vr: str
+    typed: bool
 
 
 class _Reader:
@@ -195,8 +212,8 @@ class _Reader:
         self._level = level
         self._kinds = kinds_of(definitions)
 
-    def path(self, written: str) -> tuple[str, str, bool]:
-        """A path as documents have it, its VR, and whether the dictionary has no single one."""
+    def target(self, written: str) -> _Target:
+        """The attribute at a path, as a person writes it."""
         bare, _, vr = written.partition(":")
         steps = parse_path(bare)
         if not steps:
@@ -220,10 +237,11 @@ class _Reader:
         if own != "UN" and " or " not in own:
             if vr not in {"", own}:
                 raise DicomStudyError("change/value", f"{keys[-1]} has the VR {own}, not {vr}")
-            return path, own, False
+            return _Target(path, keys[-1], own, typed=False)
         if vr and vr not in SHORT_VRS | LONG_VRS:
             raise DicomStudyError("change/value", f"{vr!r} is no VR", tag=tag)
-        return path, vr or ("" if own == "UN" else own.split()[0]), True
+        vr = vr or ("" if own == "UN" else own.split()[0])
+        return _Target(path, keys[-1], vr, typed=True)
 
     def _key(self, name: str) -> str:
         try:
@@ -249,9 +267,9 @@ class _Reader:
                 tag=self._definitions.tag(key),
             )
 
-    def value(self, path: str, vr: str, given: object, *, typed: bool) -> Any:
-        """A value as documents have it (spec/values.md); text of `typed` ones stays text."""
-        key = parse_path(path)[-1][0]
+    def value(self, target: _Target, given: object) -> Any:
+        """A value as documents have it (spec/values.md); numbers of `typed` ones are bytes."""
+        _, key, vr, typed = target
         tag = self._definitions.tag(key)
 
         def wrong(why: str) -> DicomStudyError:
@@ -305,7 +323,7 @@ class _Reader:
                     raise _protected(key, self._definitions)
                 if vr == "UN" or " or " in vr:
                     raise wrong(f"{key} has no single VR; set it by a path of its own")
-                pairs.append((key, self.value(key, vr, value, typed=False)))
+                pairs.append((key, self.value(_Target(key, key, vr, typed=False), value)))
             items.append(once(pairs))
         return items
 

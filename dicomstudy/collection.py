@@ -98,7 +98,39 @@ class _Move(NamedTuple):
     place: dict[str, Any]
 
 
+class _Plan(NamedTuple):
+    """A study as it is to be left, and what goes of it.
+
+    Attributes:
+        frames: its document; none if it has no instances then.
+        left: its bulk file; one of another number if the old one has bytes that go.
+        moves: what comes into that of another number.
+        versions, instances, bytes: as those of `Collected`.
+    """
+
+    frames: list[bytes]
+    left: BulkFile
+    moves: Mapping[str, _Move]
+    versions: int
+    instances: int
+    bytes: int
+
+
 def _collect(change: Change, collected: Collected, *, older_versions: bool, remove: bool) -> None:
+    """Count what goes of one study, and remove it if `remove` is true."""
+    plan = _plan(change, older_versions=older_versions)
+    if plan is None:
+        return
+    collected.studies += 1
+    collected.versions += plan.versions
+    collected.instances += plan.instances
+    collected.bytes += plan.bytes
+    if remove:
+        _write(change, plan)
+
+
+def _plan(change: Change, *, older_versions: bool) -> _Plan | None:
+    """What is to be left of a study; None if nothing goes."""
     document, history = change.document, change.history
     definitions, study = change.archive.definitions, document.study
     batch = read_batch(document, definitions)
@@ -109,38 +141,40 @@ def _collect(change: Change, collected: Collected, *, older_versions: bool, remo
         with change.archive.open(change.path) as opened_study:
             batch = as_it_is(opened_study)
         history = History(history.then("collect").versions[-1:])
-    number = document.bulk.number
+    number, size = document.bulk.number, 0
     bulk = change.archive.bulk_path(study, number)
-    size = 0
     if bulk.exists():
         check_file(bulk, document.bulk.length)
         size = bulk.stat().st_size
     moves, end = _moves(batch)
     if not older and end >= size:
-        return
-    compact = end < size
-    if compact:
+        return None
+    if end < size:
         number += 1
         places = {sha256: move.place for sha256, move in moves.items()}
         batch.entries = [entry.stored_at(places) for entry in batch.entries]
     frames: list[bytes] = []
+    left = BulkFile(number, end)
     if batch.entries:
-        left = BulkFile(number, end)
         frames += encode_version(study, batch, definitions, history=history, bulk=left)
-    collected.studies += 1
-    collected.versions += versions
-    collected.instances += count - len(batch.entries)
-    collected.bytes += change.path.stat().st_size - sum(map(len, frames)) + size - end
-    if remove:
-        if compact and end:
-            _copy(bulk, change.archive.bulk_path(study, number), moves)
-        if frames:
-            change.write(frames)
-        else:
-            change.path.unlink()
-            sync(change.path.parent)
-        if compact:
-            bulk.unlink()
+    less = change.path.stat().st_size - sum(map(len, frames)) + size - end
+    return _Plan(frames, left, moves, versions, count - len(batch.entries), less)
+
+
+def _write(change: Change, plan: _Plan) -> None:
+    """Leave a study as planned: large values are written before the document, and go behind it."""
+    study, number = change.document.study, change.document.bulk.number
+    bulk = change.archive.bulk_path(study, number)
+    is_new = plan.left.number != number
+    if is_new and plan.left.length:
+        _copy(bulk, change.archive.bulk_path(study, plan.left.number), plan.moves)
+    if plan.frames:
+        change.write(plan.frames)
+    else:
+        change.path.unlink()
+        sync(change.path.parent)
+    if is_new:
+        bulk.unlink()
 
 
 def _moves(batch: Batch) -> tuple[dict[str, _Move], int]:

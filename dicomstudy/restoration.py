@@ -133,12 +133,8 @@ def restore(
         with contextlib.closing(_Files(target, incoming, restored)) as files:
             for each in _opened(archive, study, restored.problems):
                 with each:
-                    for found in _chosen(each, series, instance, restored.problems):
-                        with writing(target):
-                            files.add(found.original() if original else found)
-                        tell()
-                    with writing(target):
-                        files.settle()
+                    chosen = _chosen(each, series, instance, restored.problems)
+                    _restore_study(chosen, files, target, tell, original=original)
                 tell()
         for kept in _kept(archive, restored.problems) if everything else ():
             try:
@@ -152,6 +148,23 @@ def restore(
     if not (everything or restored.files or restored.problems):
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
     return restored
+
+
+def _restore_study(
+    chosen: Iterable[Instance],
+    files: _Files,
+    target: Path,
+    tell: Callable[[], None],
+    *,
+    original: bool,
+) -> None:
+    """Write the files of some instances of a study."""
+    for instance in chosen:
+        with writing(target):
+            files.add(instance.original() if original else instance)
+        tell()
+    with writing(target):
+        files.settle()
 
 
 def _chosen(

@@ -37,6 +37,9 @@ from dicomstudy.study import Study
 
 __all__ = ["Deidentified", "deidentify"]
 
+#: The name of the bulk file of the study that is being written.
+_BULK = "bulk"
+
 
 @dataclass(slots=True)
 class Deidentified:
@@ -180,9 +183,8 @@ def _take_over(
     progress: Progress,
 ) -> None:
     """Write the document and the bulk file of one study, or none of them."""
-    bulk = incoming / "bulk"
+    bulk = incoming / _BULK
     transfer = Transfer(study, policy_, pseudonyms, bulk)
-    document = target.document_path(transfer.uid)
     try:
         done = report.instances
         for chunk in study.chunks():
@@ -195,26 +197,7 @@ def _take_over(
         report.problems += transfer.problems
         if not transfer.batch.entries:
             return
-        with writing(target.path):
-            frames = encode_version(
-                transfer.uid,
-                transfer.batch,
-                target.definitions,
-                history=None,
-                bulk=BulkFile(length=bulk_length),
-            )
-            make_folder(document.parent)
-            with locked(document):  # `collect` removes a bulk file that has no document
-                if document.exists():
-                    raise ArchiveError(
-                        "archive/not-empty",
-                        "the archive has a study of its new UID already",
-                        source=str(document),
-                    )
-                if bulk_length:
-                    bulk.replace(target.bulk_path(transfer.uid))
-                    sync(document.parent)
-                written = write_atomically(document, frames, within=incoming)
+        written = _write_study(transfer, bulk_length, target, incoming)
     finally:
         try:
             transfer.close()
@@ -230,3 +213,28 @@ def _take_over(
         for code, message in MESSAGES.items()
         if transfer.notes[code]
     ]
+
+
+def _write_study(transfer: Transfer, bulk_length: int, target: Archive, incoming: Path) -> int:
+    """Give a study its document, and its bulk file if that has a length; the document's size."""
+    document = target.document_path(transfer.uid)
+    with writing(target.path):
+        frames = encode_version(
+            transfer.uid,
+            transfer.batch,
+            target.definitions,
+            history=None,
+            bulk=BulkFile(length=bulk_length),
+        )
+        make_folder(document.parent)
+        with locked(document):  # `collect` removes a bulk file that has no document
+            if document.exists():
+                raise ArchiveError(
+                    "archive/not-empty",
+                    "the archive has a study of its new UID already",
+                    source=str(document),
+                )
+            if bulk_length:
+                (incoming / _BULK).replace(target.bulk_path(transfer.uid))
+                sync(document.parent)
+            return write_atomically(document, frames, within=incoming)
