@@ -290,6 +290,11 @@ def _build(
     groups: Mapping[str, Any],
     order: Mapping[str, Any],
 ) -> Definitions:
+    """The definitions of a version, of its three files: `dictionary`, `groups` and `order`.
+
+    Tags with ``x``, as 60xx3000, are found by a mask of their other digits. Attributes that no
+    group names are of the group "other".
+    """
     table = dictionary["attributes"]
     rows = {int(row[0], 16): row for row in table if "x" not in row[0]}
     repeating: dict[int, dict[int, Sequence[Any]]] = {}

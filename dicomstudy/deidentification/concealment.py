@@ -97,6 +97,10 @@ class Concealer:
             return None
 
     def _public(self, given: Given, scope: Scope, *, dummy: bool) -> Made | None:
+        """What becomes of an attribute that is not private, by the action of the policy for it.
+
+        Text that is kept apart as a large value is read first, unless the action is blind to it.
+        """
         key, tag, value, token = given
         action = self._policy.action(tag)
         if is_reference(value) and action not in _BLIND:

@@ -182,6 +182,11 @@ def _valid(uid: str) -> str:
 def _carried_out(
     archive: AnyArchive, order: _Order, expect: int | None, expect_target: int | None
 ) -> Moved:
+    """Carry out an order, and say what was moved.
+
+    It holds the locks of both studies, and of all whose references follow. What goes to a new study
+    is looked at before there is a lock for that, so that an order that is refused leaves nothing.
+    """
     archive = opened(archive)
     for uid in {order.source} if order.new else {order.source, order.target}:
         if uid not in archive:

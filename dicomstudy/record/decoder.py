@@ -317,6 +317,11 @@ class Decoder:
     def _large_attribute(
         self, element: Element, value: Span | Encapsulated, context: Context, file: P10File
     ) -> Attribute:
+        """The attribute of an element whose value stays in the file: a reference to it.
+
+        The bytes are in memory only where they are kept otherwise than they are in the file: those
+        of a deflated file, and those whose words are turned as the file is big-endian.
+        """
         tag, vr, _, form, declared, reserved = element
         head = p10.header(tag, vr, big=context.big)
         name = _head(head, self._kinds)
@@ -429,6 +434,12 @@ class Decoder:
         depth: int,
         around: int,
     ) -> tuple[list[dict[str, Any]] | None, list[str]]:
+        """The items of a sequence as structs, or None, and the layout of each as text.
+
+        `path` is that of the sequence, which lies in `depth` others; `around` are the bytes of
+        those and its own. Of several elements of one tag the last is the attribute, and the others
+        are numbered.
+        """
         structs = []
         texts = []
         for place, item in enumerate(sequence.items):

@@ -431,6 +431,10 @@ class Encoder:
         resolve: Resolve,
         path: str,
     ) -> bytes:
+        """The items of a sequence, each with its header, and its delimiter if its layout has one.
+
+        `path` is that of the sequence; an item may have a character set of its own.
+        """
         items = token.items or ()
         structs = value or []
         if (
@@ -469,6 +473,10 @@ class Encoder:
         resolve: Resolve,
         path: str,
     ) -> bytes:
+        """The elements of one item, in the order of their layout; `path` is that of the item.
+
+        Group lengths are filled in last, once the elements that they count are there.
+        """
         row: list[bytes] = []
         for token in tokens:
             if token.form is Form.GROUP_LENGTH:

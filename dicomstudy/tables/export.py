@@ -260,6 +260,17 @@ class _Run:
     def _bring_in_step(
         self, before: Mapping[str, str], after: Mapping[str, _Found], touched: set[str]
     ) -> None:
+        """Write anew the files that have rows of `touched` studies, and keep all others.
+
+        Parts come in the order of the UIDs of their studies; in one that is written anew, rows of
+        other studies are taken from its old files. Groups come last: then it is known which are
+        referred to.
+
+        Args:
+            before: the SHA-256 of the document of each study in the tables.
+            after: the documents that are in the archive now.
+            touched: the studies that come, change or go.
+        """
         tabulator = Tabulator(self._columns, self._change)
         self._forget(touched)
         for name in sorted(self._old.tables.keys() - set(PART_TABLES)):

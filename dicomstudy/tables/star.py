@@ -242,6 +242,11 @@ class Tabulator:
         content: _Content,
         summary: _Summary,
     ) -> Iterator[TableRow]:
+        """The rows of the instances of one chunk, and of their frames.
+
+        What they say goes into the `summary` of their series, and their groups' VRs into the
+        `content` of the study.
+        """
         common: dict[str, Any] = {STUDY_UID: study.uid, SERIES_UID: frame["seriesInstanceUID"]}
         content.refer(frame["_groups"], common)
         instances = frame["instances"]
