@@ -24,6 +24,13 @@ COMMANDS = [
     *("query", "records", "resolve", "restore", "revert", "schema", "show", "split", "tables"),
     *("update", "verify"),
 ]
+#: A module or folder that a page names, and the colon behind it.
+MODULE = re.compile(r"`((?:dicomstudy/)?[a-z0-9_/]+\.py|dicomstudy/[a-z0-9_]+/)`(:?)")
+#: Modules that no page of the specification is about.
+UNSPECIFIED = {
+    "dicomstudy/beside.py": "a thread; nothing is written otherwise because of it",
+    "dicomstudy/printable.py": "text for a terminal; nothing is read back from it",
+}
 # Compressors of other versions give other sizes.
 SIZE = re.compile(r"\b\d[\d.]* (?:bytes?|[kMGT]B)\b")
 
@@ -120,3 +127,36 @@ def test_every_block_is_tested() -> None:
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
 def test_links_lead_somewhere(link: str) -> None:
     assert (PROJECT / link).exists()
+
+
+def implementing(page: str) -> set[str]:
+    """The modules that a page of the specification names as those that implement it.
+
+    Names are those of `dicomstudy/`, or of the folder that stands before a colon; a folder
+    without one stands for all its modules.
+    """
+    found: set[str] = set()
+    for paragraph in re.findall(r"^Implemented by .*?\n\n", page, re.MULTILINE | re.DOTALL):
+        base = "dicomstudy/"
+        for name, colon in MODULE.findall(paragraph):
+            path = name if name.startswith("dicomstudy/") else base + name
+            assert (PROJECT / path).exists(), path
+            if colon:
+                base = path
+            elif path.endswith("/"):
+                found.update(f"{path}{module.name}" for module in (PROJECT / path).glob("*.py"))
+            else:
+                found.add(path)
+    return found
+
+
+def test_every_module_is_named_by_a_page_of_the_specification() -> None:
+    named = set().union(
+        *(implementing(page.read_text(encoding="utf-8")) for page in PROJECT.glob("spec/*.md"))
+    )
+    modules = {
+        path.relative_to(PROJECT).as_posix()
+        for path in PROJECT.glob("dicomstudy/**/*.py")
+        if not path.name.startswith("__") and path.parent.name != "cli"
+    }
+    assert modules - named == UNSPECIFIED.keys()
