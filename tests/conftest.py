@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +51,20 @@ def tables_folder(archive: Path) -> Path:
 
 
 @pytest.fixture
+def copied_tables(tables_folder: Path, tmp_path: Path) -> Path:
+    """Those tables again, to be changed or damaged."""
+    return shutil.copytree(tables_folder, tmp_path / "copied")
+
+
+@pytest.fixture
 def tables(tables_folder: Path) -> dicomstudy.Tables:
     """Those tables, opened."""
     import dicomstudy  # noqa: PLC0415 (as above)
 
     return dicomstudy.open_tables(tables_folder)
+
+
+@pytest.fixture
+def quiet_pydicom(caplog: pytest.LogCaptureFixture) -> None:
+    """Let pydicom not say what it thinks of the files that it reads."""
+    caplog.set_level(logging.CRITICAL, logger="pydicom")

@@ -23,6 +23,11 @@ Action = Callable[[Path], object]
 Tree = dict[Path, bytes | None]
 
 
+def kill(*_: object) -> None:
+    """Kill this process; stands for a function at which a run is killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def forked(work: Callable[[], object]) -> int:
     """The exit status of a child that does the work, negative for the signal that ended it."""
     child = os.fork()
@@ -89,15 +94,15 @@ def killed(action: Action, archive: Path, moment: int) -> int:
     """Do something in a child that is killed before its n-th call."""
     count = 0
 
-    def kill(_frame: FrameType, event: str, _called: Any) -> None:
+    def count_down(_frame: FrameType, event: str, _called: Any) -> None:
         nonlocal count
         if event in {"call", "c_call"}:
             count += 1
             if count == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill()
 
     def work() -> None:
-        sys.setprofile(kill)
+        sys.setprofile(count_down)
         action(archive)
 
     return forked(work)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import strategies as st
@@ -206,6 +206,11 @@ def write_fixtures(folder: Path) -> Path:
     wrecks = make.wrecks().items()
     write_files(folder / "wrecks", ((name, wreck.content) for name, wreck in wrecks))
     return folder
+
+
+def disk_full(*_: object, **__: object) -> NoReturn:
+    """Say what the system says of a write to a full disk; stands for whatever writes."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path, *, after: int = 0) -> None:

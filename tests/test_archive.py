@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import multiprocessing
 import os
 import subprocess
@@ -475,9 +474,8 @@ def test_a_full_disk_is_an_error_and_leaves_the_archive_as_it_was(tmp_path: Path
     dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
     before = studies.state_of(tmp_path / "archive")
     studies.write_files(tmp_path / "in", [("2.dcm", make.ct_slice("ct", 1, 6))])
-    full = OSError(errno.ENOSPC, "No space left on device")
     with (
-        mock.patch("os.fsync", side_effect=full),
+        mock.patch("os.fsync", studies.disk_full),
         pytest.raises(ArchiveError) as raised,
     ):
         dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")

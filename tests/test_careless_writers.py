@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,10 @@ END_OF_SEQUENCE, END_OF_ITEM = delimiter(0xFFFEE0DD), delimiter(0xFFFEE00D)
 IMAGES, SERIES = 0x00081140, 0x00081115
 CLASS, SOP, STUDY = make.SECONDARY_CAPTURE, "1.2.3.1", "1.2.3.2"
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, logger="pydicom")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.usefixtures("quiet_pydicom"),
+]
 
 
 def data_set(*between: bytes, explicit: bool = True, big: bool = False) -> bytes:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
@@ -376,8 +375,7 @@ def test_wrong_usage_exits_with_2(
 def test_a_full_disk_exits_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr("dicomstudy.bulk.BulkWriter.flush", mock.Mock(side_effect=full))
+    monkeypatch.setattr("dicomstudy.bulk.BulkWriter.flush", studies.disk_full)
     arguments = ["convert", str(HOSPITAL), str(tmp_path / "new")]
     assert main(arguments) == cli.INCOMPLETE
     assert "[archive/full]" in capsys.readouterr().err
@@ -666,7 +664,7 @@ def test_progress_elsewhere_is_lines_now_and_then() -> None:
 def test_progress_that_cannot_be_shown_is_none() -> None:
     class Full(Terminal):
         def write(self, _: str) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            studies.disk_full()
 
     with output.Progress(Full()) as progress:
         progress("files", 1, None)

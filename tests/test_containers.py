@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import io
 import lzma
@@ -29,6 +28,7 @@ from dicomstudy.containers import Member, is_container, open_members
 from dicomstudy.errors import ArchiveError
 from dicomstudy.sources import Window
 from fixtures import make
+from tests import studies
 from tests.samples import chance_of, mutant
 
 FILES = {"a.dcm": b"first", "folder/b.dcm": b"", "c": bytes(range(256)) * 20}
@@ -193,11 +193,8 @@ def test_a_large_member_that_cannot_be_written_is_no_damage(
             info.size = 100
             tar.addfile(info, io.BytesIO(bytes(100)))
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr(containers, "MAX_WHOLE", 10)
-    monkeypatch.setattr(broken, full)
+    monkeypatch.setattr(broken, studies.disk_full)
     with pytest.raises(ArchiveError, match="No space") as raised:
         list(open_members(path, folder=tmp_path))
     assert (raised.value.code, raised.value.location.source) == (

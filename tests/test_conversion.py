@@ -8,7 +8,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from dicomstudy.sources import find
 from fixtures import make
 from fixtures.make import element
 from tests import processes, studies
+from tests.kills import kill
 from tests.samples import chance_of, fixture_files
 
 CT = make.uid("ct")
@@ -58,10 +58,6 @@ def wanted(*, without: tuple[str, ...] = ()) -> set[str]:
     }
 
 
-def killed(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.mark.parametrize("step", ["ingest", "finish"])
 def test_a_worker_that_is_killed_is_one_error(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -69,7 +65,7 @@ def test_a_worker_that_is_killed_is_one_error(
     archive = tmp_path / "archive"
     arguments = ["convert", str(FIXTURES / "archive"), str(archive), "--jobs", "2"]
     with monkeypatch.context() as patched:
-        patched.setattr(conversion, step, killed)
+        patched.setattr(conversion, step, kill)
         assert cli.main(arguments) == cli.INCOMPLETE
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -519,9 +515,8 @@ def test_runs_inside_a_run_are_runs_of_their_own(tmp_path: Path) -> None:
 
 def test_large_values_that_cannot_be_written_are_an_error_of_the_archive(tmp_path: Path) -> None:
     studies.write_files(tmp_path / "in", make.study(3))
-    full = OSError(errno.ENOSPC, "no space left")
     with (
-        mock.patch("dicomstudy.bulk.BulkWriter.flush", side_effect=full),
+        mock.patch("dicomstudy.bulk.BulkWriter.flush", studies.disk_full),
         pytest.raises(ArchiveError) as caught,
     ):
         dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import logging
 import math
 import struct
 from collections import Counter
@@ -31,6 +30,8 @@ from tests.real_files import (
     own_files,
     shared_files,
 )
+
+pytestmark = pytest.mark.usefixtures("quiet_pydicom")
 
 Json = dict[str, Any]
 MAX_SAFE = 1 << 53
@@ -185,11 +186,6 @@ def compare(files: Iterable[Decoded]) -> Comparison:
         comparison.add(decoded)
     assert comparison.unknown == []
     return comparison
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, logger="pydicom")
 
 
 def test_model_is_that_of_pydicom() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import resource
@@ -296,11 +295,8 @@ def test_where_no_more_can_be_written_nothing_is_lost(action: Action, two: Path)
 def test_a_full_disk_is_said_in_words(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = same_state(archive)
 
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     for action in (update, revert, collect):
-        monkeypatch.setattr(os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", studies.disk_full)
         with pytest.raises(ArchiveError, match="No space") as raised:
             action(archive)
         monkeypatch.undo()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +26,8 @@ from tests.real_files import (
     own_files,
     shared_files,
 )
+
+pytestmark = pytest.mark.usefixtures("quiet_pydicom")
 
 DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
@@ -172,11 +173,6 @@ def compare(files: Iterable[Decoded]) -> Comparison:
         comparison.add(decoded)
     assert comparison.unknown == []
     return comparison
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, logger="pydicom")
 
 
 def test_values_are_those_of_pydicom() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import signal
 import tarfile
 import zipfile
@@ -19,7 +18,7 @@ from dicomstudy import ion
 from dicomstudy.records import _safe
 from fixtures import make
 from tests import studies
-from tests.kills import forked
+from tests.kills import forked, kill
 
 FIXTURES = Path(make.__file__).parent
 HOSPITAL = FIXTURES / "archive"
@@ -323,9 +322,6 @@ def test_a_negative_max_inline_is_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_what_runs_that_were_killed_left_goes_with_the_next_one(tmp_path: Path) -> None:
     def killed() -> None:
-        def kill(*_: object) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Path, "replace", kill)
             dicomstudy.write_records([HOSPITAL], tmp_path / "out")

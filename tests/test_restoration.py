@@ -23,7 +23,7 @@ from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.tables import Exported
 from fixtures import make
 from tests import studies
-from tests.kills import forked
+from tests.kills import forked, kill
 from tests.samples import chance_of, fixture_files
 
 CT = make.uid("ct")
@@ -186,10 +186,7 @@ def test_one_file_costs_the_chunks_that_may_have_it(
 def test_a_destination_that_is_full_is_said_to_be(
     step: str, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(f"dicomstudy.restoration.{step}", full)
+    monkeypatch.setattr(f"dicomstudy.restoration.{step}", studies.disk_full)
     with pytest.raises(ArchiveError) as raised:
         dicomstudy.restore(converted / "copy", tmp_path)
     assert raised.value.code == "archive/full"
@@ -257,9 +254,6 @@ def test_what_runs_that_were_killed_left_goes_with_the_next_one(
     into: str, converted: Path, tmp_path: Path
 ) -> None:
     def killed() -> None:
-        def kill(*_: object) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
         with pytest.MonkeyPatch.context() as patched:
             step = "Beside.take" if into == "." else "_rename"
             patched.setattr(f"dicomstudy.restoration.{step}", kill)

@@ -33,12 +33,6 @@ from tests.strategies import DEFINITIONS
 PART_TABLES = ["instances", "series", "studies", "frames", "bulk"]
 
 
-@pytest.fixture
-def copied(tables_folder: Path, tmp_path: Path) -> Path:
-    """Its tables, to be damaged."""
-    return shutil.copytree(tables_folder, tmp_path / "copied")
-
-
 def rows_of(folder: Path) -> dict[str, list[str]]:
     """All rows of all tables in some order, without nulls."""
     found = {}
@@ -343,32 +337,36 @@ def assert_consistent(folder: Path) -> None:
     assert firsts == sorted(firsts)
 
 
-def test_a_run_without_change_writes_nothing(archive: Path, copied: Path) -> None:
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copied.rglob("*.*")}
-    exported = dicomstudy.export_tables(archive, copied)
+def test_a_run_without_change_writes_nothing(archive: Path, copied_tables: Path) -> None:
+    before = {
+        path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copied_tables.rglob("*.*")
+    }
+    exported = dicomstudy.export_tables(archive, copied_tables)
     assert (exported.added, exported.replaced, exported.removed) == (0, 0, 0)
     assert exported.bytes_out == 0
-    assert not (copied / "incoming").exists()
-    after = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copied.rglob("*.*")}
+    assert not (copied_tables / "incoming").exists()
+    after = {
+        path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in copied_tables.rglob("*.*")
+    }
     assert after == before
 
 
 @pytest.mark.parametrize("table", ["instances", "patient", "studies"])
 @pytest.mark.parametrize("cut", [True, False])
 def test_tables_of_which_a_file_was_lost_are_made_anew(
-    table: str, *, cut: bool, archive: Path, copied: Path, tables_folder: Path
+    table: str, *, cut: bool, archive: Path, copied_tables: Path, tables_folder: Path
 ) -> None:
-    (path,) = (copied / table).glob("*.parquet")
+    (path,) = (copied_tables / table).glob("*.parquet")
     if cut:
         path.write_bytes(path.read_bytes()[:-20])
     else:
         path.unlink()
-    exported = dicomstudy.export_tables(archive, copied)
+    exported = dicomstudy.export_tables(archive, copied_tables)
     assert (exported.added, exported.problems) == (exported.studies, [])
     assert exported.complete
-    assert rows_of(copied) == rows_of(tables_folder)
-    assert_consistent(copied)
-    assert len([*copied.glob("*/*.parquet")]) == len([*tables_folder.glob("*/*.parquet")])
+    assert rows_of(copied_tables) == rows_of(tables_folder)
+    assert_consistent(copied_tables)
+    assert len([*copied_tables.glob("*/*.parquet")]) == len([*tables_folder.glob("*/*.parquet")])
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -451,10 +449,10 @@ def test_a_first_run_that_is_stopped_can_be_run_again(
     assert_consistent(tmp_path / "tables")
 
 
-def test_files_of_others_are_left_alone(archive: Path, copied: Path) -> None:
-    mine = copied / "patient" / "mine.parquet"
+def test_files_of_others_are_left_alone(archive: Path, copied_tables: Path) -> None:
+    mine = copied_tables / "patient" / "mine.parquet"
     mine.write_bytes(b"mine")
-    dicomstudy.export_tables(archive, copied)
+    dicomstudy.export_tables(archive, copied_tables)
     assert mine.read_bytes() == b"mine"
 
 

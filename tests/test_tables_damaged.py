@@ -34,12 +34,6 @@ from dicomstudy.tables import catalog, parquet
 from tests import studies
 
 
-@pytest.fixture
-def copied(tables_folder: Path, tmp_path: Path) -> Path:
-    """Its tables, to be damaged."""
-    return shutil.copytree(tables_folder, tmp_path / "copied")
-
-
 def damaged(folder: Path, table: str, change: Callable[[Path], object]) -> Path:
     """A file of a table after a change."""
     (path,) = (folder / table).glob("*.parquet")
@@ -57,16 +51,16 @@ def damaged(folder: Path, table: str, change: Callable[[Path], object]) -> Path:
     ],
 )
 def test_a_damaged_or_foreign_file_is_named(
-    change: Callable[[Path], object], code: str, copied: Path, archive: Path, tmp_path: Path
+    change: Callable[[Path], object], code: str, copied_tables: Path, archive: Path, tmp_path: Path
 ) -> None:
-    path = damaged(copied, "patient", change)
+    path = damaged(copied_tables, "patient", change)
     asked: list[Callable[[dicomstudy.Tables], object]] = [
         lambda tables: tables["patient"].to_table(),
         lambda tables: tables["patient"].check(),
         lambda tables: tables.to_archive(tmp_path / "again"),
     ]
     for ask in asked:
-        with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+        with dicomstudy.open_tables(copied_tables) as tables, pytest.raises(TableError) as caught:
             ask(tables)
         assert caught.value.code == code
         assert caught.value.location.source == str(path)
@@ -88,9 +82,9 @@ def with_size_of(path: Path, folder: Path) -> None:
     (folder / "catalog.json").write_text(json.dumps(value))
 
 
-def test_a_missing_group_is_named_with_file_and_row(copied: Path, tmp_path: Path) -> None:
-    damaged(copied, "patient", lambda path: rewritten(path, lambda rows: rows[1:]))
-    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+def test_a_missing_group_is_named_with_file_and_row(copied_tables: Path, tmp_path: Path) -> None:
+    damaged(copied_tables, "patient", lambda path: rewritten(path, lambda rows: rows[1:]))
+    with dicomstudy.open_tables(copied_tables) as tables, pytest.raises(TableError) as caught:
         tables.to_archive(tmp_path / "again")
     assert caught.value.code == "tables/missing-group"
     source = caught.value.location.source
@@ -101,26 +95,30 @@ def test_a_missing_group_is_named_with_file_and_row(copied: Path, tmp_path: Path
     assert "the table patient" in caught.value.message
 
 
-def test_a_group_that_was_changed_is_named_with_file_and_row(copied: Path, tmp_path: Path) -> None:
+def test_a_group_that_was_changed_is_named_with_file_and_row(
+    copied_tables: Path, tmp_path: Path
+) -> None:
     def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [*rows[:2], {**rows[2], "PatientID": "another"}, *rows[3:]]
 
-    path = damaged(copied, "patient", lambda path: rewritten(path, change))
-    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+    path = damaged(copied_tables, "patient", lambda path: rewritten(path, change))
+    with dicomstudy.open_tables(copied_tables) as tables, pytest.raises(TableError) as caught:
         tables.to_archive(tmp_path / "again")
     assert caught.value.code == "tables/group-digest"
     assert caught.value.location.source == f"{path}, row 2"
 
 
 @pytest.mark.parametrize("column", ["exact", "empty"])
-def test_a_row_that_contradicts_itself_is_named(column: str, copied: Path, tmp_path: Path) -> None:
+def test_a_row_that_contradicts_itself_is_named(
+    column: str, copied_tables: Path, tmp_path: Path
+) -> None:
     wrong = {"exact": ion.dumps({"A[3].B": 1}), "empty": ["A[3].B"]}[column]
 
     def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{**rows[0], column: wrong}, *rows[1:]]
 
-    path = damaged(copied, "instances", lambda path: rewritten(path, change))
-    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+    path = damaged(copied_tables, "instances", lambda path: rewritten(path, change))
+    with dicomstudy.open_tables(copied_tables) as tables, pytest.raises(TableError) as caught:
         tables.to_archive(tmp_path / "again")
     assert caught.value.code == "tables/damaged"
     assert caught.value.location.source == f"{path}, row 0"
@@ -128,17 +126,17 @@ def test_a_row_that_contradicts_itself_is_named(column: str, copied: Path, tmp_p
 
 @pytest.mark.parametrize(("table", "key"), [("patient", "digest"), ("series", "StudyInstanceUID")])
 def test_a_row_without_its_key_is_an_error(
-    table: str, key: str, copied: Path, archive: Path, tmp_path: Path
+    table: str, key: str, copied_tables: Path, archive: Path, tmp_path: Path
 ) -> None:
     def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{**rows[0], key: None}, *rows[1:]]
 
-    path = damaged(copied, table, lambda path: rewritten(path, change))
-    with_size_of(path, copied)
+    path = damaged(copied_tables, table, lambda path: rewritten(path, change))
+    with_size_of(path, copied_tables)
     changed = shutil.copytree(archive, tmp_path / "changed")
     next(changed.glob("studies/*/*.zst")).unlink()
     with pytest.raises(TableError) as caught:
-        dicomstudy.export_tables(changed, copied)
+        dicomstudy.export_tables(changed, copied_tables)
     assert caught.value.code == "tables/damaged"
     assert caught.value.location.source == str(path)
 
@@ -146,29 +144,29 @@ def test_a_row_without_its_key_is_an_error(
 @pytest.mark.parametrize("rows_at_once", [1, 1 << 10])
 def test_studies_out_of_order_are_an_error(
     rows_at_once: int,
-    copied: Path,
+    copied_tables: Path,
     archive: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = damaged(copied, "series", lambda path: rewritten(path, lambda rows: rows[::-1]))
-    with_size_of(path, copied)
+    path = damaged(copied_tables, "series", lambda path: rewritten(path, lambda rows: rows[::-1]))
+    with_size_of(path, copied_tables)
     changed = shutil.copytree(archive, tmp_path / "changed")
     next(changed.glob("studies/*/*.zst")).unlink()
     monkeypatch.setattr(parquet, "BATCH_ROWS", rows_at_once)
     with pytest.raises(TableError) as caught:
-        dicomstudy.export_tables(changed, copied)
+        dicomstudy.export_tables(changed, copied_tables)
     assert caught.value.code == "tables/damaged"
     assert caught.value.location.source == str(path)
 
 
 def test_bulk_is_taken_from_where_the_user_says(
-    archive: Path, copied: Path, tmp_path: Path
+    archive: Path, copied_tables: Path, tmp_path: Path
 ) -> None:
-    found = json.loads((copied / "catalog.json").read_text())
+    found = json.loads((copied_tables / "catalog.json").read_text())
     found["archive"] = str(tmp_path / "moved")
-    (copied / "catalog.json").write_text(json.dumps(found))
-    with dicomstudy.open_tables(copied) as tables:
+    (copied_tables / "catalog.json").write_text(json.dumps(found))
+    with dicomstudy.open_tables(copied_tables) as tables:
         with pytest.raises(BulkError) as caught:
             tables.to_archive(tmp_path / "without")
         assert caught.value.code == "bulk/missing"
@@ -215,41 +213,43 @@ def test_an_archive_with_studies_is_not_written_over(archive: Path, tables_folde
     ],
 )  # fmt: skip
 def test_a_wrong_catalog_is_refused(
-    change: Callable[[Any], Any], code: str, copied: Path, archive: Path
+    change: Callable[[Any], Any], code: str, copied_tables: Path, archive: Path
 ) -> None:
-    path = copied / "catalog.json"
+    path = copied_tables / "catalog.json"
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     for use in (dicomstudy.open_tables, lambda path: dicomstudy.export_tables(archive, path)):
         with pytest.raises(TableError) as caught:
-            use(copied)
+            use(copied_tables)
         assert caught.value.code == code
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
-def test_a_catalog_that_is_no_json_is_damaged(content: bytes, copied: Path) -> None:
-    (copied / "catalog.json").write_bytes(content)
+def test_a_catalog_that_is_no_json_is_damaged(content: bytes, copied_tables: Path) -> None:
+    (copied_tables / "catalog.json").write_bytes(content)
     with pytest.raises(TableError) as caught:
-        dicomstudy.open_tables(copied)
+        dicomstudy.open_tables(copied_tables)
     assert caught.value.code == "tables/damaged"
 
 
-def test_a_schema_that_is_none_is_damaged(copied: Path) -> None:
-    value = json.loads((copied / "catalog.json").read_text())
+def test_a_schema_that_is_none_is_damaged(copied_tables: Path) -> None:
+    value = json.loads((copied_tables / "catalog.json").read_text())
     value["tables"]["patient"]["schema"] = "AAAA"
-    (copied / "catalog.json").write_text(json.dumps(value))
-    with dicomstudy.open_tables(copied) as tables, pytest.raises(TableError) as caught:
+    (copied_tables / "catalog.json").write_text(json.dumps(value))
+    with dicomstudy.open_tables(copied_tables) as tables, pytest.raises(TableError) as caught:
         _ = tables["patient"].schema
     assert caught.value.code == "tables/damaged"
 
 
-def test_columns_that_are_not_of_their_attribute_are_refused(copied: Path, archive: Path) -> None:
-    value = json.loads((copied / "catalog.json").read_text())
+def test_columns_that_are_not_of_their_attribute_are_refused(
+    copied_tables: Path, archive: Path
+) -> None:
+    value = json.loads((copied_tables / "catalog.json").read_text())
     field = pa.field("Rows", pa.string(), metadata={"key": "Rows", "vr": "US", "form": "typed"})
     message = catalog.Table.of(pa.schema([field])).message
     value["tables"]["patient"]["schema"] = base64.b64encode(message).decode()
-    (copied / "catalog.json").write_text(json.dumps(value))
+    (copied_tables / "catalog.json").write_text(json.dumps(value))
     with pytest.raises(TableError) as caught:
-        dicomstudy.export_tables(archive, copied)
+        dicomstudy.export_tables(archive, copied_tables)
     assert caught.value.code == "tables/schema"
 
 
@@ -273,8 +273,8 @@ def test_a_file_is_no_folder_of_tables(tmp_path: Path) -> None:
 
 def test_paths_that_are_not_utf8(archive: Path, tmp_path: Path) -> None:
     """Of an archive they are as good as others; no reader of Parquet files can name tables so."""
-    copied = shutil.copytree(archive, tmp_path / "\udce4")
-    dicomstudy.export_tables(copied, tmp_path / "tables")
+    copied_tables = shutil.copytree(archive, tmp_path / "\udce4")
+    dicomstudy.export_tables(copied_tables, tmp_path / "tables")
     with dicomstudy.open_tables(tmp_path / "tables") as tables:
         tables.sql("SELECT 1").write_parquet(tmp_path / "\udce4.parquet")
         assert tables.to_archive(tmp_path / "again") == len(dicomstudy.open_archive(archive))
@@ -287,11 +287,11 @@ def test_paths_that_are_not_utf8(archive: Path, tmp_path: Path) -> None:
         assert caught.value.code == "tables/path"
 
 
-def test_two_runs_never_write_at_once(archive: Path, copied: Path) -> None:
-    with (copied / "lock").open("wb") as file:
+def test_two_runs_never_write_at_once(archive: Path, copied_tables: Path) -> None:
+    with (copied_tables / "lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(TableError) as caught:
-            dicomstudy.export_tables(archive, copied)
+            dicomstudy.export_tables(archive, copied_tables)
     assert caught.value.code == "tables/locked"
 
 
@@ -321,12 +321,12 @@ def test_a_document_that_cannot_be_read_on_is_a_problem(
 
 
 def test_a_bulk_file_that_cannot_be_read_is_said_to_be_unreadable(
-    archive: Path, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path, copied_tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = max(archive.rglob("*.bulk"), key=lambda path: path.stat().st_size)
     studies.unreadable(monkeypatch, path)
     with (
-        dicomstudy.open_tables(copied) as tables,
+        dicomstudy.open_tables(copied_tables) as tables,
         pytest.raises(BulkError) as caught,
     ):
         tables.to_archive(tmp_path / "again")

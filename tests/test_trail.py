@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -156,10 +155,7 @@ def test_what_a_killed_run_left_to_be_copied_is_copied(
     whole = shutil.copytree(archive, tmp_path / "whole")
     dicomstudy.convert([folder], whole)
 
-    def full(*_: object, **__: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(change, "write_atomically", full)  # that of the target
+    monkeypatch.setattr(change, "write_atomically", studies.disk_full)  # that of the target
     with pytest.raises(ArchiveError) as raised:
         dicomstudy.convert([folder], archive)
     assert raised.value.code == "archive/full"
