@@ -329,6 +329,24 @@ class ReadOnly:
         """The descriptor of the file, while it is open."""
         return self._descriptor if self.close.alive else -1
 
+    def pread(self, length: int, offset: int) -> bytes:
+        """`length` bytes from `offset` on, fewer only if the file ends before them.
+
+        The system may give fewer for other reasons, such as an unreadable page behind them, of
+        which only the next read tells.
+        """
+        data = os.pread(self.fileno(), length, offset)
+        while 0 < len(data) < length:
+            more = os.pread(self.fileno(), length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def status(self) -> os.stat_result:
+        """What the system says of the open file."""
+        return os.fstat(self.fileno())
+
 
 def is_absence(error: OSError) -> bool:
     """Whether a file could not be opened as there is none, and not for anything else."""
@@ -363,14 +381,26 @@ class BulkReader:
     def _error(self, code: str, message: str, offset: int) -> BulkError:
         return BulkError(code, message, source=str(self.path), offset=offset)
 
+    def _unreadable(self, error: OSError, offset: int) -> BulkError:
+        message = f"the bulk file cannot be read: {error.strerror}"
+        return self._error("bulk/unreadable", message, offset)
+
     def check(self, place: Place) -> None:
         """Refuse a place beyond what belongs to the document (``bulk/place``)."""
         if self._length is not None and place.end > self._length:
             raise self._error("bulk/place", BEYOND, place.offset)
 
     def check_length(self) -> None:
-        """Refuse a file that has not all that belongs to its document (``bulk/truncated``)."""
-        size = os.fstat(self._file.fileno()).st_size
+        """Refuse a file that has not all that belongs to its document.
+
+        Raises:
+            BulkError: it has not (``bulk/truncated``), or the system does not say
+                (``bulk/unreadable``).
+        """
+        try:
+            size = self._file.status().st_size
+        except OSError as error:
+            raise self._unreadable(error, 0) from error
         if self._length is not None and size < self._length:
             message = f"the bulk file has {size} bytes, its document says {self._length}"
             raise self._error("bulk/truncated", message, size)
@@ -382,10 +412,9 @@ class BulkReader:
             BulkError: the file ends before them, or cannot be read.
         """
         try:
-            data = os.pread(self._file.fileno(), length, offset)
+            data = self._file.pread(length, offset)
         except OSError as error:
-            message = f"the bulk file cannot be read: {error.strerror}"
-            raise self._error("bulk/unreadable", message, offset) from error
+            raise self._unreadable(error, offset) from error
         if len(data) != length:
             raise self._error("bulk/truncated", "the bulk file ends inside a value", offset)
         return data

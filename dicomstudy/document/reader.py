@@ -76,27 +76,43 @@ class Document:
     @property
     def size(self) -> int:
         """Its size in bytes."""
-        return os.fstat(self._file.fileno()).st_size
+        return self._status().st_size
 
     def _error(self, code: str, message: str) -> StudyError:
         return StudyError(code, message, source=str(self.path))
 
     def _pread(self, length: int, offset: int) -> bytes:
-        """`length` bytes from `offset` on, fewer if the document ends before."""
+        """`length` bytes from `offset` on.
+
+        Raises:
+            StudyError: the document ends before them, or cannot be read.
+        """
         try:
-            return os.pread(self._file.fileno(), length, offset)
+            data = self._file.pread(length, offset)
         except OSError as error:
-            message = f"the document cannot be read: {error.strerror}"
-            raise self._error("study/unreadable", message) from error
+            raise self._unreadable(error) from error
+        if len(data) < length:
+            raise self._error("study/damaged", "the document ends early")
+        return data
+
+    def _status(self) -> os.stat_result:
+        try:
+            return self._file.status()
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> StudyError:
+        return self._error("study/unreadable", f"the document cannot be read: {error.strerror}")
 
     def _read_table(self) -> list[tuple[int, int, int]]:
         """Offset, size and plain size of every frame; empty if there is no table."""
-        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+        status = self._status()
+        if not stat.S_ISREG(status.st_mode):
             raise self._error("study/not-a-study", "this is no file")
-        size = self.size
-        footer = self._pread(FOOTER.size, max(size - FOOTER.size, 0))
-        if len(footer) < FOOTER.size:
+        size = status.st_size
+        if size < FOOTER.size:
             return []
+        footer = self._pread(FOOTER.size, size - FOOTER.size)
         count, flags, magic = FOOTER.unpack(footer)
         length = count * TABLE_ENTRY.size
         if magic != SEEKABLE or length + FOOTER.size + 8 > size:
@@ -115,10 +131,11 @@ class Document:
 
     def _plain(self) -> bytes:
         """The document as one stream of Ion, which is read whole."""
-        if self.size > MAX_FRAME:
+        length = self.size
+        if length > MAX_FRAME:
             raise self._error("study/too-large", "the document is too large to read whole")
-        places = range(0, self.size, 1 << 20)
-        data = b"".join(self._pread(1 << 20, at) for at in places)
+        places = range(0, length, 1 << 20)
+        data = b"".join(self._pread(min(1 << 20, length - at), at) for at in places)
         if not data.startswith(ZSTD_MAGIC):
             return data
         plain = []
@@ -229,7 +246,7 @@ class Document:
             StudyError: the history is damaged.
         """
         if not self.header.get("historyFrames"):
-            when = moment(os.fstat(self._file.fileno()).st_mtime)
+            when = moment(self._status().st_mtime)
             return History((Version(1, when, "convert", added=self.instances),))
         struct = self._struct(1, ())
         try:
@@ -265,6 +282,11 @@ class Document:
         return self._values is None
 
     def _stored(self, at: int) -> tuple[bytes, int]:
+        """A frame as it is stored, and its plain size.
+
+        All of it is there: the table fits the file, and less than the table says is an error. What
+        it says inside is proved by its checksum when it is decompressed, which a copy has too.
+        """
         offset, size, plain_size = self._frames[at]
         return self._pread(size, offset), plain_size
 
@@ -385,10 +407,9 @@ class Document:
     def is_current(self) -> bool:
         """Whether it is still the document at its path."""
         try:
-            there = self.path.stat()
+            return os.path.samestat(self.path.stat(), self._file.status())
         except OSError:
             return False
-        return os.path.samestat(there, os.fstat(self._file.fileno()))
 
     def close(self) -> None:
         """Close the file."""
