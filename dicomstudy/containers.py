@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import os
 import zlib
 from collections.abc import Iterator
@@ -15,13 +16,15 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from dicomstudy.errors import ArchiveError, Problem, unwritable
+from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, unwritable
 from dicomstudy.sources import MAX_WHOLE, Window, write_all
 from dicomstudy.tars import Tar, is_tar
 from dicomstudy.unpacking import BZIP2, GZIP, TOO_GREEDY, XZ, DamagedError, unpacked, zip_unpacked
 
 if TYPE_CHECKING:
     import zipfile
+
+    from _typeshed import WriteableBuffer
 
 __all__ = ["Member", "is_container", "open_members"]
 
@@ -33,6 +36,32 @@ _BLOCK = 512
 _TOO_LARGE = "it is too large to be taken out of its zip or tar file"
 _TOO_MUCH = f"it unpacks to more than {MAX_RATIO} times its size"
 _ZIP = b"PK\x03\x04"
+
+
+class _File(io.FileIO):
+    """A file of which a failed read is no damage, also where a library takes any error for that."""
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        """As that of a file, but for the error (``source/unreadable``)."""
+        with self._reading():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        """The same."""
+        with self._reading():
+            return super().readall()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _unreadable(error, str(self.name)) from error
+
+
+def _unreadable(error: OSError, source: str) -> DicomStudyError:
+    message = f"cannot be read: {error.strerror or error}"
+    return DicomStudyError("source/unreadable", message, source=source)
 
 
 class Member(NamedTuple):
@@ -76,7 +105,7 @@ def open_members(
     """
     tar = None
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             head = file.read(_BLOCK)
             file.seek(0)
             size = os.fstat(file.fileno()).st_size
@@ -91,11 +120,23 @@ def open_members(
                     raise DamagedError(_TOO_MUCH)  # noqa: TRY301 (as with all that is damaged)
     except (MemoryError, ArchiveError):
         raise
+    except DicomStudyError as error:  # of what could not be read, nothing tells what it is
+        yield Member("", None, error.problem(str(path)))
     except Exception as error:  # noqa: BLE001 (of damage the libraries raise whatever they meet)
         message = f"the zip or tar file cannot be read to its end: {error}"
         problem = Problem(str(path), "source/container", message)
         is_other = tar is not None and not tar.is_surely and TOO_GREEDY not in str(error)
         yield Member("", None, problem, is_other=is_other)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        file = io.BufferedReader(_File(path))
+    except OSError as error:
+        raise _unreadable(error, str(path)) from error
+    with file:
+        yield file
 
 
 class _Taking:
@@ -193,6 +234,9 @@ def _zip_members(taking: _Taking, file: IO[bytes], size: int) -> Iterator[Member
                 member = taking.take(_zip_pieces(archive, info), info.filename)
             except (MemoryError, ArchiveError):
                 raise
+            except DicomStudyError as error:
+                problem = error.problem()._replace(source=f"{taking.path}!{info.filename}")
+                member = Member(info.filename, None, problem)
             except Exception as error:  # noqa: BLE001 (as above)
                 member = taking.refused(info.filename, str(error))
             yield from _closing(member)

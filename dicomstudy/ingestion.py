@@ -294,6 +294,8 @@ class Ingester:
         try:
             taken = take_apart(given, self._reader, decoder, self._grouper)
         except DicomStudyError as error:
+            if _is_of_source(error):
+                raise
             self._quarantine(given, digest(), error.problem(given.source))
             return
         if taken is None:
@@ -315,6 +317,8 @@ class Ingester:
             except ArchiveError:
                 raise
             except DicomStudyError as error:
+                if _is_of_source(error):
+                    raise
                 self._quarantine(given, digest(), error.problem(given.source))
                 return
             result.problems += problems
@@ -496,7 +500,8 @@ def take_apart(
     """What a P10 file holds; None for one that is none (spec/archive.md).
 
     Raises:
-        DicomStudyError: it has the prefix of P10 files, but cannot be taken apart.
+        DicomStudyError: it cannot be read on, or has the prefix of P10 files, but cannot be taken
+            apart.
     """
     if not may_be_p10(given.data):
         return None
@@ -504,8 +509,8 @@ def take_apart(
     try:
         file = reader.read(given.data, source=given.source)
         record = decoder.decode(file, given.data)
-    except DicomStudyError:
-        if prefixed:
+    except DicomStudyError as error:
+        if prefixed or _is_of_source(error):
             raise
         return None
     uids = grouper.uids(record)
@@ -531,6 +536,11 @@ def _may_be_bare(head: bytes) -> bool:
         return head[4:6] in VRS
     is_command = head == _COMMAND_LENGTH or (head[:4] == _COMMAND_CLASS and head[5:] == bytes(3))
     return is_command or head[:2] in {b"\2\0", b"\x08\0"}
+
+
+def _is_of_source(error: DicomStudyError) -> bool:
+    """Whether a file could not be read on, which tells nothing of what it is."""
+    return error.code.startswith("source/")
 
 
 def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:

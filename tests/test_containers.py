@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import os
 import random
@@ -175,7 +176,40 @@ def test_a_compressed_tar_without_a_problem_is_whole(
 def test_a_container_that_is_gone_is_a_problem(tmp_path: Path) -> None:
     (member,) = open_members(tmp_path / "nothing.zip")
     assert member.problem is not None
-    assert member.problem.code == "source/container"
+    assert member.problem.code == "source/unreadable"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gz", "bz2", "xz"])
+def test_what_cannot_be_read_is_neither_damaged_nor_something_else(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = a_zip(FILES) if kind == "zip" else a_tar(FILES, "" if kind == "tar" else kind)
+    good = members_of(content, tmp_path)
+    reads = itertools.count()
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer: Any, /) -> int | None:
+            if next(reads) == failing:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().readinto(memoryview(buffer)[:512])
+
+        def readall(self) -> bytes:
+            if next(reads) == failing:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().readall()
+
+    class File(containers._File, Failing):
+        pass
+
+    monkeypatch.setattr(containers, "_File", File)
+    failing = -1
+    assert members_of(content, tmp_path) == good
+    for number in range(next(reads)):
+        reads, failing = itertools.count(), number
+        found = members_of(content, tmp_path)
+        codes = [each.problem.code for each in found if each.problem is not None]
+        assert codes == ["source/unreadable"]
+        assert not any(each.is_other for each in found)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import dicomstudy
+from dicomstudy import ingestion, sources
 from dicomstudy.document import Document
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
@@ -45,6 +46,22 @@ def stopping_short(
         return read_on(descriptor, length, offset)
 
     monkeypatch.setattr(os, "pread", pread)
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> Callable[[], int]:
+    """Let one read of a file fail, by its number; what is returned counts them."""
+    wanted, read_on, count = path.stat(), os.pread, -1
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        nonlocal count
+        if os.path.samestat(os.fstat(descriptor), wanted):
+            count += 1
+            if count == number:
+                raise OSError(errno.EIO, "Input/output error")
+        return read_on(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    return lambda: count
 
 
 def middle_of_a_copied_frame(path: Path) -> int:
@@ -126,3 +143,24 @@ def test_a_document_whose_size_is_not_told_is_one_problem(
 
     monkeypatch.setattr(os, "fstat", fstat)
     assert {each.code for each in command(archive, tmp_path / "out")} == {"study/unreadable"}
+
+
+@pytest.mark.parametrize("start", [0, 132], ids=["with-prefix", "without-prefix"])
+def test_a_source_that_is_read_in_part_is_neither_skipped_nor_kept_in_quarantine(
+    start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = make.archive()["ct/bone/IM0001"][start:]
+    path = write_files(tmp_path, [("one", content)]) / "one"
+    monkeypatch.setattr(ingestion, "MAX_WHOLE", 100)
+    monkeypatch.setattr(sources, "_WINDOW", 1000)
+    for number in range(100):
+        with monkeypatch.context() as failing:
+            count = failing_once(failing, path, number)
+            result = dicomstudy.convert([path], tmp_path / f"archive-{number}")
+        assert (result.skipped, result.quarantined) == (0, 0)
+        if count() < number:
+            break
+        assert [each.code for each in result.problems] == ["source/unreadable"]
+    else:
+        pytest.fail("it is read more often than it has pieces")
+    assert result.instances == 1
