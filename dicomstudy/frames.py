@@ -47,6 +47,7 @@ _HEADER = 8
 #: So many bytes are read at once where the headers of all fragments are looked at.
 _READ_AHEAD = 1 << 20
 _ITEM_TAGS = {False: LITTLE.item_tag, True: BIG.item_tag}
+_DELIMITERS = {False: LITTLE.sequence_delimiter, True: BIG.sequence_delimiter}
 #: End of image in JPEG and JPEG-LS, end of codestream in JPEG 2000; padding may follow it.
 _END_MARKER = b"\xff\xd9"
 _END_LENGTH = 10
@@ -129,7 +130,7 @@ def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> l
         raise StudyError("study/frames", f"{uid} has no pixel data")
     value, bits = found
     number = _number_of_frames(attributes, value)
-    lengths = _lengths(attributes, value, big=big)
+    lengths = _whole(attributes, value, big=big)
     if lengths is None:
         return _native(attributes, value, bits, number or 1)
     frames = _encapsulated(attributes, value, lengths, number, big=big)
@@ -159,7 +160,7 @@ def fragments(
     if found is None:
         return None
     value, _ = found
-    lengths = _lengths(attributes, value, big=big)
+    lengths = _whole(attributes, value, big=big)
     if lengths is None:
         return None
     table = Span(_HEADER, lengths[0]) if lengths else Span(0, 0)
@@ -177,7 +178,7 @@ def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid
     value, _ = found
     if isinstance(value.stored, bytes) or "fragments" not in value.stored:
         return
-    if _lengths(attributes, value, big=big) != _items(value, 0, big=big):
+    if _lengths(attributes, value, big=big) != _items(value, big=big):
         raise value.error("its fragments have other lengths")
 
 
@@ -265,15 +266,24 @@ def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int
 # Encapsulated pixel data
 
 
+def _whole(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:
+    """As `_lengths`, if they are all that there is; zeros behind them are padding."""
+    lengths = _lengths(attributes, value, big=big)
+    if lengths is not None:
+        end = sum(lengths) + _HEADER * len(lengths)
+        # Behind them is a delimiter or nothing; only of damaged pixel data it is more.
+        if value.length > end + _HEADER and any(value.bytes(end, end + _HEADER)):
+            raise value.error("what is behind its fragments is none")
+    return lengths
+
+
 def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:
     """The lengths of all items, the Basic Offset Table first; None if the value is native."""
     if not isinstance(value.stored, bytes) and "fragments" in value.stored:
         stored = value.stored["fragments"]
         if not all(type(length) is int and length >= 0 for length in stored):
             raise value.error("the lengths of its fragments are not numbers")
-        end = sum(stored) + _HEADER * len(stored)
-        # Behind them is a delimiter or nothing; only of damaged pixel data it is more.
-        if end > value.length or (value.length > end + _HEADER and _items(value, end, big=big)):
+        if sum(stored) + _HEADER * len(stored) > value.length:
             raise value.error("its fragments have other lengths")
         return list(stored)
     if bare_uid(attributes.get("TransferSyntaxUID")) in _NATIVE:
@@ -281,22 +291,30 @@ def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list
     tag = _ITEM_TAGS[big]
     if value.bytes(0, len(tag)) != tag:
         return None
-    return _items(value, 0, big=big)
+    return _items(value, big=big)
 
 
-def _items(value: _Value, start: int, *, big: bool) -> list[int]:
-    """The lengths of the items from `start` on, as their headers say."""
+def _items(value: _Value, *, big: bool) -> list[int]:
+    """The lengths of the items, as their headers say.
+
+    The last one ends before the delimiter that ends the value, whatever its header says, or else
+    is none if it is longer than the value (spec/p10.md).
+    """
     lengths: list[int] = []
-    pos = start
+    pos = 0
     while True:
         header = value.bytes(pos, pos + _HEADER)
         if len(header) < _HEADER or header[:4] != _ITEM_TAGS[big]:
-            return lengths
-        length = int.from_bytes(header[4:], "big" if big else "little")
-        pos += _HEADER + length
-        if pos > value.length:
-            return lengths
-        lengths.append(length)
+            break
+        lengths.append(int.from_bytes(header[4:], "big" if big else "little"))
+        pos += _HEADER + lengths[-1]
+    end = value.length - _HEADER
+    if lengths and pos > end:
+        if pos - end <= lengths[-1] and value.bytes(end, end + 4) == _DELIMITERS[big]:
+            lengths[-1] -= pos - end
+        elif pos > value.length:
+            lengths.pop()
+    return lengths
 
 
 def _encapsulated(
@@ -386,6 +404,10 @@ def _by_count(
     video = _VIDEO.fullmatch(bare_uid(attributes.get("TransferSyntaxUID")))
     if number == 1 or len(payloads) == 1 or video:
         return [tuple(payloads)]
+    kept = len(payloads)
+    while kept > number and not payloads[kept - 1].length:
+        kept -= 1  # padding
+    payloads = payloads[:kept]
     if len(payloads) == number:
         return [(payload,) for payload in payloads]
     if len(payloads) > number:

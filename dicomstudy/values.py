@@ -132,7 +132,8 @@ class Kinds:
         if " or " in own or not own:
             if vr == "SQ" or (not own and vr in {"", "UN"}):
                 return _NAMED_BY_VR["SQ"]
-            return _BLOB._replace(word=WORD_SIZES.get(vr, 1))
+            words = {WORD_SIZES.get(each, 1) for each in (vr or own).split(" or ")}
+            return _BLOB._replace(word=words.pop() if len(words) == 1 else 1)
         if vr in {"", "UN"}:
             vr = own
         return _NAMED_BY_VR.get(vr) or _BLOB._replace(word=WORD_SIZES.get(vr, 1))

@@ -27,6 +27,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import P10Error
 from dicomstudy.p10 import Reader, Syntax, read, read_items
+from dicomstudy.p10.reader import DEFLATED
 from dicomstudy.sources import Window
 from fixtures import make
 from fixtures.make import element, item, part10
@@ -333,6 +334,47 @@ def test_encapsulated_pixel_data_are_fragments() -> None:
     )
 
 
+@pytest.mark.parametrize("more", [1, 2, 8, 9, 1000])
+def test_a_last_fragment_that_says_too_much_ends_before_the_delimiter(more: int) -> None:
+    """Where it reaches behind the file, too; in an item as at the top level."""
+    fragments = item() + item(b"abcd") + item(b"efgh", length=4 + more) + DELIMITER
+    pixels = element(0x7FE00010, "OB", fragments, length=UNDEFINED)
+    file = read(file_of(NAME, pixels, NAME))
+    assert file.problems == ()
+    (_, found, behind) = file.elements
+    assert isinstance(found.value, Encapsulated)
+    assert found.value.fragments == (Span(8, 0), Span(16, 4), Span(28, 4))
+    assert found.value.length == len(fragments)
+    assert behind.tag == 0x00100010
+    icon = element(0x00880200, "SQ", item(pixels + NAME) + DELIMITER, length=UNDEFINED)
+    file = read(file_of(icon, NAME))
+    assert file.problems == ()
+    value = file.elements[0].value
+    assert isinstance(value, Sequence)
+    assert [each.value for each in value.items[0].elements] == [fragments, b"A^B "]
+
+
+@pytest.mark.parametrize("tag", [0x3F3F3F00, 0xFEFF00E0, 0xFFFEE00D, 0])
+def test_items_of_another_tag_are_followed_to_the_delimiter_of_their_sequence(tag: int) -> None:
+    inner = element(0x00081140, "SQ", item(UNNAMED) + DELIMITER, length=UNDEFINED)
+    head = struct.pack("<HHI", tag >> 16, tag & 0xFFFF, UNDEFINED)
+    value = head + inner + make.delimiter(0xFFFEE00D) + DELIMITER
+    outer = element(0x00081115, "SQ", value, length=UNDEFINED)
+    file = read(file_of(outer, NAME))
+    assert [problem.code for problem in file.problems] == ["p10/not-an-item"]
+    assert [each.value for each in file.elements] == [value, b"A^B "]
+
+
+def test_what_cannot_be_an_item_does_not_make_a_sequence() -> None:
+    """Of VR SQ, but its first eight bytes would be an item that reaches behind the file."""
+    file = read(
+        file_of(element(0x00081115, "SQ", b"words" * 3 + DELIMITER, length=UNDEFINED), NAME)
+    )
+    assert file.problems == ()
+    assert file.elements[0].form is Form.DELIMITED
+    assert [each.value for each in file.elements] == [b"words" * 3, b"A^B "]
+
+
 def test_group_lengths_that_are_right_need_not_be_kept() -> None:
     right = element(0x00100000, "UL", len(NAME))
     data = file_of(right, NAME, element(0x00200010, "SH", "1"))
@@ -423,6 +465,15 @@ def test_a_deflated_data_set_is_inflated() -> None:
     assert rewritten(data, file) == data
 
 
+@pytest.mark.parametrize("syntax", sorted(DEFLATED))
+def test_a_data_set_that_is_not_deflated_is_read_as_it_is(syntax: str) -> None:
+    file = read(file_of(NAME, syntax=syntax))
+    assert file.problems == ()
+    assert file.deflated is None
+    assert [each.value for each in file.elements] == [b"A^B "]
+    assert codes(file_of(UNNAMED, syntax=syntax)) == ["p10/deflate"]
+
+
 def test_a_deflate_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicomstudy.p10.reader.MAX_INFLATED", 1 << 20)
     data = file_of(make.deflated(element(0x00420011, "OB", bytes(2 << 20))), syntax=make.DEFLATED)
@@ -447,7 +498,7 @@ def test_the_limit_of_inflating_is_not_exceeded(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("deflate-not.dcm", ["p10/deflate"]),
+        ("deflate-not.dcm", []),
         ("deflate-truncated.dcm", ["p10/deflate"]),
         ("meta-truncated.dcm", ["p10/truncated"]),
         ("truncated-header.dcm", ["p10/truncated"]),
@@ -546,7 +597,7 @@ def test_fragments_without_an_end_are_not_looked_for_again_and_again(
     """Each of many values in an item has fragments up to where there is no delimiter any more."""
     monkeypatch.setattr("dicomstudy.p10.parser.MAX_INSIDE", 1 << 18)
     value = make.delimiter(0xFFFEE0DD) + element(0x00091001, "OB", b"", length=UNDEFINED)
-    fragments = 20_000 * item(value)
+    fragments = 20_000 * item(value) + item(bytes(8))
     opened = item(element(0x00091001, "OB", b"", length=UNDEFINED) + fragments, length=UNDEFINED)
     data = file_of(element(0x00081140, "SQ", opened + bytes(1 << 22), length=UNDEFINED))
     assert codes(data) == ["p10/too-many-elements"]

@@ -196,6 +196,23 @@ def test_pixel_data_is_as_it_was_written(*, big: bool) -> None:
 # -- byte order --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("tag", "vr", "word"),
+    [
+        (0x00280106, "", 2),  # US or SS
+        (0x00283006, "", 2),  # US or OW
+        (0x00280106, "UN", 1),
+        (0x00280106, "US", 2),
+        (0x54001010, "", 1),  # OB or OW
+        (0x00091001, "UN", 1),
+    ],
+)
+def test_words_are_those_of_the_vr_in_the_header_or_of_all_that_there_may_be(
+    tag: int, vr: str, word: int
+) -> None:
+    assert KINDS.rule(tag, vr).word == word
+
+
 @given(st.binary(max_size=64), st.sampled_from([1, 2, 4, 8]))
 def test_swapping_twice_changes_nothing(raw: bytes, word: int) -> None:
     assert swap(swap(raw, word), word) == raw

@@ -205,11 +205,14 @@ class Parser:
     def holds_items(self, vr: str, start: int) -> bool:
         """Whether a value of undefined length is a sequence, unless its items are fragments.
 
-        That of an SQ may begin with a delimiter that is left over, or with zeros.
+        That of an SQ may begin with a delimiter that is left over, with zeros, or with an item of
+        another tag, which does not end behind the data.
         """
         head = self.data[start : start + 8]
-        if vr == "SQ" and head[4:] == b"\0\0\0\0":
-            return True
+        if vr == "SQ" and len(head) == 8:
+            length = self.length_at(start + 4)
+            if length == UNDEFINED_LENGTH or start + 8 + length <= len(self.data):
+                return True
         begin = {self.order.item_tag, self.order.sequence_delimiter}
         return vr in {"", "SQ", "UN"} and head[:4] in begin
 
@@ -316,21 +319,29 @@ class Parser:
         return pos, None
 
     def fragments(self, start: int, end: int) -> tuple[tuple[Span, ...], int, bool]:
-        """The fragments of encapsulated pixel data, where they end, and whether all are there."""
+        """The fragments of encapsulated pixel data, where they end, and whether all are there.
+
+        The last one may be said to be longer than it is, so that it swallows the delimiter.
+        """
         fragments: list[Span] = []
-        pos = start
+        pos = last = start
         item_tag, delimiter = self.order.item_tag, self.order.sequence_delimiter
         length_of = self.order.length.unpack_from
         while pos + 8 <= end:
             head = self.data[pos : pos + 8]
             if head[:4] == delimiter:
                 return tuple(fragments), pos + 8, True
-            (length,) = length_of(head, 4)
-            if head[:4] != item_tag or pos + 8 + length > end:
+            if head[:4] != item_tag:
                 break
-            fragments.append(Span(pos + 8 - start, length))
-            pos += 8 + length
-        after = self.end_of_delimiter(pos, end)
+            (length,) = length_of(head, 4)
+            last = pos + 8
+            fragments.append(Span(last - start, length))
+            pos = last + length
+        after = self.end_of_delimiter(last, end)
+        if after:
+            fragments[-1:] = [Span(at, min(size, after - 8 - last)) for at, size in fragments[-1:]]
+        elif pos > end:
+            fragments.pop()
         return tuple(fragments), after or end, bool(after)
 
     def end_of_delimiter(self, pos: int, end: int) -> int:

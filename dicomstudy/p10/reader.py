@@ -246,7 +246,8 @@ class Reader:
                     body = inflate(data[pos : min(length, pos + MAX_INFLATED + 1)])
                     deflated, pos = Span(pos, length - pos), 0
                 except P10Error as error:
-                    problems.append(error.problem(source)._replace(offset=pos))
+                    if error.code != "p10/deflate" or data[pos + 4 : pos + 6] not in VRS:
+                        problems.append(error.problem(source)._replace(offset=pos))
             if not problems:
                 syntax = _find_syntax(uid, body[pos : pos + 8], deflated=deflated is not None)
                 parser = Parser(body, big=syntax.big, limit=self.max_inline)
