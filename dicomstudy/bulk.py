@@ -40,7 +40,7 @@ __all__ = [
 #: The first bytes of every bulk file.
 MAGIC = b"DCMBULK1"
 MAX_CHUNK = 1 << 20
-#: What is wrong with a place there.
+#: The message of `bulk/place` for a place beyond what belongs to the document.
 BEYOND = "a place is beyond what belongs to the document of its bulk file"
 #: What chunks are cut to. Buffers of words fit the processor's cache; smaller ones would fill
 #: documents with their sizes.
@@ -428,7 +428,7 @@ class BulkReader:
     def pieces(
         self, place: Place, start: int = 0, stop: int | None = None
     ) -> Iterator[bytes | bytearray | memoryview]:
-        """The same, chunk by chunk.
+        """Bytes `start` to `stop` of a value, chunk by chunk.
 
         Raises:
             BulkError: the stored bytes are damaged, or beyond what belongs to the document.

@@ -106,7 +106,7 @@ _KNOWN_TAGS = frozenset(
         *(0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280103),
     )
 )
-#: Nothing is known by more bytes than these.
+#: Even these values are kept apart if they have more bytes.
 _MOST_IDENTIFYING = 1 << 16
 #: Values of more bytes are kept apart from documents, unless something else is asked for.
 MAX_INLINE = 256

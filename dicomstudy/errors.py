@@ -35,7 +35,7 @@ __all__ = [
     "unwritable",
 ]
 
-#: Of what cannot be written: whatever is to come could not be written either.
+#: Codes after which a run ends: what comes next could not be written either.
 UNWRITABLE = frozenset(("archive/full", "archive/unwritable"))
 #: What the system says where there is no room for more.
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -100,7 +100,7 @@ class DicomStudyError(Exception):
         return _rebuild, (type(self), self.code, self.message, self.location)
 
     def problem(self, source: str | None = None) -> Problem:
-        """The same defect as a line of a report; `source` fills a location without one."""
+        """The defect as a line of a report; `source` fills a location without one."""
         where = self.location
         tag = None if where.tag is None else f"{where.tag:08X}"
         return Problem(where.source or source, self.code, self.message, where.offset, tag)

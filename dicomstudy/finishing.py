@@ -37,7 +37,7 @@ __all__ = ["Finished", "finish"]
 
 #: What tells instances of a study apart: the SOP Instance UID, the digest, and the series.
 _Name: TypeAlias = tuple[str, str, str]
-#: The instances that other studies have not as good as the one that was finished, by study.
+#: By study: the instances that it has from a worse source than the study that was finished.
 _Elsewhere: TypeAlias = Mapping[str, AbstractSet[Identity]]
 _Key = TypeVar("_Key", bound=Hashable)
 

@@ -227,7 +227,7 @@ class Follower:
         *,
         stamped: bool,
     ) -> Layouts:
-        """The same as `_anew` of layouts that are settled, without a look at what is as it was.
+        """What `_anew` gives for layouts that are settled, without a look at what is as it was.
 
         Args:
             changed: the keys of what came, went or became another.
@@ -264,7 +264,7 @@ class Follower:
         before: Mapping[str, Any],
         after: dict[str, Any],
     ) -> None:
-        """Take the same away from the items of changed sequences, whose lengths are made anew."""
+        """Remove the group lengths from items of changed sequences: their layouts are made anew."""
         for key in [key for key in changed if type(after.get(key)) is list]:
             items = (by_key[key].items if key in by_key else None) or ()
             old = before.get(key)
@@ -336,7 +336,7 @@ class Follower:
         )
 
     def _with_last(self, token: Token, after: list[dict[str, Any]], scope: _Scope) -> Token:
-        """The same as `_changed`, of a sequence that this made, if only the last item is new."""
+        """What `_changed` gives for a sequence that this made, if only the last item is new."""
         at, items = len(after) - 1, token.items or ()
         explicit = token.vr not in {"", "UN"}
         inner = scope.inside(token.tag, f"{self._key(token)}[{at}].", explicit=explicit)
@@ -406,7 +406,7 @@ class Follower:
         layouts: Layouts | None,
         resolve: Resolve,
     ) -> dict[str, Any]:
-        """The same attributes with the character set of Unicode, in items too.
+        """The attributes with the character set of Unicode, in items too.
 
         Text of private attributes whose VR is in the file, and text that is a large value, is
         written anew; the bytes of text that was not valid in its character set go.

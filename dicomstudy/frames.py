@@ -183,7 +183,7 @@ def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid
 
 
 def _ahead(read: Read) -> Read:
-    """The same, but reads more than is asked for: of headers near each other, many at once."""
+    """What reads as `read` does, but more than is asked for: headers near each other at once."""
     kept, first = b"", 0
 
     def reading(reference: Mapping[str, Any], start: int, stop: int) -> bytes:

@@ -165,7 +165,10 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
 def _different(
     sides: list[Side], charsets: Mapping[str, CharacterSet], amender: Amender
 ) -> list[Side]:
-    """Sides that say different things: a text is large in one file, and not as an edit gave it."""
+    """Sides that say different things.
+
+    One text may be a large value in one file and inline where an edit gave it.
+    """
     if len(sides) == 1 or not any(references([side.content for side in sides])):
         return sides
 

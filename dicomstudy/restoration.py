@@ -362,7 +362,7 @@ def _rename(part: str, path: str) -> None:
 
 
 def _rename_elsewhere(part: Path, path: Path) -> None:
-    """The same if the folder of the new name is a link to another file system."""
+    """Give a file its name in a folder that is a link to another file system."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         shutil.copyfile(part, beside)

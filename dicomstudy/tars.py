@@ -197,7 +197,7 @@ class Tar:
         return _pairs(numbers)
 
     def _map(self) -> list[tuple[int, int]]:
-        """The same of version 1.0, in front of the content: lines of numbers, first their count."""
+        """The map of version 1.0, in front of the content: lines of numbers, first their count."""
         numbers: list[int] = []
         rest = b""
         while not numbers or len(numbers) <= 2 * numbers[0]:

@@ -102,7 +102,7 @@ class Trail:
         return found
 
     def leads_to(self, identity: Identity) -> bool:
-        """Whether an instance is in a study or series, to which moves that count now brought it."""
+        """Whether moves that were not reverted brought the instance to where it is now."""
         waiting, seen = [self._first], {self._first}
         while waiting:
             station = self._stations[waiting.pop()]

@@ -42,7 +42,7 @@ class _Decompressor(Protocol):
 
 
 class _Inflating:
-    """The same for deflate; with 16 added to `bits`, for gzip, whose CRC-32 zlib checks."""
+    """A decompressor for deflate; with 16 added to `bits`, for gzip, whose CRC-32 zlib checks."""
 
     def __init__(self, bits: int) -> None:
         self._inflating = zlib.decompressobj(bits)

@@ -173,7 +173,7 @@ def batches(draw: st.DrawFn) -> Batch:
 
 
 def shuffled(batch: Batch, order: list[int]) -> Batch:
-    """The same instances in another order, with their attributes numbered otherwise."""
+    """The instances of a batch in another order, with their attributes numbered otherwise."""
     rows: list[Row] = []
     numbers: dict[int, int] = {}
     entries = []

@@ -205,7 +205,7 @@ def test_where_no_more_can_be_written_the_archive_stays_as_it_was(
 
 @pytest.fixture
 def two(archive: Path) -> Path:
-    """The same archive with a second study, an instance of which refers to the first."""
+    """The archive with a second study, an instance of which refers to the first."""
     reference = element(
         0x0040A375,
         "SQ",

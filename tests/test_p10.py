@@ -159,7 +159,7 @@ def test_padding_is_padding_whatever_was_read_before() -> None:
     ids=["items", "undefined length"],
 )
 def test_a_large_value_is_not_known_by_its_place_alone(files: list[bytes]) -> None:
-    """The same header at the same place, but items in it, or another length."""
+    """One header at one place, but items in it, or another length."""
     reader = Reader()
     for data in files:
         assert taken_apart(reader.read(data)) == taken_apart(read(data))
@@ -411,7 +411,7 @@ def test_two_group_lengths_of_one_group(first: str, second: str) -> None:
 
 
 def test_group_lengths_are_right_or_wrong_by_their_file() -> None:
-    """The same bytes are right in one file and wrong in the next."""
+    """Equal bytes are right in one file and wrong in the next."""
     right = file_of(element(0x00100000, "UL", len(NAME)), NAME)
     wrong = right + element(0x00100020, "LO", "1")
     reader = Reader()

@@ -472,7 +472,7 @@ def test_rows_of_two_are_in_one_order(
 
 
 def _cut(table: pa.Table, cuts: list[int]) -> list[pa.Table]:
-    """The same rows in tables with so many, and one with the rest; some of them are empty."""
+    """The rows in tables with so many, and one with the rest; some of them are empty."""
     pieces = []
     for count in cuts:
         pieces.append(table.slice(0, count))

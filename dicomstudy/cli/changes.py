@@ -162,7 +162,7 @@ def revert(archive: Path, *, study: str, to: int, expect: int | None) -> None:
     summarize(f"version {versions[-1].number}")
 
 
-@commands.command()
+@commands.command(short_help="Tell or remove what nothing in an archive refers to.")
 @ARCHIVE
 @click.option("--study", metavar="UID", help="Only this study.")
 @click.option(
@@ -175,7 +175,7 @@ def revert(archive: Path, *, study: str, to: int, expect: int | None) -> None:
 def collect(
     archive: Path, *, study: str | None, older_versions: bool, remove: bool, expect: int | None
 ) -> None:
-    """Remove what nothing in an archive refers to.
+    """Tell what nothing in an archive refers to; with --remove, remove it.
 
     That is large values of which no version of a study knows, and what killed runs left.
     """

@@ -23,7 +23,7 @@ _EXPECT_TARGET = click.option(
     "--expect-target",
     metavar="VERSION",
     type=click.IntRange(min=1),
-    help="The same of the study that they go to.",
+    help="Refuse if the study that they go to is of another version by now.",
 )
 
 

@@ -145,7 +145,7 @@ class _Image:
         return self._buffer[self._at : self._at + length]
 
     def take(self, length: int) -> bytes:
-        """The same, which are behind then."""
+        """The next bytes, fewer at the end, which are behind then."""
         taken = self.peek(length)
         self._at += len(taken)
         self.position += len(taken)
@@ -178,7 +178,7 @@ class _Image:
 
 
 def _jpeg(image: _Image) -> bool:
-    """Whether something stands in front of the first scan that tells."""
+    """Whether something that tells stands in front of the first scan of a JPEG image."""
     image.skip(2)
     for _ in range(_MOST):
         if image.peek(2) == _FILL:
@@ -195,7 +195,7 @@ def _jpeg(image: _Image) -> bool:
 
 
 def _codestream(image: _Image) -> bool:
-    """The same of a JPEG 2000 codestream, up to the samples of its first tile-part."""
+    """Whether something that tells stands in front of the samples of a JPEG 2000 codestream."""
     image.skip(2)
     for _ in range(_MOST):
         marker = image.take(2)
@@ -218,7 +218,7 @@ def _skip_segment(image: _Image) -> None:
 
 
 def _boxes(image: _Image) -> bool:
-    """The same of the boxes of a JPEG 2000 file, and its codestreams."""
+    """Whether something that tells stands in the boxes of a JPEG 2000 file or its codestreams."""
     for _ in range(_MOST):
         start = image.position
         header = image.take(8)

@@ -142,7 +142,7 @@ class Copies:
         return reader.read(place, at * place.chunk, (at + 1) * place.chunk)
 
     def resolve(self, reference: Mapping[str, Any]) -> bytes:
-        """The same in one piece."""
+        """The bytes of a value of the result in one piece."""
         return b"".join(self.pieces(reference))
 
     def _own_reader(self) -> BulkReader:

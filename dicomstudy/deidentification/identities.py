@@ -124,14 +124,14 @@ class Identities:
                     self._gather(text, *role)
 
     def gather_edits(self, edits: Iterable[Mapping[str, Any]]) -> None:
-        """The same of what edits set."""
+        """Remember what identifies in what edits set."""
         for edit in edits:
             for path, value in edit.get("set", {}).items():
                 key = parse_path(path)[-1][0]
                 self.gather({key: value}, character_set_of(None), lambda *_: None)
 
     def gather_study(self, *uids: str) -> None:
-        """The same of Study Instance UIDs that a history names."""
+        """Remember Study Instance UIDs that a history names."""
         for uid in uids:
             self.gather({"StudyInstanceUID": uid}, character_set_of(None), lambda *_: None)
 

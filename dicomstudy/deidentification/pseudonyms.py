@@ -55,7 +55,7 @@ class Pseudonyms:
         return f"2.25.{number & ~(3 << 62) | 2 << 62}"
 
     def uids(self, value: str) -> str:
-        """The same of a value of several UIDs."""
+        """The UIDs in place of those of a value of several."""
         return "\\".join(map(self.uid, value.split("\\")))
 
     def retained(self, value: str) -> str:

@@ -5,8 +5,8 @@ the chunks (up to `CHUNK_INSTANCES` instances of one series with the groups that
 have), and a table of frames that decompressors skip. Decompressed, a document is a plain stream
 of Ion values. One instance costs the header, the history, the shared groups and one chunk.
 
-What lets a document grow (`extension`) is imported by who needs it: a change of attributes, that
-takes less time than Python to start, does not.
+What lets a document grow (`extension`) is imported by whoever needs it: a change of attributes,
+which takes less time than Python takes to start, does without.
 """
 
 from dicomstudy.document.batches import BatchReader, read_batch

@@ -135,7 +135,7 @@ def digest_of(instance: Mapping[str, Any]) -> str:
 
 
 def digest_of_record(attributes: Mapping[str, Any]) -> str:
-    """The same of an instance without file: the Ion Hash of its attributes, as it came."""
+    """What tells an instance without file: the Ion Hash of its attributes, as it came."""
     return ion_hash_hex({key: without_places(value) for key, value in attributes.items()})
 
 

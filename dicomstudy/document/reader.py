@@ -234,7 +234,7 @@ class Document:
 
     @property
     def retired(self) -> list[dict[str, Any]]:
-        """The same of the chunks of instances that only older versions have."""
+        """What the header says of each chunk of instances that only older versions have."""
         retired: list[dict[str, Any]] = self.header.get("retired", [])
         return retired
 

@@ -224,7 +224,7 @@ def _varuint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def cut_fractions(data: bytes) -> bytes:
-    """The same stream with seconds cut to microseconds, in values of the same length.
+    """The stream with seconds cut to microseconds, in values of the same length.
 
     The library changes finer fractions, and a datetime has no room for them.
     """

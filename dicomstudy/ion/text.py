@@ -60,7 +60,7 @@ def check_text(data: bytes) -> None:
 
 
 def cut_seconds(data: bytes) -> bytes:
-    """The same text with seconds cut to microseconds, as `cut_fractions` does for binary Ion."""
+    """The text with seconds cut to microseconds, as `cut_fractions` does for binary Ion."""
     return _FINE_SECONDS.sub(lambda match: match["quoted"] or match["cut"], data)
 
 

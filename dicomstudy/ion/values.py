@@ -57,7 +57,7 @@ class Text(str):
 
 
 class Blob(bytes):
-    """The same for bytes."""
+    """Bytes, equal to them and hashed as they are, written sooner; read back as bytes."""
 
     __slots__ = ()
     ion_type = core.IonType.BLOB
@@ -111,30 +111,30 @@ def timestamp(*parts: Value) -> Timestamp:
 
 
 def repeated(offset: int | None) -> IonError:
-    """A struct has a field twice."""
+    """The error that a struct has a field twice."""
     return IonError("ion/repeated-field", "a struct has two fields of one name", offset=offset)
 
 
 def damaged(what: str, offset: int) -> IonError:
-    """The bytes at an offset are not as Ion has them."""
+    """The error that the bytes at an offset are not as Ion has them."""
     return IonError("ion/malformed", what, offset=offset)
 
 
 def too_large() -> IonError:
-    """The bytes are more than the library can count."""
+    """The error that the bytes are more than the library can count."""
     return IonError("ion/too-large", f"one piece of Ion is limited to {MAX_BYTES:,} bytes")
 
 
 def too_deep() -> IonError:
-    """The nesting is deeper than the library can follow."""
+    """The error that the nesting is deeper than the library can follow."""
     return IonError("ion/too-deep", f"lists and structs nest deeper than {MAX_DEPTH} levels")
 
 
 def unsupported(reason: str) -> IonError:
-    """A value is none that is written."""
+    """The error that a value is none that is written."""
     return IonError("ion/unsupported-value", reason)
 
 
 def refused(what: str) -> IonError:
-    """Ion has something that is not read."""
+    """The error that Ion has something that is not read."""
     return IonError("ion/unsupported-type", f"Ion that this format does not use: {what}")

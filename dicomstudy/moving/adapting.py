@@ -173,7 +173,7 @@ class Adapter:
 
 
 def modifications(instance: Instance) -> _Made:
-    """What was made of an instance, wherever that was."""
+    """The modifications of an instance, those that it brought from elsewhere first."""
     return tuple(
         (
             version.when,

@@ -231,11 +231,11 @@ class Instance:
         return attributes
 
     def _attributes(self) -> dict[str, Any]:
-        """The same, with items and references that are those of the document."""
+        """The `attributes`, with items and references that are those of the document."""
         return _merged(self.groups, self.own)
 
     def _original_attributes(self) -> dict[str, Any]:
-        """The same as it came."""
+        """The `_attributes` as they came."""
         return _merged(self._stored_groups, self._stored_own)
 
     def metadata(self) -> dict[str, Any]:
@@ -574,7 +574,7 @@ def _goes_back(file: BinaryIO, start: int) -> bool:
 def _joined(
     pieces: Iterable[bytes | bytearray | memoryview],
 ) -> Iterator[bytes | bytearray | memoryview]:
-    """The same bytes in fewer pieces: small ones are put together."""
+    """The bytes of pieces in fewer of them: small ones are put together."""
     small = bytearray()
     for piece in pieces:
         if len(piece) < _SMALL:

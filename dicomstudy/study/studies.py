@@ -224,7 +224,7 @@ class Study(Mapping[str, "Instance"]):
 
     @cached_property
     def _groups(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The same, with contents that are those of the document."""
+        """The `groups`, with contents that are those of the document."""
         if not self.has_past:
             return self.stored_groups()
         groups: dict[str, dict[str, dict[str, Any]]] = {}
@@ -234,7 +234,7 @@ class Study(Mapping[str, "Instance"]):
         return groups
 
     def stored_groups(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The same of the groups that the document has: without edits, and for all versions."""
+        """The `groups` that the document has: without edits, and for all versions."""
         groups: dict[str, dict[str, dict[str, Any]]] = {}
         referred: set[str] = set()
         for frame in self.document.frames():

@@ -356,7 +356,7 @@ class _Run:
     def _ask_again(
         self, name: str, groups: Mapping[str, str], touched: set[str], tabulator: Tabulator
     ) -> None:
-        """Find what the files of instances that stay say of groups of which others said more."""
+        """Work out the VRs of groups again whose files differed: those of what stays may agree."""
         ways: dict[str, set[str]] = {}
         names = [STUDY_UID, name + REFERS, ENCODING + REFERS]
         wanted = pa.array(sorted(groups), pa.string())

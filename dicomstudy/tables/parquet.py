@@ -201,7 +201,7 @@ def texts(table: pa.Table, column: str) -> list[str]:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The same rows with the columns of a schema that has all of theirs, and more."""
+    """The rows of a table with the columns of a schema that has all of theirs, and more."""
     if table.schema.equals(schema, check_metadata=True):
         return table
     present = set(table.column_names)
@@ -217,7 +217,7 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def batches(table: pa.Table) -> Iterator[pa.Table]:
-    """The same rows in tables of so many as are copied at once."""
+    """The rows of a table in tables of so many as are copied at once."""
     return (table.slice(at, BATCH_ROWS) for at in range(0, len(table), BATCH_ROWS))
 
 
@@ -316,7 +316,7 @@ def _leaves(schema: pa.Schema) -> Iterator[str]:
 
 
 def _in_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in tables of as many as a row group has."""
+    """The rows of tables in tables of as many as a row group has."""
     waiting: list[pa.Table] = []
     count = size = 0
     for table in tables:

@@ -241,7 +241,7 @@ def _put(attributes: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _sorted(attributes: dict[str, Any], definitions: Definitions) -> dict[str, Any]:
-    """The same in the order of documents; items in that of tags, as nearly all files have them."""
+    """Attributes in the order of documents; those of items by tag, as in nearly all files."""
     return {
         key: [_by_tag(item, definitions) for item in value] if _are_items(value) else value
         for key, value in sorted(attributes.items(), key=lambda item: rank(item[0], definitions))

@@ -326,7 +326,7 @@ def _merged(name: str, tables: Sequence[str]) -> str:
 
 
 def _tidied(table: pa.Table) -> pa.Table:
-    """The same with a name for each column, as DuckDB gives them in subqueries, and int64 sums.
+    """The table with a name for each column, as DuckDB gives them in subqueries, and int64 sums.
 
     A sum that is larger than that stays a decimal.
     """
@@ -347,7 +347,7 @@ def _tidied(table: pa.Table) -> pa.Table:
 
 
 def _with_labels(table: pa.Table, labels: set[str]) -> pa.Table:
-    """The same with those columns dictionary-encoded that are so in their tables."""
+    """The table with those columns dictionary-encoded that are so in their tables."""
     for at, field in enumerate(table.schema):
         if field.name in labels and field.type == pa.string():
             table = table.set_column(at, pa.field(field.name, LABEL), table.column(at).cast(LABEL))

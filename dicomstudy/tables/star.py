@@ -167,7 +167,7 @@ class Added(NamedTuple):
 
     Attributes:
         rows: those of each table in their order.
-        instances: how many of them refer to each group, by digest.
+        instances: how many instances refer to each group, by digest.
         vrs: of each of these groups.
         again: those that had a row, which a new one replaces.
     """
@@ -393,7 +393,7 @@ class Tabulator:
     def _flat(
         self, items: Iterable[tuple[str, Mapping[str, Any]]], context: Context
     ) -> dict[str, Any]:
-        """The cells of what is in the first items of functional groups; later ones take place."""
+        """The cells of the first items of functional groups; later ones take precedence."""
         groups: list[tuple[str, dict[str, Any], Context]] = []
         last: dict[tuple[str, str], int] = {}
         for path, item in items:
