@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 __all__ = [
+    "CHARACTER_SET_TAG",
     "ITEM",
     "ITEM_DELIMITATION",
     "LONGEST_SHORT",
@@ -95,6 +96,8 @@ META_GROUP = 2
 
 #: Items, and what ends one or all of them (PS3.5 section 7.5).
 ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+#: Specific Character Set; its keyword is `paths.CHARACTER_SET`.
+CHARACTER_SET_TAG = 0x00080005
 #: What a file is known by is never large: character set, SOP, study and series UID (and the file
 #: meta information, and the command set). Nor is what others refer to it by, Referenced SOP
 #: Instance UID. Nor is what other values are read by: Samples per Pixel, Photometric
@@ -102,7 +105,7 @@ ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE
 #: private creators).
 _KNOWN_TAGS = frozenset(
     (
-        *(0x00080005, 0x00080018, 0x00081155, 0x0020000D, 0x0020000E),
+        *(CHARACTER_SET_TAG, 0x00080018, 0x00081155, 0x0020000D, 0x0020000E),
         *(0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280103),
     )
 )

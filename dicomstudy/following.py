@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
+    CHARACTER_SET_TAG,
     LONGEST_SHORT,
     META_GROUP,
     SHORT_VRS,
@@ -39,7 +40,6 @@ _UNICODE = "ISO_IR 192"
 _TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
-_CHARACTER_SET_TAG = 0x00080005
 _ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
 #: Zero as text of VR IS.
 _ZERO = re.compile(r" *(?:[+-]?0+)? *")
@@ -422,7 +422,7 @@ class Follower:
                 continue
             leaf = steps[-1].tag
             is_text = self._kinds.rule(leaf, _vr_at(tokens, path)).kind in _TEXT_KINDS
-            if leaf == _CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
+            if leaf == CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
                 del result[key]
         return {**result, CHARACTER_SET: _UNICODE}
 

@@ -16,7 +16,14 @@ from typing import NamedTuple
 
 from dicomstudy import text
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, TEXT_VRS, WORD_SIZES, is_creator
+from dicomstudy.elements import (
+    CHARACTER_SET_TAG,
+    NUMBER_FORMATS,
+    PIXEL_DATA_TAGS,
+    TEXT_VRS,
+    WORD_SIZES,
+    is_creator,
+)
 from dicomstudy.text import CharacterSet
 
 __all__ = [
@@ -73,7 +80,7 @@ class Rule(NamedTuple):
 
 
 #: An attribute whose VR is the same everywhere: rules for others follow the VR in the header.
-_ANY_TAG = 0x00080005
+_ANY_TAG = CHARACTER_SET_TAG
 #: Rules that are remembered, each for a tag and a VR.
 _MOST_RULES = 1 << 14
 _BLOB = Rule(Kind.BLOB, None, None, 1, b"")

@@ -27,7 +27,7 @@ from dicomstudy.deidentification.words import (
 from dicomstudy.elements import bare_uid
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.following import inner_set
-from dicomstudy.paths import parse_path
+from dicomstudy.paths import CHARACTER_SET, parse_path
 from dicomstudy.record import character_set_of
 from dicomstudy.text import CharacterSet, encode
 
@@ -55,7 +55,7 @@ _VOCABULARY = frozenset(
     )
 )
 #: Attributes that say how the others are to be read.
-_FIXED = frozenset(("Modality", "PhotometricInterpretation", "SpecificCharacterSet"))
+_FIXED = frozenset(("Modality", "PhotometricInterpretation", CHARACTER_SET))
 _NOBODY = frozenset("anon anonymized anonymous name none null patient removed unknown".split())
 _SHORTEST, _SHORTEST_NUMBER, _SHORTEST_FOREIGN, _SHORTEST_IN_CODES = 3, 4, 2, 5
 _SHORTEST_WHOLE = 6

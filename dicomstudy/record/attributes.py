@@ -20,8 +20,6 @@ VRS_KEY = "_vrs"
 #: Name under which attributes stand that belong to no attribute group but to the instance.
 INSTANCE = ""
 
-CHARACTER_SET = 0x00080005
-CHARACTER_SET_KEY = "SpecificCharacterSet"
 #: File meta information is in the default repertoire and little endian (PS3.10 section 7.1).
 META_CONTEXT = Context(text.character_set(()), False)
 ZEROS = bytes(128)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dicomstudy import layout, p10, text, values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
+    CHARACTER_SET_TAG,
     MAX_INLINE,
     PIXEL_DATA_TAGS,
     Buffer,
@@ -28,7 +29,6 @@ from dicomstudy.errors import P10Error, Problem, RecordError
 from dicomstudy.layout import Token
 from dicomstudy.p10 import BIG, LITTLE, Header, P10File, Run
 from dicomstudy.record.attributes import (
-    CHARACTER_SET,
     DEFLATED,
     META_CONTEXT,
     PREAMBLE,
@@ -207,13 +207,13 @@ class Decoder:
         return Template(runs, row, variable, encoding, repeated, meta)
 
     def _character_set(self, file: P10File) -> text.CharacterSet:
-        element = file.find(CHARACTER_SET)
+        element = file.find(CHARACTER_SET_TAG)
         if element is None or not isinstance(element.value, bytes):
             return text.character_set(())
         written = element.vr, element.value, file.syntax.big
         charset = self._charsets.get(written)
         if charset is None:
-            rule = self._kinds.rule(CHARACTER_SET, element.vr)
+            rule = self._kinds.rule(CHARACTER_SET_TAG, element.vr)
             context = Context(text.character_set(()), file.syntax.big)
             charset = character_set_of(values.decode(element.value, rule, context))
             self._charsets[written] = charset
@@ -450,7 +450,7 @@ class Decoder:
                 for at, element in enumerate(item.elements)
                 if element.form is not Form.GROUP_LENGTH
             }
-            inner = self._memo_of_item(memo, item, last.get(CHARACTER_SET))
+            inner = self._memo_of_item(memo, item, last.get(CHARACTER_SET_TAG))
             repeated: Counter[int] = Counter()
             for at, element in enumerate(item.elements):
                 tag = element.tag
@@ -483,7 +483,7 @@ class Decoder:
         explicit = memo.explicit and all(element.vr for element in item.elements[:1])
         value = None if place is None else item.elements[place].value
         if place is not None and isinstance(value, bytes):
-            rule = self._kinds.rule(CHARACTER_SET, item.elements[place].vr)
+            rule = self._kinds.rule(CHARACTER_SET_TAG, item.elements[place].vr)
             charset = character_set_of(values.decode(value, rule, memo.context))
             context = Context(charset, memo.context.big)
         elif explicit == memo.explicit:

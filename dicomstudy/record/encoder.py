@@ -11,8 +11,8 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import PIXEL_DATA_TAGS, UNDEFINED_LENGTH, Form
 from dicomstudy.errors import RecordError
 from dicomstudy.layout import Token
+from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record.attributes import (
-    CHARACTER_SET_KEY,
     DEFLATED,
     META_CONTEXT,
     PREAMBLE,
@@ -209,7 +209,7 @@ class Encoder:
         """
         plan = self.plan(encoding)
         parts = [*(content for _, content in groups), own]
-        charset = next((part for part in reversed(parts) if CHARACTER_SET_KEY in part), own)
+        charset = next((part for part in reversed(parts) if CHARACTER_SET in part), own)
         context = self.context(charset, plan)
         whole = self._encode_groups(groups, plan, context, resolve)
         whole.around.update({key: value for key, value in own.items() if key[:1] == "_"})
@@ -262,7 +262,7 @@ class Encoder:
 
     def context(self, attributes: Mapping[str, Any], plan: Plan) -> Context:
         """The context of the data set that has these attributes."""
-        return Context(character_set_of(attributes.get(CHARACTER_SET_KEY)), plan.big)
+        return Context(character_set_of(attributes.get(CHARACTER_SET)), plan.big)
 
     def encode(
         self,
@@ -450,8 +450,8 @@ class Encoder:
         encoded = []
         for place, (struct, item) in enumerate(zip(structs, items, strict=True)):
             inner = context
-            if CHARACTER_SET_KEY in struct:
-                charset = character_set_of(struct[CHARACTER_SET_KEY])
+            if CHARACTER_SET in struct:
+                charset = character_set_of(struct[CHARACTER_SET])
                 inner = Context(charset, context.big)
             encoded.append(
                 (
