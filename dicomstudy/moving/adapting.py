@@ -24,14 +24,14 @@ from dicomstudy.quality import ranked, sides_of
 from dicomstudy.record import group_of
 from dicomstudy.study import Instance, Study
 
-__all__ = ["Adapter", "Arrival", "Side", "brought", "modifications"]
+__all__ = ["Adapter", "Arrival", "Participant", "brought", "modifications"]
 
 #: The modifications of an instance: when each was made, and its edits.
 _Made: TypeAlias = tuple[tuple[str, tuple[dict[str, Any], ...]], ...]
 
 
 @dataclass(frozen=True)
-class Side:
+class Participant:
     """A study that takes part, as it is before; one that is not there yet has no `study`.
 
     Attributes:
@@ -111,7 +111,7 @@ class Adapter:
 
     def arrivals(
         self,
-        side: Side,
+        source: Participant,
         coming: Mapping[int, str],
         given: Mapping[str, Any] | None,
         when: str,
@@ -119,7 +119,7 @@ class Adapter:
         """The instances that come, by what makes them what they are then.
 
         Args:
-            side: the study that they come from.
+            source: the study that they come from.
             coming: their places, each with the series that it comes to.
             given: their attributes of the study level then; None for those that they have.
             when: the time of the move.
@@ -128,9 +128,9 @@ class Adapter:
         keys: set[str] = set()
         looked_at: set[str] = set()
         found: dict[object, tuple[dict[str, Any], dict[str, Any], Arrival]] = {}
-        for place, instance in side.instances(coming):
+        for place, instance in source.instances(coming):
             groups, own = instance.groups, instance.own
-            changes = referrer.followed(groups, own, side.uid)
+            changes = referrer.followed(groups, own, source.uid)
             if given is not None:
                 changes = {key: new for key, new in changes.items() if not self._is_of_study(key)}
                 for digest, _, content in groups:
@@ -159,14 +159,17 @@ class Adapter:
         """Whether an attribute is one of the study level."""
         return level_of_group(group_of(key, self._definitions)) == "study"
 
-    def following(self, side: Side, *, leaving_out: Collection[int] = ()) -> list[dict[str, Any]]:
+    def following(
+        self, participant: Participant, *, leaving_out: Collection[int] = ()
+    ) -> list[dict[str, Any]]:
         """The edits that let the references of a study follow, but for some of its instances."""
-        if side.study is None or not side.study.document.mentions(self._relocation.uids):
+        study = participant.study
+        if study is None or not study.document.mentions(self._relocation.uids):
             return []
         said: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        for place, instance in enumerate(side.study.values()):
+        for place, instance in enumerate(study.values()):
             if place not in leaving_out:
-                changes = self._referrer.followed(instance.groups, instance.own, side.uid)
+                changes = self._referrer.followed(instance.groups, instance.own, study.uid)
                 name = name_of_instance(instance.uid, instance.identity)
                 said.setdefault(instance.series, []).append((name, changes))
         return list(_scoped(said))

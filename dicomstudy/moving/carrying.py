@@ -19,7 +19,7 @@ from dicomstudy.errors import DicomStudyError
 from dicomstudy.folder import write_atomically
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History, Version
-from dicomstudy.moving.adapting import Adapter, Side, brought, modifications
+from dicomstudy.moving.adapting import Adapter, Participant, brought, modifications
 from dicomstudy.moving.referring import Relocation
 from dicomstudy.trail import identity_of
 from dicomstudy.updating import changed_groups, edit_study
@@ -39,7 +39,12 @@ class Carrier:
     """
 
     def __init__(
-        self, archive: Archive, command: str, relocation: Relocation, source: Side, target: Side
+        self,
+        archive: Archive,
+        command: str,
+        relocation: Relocation,
+        source: Participant,
+        target: Participant,
     ) -> None:
         self._archive = archive
         self._definitions = archive.definitions
@@ -87,7 +92,7 @@ class Carrier:
     def _following(self, path: Path) -> list[dict[str, Any]]:
         """The edits that let the references of another study follow; it is open no longer then."""
         with held(self._archive, path) as change, self._archive.open(path) as study:
-            return self._adapter.following(Side(study.uid, path, study=study, change=change))
+            return self._adapter.following(Participant(study.uid, path, study=study, change=change))
 
     def _write_others(self, following: Iterable[tuple[Path, list[dict[str, Any]]]]) -> None:
         """Write the studies whose references follow, each with its edits."""
@@ -135,41 +140,41 @@ class Carrier:
                 the place of its equal makes no version.
             fields: those of the version.
         """
-        side, batch, source = self._target, self._target.batch, self._source.batch
-        bulk = BulkFile() if side.change is None else side.change.document.bulk
+        participant, batch, source = self._target, self._target.batch, self._source.batch
+        bulk = BulkFile() if participant.change is None else participant.change.document.bulk
         events: tuple[int, ...] = ()
-        history = side.history
+        history = participant.history
         if history is None:
             history = History((Version(1, self._when, self._command, **fields),))
         elif coming or fields["edits"]:
             history = history.then(self._command, when=self._when, **fields)
             events = (history.current,)
-        if side is self._source:
+        if participant is self._source:
             _retire(batch, coming, history.current)
         new = _arrived(source, batch, coming, there, events)
-        if not new and history is side.history:
+        if not new and history is participant.history:
             return history.versions[-1]
-        if side is not self._source and self._source.study is not None:
-            path = self._archive.bulk_path(side.uid, bulk.number)
+        if participant is not self._source and self._source.study is not None:
+            path = self._archive.bulk_path(participant.uid, bulk.number)
             end, new = bring_values(new, self._source.study, batch, path, bulk.length)
             bulk = bulk._replace(length=end)
         carried = Batch(source.contents, source.rows, source.bases, new)
         frames = encode_version(
-            side.uid,
+            participant.uid,
             Batch.join([batch, carried]),
             self._definitions,
             history=history,
             bulk=bulk,
         )
-        write_atomically(side.path, frames, within=self._archive.incoming)
+        write_atomically(participant.path, frames, within=self._archive.incoming)
         return history.versions[-1]
 
     def _write_source(self, going: Mapping[int, str], edits: list[dict[str, Any]]) -> Version:
         """Write the source without what went, and return its new version."""
-        side = self._source
-        if side.change is None:  # there is nothing to go of a study that is not there
+        participant = self._source
+        if participant.change is None:  # there is nothing to go of a study that is not there
             raise _conflict("the source is not there")
-        history = side.change.history.then(
+        history = participant.change.history.then(
             self._command,
             when=self._when,
             removed=len(going),
@@ -177,8 +182,8 @@ class Carrier:
             edits=tuple(edits),
             groups=self._groups(edits),
         )
-        _retire(side.batch, going, history.current)
-        side.change.write_version(side.batch, history)
+        _retire(participant.batch, going, history.current)
+        participant.change.write_version(participant.batch, history)
         return history.versions[-1]
 
 

@@ -17,7 +17,7 @@ from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.folder import at_work, locked, make_folder, writing
 from dicomstudy.grouping import Entry
 from dicomstudy.lineage import Version
-from dicomstudy.moving.adapting import Side
+from dicomstudy.moving.adapting import Participant
 from dicomstudy.moving.carrying import Carrier
 from dicomstudy.moving.referring import Relocation
 
@@ -196,22 +196,26 @@ def _carried_out(
     source, target = (archive.document_path(uid) for uid in (order.source, order.target))
     expected = _expected(source, expect, target, expect_target)
     if order.new:  # before there is a folder for it
-        with _side(archive, source, expect) as side:
-            _going(order, side, Side(order.target, target))
+        with _participant(archive, source, expect) as participant:
+            _going(order, participant, Participant(order.target, target))
     others = list(_others(archive, order, expected))
     with at_work(archive.path), writing(archive.path), contextlib.ExitStack() as stack:
-        sides: dict[Path, Side] = {}
+        participants: dict[Path, Participant] = {}
         for path in sorted({source, target, *others}):  # in one order: no two runs block each other
             if path == target and order.new:
                 stack.enter_context(_unmade(path))
-                sides[path] = Side(order.target, path)
+                participants[path] = Participant(order.target, path)
             elif path in expected:
-                sides[path] = stack.enter_context(_side(archive, path, expected[path]))
+                participants[path] = stack.enter_context(
+                    _participant(archive, path, expected[path])
+                )
             else:
                 stack.enter_context(locked(path))
-        going = _going(order, sides[source], sides[target])
-        relocation = _relocation(order, sides[source], going)
-        carrier = Carrier(archive, order.command, relocation, sides[source], sides[target])
+        going = _going(order, participants[source], participants[target])
+        relocation = _relocation(order, participants[source], going)
+        carrier = Carrier(
+            archive, order.command, relocation, participants[source], participants[target]
+        )
         left, came = carrier.carry(going, others, keep=order.keep)
         return Moved(order.target, tuple(sorted(set(going.values()))), len(going), left, came)
 
@@ -229,11 +233,11 @@ def _expected(
 
 
 @contextlib.contextmanager
-def _side(archive: Archive, path: Path, expect: int | None) -> Iterator[Side]:
+def _participant(archive: Archive, path: Path, expect: int | None) -> Iterator[Participant]:
     """Hold the lock of a study that instances leave or come to."""
     with changing(archive, path, expect=expect) as change, archive.open(path) as study:
         batch = read_batch(change.document, archive.definitions)
-        yield Side(study.uid, path, batch, study, change)
+        yield Participant(study.uid, path, batch, study, change)
 
 
 @contextlib.contextmanager
@@ -271,7 +275,7 @@ def _wrong_series(series: str | None, study: str) -> DicomStudyError:
     return DicomStudyError("change/series", message)
 
 
-def _going(order: _Order, source: Side, target: Side) -> dict[int, str]:
+def _going(order: _Order, source: Participant, target: Participant) -> dict[int, str]:
     """The places of the instances that go, each with the series that it comes to.
 
     Raises:
@@ -312,7 +316,7 @@ def _going(order: _Order, source: Side, target: Side) -> dict[int, str]:
     return going
 
 
-def _relocation(order: _Order, source: Side, going: Mapping[int, str]) -> Relocation:
+def _relocation(order: _Order, source: Participant, going: Mapping[int, str]) -> Relocation:
     """Where references to what goes have to lead."""
     entries = source.batch.entries
     staying = [entries[place] for place in source.present if place not in going]
