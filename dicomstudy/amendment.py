@@ -30,7 +30,7 @@ from dicomstudy.record import (
     is_reference,
 )
 from dicomstudy.text import CharacterSet
-from dicomstudy.values import Context, kinds_of
+from dicomstudy.values import Context, rules_of
 
 __all__ = ["Amended", "Amender", "Edit"]
 
@@ -57,7 +57,7 @@ class Amender:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._kinds = kinds_of(definitions)
+        self._rules = rules_of(definitions)
         self._follower = Follower(definitions)
         self._digests: dict[object, str] = {}
 
@@ -145,7 +145,7 @@ class Amender:
 
     def _bytes(self, value: str, vr: str, charset: CharacterSet) -> bytes:
         """The bytes of the text of a private attribute."""
-        rule = self._kinds.of_vr(vr)
+        rule = self._rules.of_vr(vr)
         encoded = values.encode(value, rule, Context(charset, False))
         if encoded is None:
             raise _NotHeldError
@@ -254,7 +254,7 @@ class Amender:
             tag = self._definitions.tag(key.partition("#")[0])
         except DefinitionsError:
             return b""
-        rule = self._kinds.rule(tag, self._definitions.vr(tag))
+        rule = self._rules.rule(tag, self._definitions.vr(tag))
         return values.encode(value, rule, Context(charset, False))
 
     def _regrouped(

@@ -28,7 +28,7 @@ from dicomstudy.errors import DefinitionsError, DicomStudyError
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS, parse_path
 from dicomstudy.record import group_of
 from dicomstudy.text import character_set
-from dicomstudy.values import Context, kinds_of
+from dicomstudy.values import Context, rules_of
 
 __all__ = ["PROTECTED", "is_uid", "level_of_group", "once", "prepare", "split"]
 
@@ -210,7 +210,7 @@ class _Reader:
     def __init__(self, definitions: Definitions, level: str) -> None:
         self._definitions = definitions
         self._level = level
-        self._kinds = kinds_of(definitions)
+        self._rules = rules_of(definitions)
 
     def target(self, written: str) -> _Target:
         """The attribute at a path, as a person writes it."""
@@ -344,7 +344,7 @@ class _Reader:
     ) -> int | float | bytes:
         is_float = vr in {"FL", "FD"}
         form = _FLOAT if is_float else _INTEGER
-        rule = self._kinds.of_vr(vr)
+        rule = self._rules.of_vr(vr)
         encoded = []
         number: int | float = 0
         for part in parts:

@@ -31,7 +31,7 @@ from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS, parse_raw_path
 from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of, is_reference
 from dicomstudy.text import CharacterSet
-from dicomstudy.values import Context, Kind, kinds_of
+from dicomstudy.values import Context, Kind, rules_of
 
 __all__ = ["Follower", "Layouts", "differing", "inner_set", "is_signed"]
 
@@ -132,7 +132,7 @@ class Follower:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._kinds = kinds_of(definitions)
+        self._rules = rules_of(definitions)
         self._parse = lru_cache(maxsize=256)(self._parsed)
         self._known: dict[object, Layouts] = {}
 
@@ -348,7 +348,7 @@ class Follower:
         """The VR of an element that becomes `value`: that of the file, if it can have it."""
         if type(value) is bytes:
             return given or token.vr
-        rule = self._kinds.rule(token.tag, token.vr)
+        rule = self._rules.rule(token.tag, token.vr)
         if isinstance(value, str) and rule.kind is not Kind.TAG:
             fits = rule.kind in _TEXT_KINDS
         else:
@@ -421,7 +421,7 @@ class Follower:
             if not steps or steps[0][:2] in apart or steps[0].tag >> 16 == META_GROUP:
                 continue
             leaf = steps[-1].tag
-            is_text = self._kinds.rule(leaf, _vr_at(tokens, path)).kind in _TEXT_KINDS
+            is_text = self._rules.rule(leaf, _vr_at(tokens, path)).kind in _TEXT_KINDS
             if leaf == CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
                 del result[key]
         return {**result, CHARACTER_SET: _UNICODE}
@@ -483,10 +483,10 @@ class Follower:
         self, token: Token, value: Any, charset: CharacterSet, resolve: Resolve
     ) -> Any:
         """Text that is kept as bytes, in Unicode."""
-        rule = self._kinds.rule(token.tag, token.vr)
+        rule = self._rules.rule(token.tag, token.vr)
         private = rule.kind not in _TEXT_KINDS
         if private and token.vr in TEXT_VRS:
-            rule = self._kinds.of_vr(token.vr)
+            rule = self._rules.of_vr(token.vr)
         if rule.kind not in _TEXT_KINDS:
             return value
         raw = value if type(value) is bytes else resolve(value)

@@ -40,7 +40,7 @@ from dicomstudy.following import inner_set, is_signed
 from dicomstudy.layout import ItemLayout, Token, end_of_group
 from dicomstudy.record import RAW, VRS_KEY, Encoder, Plan, Resolve
 from dicomstudy.text import CharacterSet
-from dicomstudy.values import Context, Scalar, kinds_of
+from dicomstudy.values import Context, Scalar, rules_of
 
 __all__ = ["bulk_data", "bulk_uri", "file_meta", "metadata", "to_json"]
 
@@ -239,7 +239,7 @@ class _Walk:
         self.encoder = encoder
         self.definitions: Definitions = encoder.definitions
         self._of_meta = of_meta
-        self._kinds = kinds_of(encoder.definitions)
+        self._rules = rules_of(encoder.definitions)
 
     def scope(self, attributes: Mapping[str, Any], plan: Plan | None) -> _Scope:
         """The scope of the whole data set."""
@@ -313,7 +313,7 @@ class _Walk:
         """The value of a blob by its VR: as in documents, had it one VR in the dictionary."""
         if field.vr not in _DECODED_VRS:
             return raw
-        rule = self._kinds.of_vr(field.vr)
+        rule = self._rules.of_vr(field.vr)
         return values.decode(field.little(raw, scope), rule, Context(scope.charset, big=False))
 
     def metadata(

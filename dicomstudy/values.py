@@ -29,14 +29,14 @@ from dicomstudy.text import CharacterSet
 __all__ = [
     "Context",
     "Kind",
-    "Kinds",
     "Rule",
+    "Rules",
     "Scalar",
     "decode",
     "encode",
     "is_valid",
-    "kinds_of",
     "recognise",
+    "rules_of",
     "swap",
 ]
 
@@ -84,7 +84,7 @@ _ANY_TAG = CHARACTER_SET_TAG
 #: Rules that are remembered, each for a tag and a VR.
 _MOST_RULES = 1 << 14
 _BLOB = Rule(Kind.BLOB, None, None, 1, b"")
-_NAMED_BY_VR: dict[str, Rule] = {
+_BY_VR: dict[str, Rule] = {
     **{vr: Rule(Kind.TEXT, None, None, 1, b" ", leading=b" ") for vr in TEXT_VRS},
     **{vr: Rule(Kind.TEXT, None, None, 1, b" ", multi=False) for vr in ("LT", "ST", "UT")},
     "UC": Rule(Kind.TEXT, None, None, 1, b" "),
@@ -100,7 +100,7 @@ _NAMED_BY_VR: dict[str, Rule] = {
 }
 
 
-class Kinds:
+class Rules:
     """Which rule a value follows, by its tag and the VR in its header.
 
     The VR of the dictionary counts where the header has none or UN. What has no VR of its
@@ -138,18 +138,18 @@ class Kinds:
             own = "" if attribute is None else attribute.vr
         if " or " in own or not own:
             if vr == "SQ" or (not own and vr in {"", "UN"}):
-                return _NAMED_BY_VR["SQ"]
+                return _BY_VR["SQ"]
             words = {WORD_SIZES.get(each, 1) for each in (vr or own).split(" or ")}
             return _BLOB._replace(word=words.pop() if len(words) == 1 else 1)
         if vr in {"", "UN"}:
             vr = own
-        return _NAMED_BY_VR.get(vr) or _BLOB._replace(word=WORD_SIZES.get(vr, 1))
+        return _BY_VR.get(vr) or _BLOB._replace(word=WORD_SIZES.get(vr, 1))
 
 
 @lru_cache(maxsize=4)
-def kinds_of(definitions: Definitions) -> Kinds:
+def rules_of(definitions: Definitions) -> Rules:
     """Which rules values follow by these definitions: the same object for all who ask."""
-    return Kinds(definitions)
+    return Rules(definitions)
 
 
 def decode(raw: bytes, rule: Rule, context: Context) -> Scalar:

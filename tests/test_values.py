@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from dicomstudy import values
 from dicomstudy.elements import LONG_VRS, NUMBER_FORMATS, SHORT_VRS, TEXT_VRS, WORD_SIZES
 from dicomstudy.text import character_set
-from dicomstudy.values import Context, Kind, Kinds, decode, encode, recognise, swap
+from dicomstudy.values import Context, Kind, Rules, decode, encode, recognise, swap
 from fixtures import make
 from tests import strategies
 from tests.strategies import DEFINITIONS, TAGS
 
-KINDS = Kinds(DEFINITIONS)
+RULES = Rules(DEFINITIONS)
 VRS = sorted((SHORT_VRS | LONG_VRS) - {"SQ"})
 LITTLE, BIG = (Context(character_set(("ISO_IR 100",)), big) for big in (False, True))
 CHARACTER_SETS = [
@@ -29,7 +29,7 @@ CHARACTER_SETS = [
 
 def rule_of(vr: str) -> values.Rule:
     """The rule of an attribute that has this VR by the dictionary."""
-    return KINDS.rule(TAGS[vr][0], vr)
+    return RULES.rule(TAGS[vr][0], vr)
 
 
 @st.composite
@@ -184,13 +184,13 @@ def test_text_that_a_character_set_lacks_has_no_bytes() -> None:
     ],
 )
 def test_the_kind_of_a_value(tag: int, vr: str, kind: Kind) -> None:
-    assert KINDS.rule(tag, vr).kind is kind
+    assert RULES.rule(tag, vr).kind is kind
 
 
 @pytest.mark.parametrize("big", [False, True])
 def test_pixel_data_is_as_it_was_written(*, big: bool) -> None:
     context = BIG if big else LITTLE
-    assert decode(b"\1\2\3\4", KINDS.rule(0x7FE00010, "OW"), context) == b"\1\2\3\4"
+    assert decode(b"\1\2\3\4", RULES.rule(0x7FE00010, "OW"), context) == b"\1\2\3\4"
 
 
 # -- byte order --------------------------------------------------------------------------------

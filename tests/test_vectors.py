@@ -18,7 +18,7 @@ from dicomstudy.errors import DicomStudyError
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.p10 import P10File
 from dicomstudy.record import Decoder, Encoder
-from dicomstudy.values import Context, Kinds
+from dicomstudy.values import Context, Rules
 from tests import make_vectors
 from tests.make_vectors import unspell
 
@@ -27,7 +27,7 @@ Case = dict[str, Any]
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors"
 DEFINITIONS = definitions.load()
 ENCODER = Encoder(DEFINITIONS)
-KINDS = Kinds(DEFINITIONS)
+RULES = Rules(DEFINITIONS)
 
 
 def vectors(name: str) -> list[Case]:
@@ -226,7 +226,7 @@ def context_of(case: Case) -> Context:
 @parametrize("values/good.json")
 def test_values_good(case: Case) -> None:
     raw, context = bytes.fromhex(case["bytes"]), context_of(case)
-    rule = KINDS.rule(int(case["tag"], 16), case["vr"])
+    rule = RULES.rule(int(case["tag"], 16), case["vr"])
     expected = case["value"]
     if isinstance(expected, dict):
         expected = bytes.fromhex(expected["blob"])

@@ -16,7 +16,7 @@ from dicomstudy.deidentification.reading import class_of
 from dicomstudy.elements import MAX_INLINE, PIXEL_DATA_TAGS, WORD_SIZES, may_be_large
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import character_set_of, is_reference
-from dicomstudy.values import Context, kinds_of
+from dicomstudy.values import Context, rules_of
 
 __all__ = ["Cleaner"]
 
@@ -43,11 +43,11 @@ class Cleaner:
     ) -> None:
         self._pseudonyms = pseudonyms
         self._identities = identities
-        self._kinds = kinds_of(definitions)
+        self._rules = rules_of(definitions)
 
     def stored(self, tag: int, text: str, vr: str, scope: Scope) -> str | dict[str, Any] | None:
         """A new text in ASCII, as a document has it."""
-        encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
+        encoded = values.encode(text, self._rules.of_vr(vr), Context(scope.charset, False))
         assert encoded is not None  # noqa: S101 (digits, and what stands between them)
         if may_be_large(tag, len(encoded), MAX_INLINE):
             return scope.values.put(encoded)
@@ -59,7 +59,7 @@ class Cleaner:
         `vr` is what it is, and not what its header says.
         """
         key, tag, value, _ = given
-        rule = self._kinds.rule(tag, given.vr or vr)
+        rule = self._rules.rule(tag, given.vr or vr)
         context = Context(scope.charset, False)
         if type(value) is not str:
             raise UnreadableError
@@ -159,7 +159,7 @@ class Cleaner:
 
     def private_stored(self, text: str, vr: str, scope: Scope) -> bytes | dict[str, Any] | None:
         """A new text of a private attribute, which documents have as bytes."""
-        encoded = values.encode(text, self._kinds.of_vr(vr), Context(scope.charset, False))
+        encoded = values.encode(text, self._rules.of_vr(vr), Context(scope.charset, False))
         if encoded is None:
             raise UnreadableError
         return scope.values.put(encoded) if len(encoded) > MAX_INLINE else encoded or None
@@ -168,20 +168,20 @@ class Cleaner:
         value = given.value
         if is_reference(value):
             return scope.values.read(value)
-        rule = self._kinds.of_vr("LO" if given.vr in _UNKNOWN else given.vr)
+        rule = self._rules.of_vr("LO" if given.vr in _UNKNOWN else given.vr)
         encoded = values.encode(value, rule, Context(scope.charset, False))
         if encoded is None:
             raise UnreadableError
         return encoded
 
     def _decoded(self, content: bytes, vr: str, scope: Scope) -> str:
-        rule = self._kinds.of_vr("LO" if vr in _UNKNOWN else vr)
+        rule = self._rules.of_vr("LO" if vr in _UNKNOWN else vr)
         text = values.decode(content, rule, Context(scope.charset, False))
         return text if type(text) is str else ""
 
     def _is_text(self, value: Any, vr: str, scope: Scope) -> bool:
         """Whether the bytes of numbers, tags or samples spell something that identifies."""
-        encoded = values.encode(value, self._kinds.of_vr(vr), Context(scope.charset, False))
+        encoded = values.encode(value, self._rules.of_vr(vr), Context(scope.charset, False))
         return encoded is not None and self._spells(encoded, vr)
 
     def _is_in(self, reference: Mapping[str, Any], vr: str, scope: Scope) -> bool:

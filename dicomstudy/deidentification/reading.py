@@ -13,7 +13,7 @@ from dicomstudy.errors import DefinitionsError
 from dicomstudy.layout import Token
 from dicomstudy.record import is_reference
 from dicomstudy.text import CharacterSet, decode_lenient
-from dicomstudy.values import Context, kinds_of
+from dicomstudy.values import Context, rules_of
 
 __all__ = ["META", "ReadBytes", "Reader", "class_of"]
 
@@ -37,7 +37,7 @@ class Reader:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._kinds = kinds_of(definitions)
+        self._rules = rules_of(definitions)
         self._parse = lru_cache(maxsize=256)(self._tokens)
         self.tag = lru_cache(maxsize=_MEMO_SIZE)(self._tag)
 
@@ -72,7 +72,7 @@ class Reader:
             return None
         if lenient and type(value) in {int, float}:
             return _digits(value)
-        rule = self._kinds.rule(tag, vr)
+        rule = self._rules.rule(tag, vr)
         if is_reference(value):
             value = values.decode(read(value), rule, Context(charset, False))
         if lenient and type(value) is bytes:

@@ -43,7 +43,7 @@ from dicomstudy.record.attributes import (
 from dicomstudy.record.encoder import ENCODING_FIELDS, Encoder
 from dicomstudy.record.repeats import as_repeated, has_repeated, rename_repeated
 from dicomstudy.record.template import Part, Record, Template, by_group
-from dicomstudy.values import Context, Kind, Kinds, kinds_of, swap
+from dicomstudy.values import Context, Kind, Rules, rules_of, swap
 
 #: What is remembered is weighed in bytes of files; all of it goes when it is too much.
 _MAX_WEIGHT = 4 << 20
@@ -103,7 +103,7 @@ class Decoder:
         self.definitions = definitions
         self.max_inline = max_inline
         self.by_offset = by_offset
-        self._kinds = kinds_of(definitions)
+        self._rules = rules_of(definitions)
         self._encoder = Encoder(definitions)
         self._memos: dict[tuple[Context, bool, bool], _Memo] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
@@ -213,7 +213,7 @@ class Decoder:
         written = element.vr, element.value, file.syntax.big
         charset = self._charsets.get(written)
         if charset is None:
-            rule = self._kinds.rule(CHARACTER_SET_TAG, element.vr)
+            rule = self._rules.rule(CHARACTER_SET_TAG, element.vr)
             context = Context(text.character_set(()), file.syntax.big)
             charset = character_set_of(values.decode(element.value, rule, context))
             self._charsets[written] = charset
@@ -265,7 +265,7 @@ class Decoder:
         head = run.head
         if head is None or run.size > self.max_inline:
             return None
-        name = _head(head, self._kinds)
+        name = _head(head, self._rules)
         value = run.encoded[head.size :]
         if name.rule.kind is Kind.ITEMS and value and (name.is_sequence or _begins_as_items(value)):
             return None
@@ -324,7 +324,7 @@ class Decoder:
         """
         tag, vr, _, form, declared, reserved = element
         head = p10.header(tag, vr, big=context.big)
-        name = _head(head, self._kinds)
+        name = _head(head, self._rules)
         start, length = value[:2]
         span = Span(start, length)
         pixels = tag in PIXEL_DATA_TAGS
@@ -383,7 +383,7 @@ class Decoder:
         if isinstance(value, Sequence):
             items = value
         elif form is Form.DEFINED and isinstance(value, bytes) and value:
-            rule = self._kinds.rule(tag, vr)
+            rule = self._rules.rule(tag, vr)
             if rule.kind is Kind.ITEMS:
                 around += len(value)
                 fits = around <= _MAX_AROUND
@@ -405,7 +405,7 @@ class Decoder:
     ) -> tuple[Any, bool]:
         """The value, and whether one space that means nothing stands before it."""
         tag, vr = element.tag, element.vr
-        rule = self._kinds.rule(tag, vr)
+        rule = self._rules.rule(tag, vr)
         if may_be_large(tag, len(value), self.max_inline):
             content = swap(value, rule.word) if memo.context.big else value
             sha256 = sha256_of(content)
@@ -483,7 +483,7 @@ class Decoder:
         explicit = memo.explicit and all(element.vr for element in item.elements[:1])
         value = None if place is None else item.elements[place].value
         if place is not None and isinstance(value, bytes):
-            rule = self._kinds.rule(CHARACTER_SET_TAG, item.elements[place].vr)
+            rule = self._rules.rule(CHARACTER_SET_TAG, item.elements[place].vr)
             charset = character_set_of(values.decode(value, rule, memo.context))
             context = Context(charset, memo.context.big)
         elif explicit == memo.explicit:
@@ -519,13 +519,13 @@ class Decoder:
 
 
 @lru_cache(maxsize=1 << 12)
-def _head(head: Header, kinds: Kinds) -> _Head:
+def _head(head: Header, rules: Rules) -> _Head:
     """What all elements with this header have in common."""
-    tag, vr, definitions = head.tag, head.vr, kinds.definitions
+    tag, vr, definitions = head.tag, head.vr, rules.definitions
     key = definitions.keyword(tag)
     token = format_tag(tag) + vr  # as `layout.format_token` would write it
     is_sequence = "SQ" in (vr, definitions.vr(tag))
-    group, rule = group_of(key, definitions), kinds.rule(tag, vr)
+    group, rule = group_of(key, definitions), rules.rule(tag, vr)
     return _Head(key, group, token, token + "^", rule, is_sequence)
 
 

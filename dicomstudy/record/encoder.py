@@ -24,7 +24,7 @@ from dicomstudy.record.attributes import (
     character_set_of,
     is_reference,
 )
-from dicomstudy.values import Context, Kinds, kinds_of, swap
+from dicomstudy.values import Context, Rules, rules_of, swap
 
 ENCODING_FIELDS = ("preamble", "byteOrder", "meta", "dataSet")
 #: How elements of undefined length are written.
@@ -87,8 +87,8 @@ class Plan:
         "tokens",
     )
 
-    def __init__(self, encoding: Mapping[str, Any], kinds: Kinds) -> None:
-        definitions = kinds.definitions
+    def __init__(self, encoding: Mapping[str, Any], rules: Rules) -> None:
+        definitions = rules.definitions
         try:
             meta = layout.parse(encoding["meta"])
             data_set = layout.parse(encoding["dataSet"])
@@ -122,7 +122,7 @@ class Plan:
                     if token._replace(tag=0, vr="", space=False) == _PLAIN:
                         self.headers[key] = (
                             p10.header(token.tag, token.vr, big=big),
-                            kinds.rule(token.tag, token.vr),
+                            rules.rule(token.tag, token.vr),
                         )
                 self.keys.append(key)
         self.group_lengths.reverse()
@@ -147,9 +147,9 @@ class Encoded(NamedTuple):
             self.around.update(other.around)
 
 
-def _make_plan(kinds: Kinds, *fields: Any) -> Plan:
+def _make_plan(rules: Rules, *fields: Any) -> Plan:
     """The plan for an encoding with these fields."""
-    return Plan(dict(zip(ENCODING_FIELDS, fields, strict=True)), kinds)
+    return Plan(dict(zip(ENCODING_FIELDS, fields, strict=True)), rules)
 
 
 #: The same for all encoders: many studies are written alike.
@@ -161,7 +161,7 @@ class Encoder:
 
     def __init__(self, definitions: Definitions) -> None:
         self.definitions = definitions
-        self._kinds = kinds_of(definitions)
+        self._rules = rules_of(definitions)
         self._groups: dict[tuple[str, Plan, Context], Encoded] = {}
         self._together: dict[tuple[tuple[str, ...], Plan, Context], Encoded] = {}
 
@@ -174,8 +174,8 @@ class Encoder:
         try:
             fields = [encoding[field] for field in ENCODING_FIELDS]
             if len(encoding["dataSet"]) > _LONGEST_LAYOUT:
-                return _make_plan(self._kinds, *fields)
-            return _plan(self._kinds, *fields)
+                return _make_plan(self._rules, *fields)
+            return _plan(self._rules, *fields)
         except (KeyError, TypeError) as error:
             raise RecordError("record/encoding", "the encoding is incomplete") from error
 
@@ -318,7 +318,7 @@ class Encoder:
         return (
             context.big
             and token.tag not in PIXEL_DATA_TAGS
-            and self._kinds.rule(token.tag, token.vr).word > 1
+            and self._rules.rule(token.tag, token.vr).word > 1
         )
 
     def header(self, token: Token, length: int, context: Context) -> bytes:
@@ -403,9 +403,9 @@ class Encoder:
         elif is_reference(value):
             content = resolve(value)
             if context.big:
-                content = swap(content, self._kinds.rule(tag, vr).word)
+                content = swap(content, self._rules.rule(tag, vr).word)
         else:
-            encoded = values.encode(value, self._kinds.rule(tag, vr), context, space=space)
+            encoded = values.encode(value, self._rules.rule(tag, vr), context, space=space)
             if encoded is None:
                 raise RecordError(
                     "record/value", f"{value!r:.80} cannot be encoded as {vr or 'this'}", tag=tag
