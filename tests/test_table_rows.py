@@ -21,8 +21,8 @@ from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.errors import ArchiveError, TableError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.tables import parquet
-from dicomstudy.tables.cells import Cells, Kind, kind_of
-from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Context, Level
+from dicomstudy.tables.cells import CellKind, Cells, kind_of
+from dicomstudy.tables.columns import LABEL, LEFTOVERS, Columns, Level, VRContext
 from dicomstudy.tables.counts import Counts
 from dicomstudy.tables.rows import NO_CONTEXT, Row, decode, encode
 from dicomstudy.tables.star import Known
@@ -37,7 +37,7 @@ NAME = dict.fromkeys(
 
 
 def through_arrow(
-    structs: list[dict[str, Any]], context: Context = NO_CONTEXT
+    structs: list[dict[str, Any]], context: VRContext = NO_CONTEXT
 ) -> tuple[list[dict[str, Any]], list[Row], pa.Schema]:
     """Structs that were rows of one Arrow table; with the rows, and its schema."""
     columns = Columns(DEFINITIONS)
@@ -58,7 +58,7 @@ def through_arrow(
 
 def cell_of(key: str, value: object, **vrs: str) -> Row:
     """What is in the row of one attribute, but for nulls."""
-    (again,), (row,), _ = through_arrow([{key: value}], Context({"001910": "ACME 1"}, vrs))
+    (again,), (row,), _ = through_arrow([{key: value}], VRContext({"001910": "ACME 1"}, vrs))
     assert again == {key: value}
     return {name: cell for name, cell in row.items() if cell is not None}
 
@@ -200,7 +200,7 @@ def test_a_blob_that_would_not_come_back_is_kept(vr: str, value: bytes) -> None:
 )
 def test_control_characters_of_a_creator_are_escaped(creator: str, name: str) -> None:
     attributes = {"0019100C": b"\1\2"}
-    (again,), (row,), _ = through_arrow([attributes], Context({"001910": creator}, {}))
+    (again,), (row,), _ = through_arrow([attributes], VRContext({"001910": creator}, {}))
     assert again == attributes
     assert row[f"{name}:0019xx0C"] == b"\1\2"
 
@@ -212,7 +212,7 @@ CREATORS = st.text(st.sampled_from("\\\\x05c\0\5"), min_size=1, max_size=8)
 def test_no_two_creators_give_one_name(creators: list[str]) -> None:
     level = Level(DEFINITIONS)
     for creator in creators:
-        encode({"0019100C": b""}, level, Context({"001910": creator}, {}))
+        encode({"0019100C": b""}, level, VRContext({"001910": creator}, {}))
     assert len(level.columns) == len(creators)
 
 
@@ -326,9 +326,11 @@ TEXTS = st.one_of(
 VALUES = st.one_of(TEXTS, st.binary(max_size=24), st.integers(), st.floats(allow_nan=False))
 
 
-@given(st.sampled_from(sorted(Kind, key=str)), st.booleans(), VALUES)
-def test_a_cell_that_is_exact_gives_its_value_back(kind: Kind, many: bool, value: object) -> None:
-    if kind is Kind.ITEMS:
+@given(st.sampled_from(sorted(CellKind, key=str)), st.booleans(), VALUES)
+def test_a_cell_that_is_exact_gives_its_value_back(
+    kind: CellKind, many: bool, value: object
+) -> None:
+    if kind is CellKind.ITEMS:
         return
     cells = Cells(kind, many=many)
     cell = cells.cell(value)
@@ -361,7 +363,7 @@ def test_rows_give_structs_back(structs: list[dict[str, Any]], vrs: dict[str, st
     structs = [
         {key: value for key, value in each.items() if not _too_long(value)} for each in structs
     ]
-    again, _, _ = through_arrow(structs, Context({"001910": "ACME 1"}, vrs))
+    again, _, _ = through_arrow(structs, VRContext({"001910": "ACME 1"}, vrs))
     assert again == structs
 
 
@@ -382,7 +384,7 @@ def test_rows_give_the_attributes_of_files_back() -> None:
 
 def test_every_vr_has_a_kind() -> None:
     assert {kind_of(vr).value for vr in NUMBER_FORMATS} == NUMBER_FORMATS.keys()
-    assert kind_of("US or SS") is kind_of("UN") is kind_of("OB") is Kind.BINARY
+    assert kind_of("US or SS") is kind_of("UN") is kind_of("OB") is CellKind.BINARY
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(-3, 3)), max_size=5))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.values import swap
 
-__all__ = ["INT64", "NAME_GROUPS", "NAME_PARTS", "Cell", "Cells", "Kind", "kind_of"]
+__all__ = ["INT64", "NAME_GROUPS", "NAME_PARTS", "Cell", "CellKind", "Cells", "kind_of"]
 
 _DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)", re.ASCII)
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
@@ -34,7 +34,7 @@ NAME_GROUPS = ("alphabetic", "ideographic", "phonetic")
 NAME_PARTS = ("family", "given", "middle", "prefix", "suffix")
 
 
-class Kind(Enum):
+class CellKind(Enum):
     """What a typed column holds, by VR; those of numbers have the name of theirs."""
 
     TEXT = "text"
@@ -58,25 +58,25 @@ class Kind(Enum):
 
 
 _KINDS = {
-    **dict.fromkeys("AE AT CS LO LT SH ST UC UI UR UT".split(), Kind.TEXT),
-    "PN": Kind.NAME,
-    "DA": Kind.DATE,
-    "TM": Kind.TIME,
-    "DT": Kind.DATETIME,
-    "AS": Kind.AGE,
-    "IS": Kind.INTEGER,
-    "DS": Kind.DECIMAL,
-    "SQ": Kind.ITEMS,
-    **{vr: Kind[vr] for vr in NUMBER_FORMATS},
+    **dict.fromkeys("AE AT CS LO LT SH ST UC UI UR UT".split(), CellKind.TEXT),
+    "PN": CellKind.NAME,
+    "DA": CellKind.DATE,
+    "TM": CellKind.TIME,
+    "DT": CellKind.DATETIME,
+    "AS": CellKind.AGE,
+    "IS": CellKind.INTEGER,
+    "DS": CellKind.DECIMAL,
+    "SQ": CellKind.ITEMS,
+    **{vr: CellKind[vr] for vr in NUMBER_FORMATS},
 }
 
 
-_FLOATS = frozenset((Kind.FL, Kind.FD))
+_FLOATS = frozenset((CellKind.FL, CellKind.FD))
 
 
-def kind_of(vr: str) -> Kind:
+def kind_of(vr: str) -> CellKind:
     """What a column of attributes of this VR holds; several VRs and unknown ones are bytes."""
-    return _KINDS.get(vr, Kind.BINARY)
+    return _KINDS.get(vr, CellKind.BINARY)
 
 
 class Cell(NamedTuple):
@@ -99,11 +99,11 @@ class Cells:
     `written`: the documents have a blob, of values of this VR.
     """
 
-    def __init__(self, kind: Kind, *, many: bool, written: str = "") -> None:
+    def __init__(self, kind: CellKind, *, many: bool, written: str = "") -> None:
         self.kind = kind
         self.many = many
         self.written = written
-        self._read, self._write = _TEXTS.get(kind, _TEXTS[Kind.TEXT])
+        self._read, self._write = _TEXTS.get(kind, _TEXTS[CellKind.TEXT])
         self._number = (
             struct.Struct("<" + NUMBER_FORMATS[kind.name]) if kind.name in NUMBER_FORMATS else None
         )
@@ -112,7 +112,7 @@ class Cells:
         """The cell of a value that is neither null, nor items, nor a reference."""
         if type(value) is str:
             return self._of_text(value) if self.kind in _TEXTS else _NOTHING
-        if self.kind is Kind.BINARY:
+        if self.kind is CellKind.BINARY:
             return Cell(value, exact=True) if type(value) is bytes and not self.many else _NOTHING
         return _NOTHING if self._number is None else self._of_number(value, self._number)
 
@@ -141,13 +141,13 @@ class Cells:
         return (text + padding * (len(text) % 2)).encode("ascii", "replace")
 
     def _of_text(self, value: str) -> Cell:
-        if self.kind is Kind.TEXT:
+        if self.kind is CellKind.TEXT:
             return Cell(value.split("\\") if self.many else value, exact=True)
         parts = value.split("\\") if self.many else [value]
         found = [self._read(part) for part in parts]
         if found.count(None) == len(found) and any(parts):
             return _NOTHING
-        if self.kind is Kind.DATETIME:
+        if self.kind is CellKind.DATETIME:
             moments = [None if each is None else each[0] for each in found]
             offsets = [None if each is None else each[1] for each in found]
             cell: Any = moments if self.many else moments[0]
@@ -183,10 +183,10 @@ class Cells:
             if len(cell) == 1 and not self.written:
                 return cell[0]
             return struct.pack(f"<{len(cell)}{self._number.format[1:]}", *cell)
-        if self.kind is Kind.BINARY:
+        if self.kind is CellKind.BINARY:
             return cell
         cells = cell if self.many else [cell]
-        if self.kind is Kind.DATETIME:
+        if self.kind is CellKind.DATETIME:
             offsets = offset if self.many and offset is not None else [offset] * len(cells)
             cells = [
                 None if each is None else (each, minutes)
@@ -305,13 +305,13 @@ def _write_decimal(number: float) -> str:
 
 
 #: How text is read into one cell, and written again.
-_TEXTS: dict[Kind, tuple[Callable[[str], Any], Callable[[Any], str]]] = {
-    Kind.TEXT: (_same, _same),
-    Kind.NAME: (_read_name, _write_name),
-    Kind.DATE: (_read_date, _write_date),
-    Kind.TIME: (_read_time, _write_time),
-    Kind.DATETIME: (_read_datetime, _write_datetime),
-    Kind.AGE: (_read_age, _write_age),
-    Kind.INTEGER: (_read_integer, str),
-    Kind.DECIMAL: (_read_decimal, _write_decimal),
+_TEXTS: dict[CellKind, tuple[Callable[[str], Any], Callable[[Any], str]]] = {
+    CellKind.TEXT: (_same, _same),
+    CellKind.NAME: (_read_name, _write_name),
+    CellKind.DATE: (_read_date, _write_date),
+    CellKind.TIME: (_read_time, _write_time),
+    CellKind.DATETIME: (_read_datetime, _write_datetime),
+    CellKind.AGE: (_read_age, _write_age),
+    CellKind.INTEGER: (_read_integer, str),
+    CellKind.DECIMAL: (_read_decimal, _write_decimal),
 }

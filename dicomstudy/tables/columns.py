@@ -17,42 +17,42 @@ import pyarrow as pa
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import NUMBER_FORMATS, is_creator, is_delimiter, is_private
 from dicomstudy.errors import DefinitionsError, TableError
-from dicomstudy.tables.cells import NAME_GROUPS, NAME_PARTS, Cells, Kind, kind_of
+from dicomstudy.tables.cells import NAME_GROUPS, NAME_PARTS, CellKind, Cells, kind_of
 
 __all__ = [
     "LABEL",
     "LEFTOVERS",
     "PLACE",
     "REFERS",
-    "Attribute",
+    "AttributeColumns",
     "Column",
+    "ColumnForm",
     "Columns",
-    "Context",
-    "Form",
     "Level",
+    "VRContext",
     "creators_of",
     "depends_on_file",
 ]
 
 _NAME = pa.struct([(name, pa.string()) for name in (*NAME_GROUPS, *NAME_PARTS)])
-_TYPES: dict[Kind, pa.DataType] = {
-    Kind.TEXT: pa.string(),
-    Kind.NAME: _NAME,
-    Kind.DATE: pa.date32(),
-    Kind.TIME: pa.time64("us"),
-    Kind.DATETIME: pa.timestamp("us"),
-    Kind.AGE: pa.float64(),
-    Kind.INTEGER: pa.int64(),
-    Kind.DECIMAL: pa.float64(),
-    Kind.US: pa.uint16(),
-    Kind.UL: pa.uint32(),
-    Kind.UV: pa.uint64(),
-    Kind.SS: pa.int16(),
-    Kind.SL: pa.int32(),
-    Kind.SV: pa.int64(),
-    Kind.FL: pa.float32(),
-    Kind.FD: pa.float64(),
-    Kind.BINARY: pa.binary(),
+_TYPES: dict[CellKind, pa.DataType] = {
+    CellKind.TEXT: pa.string(),
+    CellKind.NAME: _NAME,
+    CellKind.DATE: pa.date32(),
+    CellKind.TIME: pa.time64("us"),
+    CellKind.DATETIME: pa.timestamp("us"),
+    CellKind.AGE: pa.float64(),
+    CellKind.INTEGER: pa.int64(),
+    CellKind.DECIMAL: pa.float64(),
+    CellKind.US: pa.uint16(),
+    CellKind.UL: pa.uint32(),
+    CellKind.UV: pa.uint64(),
+    CellKind.SS: pa.int16(),
+    CellKind.SL: pa.int32(),
+    CellKind.SV: pa.int64(),
+    CellKind.FL: pa.float32(),
+    CellKind.FD: pa.float64(),
+    CellKind.BINARY: pa.binary(),
 }
 
 #: A text that repeats: pandas has it as categorical.
@@ -105,7 +105,7 @@ _LEFTOVERS = {field.name: field for field in LEFTOVERS}
 _IF_NEEDED = {**_LEFTOVERS, "vrs": pa.field("vrs", LABEL)}
 
 
-class Form(StrEnum):
+class ColumnForm(StrEnum):
     """What a column has of its attribute."""
 
     TYPED = "typed"
@@ -118,7 +118,7 @@ class _Traits(NamedTuple):
     """What is said of an attribute: its column's name, what that holds, and more."""
 
     name: str
-    kind: Kind
+    kind: CellKind
     many: bool
     written: str
     metadata: dict[str, str]
@@ -152,10 +152,10 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
         if block != 0x10:  # the block that nearly all have
             name += f"@{block:02X}"
     kind = kind_of(vr)
-    many = vm != "1" and kind not in {Kind.BINARY, Kind.ITEMS}
+    many = vm != "1" and kind not in {CellKind.BINARY, CellKind.ITEMS}
     if depends_on_file(tag, written, definitions):
         name, vr, kind = f"{name}_{written}", written, kind_of(written)
-        many = kind in {Kind.INTEGER, Kind.DECIMAL} or written in {"AT", *NUMBER_FORMATS}
+        many = kind in {CellKind.INTEGER, CellKind.DECIMAL} or written in {"AT", *NUMBER_FORMATS}
     else:
         written = ""
     metadata = {"key": key, "tag": f"{tag:08X}", "vr": vr, "name": title}
@@ -165,8 +165,8 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
 def depends_on_file(tag: int, written: str, definitions: Definitions) -> bool:
     """Whether the VR in a file says the type of a column, as the dictionary has none or several."""
     return (
-        kind_of(written) not in {Kind.BINARY, Kind.ITEMS}
-        and kind_of(definitions.vr(tag)) is Kind.BINARY
+        kind_of(written) not in {CellKind.BINARY, CellKind.ITEMS}
+        and kind_of(definitions.vr(tag)) is CellKind.BINARY
     )
 
 
@@ -179,13 +179,13 @@ class Column:
     __slots__ = ("cells", "form", "is_label", "key", "level", "metadata", "name", "order")
 
     def __init__(
-        self, name: str, form: Form, traits: _Traits, level: Level | None, *, inside: bool
+        self, name: str, form: ColumnForm, traits: _Traits, level: Level | None, *, inside: bool
     ) -> None:
         self.name = name
         self.key = traits.metadata["key"]
         self.form = form
         self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
-        label = form is Form.TYPED and traits.metadata["vr"] in _LABEL_VRS
+        label = form is ColumnForm.TYPED and traits.metadata["vr"] in _LABEL_VRS
         self.is_label = label and not traits.many and not inside
         self.metadata = {**traits.metadata, "form": str(form)}
         self.order = (traits.rank, name)
@@ -197,11 +197,11 @@ class Column:
         if self.level is not None:
             fields = [column.field for column in self.level.sorted() if not column.is_empty]
             return pa.list_(pa.struct(fields))
-        if self.form is Form.TEXT:
+        if self.form is ColumnForm.TEXT:
             return pa.string()
         if self.is_label:
             return LABEL
-        plain = pa.int16() if self.form is Form.OFFSET else _TYPES[self.cells.kind]
+        plain = pa.int16() if self.form is ColumnForm.OFFSET else _TYPES[self.cells.kind]
         return pa.list_(plain) if self.cells.many else plain
 
     @property
@@ -216,7 +216,7 @@ class Column:
         return pa.field(self.name, self.type, metadata=self.metadata)
 
 
-class Attribute:
+class AttributeColumns:
     """The columns of one attribute in one level."""
 
     __slots__ = (
@@ -233,14 +233,14 @@ class Attribute:
     def __init__(self, traits: _Traits, level: Level) -> None:
         self._traits = traits
         self._level = level
-        self._columns: dict[Form, Column] = {}
+        self._columns: dict[ColumnForm, Column] = {}
         self._memo: dict[str | bytes, tuple[dict[str, Any], bool]] = {}
         self._no_value: dict[str, Any] | None = None
         self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
-        self.is_sequence = traits.kind is Kind.ITEMS
+        self.is_sequence = traits.kind is CellKind.ITEMS
         self.depends_on_context = (
             bool(traits.written)
-            or traits.kind is Kind.BINARY
+            or traits.kind is CellKind.BINARY
             or is_private(int(traits.metadata["tag"], 16))
         )
 
@@ -248,8 +248,10 @@ class Attribute:
     def no_value(self) -> Mapping[str, Any]:
         """The cell of a value that is no typed one: its column is there, if its type is known."""
         if self._no_value is None:
-            is_typed = self.cells.kind not in {Kind.BINARY, Kind.ITEMS} and not self.cells.written
-            self._no_value = {self.column(Form.TYPED).name: None} if is_typed else {}
+            is_typed = (
+                self.cells.kind not in {CellKind.BINARY, CellKind.ITEMS} and not self.cells.written
+            )
+            self._no_value = {self.column(ColumnForm.TYPED).name: None} if is_typed else {}
         return self._no_value
 
     def cells_of(self, value: Any) -> tuple[dict[str, Any], bool]:
@@ -270,25 +272,25 @@ class Attribute:
         cell = self.cells.cell(value if text is None else text)
         found: dict[str, Any] = {**self.no_value}
         if cell.value is not None:
-            found[self.column(Form.TYPED).name] = cell.value
+            found[self.column(ColumnForm.TYPED).name] = cell.value
             if cell.offset is not None:
-                found[self.column(Form.OFFSET).name] = cell.offset
+                found[self.column(ColumnForm.OFFSET).name] = cell.offset
         if not cell.exact and text is not None:
-            found[self.column(Form.TEXT).name] = text
+            found[self.column(ColumnForm.TEXT).name] = text
         return found, cell.exact or text is not None
 
-    def column(self, form: Form) -> Column:
+    def column(self, form: ColumnForm) -> Column:
         """The column of a form, which is added to the level if need be."""
         column = self._columns.get(form)
         if column is None:
             name = self._traits.name
-            if form is not Form.TYPED:
+            if form is not ColumnForm.TYPED:
                 name += f"_{form}"
             column = self._columns[form] = self._level.add(name, form, self._traits)
         return column
 
 
-class Context(NamedTuple):
+class VRContext(NamedTuple):
     """What the columns of private attributes, and of those of several VRs, depend on.
 
     `creators`: by the first six digits of the tags that are theirs. `vrs`: those in the file, by
@@ -302,11 +304,11 @@ class Context(NamedTuple):
         """The creator that a private attribute is of; empty if there is none."""
         return self.creators.get(key[:6], "")
 
-    def inside(self, item: Mapping[str, Any]) -> Context:
+    def inside(self, item: Mapping[str, Any]) -> VRContext:
         """That of the attributes of an item."""
         if not _creators_among(tuple(item)):
             return self
-        return Context({**self.creators, **creators_of(item)}, self.vrs)
+        return VRContext({**self.creators, **creators_of(item)}, self.vrs)
 
 
 class Level:
@@ -319,12 +321,12 @@ class Level:
 
     def __init__(self, definitions: Definitions, depth: int = 0) -> None:
         self._definitions = definitions
-        self._plain: dict[str, Attribute] = {}
-        self._attributes: dict[tuple[str, str, str], Attribute | None] = {}
+        self._plain: dict[str, AttributeColumns] = {}
+        self._attributes: dict[tuple[str, str, str], AttributeColumns | None] = {}
         self.columns: dict[str, Column] = {}
         self.depth = depth
 
-    def attribute(self, key: str, context: Context, path: str = "") -> Attribute | None:
+    def attribute(self, key: str, context: VRContext, path: str = "") -> AttributeColumns | None:
         """The attribute of a key at a path; None if it can have no column."""
         plain = self._plain.get(key)
         if plain is not None:
@@ -334,17 +336,19 @@ class Level:
             return self._attributes[name]
         except KeyError:
             traits = _traits(*name, self._definitions)
-            found = None if traits is None else Attribute(traits, self)
+            found = None if traits is None else AttributeColumns(traits, self)
             self._attributes[name] = found
             if found is not None and not found.depends_on_context:
                 self._plain[key] = found
             return found
 
-    def add(self, name: str, form: Form, traits: _Traits) -> Column:
+    def add(self, name: str, form: ColumnForm, traits: _Traits) -> Column:
         """The column of this name, new or known."""
         column = self.columns.get(name)
         if column is None:
-            nested = form is Form.ITEMS or (form is Form.TYPED and traits.kind is Kind.ITEMS)
+            nested = form is ColumnForm.ITEMS or (
+                form is ColumnForm.TYPED and traits.kind is CellKind.ITEMS
+            )
             level = Level(self._definitions, self.depth + 1) if nested else None
             column = Column(name, form, traits, level, inside=self.depth > 0)
             self.columns[name] = column
@@ -371,9 +375,9 @@ class Level:
             if "key" not in metadata:
                 continue
             traits = _traits(metadata["key"], "", metadata.get("vr", ""), self._definitions)
-            if traits is None or metadata.get("form") not in set(Form):
+            if traits is None or metadata.get("form") not in set(ColumnForm):
                 raise TableError("tables/schema", f"the column {found.name!r} is of no attribute")
-            column = self.add(found.name, Form(metadata["form"]), traits)
+            column = self.add(found.name, ColumnForm(metadata["form"]), traits)
             if column.level is None:
                 fits = found.type == column.type
             else:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import DefinitionsError
-from dicomstudy.tables.columns import LEFTOVERS, PLACE, REFERS, Columns, Form
+from dicomstudy.tables.columns import LEFTOVERS, PLACE, REFERS, ColumnForm, Columns
 from dicomstudy.tables.rows import NO_CONTEXT
 
 __all__ = [
@@ -117,7 +117,7 @@ def declare(columns: Columns, groups: Iterable[str]) -> None:
         for key in keys:
             attribute = columns.level.attribute(key, NO_CONTEXT)
             if attribute is not None:
-                columns.meet(table, {attribute.column(Form.TYPED).name: None})
+                columns.meet(table, {attribute.column(ColumnForm.TYPED).name: None})
 
 
 def _described(field: pa.Field[Any], definitions: Definitions) -> pa.Field[Any]:

@@ -16,14 +16,14 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.errors import DefinitionsError, IonError, TableError
 from dicomstudy.grouping import rank
 from dicomstudy.tables.cells import INT64
-from dicomstudy.tables.columns import Attribute, Column, Context, Form, Level
+from dicomstudy.tables.columns import AttributeColumns, Column, ColumnForm, Level, VRContext
 
 __all__ = ["NO_CONTEXT", "PLACE_COLUMNS", "Row", "decode", "encode", "fits", "reference_of"]
 
 Row = dict[str, Any]
 
 #: That of attributes none of which depends on one.
-NO_CONTEXT = Context({}, {})
+NO_CONTEXT = VRContext({}, {})
 
 #: Fields of the place of a large value, with their names in tables.
 PLACE_COLUMNS = {
@@ -58,7 +58,7 @@ class _Encoding:
         self.weight = 0
 
     def add(
-        self, attributes: Mapping[str, Any], level: Level, row: Row, context: Context, path: str
+        self, attributes: Mapping[str, Any], level: Level, row: Row, context: VRContext, path: str
     ) -> None:
         """Put attributes into the cells of a row, or of a struct in one."""
         self.weight += len(attributes)
@@ -90,15 +90,17 @@ class _Encoding:
 
     def _add_items(
         self,
-        attribute: Attribute,
+        attribute: AttributeColumns,
         items: list[Any],
         level: Level,
         row: Row,
-        context: Context,
+        context: VRContext,
         path: str,
     ) -> None:
         if level.has_columns_inside and _are_items(items):
-            column = attribute.column(Form.TYPED if attribute.is_sequence else Form.ITEMS)
+            column = attribute.column(
+                ColumnForm.TYPED if attribute.is_sequence else ColumnForm.ITEMS
+            )
             rows = self._items(items, column.level, context, path)
             if rows is not None:
                 row[column.name] = rows
@@ -106,7 +108,7 @@ class _Encoding:
         self.exact.append((path, items))
 
     def _items(
-        self, items: list[Any], level: Level | None, context: Context, path: str
+        self, items: list[Any], level: Level | None, context: VRContext, path: str
     ) -> list[Row] | None:
         """The structs of items; None, and nothing kept, if no cell is in any of them."""
         if level is None:
@@ -147,7 +149,7 @@ def fits(name: str, value: object) -> bool:
 
 
 def encode(
-    attributes: Mapping[str, Any], level: Level, context: Context = NO_CONTEXT, path: str = ""
+    attributes: Mapping[str, Any], level: Level, context: VRContext = NO_CONTEXT, path: str = ""
 ) -> tuple[Row, int]:
     """The row of a struct of attributes, and about how many cells it has, those in items too.
 
@@ -222,10 +224,10 @@ def _decode(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, 
         if column.level is not None:
             inner = column.level.columns
             attributes[column.key] = [_decode(item, inner) for item in cell]
-        elif column.form is Form.TEXT:
+        elif column.form is ColumnForm.TEXT:
             texts[column.key] = column.cells.of_text(cell)
-        elif column.form is Form.TYPED:
-            value = column.cells.value(cell, row.get(f"{name}_{Form.OFFSET}"))
+        elif column.form is ColumnForm.TYPED:
+            value = column.cells.value(cell, row.get(f"{name}_{ColumnForm.OFFSET}"))
             attributes[column.key] = column.cells.of_text(value) if type(value) is str else value
     return attributes | texts
 

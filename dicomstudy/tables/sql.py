@@ -30,7 +30,7 @@ from dicomstudy.tables.result import Result
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Database", "Source", "no_column", "quoted"]
+__all__ = ["Database", "TableFiles", "no_column", "quoted"]
 
 _UNKNOWN_COLUMN = re.compile(
     r'(?:Referenced column "|does not have a column named "|column named ")([^"]+)"'
@@ -45,7 +45,7 @@ _Given = TypeVar("_Given")
 _LEFT_OUT = frozenset((DIGEST, COUNT, VRS, "large", "empty", "exact"))
 
 
-class Source(Protocol):
+class TableFiles(Protocol):
     """A table as a database sees it."""
 
     @property
@@ -69,7 +69,7 @@ class Database:
         TableError: DuckDB is not installed (``tables/no-extra``).
     """
 
-    def __init__(self, tables: Mapping[str, Source]) -> None:
+    def __init__(self, tables: Mapping[str, TableFiles]) -> None:
         self._tables = tables
         self._by_name = {name.lower(): name for name in tables}
         self._made: set[str] = set()

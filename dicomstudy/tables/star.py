@@ -17,13 +17,13 @@ from dicomstudy.errors import DicomStudyError, StudyError, TableError
 from dicomstudy.grouping import ENCODING, Entry, Row, Source
 from dicomstudy.record import INSTANCE
 from dicomstudy.study import Instance, Study
-from dicomstudy.tables.cells import Cells, Kind
+from dicomstudy.tables.cells import CellKind, Cells
 from dicomstudy.tables.columns import (
     LEFTOVERS,
     REFERS,
     Column,
     Columns,
-    Context,
+    VRContext,
     creators_of,
 )
 from dicomstudy.tables.fields import (
@@ -192,8 +192,8 @@ class Tabulator:
         self._definitions = columns.definitions
         self._vrs: dict[str, FileVRs] = {}
         self._remembered = 0
-        self._dates = Cells(Kind.DATE, many=False)
-        self._counts = Cells(Kind.INTEGER, many=False)
+        self._dates = Cells(CellKind.DATE, many=False)
+        self._counts = Cells(CellKind.INTEGER, many=False)
         self._frame_group = self._definitions.group(_FRAME_COUNT) + REFERS
 
     def add(self, study: Study, *, sha256: str, size: int) -> Added:
@@ -295,13 +295,13 @@ class Tabulator:
 
     def _context(
         self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content, vrs: FileVRs
-    ) -> Context:
+    ) -> VRContext:
         private = row.get("private" + REFERS, "")
         creators = content.creators.get(private)
         if creators is None:
             attributes = content.groups[private][1] if private else {}
             creators = content.creators[private] = creators_of(attributes)
-        return Context(creators, vrs.by_path).inside(own)
+        return VRContext(creators, vrs.by_path).inside(own)
 
     def _frames_of(
         self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
@@ -317,7 +317,7 @@ class Tabulator:
     ) -> TableRow:
         """The row of a group, of whose VRs files say this."""
         # instances may share a group and have different creators outside of it
-        context = Context(creators_of(attributes), by_path(said))
+        context = VRContext(creators_of(attributes), by_path(said))
         row, weight = encode(attributes, self._columns.level, context)
         row[DIGEST] = digest
         if said:
@@ -335,7 +335,7 @@ class Tabulator:
         return row
 
     def _typed(
-        self, attributes: Mapping[str, Any], context: Context, path: str = ""
+        self, attributes: Mapping[str, Any], context: VRContext, path: str = ""
     ) -> dict[str, Any]:
         """The cells of attributes without what is no typed value."""
         row, _ = encode(attributes, self._columns.level, context, path)
@@ -365,7 +365,7 @@ class Tabulator:
             yield TableRow(BULK, row, len(row))
 
     def _frame_rows(
-        self, instance: Instance, row: Mapping[str, Any], context: Context
+        self, instance: Instance, row: Mapping[str, Any], context: VRContext
     ) -> Iterator[TableRow]:
         attributes = instance.attributes()
         shared, each = (_items(attributes, key) for key in _FUNCTIONAL_GROUPS)
@@ -391,10 +391,10 @@ class Tabulator:
             yield TableRow(FRAMES, cells, weight + 4)
 
     def _flat(
-        self, items: Iterable[tuple[str, Mapping[str, Any]]], context: Context
+        self, items: Iterable[tuple[str, Mapping[str, Any]]], context: VRContext
     ) -> dict[str, Any]:
         """The cells of the first items of functional groups; later ones take precedence."""
-        groups: list[tuple[str, dict[str, Any], Context]] = []
+        groups: list[tuple[str, dict[str, Any], VRContext]] = []
         last: dict[tuple[str, str], int] = {}
         for path, item in items:
             here = context.inside(item)
