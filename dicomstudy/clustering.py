@@ -54,7 +54,7 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
     contents: dict[str, tuple[str, dict[str, Any]]] = {}
     series = []
     for uid, entries in sorted(by_series.items()):
-        entries.sort(key=lambda entry: (entry.instance, entry.digest))
+        entries.sort(key=lambda entry: entry.identity)
         regrouped = _regroup(batch, entries, contents, order_of_rows, definitions)
         for digest in dict.fromkeys(chain.from_iterable(entry.groups for entry in entries)):
             contents[digest] = batch.contents[digest]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dicomstudy.document import is_named
 from dicomstudy.elements import bare_uid
 from dicomstudy.errors import DefinitionsError, StudyError
-from dicomstudy.grouping import ENCODING
+from dicomstudy.grouping import ENCODING, Name
 from dicomstudy.record import group_of
 from dicomstudy.study import Instance, Study
 
@@ -19,7 +19,7 @@ class Contradictions:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._seen: set[tuple[str, str, str]] = set()
+        self._seen: set[Name] = set()
 
     def _error(self, message: str) -> StudyError:
         return StudyError("study/damaged", message, source=str(self._study.path))
@@ -42,7 +42,7 @@ class Contradictions:
         """
         original = instance.original()
         self._check_uids(instance)
-        name = instance.uid, instance.series, instance.identity
+        name = instance.uid, instance.identity, instance.series
         if name in self._seen:
             raise self._error(f"the instance {instance.key} stands there twice")
         self._seen.add(name)

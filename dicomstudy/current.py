@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dicomstudy.document import BatchReader
-from dicomstudy.grouping import Batch
+from dicomstudy.grouping import Batch, Name
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import DEFLATED
 from dicomstudy.study import Instance, Study
@@ -22,11 +22,12 @@ def as_it_is(study: Study) -> Batch:
     reading = BatchReader(study.definitions, study.document.bulk.length)
     for frame in study.document.frames():
         reading.collect(frame)
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[Name] = set()
     for instance in study.values():
         struct = _struct(instance)
         source = struct["_source"]
-        name = instance.uid, instance.series, str(source.get("sha256") or source.get("record"))
+        digest = str(source.get("sha256") or source.get("record"))
+        name = instance.uid, digest, instance.series
         if name in seen:  # edits made it equal to another one
             continue
         seen.add(name)

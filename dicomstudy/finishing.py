@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -28,19 +29,18 @@ from dicomstudy.folder import (
     write_atomically,
     writing,
 )
-from dicomstudy.grouping import Batch, Entry
+from dicomstudy.grouping import Batch, Entry, Identity, Name
 from dicomstudy.ingestion import Settings, left_on_disk, study_folder
 from dicomstudy.lineage import History
-from dicomstudy.trail import Identity, Trail, identity_of
+from dicomstudy.trail import Trail
 
 __all__ = ["Finished", "finish"]
 
-#: What tells instances of a study apart: the SOP Instance UID, the digest, and the series.
-_Name: TypeAlias = tuple[str, str, str]
 #: By study: the instances that it has from a worse source than the study that was finished.
 _Elsewhere: TypeAlias = Mapping[str, AbstractSet[Identity]]
 _Key = TypeVar("_Key", bound=Hashable)
 
+_IDENTITY, _NAME = attrgetter("identity"), attrgetter("name")
 #: Instances are late if there are so many times as many in the study.
 _LITTLE = 8
 
@@ -161,26 +161,26 @@ def _coming(
     new: Batch, document: Document | None, definitions: Definitions, archive: Folder
 ) -> _Coming:
     """What comes, compared with each instance that is there, or that was moved."""
-    best = _best(sorted(new.entries, key=_rank), _name)
+    best = _best(sorted(new.entries, key=_rank), _NAME)
     if document is None:
         return _Coming([*best.values()], {}, unchanged=len(new.entries) - len(best))
     old, history = read_batch(document, definitions), document.history
-    known = {_name(entry): entry for entry in old.entries}
+    known = {entry.name: entry for entry in old.entries}
     present = {name for name, entry in known.items() if history.since(entry.events) is not None}
     trail = Trail(archive, document.study, history, old.entries, {name[:2] for name in best})
     gone = best.keys() & known.keys() - present
     came = best.keys() - present - {name for name in gone if trail.leads_to(name[:2])}
     replaced = _replaced(old.entries, best, history)
     fresh = {name: best[name] for name in best.keys() - known.keys()}
-    fresh |= {_name(entry): entry for _, entry in replaced.better}
+    fresh |= {entry.name: entry for _, entry in replaced.better}
     if came:
         history = history.then("convert", added=len(came))
     for name in came & fresh.keys():
         fresh[name] = _came(fresh[name], history)
     old.entries = [
-        _came(entry, history) if _name(entry) in came else entry for entry in replaced.left
+        _came(entry, history) if entry.name in came else entry for entry in replaced.left
     ]
-    every = _best([*old.entries, *fresh.values()], identity_of)
+    every = _best([*old.entries, *fresh.values()], _IDENTITY)
     return _Coming(
         [fresh[name] for name in sorted(fresh)],
         stored_in(known.values()),
@@ -209,7 +209,7 @@ class _Replaced(NamedTuple):
     Of what is left, so many could not be replaced though there is something better.
     """
 
-    better: list[tuple[_Name, Entry]]
+    better: list[tuple[Name, Entry]]
     left: list[Entry]
     kept: int
 
@@ -225,17 +225,17 @@ class _Replaced(NamedTuple):
 
 
 def _replaced(
-    entries: Iterable[Entry], coming: Mapping[_Name, Entry], history: History
+    entries: Iterable[Entry], coming: Mapping[Name, Entry], history: History
 ) -> _Replaced:
     """Let better entries take the place of others, if these were converted or brought there.
 
     Where they stand stays, and the values that edits refer to.
     """
-    anywhere = _best(coming.values(), identity_of)
+    anywhere = _best(coming.values(), _IDENTITY)
     edited = {*references([*history.all_edits()])}
     better, left, kept = [], [], 0
     for before in entries:
-        name, identity = _name(before), identity_of(before)
+        name, identity = before.name, before.identity
         entry = coming.get(name)
         if entry is None and identity in anywhere and _is_brought(before, history):
             entry = anywhere[identity]
@@ -246,7 +246,7 @@ def _replaced(
             kept += 1
         else:
             new = entry._replace(series=before.series, events=before.events)
-            better.append((_name(entry), new))
+            better.append((entry.name, new))
     return _Replaced(better, left, kept)
 
 
@@ -283,7 +283,7 @@ def _improve(
         mine, theirs = (
             read_batch(each, definitions) for each in (source.document, change.document)
         )
-        coming = _best([e for e in mine.entries if identity_of(e) in wanted], _name)
+        coming = _best([e for e in mine.entries if e.identity in wanted], _NAME)
         replaced = _replaced(theirs.entries, coming, change.history)
         problems = replaced.problems(change.path)
         if not replaced.better:
@@ -319,14 +319,9 @@ def _frames(
     return encode_version(study, batch, definitions, history=history, bulk=bulk)
 
 
-def _name(entry: Entry) -> _Name:
-    """What tells instances of a study apart: equal content under one UID is one instance."""
-    return entry.instance, entry.digest, entry.series
-
-
 def _rank(entry: Entry) -> tuple[str, ...]:
     """The order of what was found, whichever process found it when."""
-    return *_name(entry), entry.source.uri
+    return *entry.name, entry.source.uri
 
 
 def _check_bulk(document: Document, path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import bare_uid
@@ -26,6 +26,8 @@ __all__ = [
     "Batch",
     "Entry",
     "Grouper",
+    "Identity",
+    "Name",
     "Pending",
     "Row",
     "Source",
@@ -85,6 +87,12 @@ class Source(NamedTuple):
         return {**place, **{name: value for name, value in file.items() if value is not None}}
 
 
+#: What an instance is, in whatever study and series: its SOP Instance UID, and its digest.
+Identity: TypeAlias = tuple[str, str]
+#: What tells instances of a study apart: SOP Instance UID, digest, and series.
+Name: TypeAlias = tuple[str, str, str]
+
+
 class Entry(NamedTuple):
     """One instance: its groups by digest, its other attributes by their numbers in a batch.
 
@@ -104,6 +112,16 @@ class Entry(NamedTuple):
     own: tuple[int, ...]
     places: dict[str, dict[str, Any]]
     events: tuple[int, ...] = ()
+
+    @property
+    def identity(self) -> Identity:
+        """What it is, wherever it stands."""
+        return self.instance, self.digest
+
+    @property
+    def name(self) -> Name:
+        """What tells it from others of its study: equal content under one UID is one instance."""
+        return self.instance, self.digest, self.series
 
     def stored_at(self, places: Mapping[str, dict[str, Any]]) -> Entry:
         """The entry with its values that a bulk file has at other `places`, by SHA-256."""

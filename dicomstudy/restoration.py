@@ -24,7 +24,7 @@ from dicomstudy.elements import sha256_and_size, sha256_of
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, outside, silent, writing
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.sources import FileIdentity, identity_of, write_all
+from dicomstudy.sources import FileIdentity, file_identity, write_all
 from dicomstudy.study import Instance, Study
 from dicomstudy.unfinished import own_folder
 
@@ -313,7 +313,7 @@ class _Files:
     def _is_needed(self, study: Study, part: str, path: str) -> bool:
         """Whether there is a file that values of the study are read from, and not an equal one."""
         try:
-            there = identity_of(os.stat(path))  # noqa: PTH116 (a Path costs more than the question)
+            there = file_identity(os.stat(path))  # noqa: PTH116 (a Path costs more than the question)
         except OSError:
             return False
         if self._read_from is None or self._read_from[0] is not study:

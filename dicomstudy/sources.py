@@ -24,8 +24,8 @@ __all__ = [
     "Found",
     "SourceFiles",
     "Window",
+    "file_identity",
     "find",
-    "identity_of",
     "listed",
     "path_of",
     "read_whole",
@@ -147,7 +147,7 @@ def read_whole(path: str) -> tuple[bytes, int]:
 FileIdentity: TypeAlias = tuple[int, int]
 
 
-def identity_of(status: os.stat_result) -> FileIdentity:
+def file_identity(status: os.stat_result) -> FileIdentity:
     """What two paths have in common that lead to one file."""
     return status.st_dev, status.st_ino
 
@@ -216,7 +216,7 @@ class Window:
     @property
     def identity(self) -> FileIdentity:
         """Tells it from all other files of this machine."""
-        return identity_of(os.fstat(self._file.fileno()))
+        return file_identity(os.fstat(self._file.fileno()))
 
     def check(self) -> None:
         """Make sure that what was read until now was all of one file.

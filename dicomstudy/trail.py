@@ -6,23 +6,14 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from dicomstudy.document import digest_of, source_of
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.folder import Folder
-from dicomstudy.grouping import Entry, Source
+from dicomstudy.grouping import Entry, Identity, Source
 from dicomstudy.lineage import History
 
-__all__ = ["Identity", "Trail", "identity_of"]
-
-#: What an instance is, in whatever study and series: its SOP Instance UID, and its digest.
-Identity: TypeAlias = tuple[str, str]
-
-
-def identity_of(entry: Entry) -> Identity:
-    """What an instance is, wherever it stands."""
-    return entry.instance, entry.digest
+__all__ = ["Trail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +54,8 @@ class Trail:
         self._first = study
         self._stations = {study: _Station(history)}
         for entry in entries:
-            if identity_of(entry) in wanted:
-                self._stations[study].note(identity_of(entry), entry.events, entry.source)
+            if entry.identity in wanted:
+                self._stations[study].note(entry.identity, entry.events, entry.source)
         self._follow()
 
     def _follow(self) -> None:

@@ -210,7 +210,7 @@ def test_pixel_data_is_as_it_was_written(*, big: bool) -> None:
 def test_words_are_those_of_the_vr_in_the_header_or_of_all_that_there_may_be(
     tag: int, vr: str, word: int
 ) -> None:
-    assert KINDS.rule(tag, vr).word == word
+    assert RULES.rule(tag, vr).word == word
 
 
 @given(st.binary(max_size=64), st.sampled_from([1, 2, 4, 8]))

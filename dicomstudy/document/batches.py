@@ -22,7 +22,7 @@ from dicomstudy.document.fields import (
 )
 from dicomstudy.document.reader import Document
 from dicomstudy.errors import BulkError
-from dicomstudy.grouping import ENCODING, Batch, Entry, Row, freeze, ungroup
+from dicomstudy.grouping import ENCODING, Batch, Entry, Name, Row, freeze, ungroup
 from dicomstudy.record import group_of, is_reference
 
 
@@ -36,7 +36,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
         BulkError: the place of a large value is none, or beyond `bulkLength` (``bulk/place``).
     """
     reading = BatchReader(definitions, document.bulk.length)
-    names: set[tuple[str, str, str]] = set()
+    names: set[Name] = set()
     for frame in document.frames():
         reading.collect(frame)
         for key, instance in frame.get("instances", {}).items():
@@ -51,7 +51,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
                 source = str(document.path)
                 raise BulkError(error.code, error.message, source=source) from error
             entry = reading.batch.entries[-1]
-            names.add((entry.instance, entry.digest, entry.series))
+            names.add(entry.name)
             if len(names) < len(reading.batch.entries):
                 raise document.repeated(key)
     return reading.batch

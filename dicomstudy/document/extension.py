@@ -161,7 +161,7 @@ class _Extension:
         False if it has one of their keys, though the header says otherwise.
         """
         batch = self._batch.only(entries)
-        keys = {(entry.instance, entry.digest): entry.instance for entry in entries}
+        keys = {entry.identity: entry.instance for entry in entries}
         if chunk.number is not None:
             frame = self._document.chunk(chunk.number)
             reading = BatchReader(self._definitions, self._document.bulk.length)
@@ -173,7 +173,7 @@ class _Extension:
                 groups = [(digest, *self._group(digest, contents)) for digest in referred]
                 reading.add(key, series, instance, groups)
                 entry = reading.batch.entries[-1]
-                keys[entry.instance, entry.digest] = key
+                keys[entry.identity] = key
             batch = Batch.join([reading.batch, batch])
         content = cluster(batch, self._definitions)
         ((_, common, clustered),) = content.series
@@ -182,7 +182,7 @@ class _Extension:
         mine = by_name([each for each in digests if each not in self._shared], content.contents)
         values = [row.value for row in content.rows]
         instances = {
-            keys[entry.instance, entry.digest]: instance_struct(entry, content.rows, values)
+            keys[entry.identity]: instance_struct(entry, content.rows, values)
             for entry in clustered
         }
         if len(instances) < len(clustered):

@@ -27,7 +27,7 @@ from dicomstudy.document.fields import (
     references,
 )
 from dicomstudy.document.reader import Document
-from dicomstudy.grouping import Batch, Entry, Row
+from dicomstudy.grouping import Batch, Entry, Name, Row
 from dicomstudy.growth import Counts, count
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History
@@ -218,24 +218,20 @@ def _chunks(content: Clustered) -> Iterator[_Chunk]:
             if len(entries) == CHUNK_INSTANCES or size > CHUNK_BYTES:
                 yield _Chunk(series.uid, series.groups, entries)
                 entries, size = [], 0
-            entries.append((keys[entry.instance, entry.digest, series.uid], entry))
+            entries.append((keys[entry.name], entry))
             values = [content.rows[number].value for number in entry.own]
             size += 64 * len(values) + sum(_size(value) for value in values if type(value) is list)
         if entries:
             yield _Chunk(series.uid, series.groups, entries)
 
 
-def _keys(content: Clustered) -> dict[tuple[str, str, str], str]:
-    """A key for each instance by its UID, digest and series: the UID, if it is the first with it.
+def _keys(content: Clustered) -> dict[Name, str]:
+    """A key for each instance by its name: the UID, if it is the first with it.
 
     The others, by digest and series, have the start of their digest behind it.
     """
-    names = sorted(
-        (entry.instance, entry.digest, series.uid)
-        for series in content.series
-        for entry in series.entries
-    )
-    keys: dict[tuple[str, str, str], str] = {}
+    names = sorted(entry.name for series in content.series for entry in series.entries)
+    keys: dict[Name, str] = {}
     taken: set[str] = {instance for instance, _, _ in names}
     previous = None
     for name in names:

@@ -21,7 +21,6 @@ from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History, Version
 from dicomstudy.moving.adapting import Adapter, Participant, brought, modifications
 from dicomstudy.moving.referring import Relocation
-from dicomstudy.trail import identity_of
 from dicomstudy.updating import changed_groups, edit_study
 
 __all__ = ["Carrier"]
@@ -107,11 +106,11 @@ class Carrier:
     def _there(self, going: Mapping[int, str]) -> dict[int, int]:
         """Those that the target has already, as they would come: their places, and those there."""
         entries, target = self._source.batch.entries, self._target
-        names = {(*identity_of(entries[place]), to): place for place, to in going.items()}
+        names = {(*entries[place].identity, to): place for place, to in going.items()}
         if len(names) < len(going):
             raise _conflict("two of the instances are equal")
         present = {
-            (*identity_of(entry), entry.series): place
+            entry.name: place
             for place, entry in enumerate(target.batch.entries[: len(target.present)])
         }
         if self._source is target:
@@ -120,7 +119,7 @@ class Carrier:
             return {}
         elsewhere = {name[:2] for name in present} & {name[:2] for name in names}
         same = {place: present[name] for name, place in names.items() if name in present}
-        if len(elsewhere - {identity_of(entries[place]) for place in same}):
+        if len(elsewhere - {entries[place].identity for place in same}):
             raise _conflict(f"the target has {min(elsewhere)[0]} in another series")
         theirs = dict(target.instances(set(same.values())))
         for place, instance in self._source.instances(same):
@@ -203,12 +202,12 @@ def _arrived(
     Of two equal ones, the better one is kept, as when a file is converted (spec/archive.md); but
     not if large values would be inline that edits of the target may refer to.
     """
-    known = {(*identity_of(entry), entry.series): at for at, entry in enumerate(target.entries)}
+    known = {entry.name: at for at, entry in enumerate(target.entries)}
     new: list[Entry] = []
     replaced: set[int] = set()
     for place in (*coming, *there):
         entry = source.entries[place]
-        at = there[place] if place in there else known.get((*identity_of(entry), coming[place]))
+        at = there[place] if place in there else known.get((*entry.identity, coming[place]))
         if at is None:
             new.append(entry._replace(series=coming[place], events=events))
             continue

@@ -295,11 +295,11 @@ def _going(order: _Order, source: Participant, target: Participant) -> dict[int,
     there = {}
     if source is not target:
         present = [target.batch.entries[place] for place in target.present]
-        there = {(entry.instance, entry.digest): entry.series for entry in present}
+        there = {entry.identity: entry.series for entry in present}
     series: dict[str, str] = {}
     for place in sorted(chosen):
         entry = entries[place]
-        known = there.get((entry.instance, entry.digest))
+        known = there.get(entry.identity)
         if order.to_series is not None:
             series[entry.series] = order.to_series
         elif entry.series not in staying:
