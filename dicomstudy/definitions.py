@@ -11,10 +11,10 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from dicomstudy.elements import is_creator, is_private
 from dicomstudy.errors import DefinitionsError
@@ -22,9 +22,10 @@ from dicomstudy.errors import DefinitionsError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Attribute", "Definitions", "files", "load", "read"]
+__all__ = ["Attribute", "Definitions", "RepeatingRows", "files", "load", "read"]
 
 _HEX_KEY = re.compile("[0-9A-Fa-f]{8}")
+_Row = TypeVar("_Row")
 
 
 class Attribute(NamedTuple):
@@ -41,6 +42,30 @@ class Attribute(NamedTuple):
     keyword: str
     name: str
     retired: bool
+
+
+class RepeatingRows(Generic[_Row]):
+    """Rows of a table that stand for many tags each, such as that of ``60xx3000``.
+
+    Args:
+        rows: each with its tag, where an ``x`` stands for every digit.
+    """
+
+    __slots__ = ("_by_mask",)
+
+    def __init__(self, rows: Iterable[tuple[str, _Row]]) -> None:
+        self._by_mask: dict[int, dict[int, _Row]] = {}
+        for tag, row in rows:
+            mask = int("".join("0" if digit == "x" else "F" for digit in tag), 16)
+            self._by_mask.setdefault(mask, {})[int(tag.replace("x", "0"), 16)] = row
+
+    def find(self, tag: int) -> _Row | None:
+        """The row that stands for a tag, whether private or not; None if there is none."""
+        for mask, rows in self._by_mask.items():
+            row = rows.get(tag & mask)
+            if row is not None:
+                return row
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -63,7 +88,7 @@ class Definitions:
     """What always stays with its instance and is in no group."""
 
     _rows: Mapping[int, Sequence[Any]]
-    _repeating: Mapping[int, Mapping[int, Sequence[Any]]]
+    _repeating: RepeatingRows[Sequence[Any]]
     _vrs: Mapping[int, str]
     _keywords: Mapping[int, str]
     _tags: Mapping[str, int]
@@ -189,11 +214,7 @@ class Definitions:
     def _repeating_row(self, tag: int) -> Sequence[Any] | None:
         if tag & 0x10000 or not tag & 0xFFFF:
             return None
-        for mask, rows in self._repeating.items():
-            row = rows.get(tag & mask)
-            if row is not None:
-                return row
-        return None
+        return self._repeating.find(tag)
 
 
 @functools.cache
@@ -297,11 +318,6 @@ def _build(
     """
     table = dictionary["attributes"]
     rows = {int(row[0], 16): row for row in table if "x" not in row[0]}
-    repeating: dict[int, dict[int, Sequence[Any]]] = {}
-    for row in table:
-        if "x" in row[0]:
-            mask = int("".join("0" if digit == "x" else "F" for digit in row[0]), 16)
-            repeating.setdefault(mask, {})[int(row[0].replace("x", "0"), 16)] = row
     tags = {row[3]: tag for tag, row in rows.items() if row[3]}
     first = order["first"]
     members = {group["name"]: tuple(group["attributes"]) for group in groups["groups"]}
@@ -318,7 +334,7 @@ def _build(
         seed_groups=tuple(g["name"] for g in groups["groups"] if g["kind"] == "seed"),
         instance_keywords=instance,
         _rows=rows,
-        _repeating=repeating,
+        _repeating=RepeatingRows((row[0], row) for row in table if "x" in row[0]),
         _vrs={tag: row[1] for tag, row in rows.items()},
         _keywords={tag: row[3] for tag, row in rows.items()},
         _tags=tags,

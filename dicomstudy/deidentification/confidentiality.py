@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
-from dicomstudy.definitions import Definitions
+from dicomstudy.definitions import Definitions, RepeatingRows
 from dicomstudy.elements import META_GROUP, TEXT_VRS, is_private
 from dicomstudy.errors import DicomStudyError
 
@@ -109,38 +109,35 @@ class _Table:
     profile: Code
     options: Mapping[str, Code]
     rows: Mapping[int, _Row]
-    repeating: Mapping[int, Mapping[int, _Row]]
+    repeating: RepeatingRows[_Row]
     private: _Row
 
     def find(self, tag: int) -> _Row | None:
         """The row of a public attribute."""
-        row = self.rows.get(tag)
-        if row is None:
-            for mask, rows in self.repeating.items():
-                row = rows.get(tag & mask)
-                if row is not None:
-                    break
-        return row
+        return self.rows.get(tag) or self.repeating.find(tag)
 
 
 @functools.cache
 def _load() -> _Table:
     content: Any = json.loads(definitions_.files("confidentiality")[f"{_EDITION}.json"])
     rows: dict[int, _Row] = {}
-    repeating: dict[int, dict[int, _Row]] = {}
+    repeating: list[tuple[str, _Row]] = []
     private = _Row("X", {})
     for tag, profile, options, _ in content["attributes"]:
         row = _Row(profile, options)
         if tag == "private":
             private = row
         elif "x" in tag:
-            mask = int("".join("0" if digit == "x" else "F" for digit in tag), 16)
-            repeating.setdefault(mask, {})[int(tag.replace("x", "0"), 16)] = row
+            repeating.append((tag, row))
         else:
             rows[int(tag, 16)] = row
     codes = [Code(**fields) for fields in content["options"]]
     return _Table(
-        Code(**content["profile"]), {code.name: code for code in codes}, rows, repeating, private
+        Code(**content["profile"]),
+        {code.name: code for code in codes},
+        rows,
+        RepeatingRows(repeating),
+        private,
     )
 
 
