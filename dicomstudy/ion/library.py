@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, Literal, overload
 
 from amazon.ion import exceptions, simpleion
 
@@ -38,11 +38,15 @@ LIBRARY_ERRORS: Final = (
 )
 
 
-def encode(value: Value) -> bytes:
-    """The bytes of a value that was checked."""
+@overload
+def encode(value: Value, *, text: Literal[False] = False) -> bytes: ...
+@overload
+def encode(value: Value, *, text: Literal[True]) -> str: ...
+def encode(value: Value, *, text: bool = False) -> bytes | str:
+    """A value that was checked, as a binary stream; if `text`, as text of this value alone."""
     require_c_extension()
     try:
-        data: bytes = simpleion.dumps(value)
+        data: bytes | str = simpleion.dumps(value, binary=not text, omit_version_marker=text)
     except LIBRARY_ERRORS as error:
         raise translated(error, "ion/unsupported-value", "not written as Ion") from error
     return data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from json.encoder import encode_basestring
@@ -15,7 +14,7 @@ from amazon.ion import simpleion
 
 from dicomstudy.errors import IonError
 from dicomstudy.ion.checks import BLOBS, CONTAINERS
-from dicomstudy.ion.library import LIBRARY_ERRORS, require_c_extension, translated
+from dicomstudy.ion.library import encode
 from dicomstudy.ion.values import (
     MAX_DEPTH,
     Symbol,
@@ -109,7 +108,7 @@ def _scalar_text(value: Value) -> str:  # noqa: PLR0911 (one for each type)
     if kind is Decimal:
         number = str(value).replace("E", "d")
         return number if "d" in number or "." in number else number + "d0"
-    return _moment_text(value)
+    return encode(value, text=True)
 
 
 def _float_text(value: float) -> str:
@@ -117,14 +116,6 @@ def _float_text(value: float) -> str:
         number = repr(value)
         return number if "e" in number else number + "e0"
     return "nan" if isnan(value) else "+inf" if value == inf else "-inf"
-
-
-def _moment_text(value: datetime) -> str:
-    require_c_extension()
-    try:
-        return str(simpleion.dumps(value, binary=False, omit_version_marker=True))
-    except LIBRARY_ERRORS as error:
-        raise translated(error, "ion/unsupported-value", "not written as Ion") from error
 
 
 def write_text(value: Value, newline: str, out: list[str]) -> None:
