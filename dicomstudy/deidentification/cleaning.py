@@ -14,18 +14,13 @@ from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import UID, Pseudonyms
 from dicomstudy.deidentification.reading import class_of
 from dicomstudy.elements import MAX_INLINE, PIXEL_DATA_TAGS, WORD_SIZES, may_be_large
+from dicomstudy.p10 import DEFLATED_SYNTAXES
 from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import character_set_of, is_reference
 from dicomstudy.values import Context, rules_of
 
 __all__ = ["Cleaner"]
 
-#: Transfer syntaxes whose data set is deflated, and those that are the same but for that.
-_INFLATED = {
-    "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
-    "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
-}
 #: What is in no text: then it is not one, or has something else behind it.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
@@ -66,7 +61,7 @@ class Cleaner:
         if vr == "UI":
             value = self._pseudonyms.retained(value)
             if key == "TransferSyntaxUID":
-                return _INFLATED.get(value, value)
+                return DEFLATED_SYNTAXES.get(value, value)
             return self.stored(tag, self._identities.new_uids(value), vr, scope)
         if key == CHARACTER_SET:
             charset = character_set_of(value)

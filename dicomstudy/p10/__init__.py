@@ -19,11 +19,12 @@ from dicomstudy.p10.headers import (
     looks_explicit,
 )
 from dicomstudy.p10.parser import MAX_DEPTH, read_items
-from dicomstudy.p10.reader import MAX_INFLATED, PREFIX, Reader, inflate, read
+from dicomstudy.p10.reader import DEFLATED_SYNTAXES, MAX_INFLATED, PREFIX, Reader, inflate, read
 from dicomstudy.p10.writer import deflate, write
 
 __all__ = [
     "BIG",
+    "DEFLATED_SYNTAXES",
     "LITTLE",
     "MAX_DEPTH",
     "MAX_INFLATED",

@@ -36,10 +36,13 @@ PREFIX = b"DICM"
 TRANSFER_SYNTAX_UID = 0x00020010
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-#: Deflated Explicit VR Little Endian, and the JPIP syntaxes whose data set is deflated too.
-DEFLATED = frozenset(
-    ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
-)
+#: Transfer syntaxes whose data set is deflated (explicit VR and two of JPIP), and those that are
+#: the same but for that.
+DEFLATED_SYNTAXES = {
+    "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
+    "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
+}
 
 #: What the elements of file meta information, and of a command set, begin with.
 _META_START, _COMMAND_START = b"\2\0", b"\0\0"
@@ -241,7 +244,7 @@ class Reader:
                 commands, pos = self._read_commands(parser, pos, uid)
                 meta += commands
                 starts = [pos]
-            if uid in DEFLATED:
+            if uid in DEFLATED_SYNTAXES:
                 try:
                     body = inflate(data[pos : min(length, pos + MAX_INFLATED + 1)])
                     deflated, pos = Span(pos, length - pos), 0
@@ -273,7 +276,7 @@ class Reader:
         values = [element.value for element in elements_of(runs)]
         if problems or after == end or not all(isinstance(value, bytes) for value in values):
             return [], pos
-        syntax = _find_syntax(uid, data[after : after + 8], deflated=uid in DEFLATED)
+        syntax = _find_syntax(uid, data[after : after + 8], deflated=uid in DEFLATED_SYNTAXES)
         is_same = not (syntax.explicit or syntax.big or syntax.deflated)
         return ([], pos) if is_same and any(data[pos : pos + 64]) else (runs, after)
 
