@@ -16,10 +16,11 @@ from dicomstudy.deidentification.cleaning import Cleaner
 from dicomstudy.deidentification.confidentiality import Action, Policy
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
-from dicomstudy.deidentification.reading import META, Reader, class_of
+from dicomstudy.deidentification.reading import Reader, class_of
 from dicomstudy.elements import (
     LONG_VRS,
     LONGEST_SHORT,
+    META_GROUP,
     PIXEL_DATA_TAGS,
     SHORT_VRS,
     Form,
@@ -83,7 +84,7 @@ class Concealer:
             dummy: it stands in an item all of which is replaced.
         """
         tag = self._reader.tag(key)
-        if tag is None or (tag >> 16 == META and token is None):
+        if tag is None or (tag >> 16 == META_GROUP and token is None):
             return None
         given = Given(key, tag, value, token)
         if key in _FIXED_META:
@@ -162,7 +163,8 @@ class Concealer:
     def _made(self, given: Given, value: Any, scope: Scope, vr: str = "") -> Made:
         """An attribute that is written plainly, with the VR of the dictionary if none is given."""
         explicit = bool(given.vr) if given.token is not None else scope.explicit
-        explicit = explicit or given.tag >> 16 == META  # file meta information has VRs (PS3.10 7.1)
+        if given.tag >> 16 == META_GROUP:  # file meta information has VRs (PS3.10 7.1)
+            explicit = True
         vr = vr or self._definitions.vr(given.tag).rpartition(" ")[2]
         return Made(given.key, value, Token(given.tag, _fitting(vr, value) if explicit else ""))
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import TEXT_VRS
+from dicomstudy.elements import META_GROUP, TEXT_VRS
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.layout import Token
-from dicomstudy.record import is_reference
+from dicomstudy.record import Resolve, is_reference
 from dicomstudy.text import CharacterSet, decode_lenient
 from dicomstudy.values import Context, rules_of
 
-__all__ = ["META", "ReadBytes", "Reader", "class_of"]
+__all__ = ["Reader", "class_of"]
 
-#: The bytes of a large value.
-ReadBytes: TypeAlias = Callable[[Mapping[str, Any]], bytes]
-
-#: The group of file meta information.
-META = 2
 _MEMO_SIZE = 1 << 12
 
 
@@ -54,7 +49,7 @@ class Reader:
         self,
         key: str,
         value: Any,
-        read: ReadBytes,
+        read: Resolve,
         charset: CharacterSet,
         *,
         lenient: bool = False,
@@ -83,7 +78,7 @@ class Reader:
         self,
         attributes: Mapping[str, Any],
         otherwise: str,
-        read: ReadBytes,
+        read: Resolve,
         charset: CharacterSet,
     ) -> str:
         """What tells the patient of some attributes from others: the ID, or else the name."""
@@ -118,7 +113,7 @@ class Reader:
         return {
             self._definitions.keyword(token.tag): token
             for token in tokens
-            if token.tag & 0xFFFF and token.tag >> 16 != META and not token.occurrence
+            if token.tag & 0xFFFF and token.tag >> 16 != META_GROUP and not token.occurrence
         }
 
 

@@ -169,7 +169,7 @@ class Transfer:
         stay = [
             each
             for each in tokens
-            if each.tag >> 16 > 2 and self._policy.action(each.tag) is not Action.REMOVE
+            if each.tag >> 16 > META_GROUP and self._policy.action(each.tag) is not Action.REMOVE
         ]
         return bool(stay) and bool(min(stay, key=lambda each: each.tag).vr)
 
