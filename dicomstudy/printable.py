@@ -6,9 +6,26 @@ import json
 import re
 from collections.abc import Callable
 
-__all__ = ["escape", "escape_json", "escape_strings"]
+__all__ = ["count", "escape", "escape_json", "escape_strings", "size"]
 
 _NOT_PLAIN = re.compile(r"[^\x00-\x7e]")
+_THOUSAND = 1000
+_UNITS = ("kB", "MB", "GB", "TB")
+
+
+def count(number: int, one: str, several: str = "") -> str:
+    """A number of things, with their name in the right number."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def size(number: int) -> str:
+    """A number of bytes for people: ``512 bytes``, ``1.5 MB``; a MB is 1,000,000 bytes."""
+    if number < _THOUSAND:
+        return f"{number} byte" + ("" if number == 1 else "s")
+    power = 1
+    while power < len(_UNITS) and number >= _THOUSAND**power * (_THOUSAND - 0.05):
+        power += 1
+    return f"{number / _THOUSAND**power:.1f} {_UNITS[power - 1]}"
 
 
 def escape(text: str) -> str:

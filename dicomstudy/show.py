@@ -15,24 +15,22 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 from dicomstudy import ion
 from dicomstudy.archive import Archive
 from dicomstudy.document import whole
-from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form
+from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form, format_tag
 from dicomstudy.errors import ArchiveError, DefinitionsError, DicomStudyError
 from dicomstudy.layout import Token
 from dicomstudy.lineage import Version
-from dicomstudy.printable import escape, escape_json, escape_strings
+from dicomstudy.printable import count, escape, escape_json, escape_strings, size
 from dicomstudy.quality import Conflict
 from dicomstudy.record import is_reference
 from dicomstudy.study import Instance, Study
 
-__all__ = ["conflicts_text", "history_text", "render", "size"]
+__all__ = ["conflicts_text", "history_text", "render"]
 
 _WIDTH = 96
 _DIGEST = 12
 _INDENT = "  "
 #: So many instances of a side of a conflict are named.
 _MOST_NAMED = 3
-_UNITS = ("kB", "MB", "GB", "TB")
-_THOUSAND = 1000
 
 #: Attributes of a study in the DICOM JSON model, as QIDO-RS gives them (PS3.18 Table 10.6.3-3).
 _STUDY_KEYWORDS = (
@@ -106,7 +104,7 @@ def history_text(versions: Sequence[Version], *, as_json: bool = False) -> str:
             (version.added, " in", version.from_study and f" from {version.from_study}"),
             (version.removed, " out", version.to_study and f" to {version.to_study}"),
         )
-        what = [_count(number, "instance") + way + other for number, way, other in ways if number]
+        what = [count(number, "instance") + way + other for number, way, other in ways if number]
         what += [", ".join(version.groups)] if version.groups else []
         command = version.command + to
         texts = (version.when, command, "; ".join(what))
@@ -131,7 +129,7 @@ def _conflict_text(conflict: Conflict) -> Iterator[str]:
         keys = ", ".join(map(escape, side.instances[:_MOST_NAMED]))
         more = len(side.instances) - _MOST_NAMED
         yield (
-            f"{_INDENT}{_short(side.digest)}  {_count(len(side.instances), 'instance')}: {keys}"
+            f"{_INDENT}{_short(side.digest)}  {count(len(side.instances), 'instance')}: {keys}"
             + (f" and {more:,} more" if more > 0 else "")
         )
         for key, values in conflict.differences.items():
@@ -160,16 +158,6 @@ def _conflict_json(conflict: Conflict) -> dict[str, Any]:
 def _short(digest: str) -> str:
     """The start of a digest; a document may have any text as one."""
     return escape(digest[:_DIGEST])
-
-
-def size(number: int) -> str:
-    """A number of bytes for people: ``512 bytes``, ``1.5 MB``; a MB is 1,000,000 bytes."""
-    if number < _THOUSAND:
-        return f"{number} byte" + ("" if number == 1 else "s")
-    power = 1
-    while power < len(_UNITS) and number >= _THOUSAND**power * (_THOUSAND - 0.05):
-        power += 1
-    return f"{number / _THOUSAND**power:.1f} {_UNITS[power - 1]}"
 
 
 def _find(archive: Archive, uid: str, damaged: list[DicomStudyError]) -> list[_Shown]:
@@ -223,7 +211,7 @@ def _of_each(
 def _archive_text(archive: Archive, damaged: list[DicomStudyError]) -> Iterator[str]:
     quarantined = list(archive.quarantined())
     kept = f", {len(quarantined)} in quarantine" if quarantined else ""
-    yield f"archive {escape(str(archive.path))}: {_count(len(archive), 'study', 'studies')}{kept}\n"
+    yield f"archive {escape(str(archive.path))}: {count(len(archive), 'study', 'studies')}{kept}\n"
     yield from _of_each(archive, lambda study: "".join(_study_head(study, _INDENT)), damaged)
     for file in quarantined:
         yield f"{_INDENT}quarantined {_short(file.sha256)}, {size(file.size)}\n"
@@ -245,7 +233,7 @@ def _extent(study: Study) -> str:
     if bulk is not None and bulk.exists():
         stored = f" and {size(bulk.stat().st_size)} of large values"
     return (
-        f"{_count(len(study.series), 'series', 'series')}, {_count(len(study), 'instance')}; "
+        f"{count(len(study.series), 'series', 'series')}, {count(len(study), 'instance')}; "
         f"document of {size(study.path.stat().st_size)}{stored}"
     )
 
@@ -318,8 +306,7 @@ def _series_head(study: Study, uid: str, keys: Sequence[str], indent: str) -> It
     attributes = study[keys[0]].attributes() if keys else {}
     words = [_fact(attributes, key) for key in ("Modality", "SeriesNumber", "SeriesDescription")]
     facts = "  ".join(filter(None, words))
-    count = _count(len(keys), "instance")
-    yield f"{indent}{_INDENT}{facts}{'; ' if facts else ''}{count}\n"
+    yield f"{indent}{_INDENT}{facts}{'; ' if facts else ''}{count(len(keys), 'instance')}\n"
 
 
 def _series_text(study: Study, uid: str, keys: Sequence[str]) -> Iterator[str]:
@@ -375,7 +362,7 @@ def _attributes_text(
         if not isinstance(value, list):
             yield f"{start}  {_value_text(value, vr)}\n"
             continue
-        yield f"{start}  {_count(len(value), 'item')}\n"
+        yield f"{start}  {count(len(value), 'item')}\n"
         layouts = () if token is None or token.items is None else token.items
         for at, item in enumerate(value):
             inner = layouts[at].tokens if at < len(layouts) else ()
@@ -404,10 +391,6 @@ def _value_text(value: object, vr: str = "") -> str:
         return f"{size(value['length'])} apart{named}"
     text = escape(str(value))
     return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}... ({len(str(value)):,} characters)"
-
-
-def _count(number: int, one: str, several: str = "") -> str:
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 # Ion
@@ -452,10 +435,7 @@ def _study_json(study: Study) -> dict[str, Any]:
     """The attributes of a study, and how many series and instances it has."""
     definitions = study.definitions
     first = next(iter(study.values())).to_json() if len(study) else {}
-    result = {
-        f"{definitions.tag(keyword):08X}": first.get(f"{definitions.tag(keyword):08X}")
-        for keyword in _STUDY_KEYWORDS
-    }
+    result = {tag: first.get(tag) for tag in map(format_tag, map(definitions.tag, _STUDY_KEYWORDS))}
     modalities = _modalities(study)
     result["00080061"] = {"vr": "CS", "Value": modalities} if modalities else {"vr": "CS"}
     result["0020000D"] = {"vr": "UI", "Value": [study.uid]}

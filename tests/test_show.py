@@ -16,7 +16,7 @@ from dicomstudy import ion, show
 from dicomstudy.archive import Archive
 from dicomstudy.document import Document, whole
 from dicomstudy.errors import DicomStudyError
-from dicomstudy.printable import escape
+from dicomstudy.printable import escape, size
 from fixtures import make
 
 FIXTURES = Path(make.__file__).parent
@@ -400,4 +400,4 @@ def test_escape_of_undecodable_file_names() -> None:
     ],
 )
 def test_sizes(number: int, shown: str) -> None:
-    assert show.size(number) == shown
+    assert size(number) == shown

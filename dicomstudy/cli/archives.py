@@ -18,15 +18,8 @@ from dicomstudy.cli.group import (
     FilePath,
     commands,
 )
-from dicomstudy.cli.output import (
-    INCOMPLETE,
-    Progress,
-    count,
-    reported,
-    show_problems,
-    size_text,
-    summarize,
-)
+from dicomstudy.cli.output import INCOMPLETE, Progress, reported, show_problems, summarize
+from dicomstudy.printable import count, size
 
 if TYPE_CHECKING:
     from dicomstudy.errors import DicomStudyError
@@ -81,7 +74,7 @@ def convert(
             count(report.studies, "study", "studies"),
             count(report.instances, "instance") + " added" + unchanged,
             f"{report.quarantined} quarantined",
-            f"{size_text(report.bytes_in)} in, {size_text(report.bytes_out)} out",
+            f"{size(report.bytes_in)} in, {size(report.bytes_out)} out",
             count(len(report.problems), "problem"),
         )
     return 0 if report.complete else INCOMPLETE
@@ -127,7 +120,7 @@ def restore(
     show_problems(restored.problems)
     summarize(
         count(restored.files, "file"),
-        f"{size_text(restored.bytes_out)} out",
+        f"{size(restored.bytes_out)} out",
         count(len(restored.problems), "problem"),
     )
     return 0 if restored.complete else INCOMPLETE
@@ -209,7 +202,7 @@ def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline
     summarize(
         count(recorded.files, "file") + f", {recorded.skipped} skipped",
         count(recorded.records, "record"),
-        f"{size_text(recorded.bytes_in)} in, {size_text(recorded.bytes_out)} out",
+        f"{size(recorded.bytes_in)} in, {size(recorded.bytes_out)} out",
         count(len(recorded.problems), "problem"),
     )
     return 0 if recorded.complete else INCOMPLETE

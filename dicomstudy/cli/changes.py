@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from dicomstudy.cli.group import ARCHIVE, EXPECT, STUDY, FilePath, commands
-from dicomstudy.cli.output import INCOMPLETE, count, show_problems, size_text, summarize
+from dicomstudy.cli.output import INCOMPLETE, show_problems, summarize
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.printable import count, size
 
 
 @commands.command()
@@ -184,10 +185,10 @@ def collect(
     collected = dicomstudy.collect(
         archive, study=study, older_versions=older_versions, remove=remove, expect=expect
     )
-    removed = f"{'removed' if remove else 'would be removed'}: {size_text(max(collected.bytes, 0))}"
+    removed = f"{'removed' if remove else 'would be removed'}: {size(max(collected.bytes, 0))}"
     if collected.bytes < 0:  # what a document has to say of it is longer than what goes
         grow = "documents grew" if remove else "documents would grow"
-        removed += f", {grow} by {size_text(-collected.bytes)}"
+        removed += f", {grow} by {size(-collected.bytes)}"
     summarize(
         removed,
         count(collected.studies, "study", "studies") + " written anew",

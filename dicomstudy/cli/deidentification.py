@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dicomstudy.cli.group import ARCHIVE, DEST, FOLDERS, REPORT, FilePath, commands
-from dicomstudy.cli.output import (
-    INCOMPLETE,
-    Progress,
-    count,
-    reported,
-    say,
-    show_problems,
-    size_text,
-    summarize,
-)
+from dicomstudy.cli.output import INCOMPLETE, Progress, reported, say, show_problems, summarize
+from dicomstudy.printable import count, size
 
 if TYPE_CHECKING:
     from dicomstudy.deidentification import Deidentified
@@ -88,7 +80,7 @@ def _show(report: Deidentified) -> None:
         count(report.studies, "study", "studies"),
         count(report.instances, "instance"),
         f"{report.quarantined} in quarantine left out",
-        f"{size_text(report.bytes_in)} in, {size_text(report.bytes_out)} out",
+        f"{size(report.bytes_in)} in, {size(report.bytes_out)} out",
         count(len(totals), "kind") + " of risk to look at",
         count(len(report.problems), "problem"),
     )

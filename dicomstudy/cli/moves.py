@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dicomstudy.cli.group import ARCHIVE, EXPECT, STUDY, commands
-from dicomstudy.cli.output import count, summarize
+from dicomstudy.cli.output import summarize
+from dicomstudy.printable import count
 
 if TYPE_CHECKING:
     from dicomstudy.moving import Moved

@@ -20,14 +20,12 @@ __all__ = [
     "INCOMPLETE",
     "STANDARD_OUTPUT",
     "Progress",
-    "count",
     "hush",
     "is_report",
     "quietly",
     "reported",
     "say",
     "show_problems",
-    "size_text",
     "summarize",
 ]
 
@@ -171,15 +169,3 @@ def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:
 def summarize(*parts: str) -> None:
     """Write what came of it, in one line."""
     click.echo("; ".join(parts))
-
-
-def count(number: int, one: str, several: str = "") -> str:
-    """A number of things, with their name in the right number."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
-
-
-def size_text(number: int) -> str:
-    """A number of bytes, to be read."""
-    from dicomstudy.show import size
-
-    return size(number)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dicomstudy.cli.group import ARCHIVE, DEST, FilePath, commands, in_a_folder
-from dicomstudy.cli.output import INCOMPLETE, Progress, count, show_problems, size_text, summarize
-from dicomstudy.printable import escape
+from dicomstudy.cli.output import INCOMPLETE, Progress, show_problems, summarize
+from dicomstudy.printable import count, escape, size
 
 if TYPE_CHECKING:
     from dicomstudy.tables import Tables
@@ -42,7 +42,7 @@ def tables(archive: Path, destination: Path) -> int:
         count(exported.instances, "instance"),
         f"{exported.added} added, {exported.replaced} replaced, {exported.removed} removed",
         count(exported.tables, "table"),
-        f"{size_text(exported.bytes_out)} out",
+        f"{size(exported.bytes_out)} out",
         count(len(exported.problems), "problem"),
     )
     return 0 if exported.complete else INCOMPLETE

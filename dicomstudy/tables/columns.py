@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import NUMBER_FORMATS, is_creator, is_delimiter, is_private
+from dicomstudy.elements import NUMBER_FORMATS, format_tag, is_creator, is_delimiter, is_private
 from dicomstudy.errors import DefinitionsError, TableError
 from dicomstudy.tables.cells import NAME_GROUPS, NAME_PARTS, CellKind, Cells, kind_of
 
@@ -158,7 +158,7 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
         many = kind in {CellKind.INTEGER, CellKind.DECIMAL} or written in {"AT", *NUMBER_FORMATS}
     else:
         written = ""
-    metadata = {"key": key, "tag": f"{tag:08X}", "vr": vr, "name": title}
+    metadata = {"key": key, "tag": format_tag(tag), "vr": vr, "name": title}
     return _Traits(name, kind, many, written, metadata, definitions.rank(key))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
+from dicomstudy.elements import format_tag
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.tables.columns import LEFTOVERS, PLACE, REFERS, ColumnForm, Columns
 from dicomstudy.tables.rows import NO_CONTEXT
@@ -129,7 +130,7 @@ def _described(field: pa.Field[Any], definitions: Definitions) -> pa.Field[Any]:
     if attribute is None:
         return field
     return field.with_metadata(
-        {"tag": f"{attribute.tag:08X}", "vr": attribute.vr, "name": attribute.name}
+        {"tag": format_tag(attribute.tag), "vr": attribute.vr, "name": attribute.name}
     )
 
 
