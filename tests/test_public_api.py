@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import dicomstudy
+from dicomstudy.cli.group import commands
+from dicomstudy.elements import MAX_INLINE
 
 MODULES = [
     module.name
@@ -121,3 +123,9 @@ def test_using_the_api_does_not_load_pydicom() -> None:
     loaded = loaded_after("import dicomstudy; dicomstudy.convert; dicomstudy.write_records")
     assert "dicomstudy.conversion" in loaded
     assert not {"pydicom", "pyarrow", "click"} & loaded
+
+
+@pytest.mark.parametrize("command", ["convert", "records"])
+def test_commands_keep_apart_what_functions_do(command: str) -> None:
+    (option,) = [each for each in commands.commands[command].params if each.name == "max_inline"]
+    assert option.default == MAX_INLINE

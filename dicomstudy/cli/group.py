@@ -121,7 +121,7 @@ FOLDERS = click.option(
 )
 MAX_INLINE = click.option(
     "--max-inline",
-    default=256,
+    default=256,  # elements.MAX_INLINE, whose import would make --help slower
     show_default=True,
     metavar="BYTES",
     type=click.IntRange(min=0),
