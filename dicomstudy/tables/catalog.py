@@ -20,9 +20,23 @@ from dicomstudy.errors import TableError
 from dicomstudy.folder import write_atomically
 from dicomstudy.tables.parquet import File
 
-__all__ = ["FORMAT", "NAME", "Catalog", "Part", "Table", "check_path", "path_of", "read", "write"]
+__all__ = [
+    "FORMAT",
+    "INCOMING",
+    "LOCK",
+    "NAME",
+    "Catalog",
+    "Part",
+    "Table",
+    "check_path",
+    "path_of",
+    "read",
+    "write",
+]
 
 NAME = "catalog.json"
+#: The folder of what a run has not finished, and the file that the run that writes locks.
+INCOMING, LOCK = "incoming", "lock"
 FORMAT = "dicomstudy tables"
 VERSION = 1
 _TABLE = re.compile(r"[A-Za-z]+")
@@ -142,7 +156,7 @@ def write(catalog: Catalog, folder: Path, definitions: Definitions) -> None:
         },
     }
     data = json.dumps(value, indent=0).encode()  # in ASCII: paths may be no UTF-8
-    write_atomically(folder / NAME, [data], within=folder / "incoming")
+    write_atomically(folder / NAME, [data], within=folder / INCOMING)
 
 
 def read(folder: Path, definitions: Definitions) -> Catalog:

@@ -126,7 +126,9 @@ def export_tables(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         has_catalog = (folder / catalog_.NAME).exists()
-        foreign = [e.name for e in folder.iterdir() if e.name not in {"incoming", "lock"}]
+        foreign = [
+            e.name for e in folder.iterdir() if e.name not in {catalog_.INCOMING, catalog_.LOCK}
+        ]
         if foreign and not has_catalog:
             raise TableError(
                 "tables/not-empty",
@@ -142,7 +144,7 @@ def export_tables(
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Be the only run that writes to a folder of tables. A process that ends lets go of it."""
-    with (folder / "lock").open("wb") as file:
+    with (folder / catalog_.LOCK).open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -175,7 +177,7 @@ class _Run:
         self._writer = Writer(folder, self._columns, self._new)
         self._writer.clear(self._there)
         #: How many more, or fewer, instances refer to each group than before. It has all groups.
-        self._change = Counts(folder / "incoming" / "counts")
+        self._change = Counts(folder / catalog_.INCOMING / "counts")
         self._problems: list[Problem] = []
         #: Studies whose documents could be read at first, and then not.
         self._left_out: set[str] = set()
@@ -187,7 +189,7 @@ class _Run:
     def close(self) -> None:
         """Remove what is not needed any more."""
         self._change.close()
-        shutil.rmtree(self._folder / "incoming", ignore_errors=True)
+        shutil.rmtree(self._folder / catalog_.INCOMING, ignore_errors=True)
 
     def export(self) -> Exported:
         """Bring the tables in step, and say what that took."""
@@ -432,7 +434,7 @@ class _Run:
             self._definitions,
             bulk=study.document.bulk,
         )
-        path = self._folder / "incoming" / "study.ion.zst"
+        path = self._folder / catalog_.INCOMING / "study.ion.zst"
         path.parent.mkdir(exist_ok=True)
         with path.open("wb") as file:
             file.writelines(frames)

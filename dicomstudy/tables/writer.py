@@ -32,7 +32,7 @@ class Writer:
 
     def __init__(self, folder: Path, columns: Columns, catalog: Catalog) -> None:
         self._folder = folder
-        self._incoming = folder / "incoming"
+        self._incoming = folder / catalog_.INCOMING
         self._columns = columns
         self._catalog = catalog
         self._schemas: dict[tuple[str, int], pa.Schema] = {}
