@@ -27,7 +27,6 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import P10Error
 from dicomstudy.p10 import Reader, Syntax, read, read_items
-from dicomstudy.p10.reader import DEFLATED
 from dicomstudy.sources import Window
 from fixtures import make
 from fixtures.make import element, item, part10
@@ -465,7 +464,7 @@ def test_a_deflated_data_set_is_inflated() -> None:
     assert rewritten(data, file) == data
 
 
-@pytest.mark.parametrize("syntax", sorted(DEFLATED))
+@pytest.mark.parametrize("syntax", sorted(p10.DEFLATED_SYNTAXES))
 def test_a_data_set_that_is_not_deflated_is_read_as_it_is(syntax: str) -> None:
     file = read(file_of(NAME, syntax=syntax))
     assert file.problems == ()
