@@ -85,17 +85,16 @@ def is_container(head: bytes) -> bool:
     return head.startswith((_ZIP, GZIP, XZ, BZIP2)) or is_tar(head)
 
 
-def open_members(
-    path: Path, *, folder: Path | None = None, limit: int = MAX_MEMBER
-) -> Iterator[Member]:
+def open_members(path: Path, *, folder: Path | None = None) -> Iterator[Member]:
     """The files inside a zip or tar file (gzip, bzip2 and xz included), in their order.
+
+    A member of more than `MAX_MEMBER` bytes is refused, whatever its header says. All members
+    together, and all that a compressed tar file unpacks to, have at most `MAX_RATIO` times the
+    bytes of the zip or tar file, and `MAX_WHOLE`.
 
     Args:
         path: the zip or tar file.
         folder: where large members stand while they are read.
-        limit: the size from which on a member is refused, whatever its header says. All
-            members together, and all that a compressed tar file unpacks to, have at most
-            `MAX_RATIO` times the bytes of the zip or tar file, and `MAX_WHOLE`.
 
     Yields:
         One member at a time; one with a problem for what cannot be read.
@@ -109,7 +108,7 @@ def open_members(
             head = file.read(_BLOCK)
             file.seek(0)
             size = os.fstat(file.fileno()).st_size
-            taking = _Taking(path, folder, limit, MAX_WHOLE + MAX_RATIO * size)
+            taking = _Taking(path, folder, MAX_WHOLE + MAX_RATIO * size)
             if head.startswith(_ZIP):
                 yield from _zip_members(taking, file, size)
                 return
@@ -142,16 +141,15 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 class _Taking:
     """Takes members out of one zip or tar file, up to so many bytes."""
 
-    def __init__(self, path: Path, folder: Path | None, limit: int, remaining: int) -> None:
+    def __init__(self, path: Path, folder: Path | None, remaining: int) -> None:
         self.path = path
         self._folder = folder
-        self._limit = limit
         #: What may still be taken out.
         self.remaining = remaining
 
     def take(self, pieces: Iterator[bytes], name: str) -> Member:
         """A member: in memory if it is small, otherwise in a file that has no name any more."""
-        limit = min(self._limit, self.remaining)
+        limit = min(MAX_MEMBER, self.remaining)
         kept: list[bytes] = []
         size = 0
         try:

@@ -18,10 +18,8 @@ from dicomstudy.errors import StudyError
 from dicomstudy.p10 import BIG, LITTLE
 
 __all__ = [
-    "Fragments",
     "FrameSpans",
     "Read",
-    "Stored",
     "check_fragments",
     "find",
     "fragments",

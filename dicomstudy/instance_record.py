@@ -27,7 +27,7 @@ from dicomstudy.record import (
     is_reference,
 )
 
-__all__ = ["Loaded", "is_record", "load", "to_struct"]
+__all__ = ["is_record", "load", "to_struct"]
 
 _SUFFIXES = frozenset((".ion", ".10n"))
 _SCALARS = frozenset((str, int, float, bytes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["CHARACTER_SET", "ORIGINALS", "RawStep", "Step", "parse_path", "parse_raw_path"]
+__all__ = ["CHARACTER_SET", "ORIGINALS", "Step", "parse_path", "parse_raw_path"]
 
 #: A key, and the number of the item that the next key is in; None for the last one.
 Step: TypeAlias = tuple[str, int | None]

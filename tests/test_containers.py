@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -66,10 +67,10 @@ CONTAINERS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
 }
 
 
-def members_of(content: bytes, folder: Path, **options: Any) -> list[Member]:
+def members_of(content: bytes, folder: Path) -> list[Member]:
     path = folder / "container"
     path.write_bytes(content)
-    return list(open_members(path, **options))
+    return list(open_members(path))
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
@@ -98,11 +99,14 @@ def test_folders_and_links_are_no_members(tmp_path: Path) -> None:
     assert members_of(a_zip({"folder/": b""}), tmp_path) == []
 
 
-def test_members_that_are_too_large_are_refused(tmp_path: Path) -> None:
+def test_members_that_are_too_large_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bomb is not inflated; the members beside it are read."""
+    monkeypatch.setattr(containers, "MAX_MEMBER", 1 << 20)
     files = {"before": b"1", "bomb": bytes(5 << 20), "after": b"2"}
     for kind in ("zip", "tar", "tar.xz"):
-        found = members_of(CONTAINERS[kind](files), tmp_path, limit=1 << 20)
+        found = members_of(CONTAINERS[kind](files), tmp_path)
         assert [member.data for member in found] == [b"1", None, b"2"]
         assert found[1].problem is not None
         assert found[1].problem.code == "source/member"
@@ -155,7 +159,9 @@ def test_mutants_are_read_or_refused(
     for _ in range(10):
         content = mutant(CONTAINERS[kind](FILES), chance)
         container.write_bytes(content)
-        for member in open_members(container, limit=1 << 20):
+        with mock.patch.object(containers, "MAX_MEMBER", 1 << 20):
+            found = list(open_members(container))
+        for member in found:
             assert (member.data is None) is (member.problem is not None)
             if member.problem is not None:
                 assert member.problem.code in {"source/member", "source/container"}
@@ -568,10 +574,13 @@ def test_holes_are_counted(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("limit", [1 << 19, 1 << 23])
-def test_bombs_in_a_zip_need_little_memory(method: int, limit: int, tmp_path: Path) -> None:
+def test_bombs_in_a_zip_need_little_memory(
+    method: int, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "MAX_MEMBER", limit)
     content = a_zip({"bomb": bytes(BOMB), "after": b"1"}, method)
     with Peak() as peak:
-        found = members_of(content, tmp_path, limit=limit)
+        found = members_of(content, tmp_path)
     assert peak.bytes < 16 << 20
     assert [member.name for member in found] == ["bomb", "after"]
     assert found[0].problem is not None

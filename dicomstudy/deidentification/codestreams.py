@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 from dicomstudy.elements import Span
 
-__all__ = ["ReadRange", "has_metadata", "is_offset_table"]
+__all__ = ["has_metadata", "is_offset_table"]
 
 #: Gives bytes `start` to `stop` of the pixel data.
 ReadRange: TypeAlias = Callable[[int, int], bytes]

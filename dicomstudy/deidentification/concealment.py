@@ -30,14 +30,14 @@ from dicomstudy.following import inner_set
 from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.record import is_reference
 
-__all__ = ["IMPLEMENTATION", "Concealer"]
+__all__ = ["Concealer"]
 
 #: The class of this implementation of file meta information, and its name (PS3.10 section 7.1).
-IMPLEMENTATION = "2.25.240867221906137514325389624211867145871", "DICOMSTUDY"
+_IMPLEMENTATION = "2.25.240867221906137514325389624211867145871", "DICOMSTUDY"
 _FIXED_META = {
     "FileMetaInformationVersion": b"\0\1",
-    "ImplementationClassUID": IMPLEMENTATION[0],
-    "ImplementationVersionName": IMPLEMENTATION[1],
+    "ImplementationClassUID": _IMPLEMENTATION[0],
+    "ImplementationVersionName": _IMPLEMENTATION[1],
 }
 _DOCUMENT, _DOCUMENT_LENGTH = 0x00420011, "EncapsulatedDocumentLength"
 _KNOWN_VRS = SHORT_VRS | LONG_VRS

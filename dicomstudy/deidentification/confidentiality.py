@@ -25,7 +25,6 @@ __all__ = [
     "RETAIN_UIDS",
     "SAFE_PRIVATE",
     "Action",
-    "Code",
     "Policy",
     "policy",
 ]

@@ -24,7 +24,7 @@ from dicomstudy.quality import ranked, sides_of
 from dicomstudy.record import group_of
 from dicomstudy.study import Instance, Study
 
-__all__ = ["Adapter", "Arrival", "Participant", "brought", "modifications"]
+__all__ = ["Adapter", "Participant", "brought", "modifications"]
 
 #: The modifications of an instance: when each was made, and its edits.
 _Made: TypeAlias = tuple[tuple[str, tuple[dict[str, Any], ...]], ...]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.values import swap
 
-__all__ = ["INT64", "NAME_GROUPS", "NAME_PARTS", "Cell", "CellKind", "Cells", "kind_of"]
+__all__ = ["INT64", "NAME_GROUPS", "NAME_PARTS", "CellKind", "Cells", "kind_of"]
 
 _DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)", re.ASCII)
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)

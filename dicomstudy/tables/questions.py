@@ -9,7 +9,7 @@ import json
 from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["METADATA", "Question", "parsed"]
+__all__ = ["METADATA", "parsed"]
 
 #: The view that joins all groups to their instances.
 METADATA = "metadata"

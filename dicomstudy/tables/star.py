@@ -45,7 +45,7 @@ from dicomstudy.tables.fields import (
 from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
 from dicomstudy.tables.vrs import FileVRs, by_path, merged, of_file, of_group
 
-__all__ = ["Added", "Known", "KnownGroups", "StudyRows", "TableRow", "Tabulator", "rebuild"]
+__all__ = ["Known", "StudyRows", "TableRow", "Tabulator", "rebuild"]
 
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 _FRAME_COUNT = "NumberOfFrames"
