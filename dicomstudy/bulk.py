@@ -168,7 +168,10 @@ class BulkWriter:
 
     def __init__(self, path: Path, *, end: int | None = None) -> None:
         self.path = path
-        self._file = path.open("r+b" if path.exists() else "w+b")
+        try:
+            self._file = path.open("r+b")
+        except FileNotFoundError:
+            self._file = path.open("w+b")
         size = os.fstat(self._file.fileno()).st_size
         kept = size if end is None else min(end, size)
         if kept >= len(MAGIC) and self._file.read(len(MAGIC)) != MAGIC:

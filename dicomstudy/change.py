@@ -15,7 +15,7 @@ from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.bulk import BulkFile, append
 from dicomstudy.document import Document, encode_version
 from dicomstudy.errors import ArchiveError
-from dicomstudy.folder import at_work, locked, sync, write_atomically, writing
+from dicomstudy.folder import at_work, is_there, locked, sync, write_atomically, writing
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History
 
@@ -116,7 +116,7 @@ def changing(
     if not archive.has(path):  # there may be no folder for a lock either
         raise archive.not_found(study)
     with at_work(archive.path), writing(archive.path), locked(path):
-        if not path.exists():
+        if not is_there(path):
             raise archive.not_found(study)
         with held(archive, path) as change:
             current = change.history.current

@@ -14,7 +14,16 @@ from dicomstudy.change import Change, changing
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode_version, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import at_work, bulk_beside, document_beside, locked, sync, writing
+from dicomstudy.folder import (
+    at_work,
+    bulk_beside,
+    document_beside,
+    is_there,
+    locked,
+    status_of,
+    sync,
+    writing,
+)
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History
 
@@ -143,9 +152,9 @@ def _plan(change: Change, *, older_versions: bool) -> _Plan | None:
         history = History(history.then("collect").versions[-1:])
     number, size = document.bulk.number, 0
     bulk = change.archive.bulk_path(study, number)
-    if bulk.exists():
+    if (there := status_of(bulk)) is not None:
         check_file(bulk, document.bulk.length)
-        size = bulk.stat().st_size
+        size = there.st_size
     moves, end = _moves(batch)
     if not older and end >= size:
         return None
@@ -206,14 +215,15 @@ def _collect_file(path: Path, document: Path, collected: Collected, *, remove: b
 
     If that refers to one that is not there, somebody may have given this another name.
     """
-    if document.exists():
+    if is_there(document):
         with contextlib.closing(Document(document)) as found:
             named = bulk_beside(document, found.bulk.number)
-            if found.bulk.length and (path == named or not named.exists()):
+            if found.bulk.length and (path == named or not is_there(named)):
                 return
-    if not path.exists():  # another run has collected it
+    there = status_of(path)
+    if there is None:  # another run has collected it
         return
     collected.files += 1
-    collected.bytes += path.stat().st_size
+    collected.bytes += there.st_size
     if remove:
         path.unlink()

@@ -23,8 +23,10 @@ from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem
 from dicomstudy.folder import (
     Folder,
+    is_there,
     locked,
     make_folder,
+    status_of,
     sync,
     write_atomically,
     writing,
@@ -69,8 +71,10 @@ def finish(settings: Settings, study: str, held: Batch | None = None) -> Finishe
             make_folder(archive.document_path(study).parent)
             with locked(archive.document_path(study)):
                 finished, elsewhere = _finish(settings, archive, study, held)
-    except ArchiveError:
-        raise  # the next study could not be written either
+    except ArchiveError as error:
+        if error.code != "archive/unreadable":
+            raise  # the next study could not be written either
+        return Finished(0, 0, 0, (error.problem(study),))
     except DicomStudyError as error:
         return Finished(0, 0, 0, (error.problem(study),))
     written, problems = finished.bytes_out, [*finished.problems]
@@ -78,7 +82,9 @@ def finish(settings: Settings, study: str, held: Batch | None = None) -> Finishe
         try:
             size, more = _improve(archive, study, target, names)
         except ArchiveError as error:
-            if error.code != "archive/not-found":  # it was collected meanwhile
+            if error.code == "archive/unreadable":
+                problems.append(error.problem(target))
+            elif error.code != "archive/not-found":  # it was collected meanwhile
                 raise
         except DicomStudyError as error:
             problems.append(error.problem(target))
@@ -100,7 +106,7 @@ def _finish(
     path = archive.document_path(study)
     with contextlib.ExitStack() as stack:
         document = None
-        if path.exists():
+        if is_there(path):
             document = stack.enter_context(contextlib.closing(archive.document(path)))
         coming = _late(new, document) or _coming(new, document, definitions, archive)
         if not coming.fresh and not coming.back:
@@ -330,7 +336,8 @@ def _check_bulk(document: Document, path: Path) -> None:
     Raises:
         BulkError: it refers to what would be cut off, or the file is none.
     """
-    if not path.exists() or _size(path) <= document.bulk.length:
+    there = status_of(path)
+    if there is None or there.st_size <= document.bulk.length:
         return
     check_file(path, document.bulk.length)
     if document.bulk_end() > document.bulk.length:
@@ -355,7 +362,8 @@ def _store(
             if "part" in place and sha256 not in moved:
                 wanted.setdefault(sha256, place)
     end = bulk_length
-    if not wanted and bulk_length and bulk_path.exists() and _size(bulk_path) > bulk_length:
+    there = status_of(bulk_path) if not wanted and bulk_length else None
+    if there is not None and there.st_size > bulk_length:
         os.truncate(bulk_path, bulk_length)  # the rest of a run that was killed
     if wanted:
         if not bulk_length:

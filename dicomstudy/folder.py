@@ -48,6 +48,7 @@ __all__ = [
     "path_named",
     "reading",
     "silent",
+    "status_of",
     "sync",
     "write_atomically",
     "writing",
@@ -215,7 +216,8 @@ class Folder:
         try:
             document.lstat()
         except FileNotFoundError:
-            return document.parent.exists() and (self.path / MARKER).exists()
+            with contextlib.suppress(ArchiveError):
+                return is_there(document.parent) and is_there(self.path / MARKER)
         except OSError:
             pass
         return False
@@ -328,13 +330,20 @@ def entries(folder: Path) -> list[Path]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file. Errors as in `entries`."""
+    """Whether there is such a file. Errors as in `entries`.
+
+    `Path.exists` says that there is none, in some versions of Python, whatever the system says.
+    """
+    return status_of(path) is not None
+
+
+def status_of(path: Path) -> os.stat_result | None:
+    """What the system says of a file; None if there is none. Errors as in `entries`."""
     with reading(path):
         try:
-            path.stat()
+            return path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            return False
-    return True
+            return None
 
 
 def bulk_beside(document: Path, number: int = 0) -> Path:
@@ -356,9 +365,9 @@ def make(path: Path) -> None:
     """
     with writing(path):
         make_folder(path)
-        if not (path / MARKER).exists():
+        if not is_there(path / MARKER):
             foreign = [entry.name for entry in path.iterdir() if not _is_ours(entry.name)]
-            if foreign and not (path / MARKER).exists():  # else another run has made it meanwhile
+            if foreign and not is_there(path / MARKER):  # else another run has made it meanwhile
                 raise ArchiveError(
                     "archive/not-empty",
                     f"the folder has {foreign[0]!r} in it and is no archive: name an empty or "
@@ -378,7 +387,7 @@ def make(path: Path) -> None:
                 write_atomically(path / MARKER, marker, within=path / _INCOMING)
             except FileNotFoundError:
                 # another run has made the archive meanwhile, and emptied `incoming`
-                if not (path / MARKER).exists():
+                if not is_there(path / MARKER):
                     raise
         for name in _FOLDERS:  # a backup may have no empty folders
             make_folder(path / name)
@@ -423,7 +432,7 @@ def make_new(path: Path) -> None:
 
 def _check_empty(path: Path) -> None:
     """Refuse a folder with anything in it but the lock, which is an empty file."""
-    for entry in path.iterdir() if path.exists() else ():
+    for entry in path.iterdir() if is_there(path) else ():
         if entry.name != _LOCK or not entry.is_file() or entry.stat().st_size:
             raise _not_empty(path)
 

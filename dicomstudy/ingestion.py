@@ -20,7 +20,7 @@ from dicomstudy.bulk import BulkWriter
 from dicomstudy.containers import Member, is_container, open_members
 from dicomstudy.elements import Buffer, Span, bare_uid, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
-from dicomstudy.folder import reading, write_atomically, writing
+from dicomstudy.folder import is_there, reading, write_atomically, writing
 from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, VRS, P10File, Reader
@@ -209,9 +209,9 @@ class Ingester:
         for name, size in task:
             try:
                 self._file(name, size)
-            except ArchiveError:
-                raise  # it is not this file's fault, and would be the same with the next
             except DicomStudyError as error:
+                if isinstance(error, ArchiveError) and error.code != "archive/unreadable":
+                    raise  # it is not this file's fault, and would be the same with the next
                 self._refuse(error.problem(name))
             except OSError as error:
                 message = f"cannot be read: {error.strerror or error}"
@@ -399,7 +399,7 @@ class Ingester:
         given.check()
         path = self._archive.quarantine / sha256
         note = path.with_name(path.name + ".ion")
-        if not note.exists():
+        if not is_there(note):
             fields = {"uri": given.uri, "sha256": sha256, "size": len(given.data)}
             fields |= {"code": problem.code, "message": problem.message}
             with writing(path):

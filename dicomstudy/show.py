@@ -17,6 +17,7 @@ from dicomstudy.archive import Archive
 from dicomstudy.document import whole
 from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form, format_tag
 from dicomstudy.errors import ArchiveError, DefinitionsError, DicomStudyError
+from dicomstudy.folder import status_of
 from dicomstudy.layout import Token
 from dicomstudy.lineage import Version
 from dicomstudy.printable import count, escape, escape_json, escape_strings, size
@@ -228,13 +229,11 @@ def _study_head(study: Study, indent: str) -> Iterator[str]:
 
 
 def _extent(study: Study) -> str:
-    bulk = study.bulk_path
-    stored = ""
-    if bulk is not None and bulk.exists():
-        stored = f" and {size(bulk.stat().st_size)} of large values"
+    there = None if study.bulk_path is None else status_of(study.bulk_path)
+    stored = "" if there is None else f" and {size(there.st_size)} of large values"
     return (
         f"{count(len(study.series), 'series', 'series')}, {count(len(study), 'instance')}; "
-        f"document of {size(study.path.stat().st_size)}{stored}"
+        f"document of {size(study.document.size)}{stored}"
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from dicomstudy.errors import DicomStudyError
 from fixtures import make
 from tests.studies import state_of, write_files
 
-CT = make.uid("ct")
+CT, MR, BONE = make.uid("ct"), make.uid("mr"), make.uid("ct/2")
 
 
 @pytest.fixture
@@ -164,3 +167,84 @@ def test_a_source_that_is_read_in_part_is_neither_skipped_nor_kept_in_quarantine
     else:
         pytest.fail("it is read more often than it has pieces")
     assert result.instances == 1
+
+
+@pytest.fixture
+def dumb_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let paths take what the system does not tell for absence, as in Python 3.14."""
+    for name, ask in [("exists", "exists"), ("is_dir", "isdir"), ("is_file", "isfile")]:
+        asked = getattr(os.path, ask)
+        monkeypatch.setattr(Path, name, lambda path, asked=asked: asked(path))
+
+
+COMMANDS: dict[str, Callable[[Path, Path], object]] = {
+    "convert": lambda archive, late: dicomstudy.convert([late], archive),
+    "update": lambda archive, _: dicomstudy.update(archive, CT, [{"set": {"StudyID": "2"}}]),
+    "collect": lambda archive, _: dicomstudy.collect(archive, older_versions=True, remove=True),
+    "move": lambda archive, _: dicomstudy.move(archive, CT, series=BONE, to_study=MR),
+    "split": lambda archive, _: dicomstudy.split(archive, CT, series=[BONE]),
+}
+
+
+@pytest.mark.usefixtures("dumb_paths")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_the_system_does_not_tell_for_once_loses_nothing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_files(tmp_path / "in", make.archive().items())
+    first, late = tmp_path / "first", source / "ct" / "bone" / "IM0001"
+    aside = tmp_path / "IM0001"
+    late.rename(aside)
+    dicomstudy.convert([source / "ct", source / "mr"], first)
+    dicomstudy.update(first, CT, [{"set": {"StudyID": "1"}}])
+    files = dicomstudy.restore(first, tmp_path / "before").files
+    for number in range(200):
+        archive, out = tmp_path / f"archive-{number}", tmp_path / f"out-{number}"
+        shutil.copytree(first, archive)
+        with monkeypatch.context() as failing:
+            count = failing_stat(failing, archive, number)
+            with contextlib.suppress(DicomStudyError):
+                COMMANDS[command](archive, aside)
+        assert not dicomstudy.verify(archive).problems
+        assert dicomstudy.restore(archive, out).files in {files, files + (command == "convert")}
+        if count() < number:
+            break
+    else:
+        pytest.fail("the system is asked more often than it has to be")
+
+
+def failing_stat(monkeypatch: pytest.MonkeyPatch, below: Path, number: int) -> Callable[[], int]:
+    """Let the system not tell once of a file of a folder; what is returned counts the questions."""
+    ask, count, folder = os.stat, -1, f"{below}{os.sep}"
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        nonlocal count
+        if not isinstance(path, int) and os.fsdecode(path).startswith(folder):
+            count += 1
+            if count == number:
+                raise OSError(errno.ESTALE, "Stale file handle", os.fsdecode(path))
+        return ask(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    return lambda: count
+
+
+def test_a_study_that_the_system_does_not_tell_of_is_one_problem(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, ask, path = state_of(archive), os.stat, document_of(archive)
+
+    def stat(asked: Any, **options: Any) -> os.stat_result:
+        if not isinstance(asked, int) and os.fsdecode(asked) == str(path):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return ask(asked, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    result = dicomstudy.convert([tmp_path / "in"], archive)
+    assert [each.source for each in result.problems if each.code == "archive/unreadable"] == [
+        str(path)
+    ]
+    monkeypatch.undo()
+    after = state_of(archive)
+    assert before.items() <= after.items()
+    assert len(dicomstudy.open_archive(archive)) > 1

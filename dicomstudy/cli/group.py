@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import click
@@ -86,7 +87,11 @@ def _for_a_report(
     """The path of a file that can be made, or of a report; or that of standard output."""
     if path == STANDARD_OUTPUT:
         return path
-    if path is not None and path.is_file() and path.stat().st_size and not is_report(path):
+    from dicomstudy.folder import status_of
+
+    there = None if path is None else status_of(path)
+    is_file = there is not None and S_ISREG(there.st_mode) and there.st_size
+    if path is not None and is_file and not is_report(path):
         raise click.BadParameter(f"{path} is no report, and is not replaced by one")
     return in_a_folder(context, parameter, path)
 

@@ -6,6 +6,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import click
@@ -115,7 +116,7 @@ def _check_replaceable(path: Path, *, text: bool) -> None:
     that may be an earlier answer: what is in text does not tell.
     """
     from dicomstudy.errors import ArchiveError
-    from dicomstudy.folder import outside
+    from dicomstudy.folder import outside, status_of
 
     place = path.resolve()
     try:
@@ -126,7 +127,8 @@ def _check_replaceable(path: Path, *, text: bool) -> None:
         if _has_tables(folder):
             message = f"{path} lies in the tables {folder}: name a file outside"
             raise click.BadParameter(message, param_hint="--output")
-    if path.is_file() and not _may_be_answer(path, text=text):
+    there = status_of(path)
+    if there is not None and S_ISREG(there.st_mode) and not _may_be_answer(path, text=text):
         message = f"{path} is no answer to a query, and is not replaced"
         raise click.BadParameter(message, param_hint="--output")
 
@@ -179,8 +181,8 @@ def schema(source: Path) -> None:
 def _open_tables(source: Path) -> Tables:
     """Tables, or those of an archive as it is now."""
     import dicomstudy
-    from dicomstudy.folder import MARKER
+    from dicomstudy.folder import MARKER, is_there
 
-    if (source / MARKER).exists():
+    if is_there(source / MARKER):
         return dicomstudy.open_archive(source).tables()
     return dicomstudy.open_tables(source)

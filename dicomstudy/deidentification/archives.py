@@ -24,6 +24,7 @@ from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import (
     Progress,
     at_work,
+    is_there,
     locked,
     make_folder,
     make_new,
@@ -228,7 +229,7 @@ def _write_study(transfer: Transfer, bulk_length: int, target: Archive, incoming
         )
         make_folder(document.parent)
         with locked(document):  # `collect` removes a bulk file that has no document
-            if document.exists():
+            if is_there(document):
                 raise ArchiveError(
                     "archive/not-empty",
                     "the archive has a study of its new UID already",

@@ -16,7 +16,7 @@ from dicomstudy.bulk import BulkFile
 from dicomstudy.change import bring_values, held
 from dicomstudy.document import encode_version
 from dicomstudy.errors import DicomStudyError
-from dicomstudy.folder import write_atomically
+from dicomstudy.folder import is_there, write_atomically
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History, Version
 from dicomstudy.moving.adapting import Adapter, Participant, brought, modifications
@@ -74,7 +74,7 @@ class Carrier:
         arrivals = adapter.arrivals(source, coming, given, self._when)
         stay = adapter.following(source, leaving_out=going)
         edits = adapter.following(target) if source is not target else stay
-        following = [(path, self._following(path)) for path in others if path.exists()]
+        following = [(path, self._following(path)) for path in others if is_there(path)]
         fields: dict[str, Any] = {
             "added": len(coming),
             "brought": brought(arrivals),

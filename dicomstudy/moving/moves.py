@@ -14,7 +14,7 @@ from dicomstudy.assignment import is_uid
 from dicomstudy.change import changing
 from dicomstudy.document import Document, is_named, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import at_work, locked, make_folder, writing
+from dicomstudy.folder import at_work, is_there, locked, make_folder, writing
 from dicomstudy.grouping import Entry
 from dicomstudy.lineage import Version
 from dicomstudy.moving.adapting import Participant
@@ -245,7 +245,7 @@ def _unmade(path: Path) -> Iterator[None]:
     """Hold the lock of a study that is not there yet."""
     make_folder(path.parent)
     with locked(path):
-        if path.exists():
+        if is_there(path):
             message = "the archive has a study of that UID: move to it, or name another"
             raise DicomStudyError("change/study", message, source=str(path))
         yield

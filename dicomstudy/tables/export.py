@@ -23,7 +23,7 @@ from dicomstudy.clustering import cluster
 from dicomstudy.current import as_it_is
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, outside, path_named, silent, writing
+from dicomstudy.folder import Folder, Progress, is_there, outside, path_named, silent, writing
 from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
@@ -125,7 +125,7 @@ def export_tables(
     catalog_.check_path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        has_catalog = (folder / catalog_.NAME).exists()
+        has_catalog = is_there(folder / catalog_.NAME)
         foreign = [
             e.name for e in folder.iterdir() if e.name not in {catalog_.INCOMING, catalog_.LOCK}
         ]

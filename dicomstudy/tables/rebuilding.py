@@ -17,6 +17,7 @@ from dicomstudy.folder import (
     Folder,
     Progress,
     at_work,
+    is_there,
     locked,
     make,
     make_folder,
@@ -211,7 +212,7 @@ class Rebuilder:
         path = archive.document_path(uid)
         make_folder(path.parent)
         with locked(path):
-            if path.exists():  # what a document refers to in its bulk file is never changed
+            if is_there(path):  # what a document refers to in its bulk file is never changed
                 raise _has_studies(archive.path)
             if length:
                 pieces = _bulk(bulk, uid, length, rows.study["bulk_file"] or 0)
@@ -251,7 +252,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 def _bulk(archive: Folder | None, uid: str, length: int, number: int) -> Iterator[bytes]:
     """The bytes of a bulk file, the one with this number, that belong to its document."""
     path = None if archive is None else archive.bulk_path(uid, number)
-    if path is None or not path.exists():
+    if path is None or not is_there(path):
         raise BulkError(
             "bulk/missing",
             f"the bulk file of study {uid} is not there: name the archive that has it",
