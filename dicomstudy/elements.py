@@ -7,6 +7,7 @@ Bytes that are too many to carry around stay where they are and are named by a `
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
@@ -43,6 +44,7 @@ __all__ = [
     "is_delimiter",
     "is_private",
     "may_be_large",
+    "private_tag",
     "sha256_and_size",
     "sha256_of",
 ]
@@ -115,6 +117,7 @@ _MOST_IDENTIFYING = 1 << 16
 MAX_INLINE = 256
 #: What may stand around a UID and is no part of it (spec/study.md).
 _AROUND_UIDS = " \t\n\v\f\r\0"
+_PRIVATE_KEY = re.compile("[0-9A-F]{3}[13579BDF][0-9A-F]{4}")
 #: Bytes that are taken at once from a buffer that is not in memory.
 _PIECE = 1 << 20
 
@@ -225,6 +228,11 @@ def is_delimiter(tag: int) -> bool:
 def is_private(tag: int) -> bool:
     """True for an odd group number (PS3.5 section 7.8)."""
     return bool(tag & 0x10000)
+
+
+def private_tag(key: str) -> int | None:
+    """The tag of a private attribute, of which the key is eight digits; None for other keys."""
+    return int(key, 16) if _PRIVATE_KEY.fullmatch(key) else None
 
 
 def creator_of(tag: int) -> int | None:

@@ -12,7 +12,7 @@ from dicomstudy.assignment import once, prepare
 from dicomstudy.change import Change, changing
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import with_history
-from dicomstudy.elements import creator_of, is_creator
+from dicomstudy.elements import creator_of, is_creator, private_tag
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.lineage import Scoped, Version, names_in
 from dicomstudy.paths import ORIGINALS, parse_path
@@ -183,10 +183,8 @@ class _Check:
 
 
 def _is_private(path: str) -> bool:
-    """Whether a path leads to a private attribute: its key is of hexadecimal digits."""
-    steps = parse_path(path)
-    key = steps[-1][0] if steps else ""  # it may be that of raw bytes, or of a repeated element
-    return len(key) == 8 and key[3] in "13579BDF" and set(key) <= set("0123456789ABCDEF")
+    """Whether a path leads to a private attribute."""
+    return private_tag(parse_path(path)[-1][0]) is not None
 
 
 def _struct_at(instance: Instance, path: str) -> Mapping[str, Any] | None:
@@ -235,4 +233,5 @@ def _check_creator(
 
 
 def _creator_of_key(key: str) -> int | None:
-    return creator_of(int(key, 16)) if _is_private(key) else None
+    tag = private_tag(key)  # the key may be that of raw bytes, or of a repeated element
+    return None if tag is None else creator_of(tag)

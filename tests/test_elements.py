@@ -23,6 +23,7 @@ from dicomstudy.elements import (
     format_tag,
     is_creator,
     is_private,
+    private_tag,
     sha256_and_size,
 )
 from dicomstudy.sources import Window
@@ -44,6 +45,19 @@ def test_tags_are_written_as_in_json() -> None:
 @pytest.mark.parametrize(("tag", "private"), [(0x00090010, True), (0x00080009, False)])
 def test_an_odd_group_is_private(tag: int, *, private: bool) -> None:
     assert is_private(tag) is private
+
+
+@pytest.mark.parametrize("key", ["00091001", "00090001", "FFFD10FF"])
+def test_the_key_of_a_private_attribute_is_its_tag(key: str) -> None:
+    assert private_tag(key) == int(key, 16)
+    assert is_private(int(key, 16))
+
+
+@pytest.mark.parametrize(
+    "key", ["", "PatientName", "Rows", "00101001", "0009100", "000910011", "0009100a", "00091001\n"]
+)
+def test_other_keys_are_of_no_private_attribute(key: str) -> None:
+    assert private_tag(key) is None
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dicomstudy.elements import is_creator
+from dicomstudy.elements import is_creator, private_tag
 from dicomstudy.record import is_reference
 
 __all__ = ["declared_safe"]
-
-_PRIVATE = re.compile("[0-9A-F]{3}[13579BDF][0-9A-F]{4}")
 
 
 def declared_safe(
@@ -23,7 +20,8 @@ def declared_safe(
     `read` gives the bytes of large values.
     """
     items = attributes.get("PrivateDataElementCharacteristicsSequence")
-    private = {int(key, 16): value for key, value in attributes.items() if _PRIVATE.fullmatch(key)}
+    tags = {key: private_tag(key) for key in attributes}
+    private = {tag: attributes[key] for key, tag in tags.items() if tag is not None}
     safe: set[int] = set()
     for item in items if type(items) is list else ():
         group, creator = item.get("PrivateGroupReference"), item.get("PrivateCreatorReference")

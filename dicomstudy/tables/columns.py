@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import NUMBER_FORMATS, format_tag, is_creator, is_delimiter, is_private
+from dicomstudy.elements import (
+    NUMBER_FORMATS,
+    format_tag,
+    is_creator,
+    is_delimiter,
+    is_private,
+    private_tag,
+)
 from dicomstudy.errors import DefinitionsError, TableError
 from dicomstudy.tables.cells import NAME_GROUPS, NAME_PARTS, CellKind, Cells, kind_of
 
@@ -59,7 +66,6 @@ _TYPES: dict[CellKind, pa.DataType] = {
 LABEL = pa.dictionary(pa.int32(), pa.string())
 #: What names of columns that refer to groups end with.
 REFERS = "_digest"
-_ODD_DIGITS = frozenset("13579BDF")
 #: What has no place in a name, and what would be taken for one of these.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]|\\(?=x[0-9a-f]{2})")
 _LABEL_VRS = frozenset(("AE", "CS", "LO", "SH"))
@@ -404,8 +410,8 @@ def creators_of(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 @lru_cache(maxsize=1 << 10)
 def _creators_among(keys: tuple[str, ...]) -> list[str]:
-    """The keys of private creators: (gggg,0010) to (gggg,00FF)."""
-    return [key for key in keys if len(key) == 8 and key[4:6] == "00" and key[3] in _ODD_DIGITS]
+    """The keys of private creators."""
+    return [key for key in keys if (tag := private_tag(key)) is not None and is_creator(tag)]
 
 
 class Columns:
