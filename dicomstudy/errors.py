@@ -20,6 +20,7 @@ import errno
 from typing import NamedTuple
 
 __all__ = [
+    "UNREADABLE",
     "UNWRITABLE",
     "ArchiveError",
     "BulkError",
@@ -37,6 +38,8 @@ __all__ = [
 
 #: Codes after which a run ends: what comes next could not be written either.
 UNWRITABLE = frozenset(("archive/full", "archive/unwritable"))
+#: Of a study that cannot be read for the moment: what it has is not known, and may be all there.
+UNREADABLE = frozenset(("archive/unreadable", "study/unreadable"))
 #: What the system says where there is no room for more.
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 

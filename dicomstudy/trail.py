@@ -8,8 +8,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dicomstudy.document import digest_of, source_of
-from dicomstudy.errors import DicomStudyError
-from dicomstudy.folder import Folder
+from dicomstudy.errors import UNREADABLE, DicomStudyError
+from dicomstudy.folder import Folder, is_there
 from dicomstudy.grouping import Entry, Identity, Source
 from dicomstudy.lineage import History
 
@@ -40,6 +40,9 @@ class Trail:
         history: its versions.
         entries: what is or was in it.
         wanted: the instances that are asked about.
+
+    Raises:
+        DicomStudyError: one of these studies cannot be read for the moment (`UNREADABLE`).
     """
 
     def __init__(
@@ -74,14 +77,19 @@ class Trail:
                             seen.add(place)
                             went.setdefault(version.to_study, set()).add(identity)
             for study, some in went.items():
-                with contextlib.suppress(DicomStudyError):  # what is damaged has none of them
-                    if (arrived := self._arrive(study, some)) is not None:
-                        waiting.append(arrived)
+                try:
+                    arrived = self._arrive(study, some)
+                except DicomStudyError as error:
+                    if error.code in UNREADABLE:
+                        raise
+                    continue  # what is damaged has none of them
+                if arrived is not None:
+                    waiting.append(arrived)
 
     def _arrive(self, study: str, wanted: AbstractSet[Identity]) -> _Station | None:
         """Find some instances in a study, if it is still there."""
         path = self._archive.document_path(study)
-        if not path.exists():
+        if not is_there(path):
             return None
         with contextlib.closing(self._archive.document(path)) as document:
             found = _Station(document.history)

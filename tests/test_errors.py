@@ -192,7 +192,7 @@ def test_the_tree() -> None:
         assert kind.__bases__ == (DicomStudyError,)
         assert getattr(dicomstudy, name) is kind
         assert not issubclass(kind, ValueError | OSError)
-    others = ["DicomStudyError", "Location", "Problem", "UNWRITABLE", "unwritable"]
+    others = ["DicomStudyError", "Location", "Problem", "UNREADABLE", "UNWRITABLE", "unwritable"]
     assert sorted(errors.__all__) == sorted([*TREE, *others])
 
 

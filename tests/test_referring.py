@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 import dicomstudy
 from dicomstudy.bulk import ReadOnly
 from dicomstudy.document import Document
+from dicomstudy.errors import DicomStudyError
 from dicomstudy.moving.referring import Referrer, Relocation
 from fixtures import make
 from fixtures.make import uid
@@ -520,6 +521,19 @@ def test_equal_edits_of_many_are_one(archive: Path) -> None:
     assert sorted(map(str, scopes)) == sorted(uid(f"ko{number}/series") for number in range(4))
     assert all("instance" not in edit for edit in moved.version.edits)
     all_is_well(archive)
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_nothing_is_moved_while_a_study_cannot_be_read_that_may_refer_to_it(
+    archive: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added(archive, file_of(U, "sr", CurrentRequestedProcedureEvidenceSequence=evidence()))
+    before, path = studies.state_of(archive), dicomstudy.open_archive(archive).document_path(U)
+    studies.unreadable(monkeypatch, path, after=after)
+    with pytest.raises(DicomStudyError) as raised:
+        dicomstudy.move(archive, S, series=S2, to_study=T)
+    assert (raised.value.code, raised.value.location.source) == ("study/unreadable", str(path))
+    assert studies.state_of(archive) == before
 
 
 def test_a_damaged_study_stands_in_nobody_s_way(archive: Path) -> None:

@@ -75,6 +75,24 @@ def test_files_that_come_again_are_in_another_series(first: str, archive: Path) 
     all_is_well(archive)
 
 
+def test_nothing_comes_in_where_what_went_is_in_a_study_that_cannot_be_read(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicomstudy.move(archive, S, series=S2, to_study=T)
+    before, path = studies.state_of(archive), dicomstudy.open_archive(archive).document_path(T)
+    more = studies.write_files(
+        archive.parent / "in" / "more", [("u.dcm", make.ct_slice("u", 1, 1))]
+    )
+    with monkeypatch.context() as failing:
+        studies.unreadable(failing, path)
+        report = dicomstudy.convert([archive.parent / "in" / "s21.dcm", more], archive)
+    (problem,) = report.problems
+    assert (problem.source, problem.code) == (str(path), "study/unreadable")
+    assert report.instances == 1
+    assert before.items() <= studies.state_of(archive).items()
+    assert again(archive) == (0, 8)
+
+
 def test_new_files_come_in_where_what_went_is_in_a_damaged_study(archive: Path) -> None:
     dicomstudy.move(archive, S, series=S2, to_study=T)
     dicomstudy.open_archive(archive).document_path(T).write_bytes(b"damaged")

@@ -13,7 +13,7 @@ from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.assignment import is_uid
 from dicomstudy.change import changing
 from dicomstudy.document import Document, is_named, read_batch
-from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.errors import UNREADABLE, ArchiveError, DicomStudyError
 from dicomstudy.folder import at_work, is_there, locked, make_folder, writing
 from dicomstudy.grouping import Entry
 from dicomstudy.lineage import Version
@@ -101,7 +101,8 @@ def move(
 
     Raises:
         ArchiveError: there is no such study, series or instance, or a study is not as expected.
-        DicomStudyError: they cannot go there (``change/…``); nothing is changed then.
+        DicomStudyError: they cannot go there (``change/…``), or a study of the archive, which may
+            refer to them, cannot be read (`UNREADABLE`); nothing is changed then.
     """
     if series is None and instance is None:
         raise DicomStudyError("change/nothing", "name a series or an instance; merge moves all")
@@ -262,8 +263,10 @@ def _others(archive: Archive, order: _Order, leaving_out: Collection[Path]) -> I
             with contextlib.closing(Document(path)) as document:
                 series = {chunk["seriesInstanceUID"] for chunk in document.chunks}
                 mentions = document.mentions(uids)
-        except DicomStudyError:  # what is damaged cannot follow
-            continue
+        except DicomStudyError as error:
+            if error.code in UNREADABLE:
+                raise
+            continue  # what is damaged cannot follow
         if order.to_series in series:
             raise _wrong_series(order.to_series, document.study)
         if mentions:
