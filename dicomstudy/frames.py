@@ -128,9 +128,11 @@ def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> l
         raise StudyError("study/frames", f"{uid} has no pixel data")
     value, bits = found
     number = _number_of_frames(attributes, value)
-    lengths = _whole(attributes, value, big=big)
+    lengths = _lengths(attributes, value, big=big)
     if lengths is None:
         return _native(attributes, value, bits, number or 1)
+    if not _are_all(lengths, value):
+        raise value.error("what is behind its fragments is none")
     frames = _encapsulated(attributes, value, lengths, number, big=big)
     return [FrameSpans(value.stored, spans) for spans in frames]
 
@@ -139,12 +141,13 @@ class Fragments(NamedTuple):
     """Encapsulated pixel data: its Basic Offset Table, and its fragments in their order.
 
     Both are places in the value; `table` has no bytes if there is none. `read` gives the bytes of
-    the value from the one place to the other.
+    the value from the one place to the other. `are_all`: the value has nothing else.
     """
 
     table: Span
     payloads: list[Span]
     read: Callable[[int, int], bytes]
+    are_all: bool
 
 
 def fragments(
@@ -158,11 +161,11 @@ def fragments(
     if found is None:
         return None
     value, _ = found
-    lengths = _whole(attributes, value, big=big)
+    lengths = _lengths(attributes, value, big=big)
     if lengths is None:
         return None
     table = Span(_HEADER, lengths[0]) if lengths else Span(0, 0)
-    return Fragments(table, _payloads(lengths), value.bytes)
+    return Fragments(table, _payloads(lengths), value.bytes, _are_all(lengths, value))
 
 
 def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> None:
@@ -264,15 +267,11 @@ def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int
 # Encapsulated pixel data
 
 
-def _whole(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:
-    """As `_lengths`, if they are all that there is; zeros behind them are padding."""
-    lengths = _lengths(attributes, value, big=big)
-    if lengths is not None:
-        end = sum(lengths) + _HEADER * len(lengths)
-        # Behind them is a delimiter or nothing; only of damaged pixel data it is more.
-        if value.length > end + _HEADER and any(value.bytes(end, end + _HEADER)):
-            raise value.error("what is behind its fragments is none")
-    return lengths
+def _are_all(lengths: Sequence[int], value: _Value) -> bool:
+    """Whether these items are all that there is; zeros behind them are padding."""
+    end = sum(lengths) + _HEADER * len(lengths)
+    # Behind them is a delimiter or nothing; only of damaged pixel data it is more.
+    return value.length <= end + _HEADER or not any(value.bytes(end, end + _HEADER))
 
 
 def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:

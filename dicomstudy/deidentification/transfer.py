@@ -327,7 +327,9 @@ class Transfer:
         found = fragments(attributes, self._values.part, big=is_big, uid=instance.uid)
         if found is None:
             return set()
-        table, images, read = found
+        table, images, read, are_all = found
+        if not are_all:  # of what is behind them, nobody knows what it says
+            return {"risk/pixel-comment"}
         size = min(table.length, 4 * len(images) + 1)  # a longer one is none
         content = read(table.offset, table.offset + size)
         number = str(attributes.get("NumberOfFrames") or "1").strip()

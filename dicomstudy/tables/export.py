@@ -389,8 +389,7 @@ class _Run:
         schema, columns = table.schema, self._columns.of(name)
         for number in table.files:
             path = path_of(self._folder, name, number)
-            for place, rows in read_where(path, name, schema, DIGEST, values):
-                (row,) = rows.to_pylist()
+            for place, row in read_where(path, name, schema, DIGEST, values):
                 where = f"{path}, row {place}"
                 yield row[DIGEST], decode(row, columns, self._definitions, source=where)
 

@@ -10,7 +10,7 @@ import inspect
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ __all__ = [
     "File",
     "InOrder",
     "Spool",
+    "as_rows",
     "batches",
     "check_schema",
     "conform",
@@ -35,11 +36,12 @@ __all__ = [
     "read",
     "read_where",
     "reading",
-    "runs",
     "texts",
     "write",
 ]
 
+#: Rows that are Python values at a time.
+_AT_ONCE = 1 << 10
 #: Rows of a row group.
 GROUP_ROWS = 1 << 14
 #: Bytes of a row group, about; it has fewer rows where these are large.
@@ -139,8 +141,10 @@ def read_where(
     values: pa.StringArray,
     *,
     row_group: int | None = None,
-) -> Iterator[tuple[int, pa.Table]]:
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a file that have one of some texts in a column, each with its place there.
+
+    They are as `as_rows` gives them.
 
     Args:
         path: the file.
@@ -164,8 +168,27 @@ def read_where(
                 wanted = pc.indices_nonzero(pc.is_in(found, value_set=values))
                 rows = file.read_row_group(at).take(wanted) if len(wanted) else None
             if rows is not None:
-                for place in range(len(rows)):
-                    yield start + wanted[place].as_py(), rows.slice(place, 1)
+                for place, row in zip(wanted, as_rows(rows), strict=True):
+                    yield start + place.as_py(), row
+
+
+def as_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Each row as a mapping of what is in it: without nulls, and in time that is that of the rest.
+
+    Rows of wide tables have hardly anything but nulls.
+    """
+    for start in range(0, len(table), _AT_ONCE):
+        part = table.slice(start, _AT_ONCE)
+        rows: list[dict[str, Any]] = [{} for _ in range(len(part))]
+        for name, column in zip(part.column_names, part.columns, strict=True):
+            if column.null_count == len(rows):
+                continue
+            places: Sequence[Any] = range(len(rows))
+            if column.null_count:
+                places = pc.indices_nonzero(column.is_valid()).to_pylist()
+            for place, cell in zip(places, column.drop_null().to_pylist(), strict=True):
+                rows[place][name] = cell
+        yield from rows
 
 
 def find(
@@ -183,16 +206,6 @@ def find(
                 rows = rows.filter(pc.is_in(rows[column], value_set=values))
             if len(rows):
                 yield at, texts(rows, column)
-
-
-def runs(tables: Iterable[pa.Table], column: str) -> Iterator[tuple[str, pa.Table]]:
-    """Neighbouring rows with one text in a column, and this text."""
-    for table in tables:
-        start = 0
-        for text, same in groupby(texts(table, column)):
-            count = sum(1 for _ in same)
-            yield text, table.slice(start, count)
-            start += count
 
 
 def texts(table: pa.Table, column: str) -> list[str]:

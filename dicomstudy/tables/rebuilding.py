@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ from dicomstudy.tables.fields import (
     declare,
     digest_columns,
 )
-from dicomstudy.tables.parquet import find, read, read_where, runs, texts
+from dicomstudy.tables.parquet import as_rows, find, read, read_where, texts
 from dicomstudy.tables.rows import decode
 from dicomstudy.tables.star import StudyRows, rebuild
 
@@ -144,8 +145,7 @@ class Rebuilder:
             if not len(values):
                 continue
             schema, columns = self._schemas[name], self._columns.of(name)
-            for place, row in read_where(path, name, schema, DIGEST, values, row_group=row_group):
-                (cells,) = _rows(row)
+            for place, cells in read_where(path, name, schema, DIGEST, values, row_group=row_group):
                 where = f"{path}, row {place}"
                 content = decode(cells, columns, self._definitions, source=where)
                 if ion_hash_hex(content) != cells[DIGEST]:
@@ -181,23 +181,15 @@ class Rebuilder:
     ) -> Iterator[tuple[str, list[tuple[str, int, dict[str, Any]]]]]:
         """The rows of each study in a table, with their files and numbers."""
         numbered = self._numbered(part, table)
-        uid, waiting = "", list[tuple[str, int, dict[str, Any]]]()
-        for path, number, rows in numbered:
-            found = rows[STUDY_UID][0].as_py()
-            if found != uid and waiting:
-                yield uid, waiting
-                waiting = []
-            uid = found
-            waiting += [(path, number + at, row) for at, row in enumerate(_rows(rows))]
-        if waiting:
-            yield uid, waiting
+        for uid, rows in groupby(numbered, key=lambda each: str(each[2][STUDY_UID])):
+            yield uid, list(rows)
 
-    def _numbered(self, part: Part, table: str) -> Iterator[tuple[str, int, pa.Table]]:
+    def _numbered(self, part: Part, table: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
         number = 0
         for path, rows in self._read(part, table):
-            for _, run in runs([rows], STUDY_UID):
-                yield str(path), number, run
-                number += len(run)
+            for row in as_rows(rows):
+                yield str(path), number, row
+                number += 1
 
     def _write_study(
         self,
@@ -207,7 +199,7 @@ class Rebuilder:
         bulk: Folder | None,
     ) -> None:
         uid = rows.study[STUDY_UID]
-        length = rows.study["bulk_length"] or 0
+        length = rows.study.get("bulk_length", 0)
         content = rebuild(rows, groups, self._columns.of(INSTANCES), self._definitions)
         path = archive.document_path(uid)
         make_folder(path.parent)
@@ -215,7 +207,7 @@ class Rebuilder:
             if is_there(path):  # what a document refers to in its bulk file is never changed
                 raise _has_studies(archive.path)
             if length:
-                pieces = _bulk(bulk, uid, length, rows.study["bulk_file"] or 0)
+                pieces = _bulk(bulk, uid, length, rows.study.get("bulk_file", 0))
                 write_atomically(archive.bulk_path(uid), pieces, within=archive.incoming)
             pieces = encode(uid, content, self._definitions, bulk=BulkFile(length=length))
             write_atomically(path, pieces, within=archive.incoming)
@@ -241,12 +233,6 @@ def _together(studies: Iterable[StudyRows]) -> Iterator[list[StudyRows]]:
             waiting, count = [], 0
     if waiting:
         yield waiting
-
-
-def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows as mappings, without columns that have nothing."""
-    names = [name for name in table.column_names if table[name].null_count < len(table)]
-    return table.select(names).to_pylist()
 
 
 def _bulk(archive: Folder | None, uid: str, length: int, number: int) -> Iterator[bytes]:

@@ -217,9 +217,9 @@ def reference_of(entry: Mapping[str, Any], columns: Mapping[str, str]) -> dict[s
 def _decode(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     texts: dict[str, Any] = {}
-    for name, column in columns.items():
-        cell = row.get(name)
-        if cell is None:
+    for name, cell in row.items():
+        column = columns.get(name)
+        if column is None or cell is None:
             continue
         if column.level is not None:
             inner = column.level.columns

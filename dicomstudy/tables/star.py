@@ -463,7 +463,7 @@ def rebuild(
     Raises:
         TableError: a group is missing (``tables/missing-group``), or a row is damaged.
     """
-    places = {row["sha256"]: reference_of(row, PLACE_COLUMNS) for row in rows.bulk}
+    places = {row.get("sha256", ""): reference_of(row, PLACE_COLUMNS) for row in rows.bulk}
     content = Clustered({}, [], [])
     by_series: dict[str, list[tuple[frozenset[str], Entry]]] = {}
     for path, number, row in rows.instances:
@@ -476,7 +476,7 @@ def rebuild(
         source = reference_of(row, SOURCE_COLUMNS)
         entry = Entry(
             uid_of(row.get("key") or own.get(INSTANCE_UID, ""), own),
-            row[SERIES_UID],
+            row.get(SERIES_UID, ""),
             source.get("sha256") or source.get("record", ""),
             _source(source),
             (),
@@ -500,7 +500,7 @@ def rebuild(
 
 def _digests(row: Mapping[str, Any], groups: Mapping[str, Any], where: str) -> frozenset[str]:
     """The digests that a row of `instances` refers to."""
-    refers = {name: row[name] for name in digest_columns(row) if row[name] is not None}
+    refers = {name: row[name] for name in digest_columns(row)}
     for column, digest in refers.items():
         if digest not in groups:
             raise TableError(
