@@ -30,6 +30,7 @@ __all__ = [
     "Name",
     "Pending",
     "Row",
+    "Rows",
     "Source",
     "freeze",
     "ordered",
@@ -137,6 +138,28 @@ class Row(NamedTuple):
     value: Any
 
 
+class Rows:
+    """Numbers the rows of a batch; equal ones have one number."""
+
+    __slots__ = ("_numbers", "_rows")
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+        self._numbers: dict[tuple[str, str, object], int] = {}
+
+    def add(self, attributes: Iterable[tuple[str, str, Any]]) -> list[int]:
+        """The numbers of attributes, given as rows are; those that are new are added."""
+        numbers, rows, found = self._numbers, self._rows, []
+        for group, key, value in attributes:
+            name = (group, key, freeze(value))
+            number = numbers.get(name)
+            if number is None:
+                number = numbers[name] = len(rows)
+                rows.append(Row(group, key, value))
+            found.append(number)
+        return found
+
+
 @dataclass(slots=True)
 class Batch:
     """Instances of one study. Equal content and equal attributes are kept once.
@@ -154,17 +177,10 @@ class Batch:
     def join(cls, batches: Iterable[Batch]) -> Batch:
         """One batch of the instances of all; equal rows become one."""
         whole = cls()
-        numbers: dict[tuple[str, str, object], int] = {}
+        rows = Rows(whole.rows)
         bases: dict[tuple[int, ...], int] = {}
         for batch in batches:
-            renumbered = []
-            for group, key, value in batch.rows:
-                name = (group, key, freeze(value))
-                number = numbers.get(name)
-                if number is None:
-                    number = numbers[name] = len(whole.rows)
-                    whole.rows.append(Row(group, key, value))
-                renumbered.append(number)
+            renumbered = rows.add(batch.rows)
             rebased = []
             for numbers_of_base in batch.bases:
                 base = tuple([renumbered[number] for number in numbers_of_base])

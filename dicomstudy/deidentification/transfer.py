@@ -27,7 +27,7 @@ from dicomstudy.document import references
 from dicomstudy.elements import META_GROUP, Form, bare_uid, sha256_and_size
 from dicomstudy.errors import Problem
 from dicomstudy.frames import fragments, pixel_words
-from dicomstudy.grouping import ENCODING, Batch, Entry, Row, Source, freeze, ordered, ungroup
+from dicomstudy.grouping import ENCODING, Batch, Entry, Rows, Source, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import Token
 from dicomstudy.paths import CHARACTER_SET
@@ -95,7 +95,7 @@ class Transfer:
         self._values = Copies(study, bulk)
         gather(study, identities, self._reader)
         self._parts: dict[object, _Part] = {}
-        self._numbers: dict[tuple[str, str, object], int] = {}
+        self._rows = Rows(self.batch.rows)
         self._own: dict[object, tuple[Made, frozenset[str]] | None] = {}
         self._text = lru_cache(maxsize=_MEMO_SIZE)(_text_of)
         self._encodings: dict[tuple[object, ...], tuple[str, dict[str, Any]]] = {}
@@ -225,18 +225,10 @@ class Transfer:
             tuple(each for each in layouts if each[0] >> 16 == META_GROUP),
             tuple(each for each in layouts if each[0] >> 16 != META_GROUP),
             digest,
-            () if is_seed else tuple(self._number(name, *item) for item in content.items()),
+            () if is_seed else tuple(self._rows.add((name, *item) for item in content.items())),
             frozenset(references(list(content.values()))),
             frozenset(notes),
         )
-
-    def _number(self, group: str, key: str, value: Any) -> int:
-        """The row of an attribute in the batch, which is added if need be."""
-        name = (group, key, freeze(value))
-        if name not in self._numbers:
-            self._numbers[name] = len(self.batch.rows)
-            self.batch.rows.append(Row(group, key, value))
-        return self._numbers[name]
 
     def _own_attributes(
         self,
@@ -301,10 +293,9 @@ class Transfer:
         seeds = [part.digest for part in parts if part.digest]
         seeds.sort(key=lambda each: self._order[self.batch.contents[each][0]])
         rows = [row for part in parts for row in part.rows]
-        rows += [
-            self._number(group_of(key, self._definitions), key, value)
-            for key, value in content.items()
-        ]
+        rows += self._rows.add(
+            (group_of(key, self._definitions), key, value) for key, value in content.items()
+        )
         self.batch.entries.append(
             Entry(
                 *name,

@@ -22,7 +22,7 @@ from dicomstudy.document.fields import (
 )
 from dicomstudy.document.reader import Document
 from dicomstudy.errors import BulkError
-from dicomstudy.grouping import ENCODING, Batch, Entry, Name, Row, freeze, ungroup
+from dicomstudy.grouping import ENCODING, Batch, Entry, Name, Rows, ungroup
 from dicomstudy.record import group_of, is_reference
 
 
@@ -75,7 +75,7 @@ class BatchReader:
         self.contents: dict[str, Group] = {}
         self.batch = Batch(bases=[()])
         self._places: dict[str, dict[str, Any]] = {}
-        self._numbers: dict[tuple[str, str, object], int] = {}
+        self._rows = Rows(self.batch.rows)
 
     def collect(self, frame: Mapping[str, Any]) -> None:
         """Remember the groups of a frame, and where their large values are."""
@@ -109,11 +109,12 @@ class BatchReader:
                 kept.append((order.index(name), digest))
                 self.batch.contents[digest] = name, content
             else:
-                own += [self._number(name, field, value) for field, value in content.items()]
-        for field, value in instance.items():
-            if field not in NOT_ATTRIBUTES:
-                plain = _without_place(value, places)
-                own.append(self._number(group_of(field, self.definitions), field, plain))
+                own += self._rows.add((name, field, value) for field, value in content.items())
+        own += self._rows.add(
+            (group_of(field, self.definitions), field, _without_place(value, places))
+            for field, value in instance.items()
+            if field not in NOT_ATTRIBUTES
+        )
         values = [self.batch.rows[number].value for number in own]
         for reference in references_in([values, [self.batch.contents[d][1] for _, d in kept]]):
             sha256 = reference.get("sha256", "")
@@ -144,14 +145,6 @@ class BatchReader:
             Place.from_struct(place, reference["length"]).end > self._bulk_length
         ):
             raise BulkError("bulk/place", BEYOND)
-
-    def _number(self, group: str, key: str, value: object) -> int:
-        """The row of an attribute, which is added if need be."""
-        name = (group, key, freeze(value))
-        if name not in self._numbers:
-            self._numbers[name] = len(self.batch.rows)
-            self.batch.rows.append(Row(group, key, value))
-        return self._numbers[name]
 
 
 def _digest_of_record(
