@@ -97,7 +97,7 @@ class Amender:
                 continue
             if encoding is not None:
                 layouts = layouts or self._follower.layouts(encoding)
-                layouts = self._follower.followed(layouts, attributes, after, vrs)
+                layouts, after = self._follower.followed(layouts, attributes, after, vrs)
                 if turned:
                     layouts = self._follower.widened(layouts, after)
             attributes = after

@@ -2,6 +2,9 @@
 
 An element that is new takes its place in the order of tags, one that is gone leaves none, and
 all others are written as they were.
+
+Three things have to agree: `_anew` works out all layouts after a change; `_again` gives the same
+by a look at what changed only; and changes of one `_Case` share what either has worked out.
 """
 
 from __future__ import annotations
@@ -9,10 +12,10 @@ from __future__ import annotations
 import operator
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
@@ -35,6 +38,9 @@ from dicomstudy.values import Context, Kind, rules_of
 
 __all__ = ["Follower", "Layouts", "differing", "inner_set", "is_signed"]
 
+#: The attributes of a data set or an item, by key.
+_Attributes: TypeAlias = Mapping[str, Any]
+
 #: The character set that holds every character.
 _UNICODE = "ISO_IR 192"
 _TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
@@ -47,7 +53,7 @@ _UNICODE_SET = character_set_of(_UNICODE)
 _PLAIN = Context(_UNICODE_SET, False)
 
 
-def inner_set(item: Mapping[str, Any], outer: CharacterSet) -> CharacterSet:
+def inner_set(item: _Attributes, outer: CharacterSet) -> CharacterSet:
     """The character set of an item that stands in a data set with the set `outer`."""
     return character_set_of(item[CHARACTER_SET]) if CHARACTER_SET in item else outer
 
@@ -59,24 +65,28 @@ def is_signed(representation: object) -> bool:
     return representation is not None and representation != 0
 
 
-def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+def differing(before: _Attributes, after: _Attributes) -> set[str]:
     """The keys of attributes that became others, came or went."""
     others = [key for key, value in after.items() if before.get(key, ...) is not value]
     changed = {key for key in others if key not in before or _is_other(before[key], after[key])}
     return changed | (before.keys() - after.keys())
 
 
-def _is_other(before: Any, after: Any) -> bool:
+def _is_other(before: object, after: object) -> bool:
     """Whether two values differ; lists of different lengths do, however long they are."""
     if type(before) is list and type(after) is list and len(before) != len(after):
         return True
     return freeze(before) != freeze(after)
 
 
-def _difference(before: Any, after: Any) -> object:
-    """What the layout of a changed value depends on: equal for changes with an equal one."""
+def _difference(before: object, after: object) -> Hashable:
+    """What the layout of a changed value depends on: equal for changes with an equal one.
+
+    That is its type; of a number itself, as not every VR holds it; and of a sequence how many
+    items it had, the keys in each, and which of their values are the same or differ in what.
+    """
     if type(after) is not list:
-        return after if isinstance(after, int | float) else type(after)
+        return type(after), after if isinstance(after, int | float) else None
     old = before if type(before) is list else []
     return len(old), tuple(
         [
@@ -86,13 +96,14 @@ def _difference(before: Any, after: Any) -> object:
     )
 
 
-def _inside(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> object:
+def _inside(before: _Attributes, after: _Attributes, key: str) -> Hashable:
+    """The same of an attribute in an item."""
     if key in before and freeze(before[key]) == freeze(after[key]):
         return "same"
     return _difference(before.get(key, ...), after[key])
 
 
-def _has_one_more(before: Any, after: Any) -> bool:
+def _has_one_more(before: object, after: object) -> bool:
     """Whether a list is another one with one item more behind the same ones."""
     return (
         type(before) is list
@@ -109,7 +120,8 @@ class Layouts:
     Attributes:
         parts: the layouts of their elements.
         by_key: the same by the keys of the attributes.
-        settled: whether a change made them. Another one leaves what it does not change as it is.
+        settled: whether a change made them, and all their group lengths are right ones. Then
+            another one leaves the layout of what it does not change as it is (`_again`).
     """
 
     parts: tuple[tuple[Token, ...], ...]
@@ -127,6 +139,26 @@ class Layouts:
         return dict(zip(_PARTS, map(layout.format_tokens, self.parts), strict=True))
 
 
+class _Case(NamedTuple):
+    """All that the layouts after a change depend on: changes of one case have equal ones.
+
+    Whatever `_anew` and `_again` look at has to be in here.
+
+    Attributes:
+        layouts: those before the change.
+        signed: whether what is "US or SS" is SS.
+        vrs: the VRs that were given, by path.
+        differences: the key of each attribute that changed, with its `_difference`.
+        stamp: that of the one item that Original Attributes Sequence has more, if it is `stamped`.
+    """
+
+    layouts: Layouts
+    signed: bool
+    vrs: tuple[tuple[str, str], ...]
+    differences: frozenset[tuple[str, Hashable]]
+    stamp: Hashable
+
+
 class Follower:
     """Makes encodings, and values, follow a change."""
 
@@ -134,7 +166,7 @@ class Follower:
         self._definitions = definitions
         self._rules = rules_of(definitions)
         self._parse = lru_cache(maxsize=256)(self._parsed)
-        self._known: dict[object, Layouts] = {}
+        self._known: dict[_Case, Layouts] = {}
 
     def layouts(self, encoding: Mapping[str, Any]) -> Layouts:
         """The layouts of a file, to be followed.
@@ -156,57 +188,50 @@ class Follower:
         return Layouts(tokens, by_key, settled)
 
     def followed(
-        self,
-        layouts: Layouts,
-        before: Mapping[str, Any],
-        after: dict[str, Any],
-        vrs: Mapping[str, str],
-    ) -> Layouts:
-        """The layouts of a file whose attributes `before` became `after`.
+        self, layouts: Layouts, before: _Attributes, after: _Attributes, vrs: Mapping[str, str]
+    ) -> tuple[Layouts, dict[str, Any]]:
+        """The layouts of a file whose attributes `before` became `after`; what is left of these.
 
-        Group lengths become right ones, lengths in headers those of the values. What was behind
-        the data set goes, and so does the old deflate stream; `after` is without them then.
+        Group lengths become right ones, and are no attributes then; lengths in headers become those
+        of the values. What was behind the data set goes, and so does the old deflate stream.
 
         Args:
+            layouts: those before the change.
             vrs: VRs by path, of attributes whose VR the dictionary does not tell.
         """
-        for key in (TRAILING, DEFLATED, *layouts.lengths):
-            after.pop(key, None)
-        changed = differing(before, after)
+        gone = {TRAILING, DEFLATED, *layouts.lengths}
+        left = {key: value for key, value in after.items() if key not in gone}
+        changed = differing(before, left)
         data_set = layouts.by_key[1]
-        stamped = layouts.settled and _has_one_more(before.get(ORIGINALS), after.get(ORIGINALS))
+        stamped = layouts.settled and _has_one_more(before.get(ORIGINALS), left.get(ORIGINALS))
         differences = changed - {ORIGINALS} if stamped else changed
-        self._drop_lengths(differences, data_set, before, after)
-        case = (
+        left = self._without_lengths(left, differences, before, data_set)
+        case = _Case(
             layouts,
-            is_signed(after.get("PixelRepresentation")),
+            is_signed(left.get("PixelRepresentation")),
             tuple(sorted(vrs.items())),
             frozenset(
-                (key, _difference(before.get(key, ...), after.get(key, ...))) for key in differences
+                (key, _difference(before.get(key, ...), left.get(key, ...))) for key in differences
             ),
-            _difference([], after[ORIGINALS][-1:]) if stamped else None,
+            _difference([], left[ORIGINALS][-1:]) if stamped else None,
         )
         known = self._known.get(case)
         if known is None:
-            scope = _Scope(
-                any(token.vr for token in data_set.values()),
-                is_signed(after.get("PixelRepresentation")),
-                vrs,
-                data_set,
-            )
+            explicit = any(token.vr for token in data_set.values())
+            scope = _Scope(explicit, case.signed, vrs, data_set)
             if layouts.settled and not any(map(self._is_length, changed)):
-                known = self._again(layouts, differences, before, after, scope, stamped=stamped)
+                known = self._again(layouts, differences, before, left, scope, stamped=stamped)
             else:
-                known = self._anew(layouts, before, after, scope)
+                known = self._anew(layouts, before, left, scope)
             if len(self._known) > _MEMO_SIZE:
                 self._known.clear()
             self._known[case] = known
-        return known
+        return known, left
 
     def _anew(
-        self, layouts: Layouts, before: Mapping[str, Any], after: Mapping[str, Any], scope: _Scope
+        self, layouts: Layouts, before: _Attributes, after: _Attributes, scope: _Scope
     ) -> Layouts:
-        """The layouts of all that is there after a change."""
+        """The layouts of all that is there after a change, each looked at."""
         kept = [self._tokens(tokens, before, after, scope) for tokens in layouts.parts]
         there = {self._key(token) for tokens in kept for token in tokens}
         self._add(kept[1], [key for key in after if key[:1] != "_"], there, after, scope)
@@ -221,13 +246,16 @@ class Follower:
         self,
         layouts: Layouts,
         changed: set[str],
-        before: Mapping[str, Any],
-        after: Mapping[str, Any],
+        before: _Attributes,
+        after: _Attributes,
         scope: _Scope,
         *,
         stamped: bool,
     ) -> Layouts:
-        """What `_anew` gives for layouts that are settled, without a look at what is as it was.
+        """Equal to `_anew`, if layouts are settled and no group length came or went.
+
+        What is as it was has the layout that it had then, and is not looked at: so a version
+        costs what it changes, however much there is.
 
         Args:
             changed: the keys of what came, went or became another.
@@ -257,27 +285,32 @@ class Follower:
         name = key.partition("#")[0]
         return key[:1] != "_" and self._definitions.tag(name) & 0xFFFF == 0
 
-    def _drop_lengths(
+    def _without_lengths(
         self,
+        attributes: _Attributes,
         changed: Iterable[str],
+        before: _Attributes,
         by_key: Mapping[str, Token],
-        before: Mapping[str, Any],
-        after: dict[str, Any],
-    ) -> None:
-        """Remove the group lengths from items of changed sequences: their layouts are made anew."""
-        for key in [key for key in changed if type(after.get(key)) is list]:
+    ) -> dict[str, Any]:
+        """The attributes without group lengths in items of changed sequences: they are made anew.
+
+        `before` are those before the change, `by_key` their layouts.
+        """
+        sequences: dict[str, Any] = {}
+        for key in [key for key in changed if type(attributes.get(key)) is list]:
             items = (by_key[key].items if key in by_key else None) or ()
             old = before.get(key)
-            kept = []
-            for at, item in enumerate(after[key]):
+            sequences[key] = []
+            for at, item in enumerate(attributes[key]):
                 tokens = items[at].tokens if at < len(items) else ()
                 inner = {self._key(token): token for token in tokens}
                 lengths = {name for name, token in inner.items() if token.tag & 0xFFFF == 0}
                 rest = {name: value for name, value in item.items() if name not in lengths}
                 previous = old[at] if type(old) is list and at < len(old) else {}
-                self._drop_lengths(differing(previous, rest), inner, previous, rest)
-                kept.append(rest)
-            after[key] = kept
+                sequences[key].append(
+                    self._without_lengths(rest, differing(previous, rest), previous, inner)
+                )
+        return {**attributes, **sequences}
 
     def _key(self, token: Token) -> str:
         return self._definitions.key(token.tag, token.occurrence)
@@ -285,8 +318,8 @@ class Follower:
     def _tokens(
         self,
         tokens: Iterable[Token],
-        before: Mapping[str, Any],
-        after: Mapping[str, Any],
+        before: _Attributes,
+        after: _Attributes,
         scope: _Scope,
     ) -> list[Token]:
         """The layout of what is still there."""
@@ -300,9 +333,7 @@ class Follower:
         groups = {token.tag >> 16 for token in kept.values() if token.form != Form.GROUP_LENGTH}
         return [token for token in kept.values() if token.tag >> 16 in groups]
 
-    def _kept(
-        self, token: Token, before: Mapping[str, Any], after: Mapping[str, Any], scope: _Scope
-    ) -> Token:
+    def _kept(self, token: Token, before: _Attributes, after: _Attributes, scope: _Scope) -> Token:
         """The layout of an element that is still there."""
         key = self._key(token)
         if key in before and freeze(before[key]) == freeze(after[key]):
@@ -360,7 +391,7 @@ class Follower:
         tokens: list[Token],
         keys: Iterable[str],
         there: set[str],
-        struct: Mapping[str, Any],
+        struct: _Attributes,
         scope: _Scope,
     ) -> None:
         """Put the layout of what is not `there` yet among `tokens`, in the order of tags."""
@@ -402,7 +433,7 @@ class Follower:
 
     def to_unicode(
         self,
-        attributes: Mapping[str, Any],
+        attributes: _Attributes,
         layouts: Layouts | None,
         resolve: Resolve,
     ) -> dict[str, Any]:
@@ -426,7 +457,7 @@ class Follower:
                 del result[key]
         return {**result, CHARACTER_SET: _UNICODE}
 
-    def widened(self, layouts: Layouts, attributes: Mapping[str, Any]) -> Layouts:
+    def widened(self, layouts: Layouts, attributes: _Attributes) -> Layouts:
         """The layouts, with UN for text that became too long for the header of its VR.
 
         See PS3.5 section 6.2.2: the same text mostly has more bytes in Unicode.
@@ -435,7 +466,7 @@ class Follower:
         after = self._widened(before, attributes)
         return layouts if after == before else self._layouts((meta, after), settled=layouts.settled)
 
-    def _widened(self, tokens: Iterable[Token], struct: Mapping[str, Any]) -> tuple[Token, ...]:
+    def _widened(self, tokens: Iterable[Token], struct: _Attributes) -> tuple[Token, ...]:
         return tuple([self._wide(token, struct.get(self._key(token))) for token in tokens])
 
     def _wide(self, token: Token, value: Any) -> Token:
@@ -452,7 +483,7 @@ class Follower:
 
     def _turned(
         self,
-        struct: Mapping[str, Any],
+        struct: _Attributes,
         tokens: Iterable[Token],
         charset: CharacterSet,
         resolve: Resolve,

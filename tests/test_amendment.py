@@ -263,5 +263,5 @@ def test_a_layout_follows(
     encoding = {"preamble": True, "byteOrder": "little", "meta": "", "dataSet": layout}
     follower = Follower(DEFINITIONS)
     for _ in range(2):  # the second time it is remembered
-        followed = follower.followed(follower.layouts(encoding), before, dict(after), {})
+        followed, _ = follower.followed(follower.layouts(encoding), before, after, {})
         assert followed.texts == {"meta": "", "dataSet": expected}
