@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -551,6 +552,39 @@ def test_runs_that_move_to_and_fro_wait_for_each_other(archive: Path) -> None:
     assert keys(archive, T) == {T1: of(T1, 1, 2)}
     all_is_well(archive)
     assert not list(archive.rglob("*.lock"))
+
+
+@pytest.mark.parametrize("cause", [lambda: OSError(errno.ENOSPC, "full"), KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["source", "target"])
+def test_what_ends_a_split_names_the_study_that_is_made(
+    cause: Callable[[], BaseException],
+    where: str,
+    archive: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, replace_on = dicomstudy.open_archive(archive).document_path(S), Path.replace
+
+    def replace(path: Path, to: Path) -> Path:
+        if to.name.endswith(".ion.zst") and (to == source) == (where == "source"):
+            raise cause()
+        return replace_on(path, to)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "replace", replace)
+        status = main(["split", str(archive), "--study", S, "--series", S2])
+    assert status == (130 if cause is KeyboardInterrupt else 1)
+    made, said = {*dicomstudy.open_archive(archive)} - {S, T}, capsys.readouterr().err
+    if where == "target":
+        assert not made
+        assert "new study" not in said
+        return
+    (new,) = made
+    assert f"the new study {new} is made" in said
+    assert main(["move", str(archive), "--study", S, "--series", S2, "--to-study", new]) == 0
+    assert keys(archive, S) == {S1: of(S1, 1, 2, 3)}
+    assert keys(archive, new) == {S2: of(S2, 1, 2)}
+    all_is_well(archive)
 
 
 def test_the_commands(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,8 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with quietly(sys.stderr):
             error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt, InterruptedRun):
-        say("interrupted")
+    except (click.Abort, KeyboardInterrupt, InterruptedRun) as error:
+        why = error.__cause__ or error
+        say("; ".join(["interrupted", *map(escape, getattr(why, "__notes__", ()))]))
         return INTERRUPTED
     except BrokenPipeError:
         hush(sys.stdout)  # whoever read it has gone

@@ -217,8 +217,34 @@ def _carried_out(
         carrier = Carrier(
             archive, order.command, relocation, participants[source], participants[target]
         )
-        left, came = carrier.carry(going, others, keep=order.keep)
+        with _told_of(target, order), writing(archive.path):
+            left, came = carrier.carry(going, others, keep=order.keep)
         return Moved(order.target, tuple(sorted(set(going.values()))), len(going), left, came)
+
+
+@contextlib.contextmanager
+def _told_of(target: Path, order: _Order) -> Iterator[None]:
+    """Let whatever ends the run say if a new study is made, and what completes it.
+
+    Errors say so in their message, anything else in a note.
+    """
+    try:
+        yield
+    except BaseException as error:
+        is_made = order.new
+        with contextlib.suppress(ArchiveError):  # it may be, then
+            is_made = is_made and is_there(target)
+        if not is_made:
+            raise
+        more = (
+            f"the new study {order.target} is made, and what was split off is in both: `move` it "
+            "there, which completes this"
+        )
+        if isinstance(error, DicomStudyError):
+            message = f"{error.message}; {more}"
+            raise type(error)(error.code, message, **error.location._asdict()) from error
+        error.add_note(more)
+        raise
 
 
 def _expected(
