@@ -171,8 +171,13 @@ class Folder:
             yield from documents_in(shard)
 
     def bulk_files(self) -> list[Path]:
-        """The bulk files of all studies, those that no document refers to as well."""
-        return sorted((self.path / _STUDIES).glob(f"*/*{_BULK}"))
+        """The bulk files of all studies, those that no document refers to as well.
+
+        Errors as in `shards`.
+        """
+        return [
+            path for shard in self.shards() for path in entries(shard) if path.name.endswith(_BULK)
+        ]
 
     def shards(self) -> list[Path]:
         """The folders that have the documents. Errors as in `documents`.

@@ -20,7 +20,7 @@ from dicomstudy.bulk import BulkWriter
 from dicomstudy.containers import Member, is_container, open_members
 from dicomstudy.elements import Buffer, Span, bare_uid, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
-from dicomstudy.folder import is_there, reading, write_atomically, writing
+from dicomstudy.folder import entries, is_there, reading, write_atomically, writing
 from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, VRS, P10File, Reader
@@ -51,6 +51,8 @@ _MAX_HELD = 16 << 20
 #: So many members of one zip or tar file are like a task of their own.
 _MEMBERS = 256
 _MAX_RECORD = 1 << 28
+#: The end of the name of a file of what was found.
+_BATCHES = ".batches"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
 
@@ -453,7 +455,7 @@ def leave_on_disk(folder: Path, batch: Batch) -> None:
     folder.mkdir(exist_ok=True)
     entries = [(*entry[:3], tuple(entry.source), *entry[4:]) for entry in batch.entries]
     content = (batch.contents, [tuple(row) for row in batch.rows], batch.bases, entries)
-    with (folder / f"{os.getpid()}.batches").open("ab") as file:
+    with (folder / f"{os.getpid()}{_BATCHES}").open("ab") as file:
         pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
 
 
@@ -465,7 +467,9 @@ def left_on_disk(folder: Path) -> Iterator[Batch]:
     Raises:
         ArchiveError: they cannot be read.
     """
-    for path in sorted(folder.glob("*.batches")):
+    for path in entries(folder):
+        if path.suffix != _BATCHES:
+            continue
         with reading(path):
             file = path.open("rb")
         with file:
@@ -473,12 +477,12 @@ def left_on_disk(folder: Path) -> Iterator[Batch]:
                 try:
                     with reading(path):
                         content = pickle.load(file)  # noqa: S301 (of this run, in its own folder)
-                        contents, rows, bases, entries = content
+                        contents, rows, bases, left = content
                 except EOFError:
                     break
                 batch = Batch(contents, rows, bases)
                 batch.entries += [
-                    Entry._make(entry)._replace(source=Source(*entry[3])) for entry in entries
+                    Entry._make(entry)._replace(source=Source(*entry[3])) for entry in left
                 ]
                 yield batch
 

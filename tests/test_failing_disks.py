@@ -248,3 +248,62 @@ def test_a_study_that_the_system_does_not_tell_of_is_one_problem(
     after = state_of(archive)
     assert before.items() <= after.items()
     assert len(dicomstudy.open_archive(archive)) > 1
+
+
+def failing_listing(monkeypatch: pytest.MonkeyPatch, below: Path, number: int) -> Callable[[], int]:
+    """Let one listing of a folder below another fail; what is returned counts them."""
+    count, folder = -1, f"{below}{os.sep}"
+
+    def failing(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def listed(path: Any = ".") -> Any:
+            nonlocal count
+            if not isinstance(path, int) and os.fsdecode(path).startswith(folder):
+                count += 1
+                if count == number:
+                    raise PermissionError(errno.EACCES, "Permission denied", os.fsdecode(path))
+            return ask(path)
+
+        return listed
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, failing(getattr(os, name)))
+    return lambda: count
+
+
+def test_bulk_files_that_cannot_be_listed_are_told(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk = dicomstudy.open_archive(archive).bulk_path(CT, 7)
+    bulk.write_bytes(dicomstudy.open_archive(archive).bulk_path(CT).read_bytes())
+    for number in range(20):
+        copy = tmp_path / f"archive-{number}"
+        shutil.copytree(archive, copy)
+        with monkeypatch.context() as failing:
+            count = failing_listing(failing, copy / "studies", number)
+            if number < 2:  # for documents, and for bulk files
+                with pytest.raises(DicomStudyError, match="archive/unreadable"):
+                    dicomstudy.collect(copy, remove=True)
+            else:
+                assert dicomstudy.collect(copy, remove=True).files == 1
+        if count() < number:
+            return
+    pytest.fail("there are too many listings")
+
+
+def test_what_was_left_on_disk_and_cannot_be_listed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_files(tmp_path / "in", make.archive().items()) / "ct"
+    monkeypatch.setattr(ingestion, "_MAX_HELD", 0)
+    for number in range(20):
+        archive = tmp_path / f"archive-{number}"
+        with monkeypatch.context() as failing:
+            count = failing_listing(failing, archive / "incoming", number)
+            result = dicomstudy.convert([source], archive)
+        if count() < number:
+            assert result.instances == 15
+            return
+        assert {each.code for each in result.problems} == (
+            set() if result.instances == 15 else {"archive/unreadable"}
+        )
+    pytest.fail("there are too many listings")
