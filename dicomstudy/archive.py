@@ -27,7 +27,6 @@ from dicomstudy.folder import (
     bulk_beside,
     documents_in,
     entries,
-    is_there,
     make,
     name_of,
     path_named,
@@ -176,7 +175,7 @@ class Archive(Folder, Mapping[str, "Study"]):
 
         Where there is no note that says why, as of a file that a run is just bringing or that
         one left that was killed, the code is ``archive/no-note``; where the note is damaged,
-        ``archive/damaged``.
+        ``archive/damaged``; where the system refuses to read it, ``archive/unreadable``.
 
         Raises:
             ArchiveError: the folder cannot be read (``archive/unreadable``), or the archive is
@@ -194,7 +193,10 @@ AnyArchive: TypeAlias = str | os.PathLike[str] | Archive
 
 
 def _quarantined(path: Path) -> Quarantined:
-    size = path.stat().st_size if is_there(path) else 0
+    try:
+        size = path.stat().st_size
+    except OSError:  # whoever reads it is told
+        size = 0
     note = path.with_name(path.name + ".ion")
     try:
         fields: Any = ion.loads(note.read_bytes())
@@ -205,7 +207,8 @@ def _quarantined(path: Path) -> Quarantined:
         return Quarantined(path, path.name, size, "", "archive/no-note", message)
     except (DicomStudyError, KeyError, TypeError, OSError) as error:
         message = f"the note that says why it is here cannot be read: {error}"
-        return Quarantined(path, path.name, size, "", "archive/damaged", message)
+        code = "archive/unreadable" if isinstance(error, OSError) else "archive/damaged"
+        return Quarantined(path, path.name, size, "", code, message)
     is_text = all(isinstance(field, str) for field in (uri, code, message))
     is_size = type(recorded) is int and recorded >= 0  # if it is another one, the file is cut
     if not (is_text and is_size) or not uri.startswith("file://") or sha256 != path.name:

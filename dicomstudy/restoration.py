@@ -36,6 +36,8 @@ _MAX_IN_MEMORY = 16 << 20
 _MOST_PENDING = 4
 #: Bytes of a file in quarantine that are read at once.
 _PIECE = 1 << 20
+#: Of a file in quarantine whose note does not say what its name is; without a note, none knows it.
+_WITHOUT_NAME = frozenset(("archive/damaged", "archive/unreadable"))
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -46,7 +48,8 @@ class Restored:
     Attributes:
         files: files that were written, those from quarantine too.
         bytes_out: their bytes.
-        problems: one for every file that could not be written.
+        problems: one for every file that could not be written, or not by its name, as that of one
+            in quarantine whose note cannot be read.
     """
 
     files: int = 0
@@ -138,6 +141,8 @@ def restore(
                 tell()
         for kept in _kept(archive, restored.problems) if everything else ():
             try:
+                if kept.code in _WITHOUT_NAME:
+                    restored.problems.append(Problem(str(kept.path), kept.code, kept.message))
                 with writing(target):
                     _restore_quarantined(kept, target / "quarantine", incoming, restored)
             except ArchiveError as error:
@@ -314,11 +319,14 @@ class _Files:
         """Whether there is a file that values of the study are read from, and not an equal one."""
         try:
             there = file_identity(os.stat(path))  # noqa: PTH116 (a Path costs more than the question)
-        except OSError:
+            if self._read_from is None or self._read_from[0] is not study:
+                self._read_from = study, _files_of(study)
+            return there in self._read_from[1] and not filecmp.cmp(part, path, shallow=False)
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        if self._read_from is None or self._read_from[0] is not study:
-            self._read_from = study, _files_of(study)
-        return there in self._read_from[1] and not filecmp.cmp(part, path, shallow=False)
+        except OSError as error:
+            message = f"the file that would be replaced cannot be looked at: {error.strerror}"
+            raise ArchiveError("archive/unreadable", message, source=path) from error
 
 
 def _files_of(study: Study) -> set[FileIdentity]:
@@ -466,7 +474,7 @@ def verify(
             verified.problems.append(Problem(str(path), "study/damaged", message))
     for kept in _kept(archive, verified.problems):
         verified.quarantined += 1
-        if kept.code == "archive/damaged":
+        if kept.code in _WITHOUT_NAME:
             verified.problems.append(Problem(str(kept.path), kept.code, kept.message))
         try:
             _prove_quarantined(kept)

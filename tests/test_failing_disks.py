@@ -307,3 +307,82 @@ def test_what_was_left_on_disk_and_cannot_be_listed_is_told(
             set() if result.instances == 15 else {"archive/unreadable"}
         )
     pytest.fail("there are too many listings")
+
+
+@pytest.fixture
+def quarantine(tmp_path: Path) -> Path:
+    """The quarantine of an archive that has one file in it."""
+    source = write_files(tmp_path / "in", [("DICOMDIR", make.wrecks()["DICOMDIR"].content)])
+    dicomstudy.convert([source], tmp_path / "archive")
+    return tmp_path / "archive" / "quarantine"
+
+
+def test_a_file_in_quarantine_is_restored_whose_size_is_not_told(
+    quarantine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        with monkeypatch.context() as failing:
+            count = failing_stat(failing, quarantine, number)
+            assert not dicomstudy.verify(quarantine.parent).problems
+            restored = dicomstudy.restore(quarantine.parent, tmp_path / f"out-{number}")
+        assert (restored.files, restored.problems) == (1, [])
+        if count() < number:
+            return
+    pytest.fail("the system is asked more often than it has to be")
+
+
+def test_a_name_that_cannot_be_read_is_a_problem(
+    quarantine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.parent == quarantine:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    restored = dicomstudy.restore(quarantine.parent, tmp_path / "out")
+    assert restored.files == 1
+    for problems in (restored.problems, dicomstudy.verify(quarantine.parent).problems):
+        assert [each.code for each in problems] == ["archive/unreadable"]
+
+
+def test_a_file_that_may_be_an_original_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, out = tmp_path / "first", tmp_path / "out"
+    dicomstudy.convert([write_files(tmp_path / "in", make.archive().items()) / "mr"], first)
+    dicomstudy.restore(first, out)
+    archive = tmp_path / "archive"
+    dicomstudy.convert([out], archive, bulk="reference")
+    dicomstudy.update(archive, MR, [{"set": {"StudyID": "1"}}])
+    before = state_of(out)
+    for number in range(len(before)):
+        with monkeypatch.context() as failing:
+            failing_stat(failing, out / MR, number)
+            restored = dicomstudy.restore(archive, out)
+        assert restored.files == 0
+        assert state_of(out) == before
+
+
+def test_an_archive_that_may_not_be_looked_into_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    archive = tmp_path / "archive"
+    dicomstudy.convert(
+        [write_files(tmp_path / "in", make.archive().items()) / "mr"], archive, max_inline=1 << 20
+    )
+    dicomstudy.export_tables(archive, tmp_path / "tables")
+    ask = os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and os.fsdecode(path) == str(archive):
+            raise PermissionError(errno.EACCES, "Permission denied", str(archive))
+        return ask(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        tables.to_archive(tmp_path / "new")
+    assert not dicomstudy.verify(tmp_path / "new").problems

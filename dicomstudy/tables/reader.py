@@ -303,7 +303,8 @@ class Tables(Mapping[str, Table]):
         """
         target = path_named(destination)
         source = Path(self._catalog.archive) if bulk is None else path_named(bulk)
-        has_archive = bulk is not None or source.is_dir()
+        # one that may not be looked into is none: it is missed if a large value in it is needed
+        has_archive = bulk is not None or os.path.isdir(source)  # noqa: PTH112 (so in all versions)
         rebuilder = Rebuilder(self.path, self._catalog, self._definitions)
         bulk_folder = Folder(source) if has_archive else None
         with self._asking():
