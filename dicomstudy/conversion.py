@@ -13,7 +13,6 @@ import gc
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from dicomstudy.finishing import Finished
 from dicomstudy.folder import Progress, at_work, other_archive, path_named, silent, writing
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
+from dicomstudy.unfinished import remove_tree
 
 __all__ = ["Report", "convert"]
 
@@ -141,7 +141,7 @@ def convert(
         try:
             _run(settings, sources, report, progress or silent, jobs)
         finally:
-            shutil.rmtree(incoming, ignore_errors=True)
+            remove_tree(incoming)
     report.problems.sort(key=lambda problem: (problem.source or "", problem.offset or 0))
     return report
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -35,6 +34,7 @@ from dicomstudy.grouping import Batch, Entry, Identity, Name
 from dicomstudy.ingestion import Settings, left_on_disk, study_folder
 from dicomstudy.lineage import History
 from dicomstudy.trail import Trail
+from dicomstudy.unfinished import remove_tree
 
 __all__ = ["Finished", "finish"]
 
@@ -125,7 +125,7 @@ def _finish(
             bulk=before._replace(length=end),
         )
         written = write_atomically(path, frames, within=settings.incoming)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
     count = len(new.entries) - coming.unchanged
     written += end - before.length
     return Finished(count, coming.unchanged, written, coming.problems), coming.elsewhere

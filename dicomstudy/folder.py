@@ -533,10 +533,20 @@ def at_work(path: Path) -> Iterator[None]:
     with writing(path):
         (path / _INCOMING).mkdir(exist_ok=True)  # a backup may have no empty folders
         file = (path / _LOCK).open("wb")
-    with file:
+    with _unlocking(file):
         with writing(path):
             _begin(file, path / _INCOMING)
         yield
+
+
+@contextlib.contextmanager
+def _unlocking(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Close the file of a lock at the end; of an error nothing follows, as it has no content."""
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 def _begin(file: BinaryIO, incoming: Path) -> None:
@@ -548,9 +558,10 @@ def _begin(file: BinaryIO, incoming: Path) -> None:
     else:
         for stale in incoming.iterdir():
             if stale.is_dir():
-                import shutil  # noqa: PLC0415 (it takes longer to import than a change of a study)
+                # it takes longer to import than a change of a study
+                from dicomstudy.unfinished import remove_tree  # noqa: PLC0415 (so)
 
-                shutil.rmtree(stale, ignore_errors=True)
+                remove_tree(stale)
             else:
                 stale.unlink(missing_ok=True)
     fcntl.flock(file, fcntl.LOCK_SH)
@@ -565,7 +576,7 @@ def locked(document: Path) -> Iterator[None]:
     """
     path = document.with_name(document.name.removesuffix(DOCUMENT) + ".lock")
     while True:
-        with path.open("wb") as file:
+        with _unlocking(path.open("wb")) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 there = path.stat().st_ino == os.fstat(file.fileno()).st_ino

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["own_folder"]
+__all__ = ["own_folder", "remove_tree"]
 
 _PREFIX = ".dicomstudy-"
 _LOCK, _PART = "dicomstudy.lock", ".part"
@@ -47,12 +47,28 @@ def own_folder(parent: Path) -> Iterator[Path]:
             try:
                 yield folder
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
             return
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder as far as the system lets it; later runs remove what is left."""
+    with contextlib.suppress(OSError):  # of some, Python 3.11 tells nevertheless
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_its_name(file: BinaryIO, path: Path) -> bool:
     return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, the lock last: what a run leaves that is killed meanwhile, others find."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != _LOCK:
+                path.unlink()
+        (folder / _LOCK).unlink()
+        folder.rmdir()
 
 
 def _remove_left(folder: Path) -> None:
@@ -66,4 +82,4 @@ def _remove_left(folder: Path) -> None:
             return
         with (folder / _LOCK).open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)

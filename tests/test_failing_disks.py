@@ -6,14 +6,15 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pytest
 
 import dicomstudy
-from dicomstudy import ingestion, sources
+from dicomstudy import folder, ingestion, sources
 from dicomstudy.document import Document
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
@@ -386,3 +387,61 @@ def test_an_archive_that_may_not_be_looked_into_is_none(
     with dicomstudy.open_tables(tmp_path / "tables") as tables:
         tables.to_archive(tmp_path / "new")
     assert not dicomstudy.verify(tmp_path / "new").problems
+
+
+class _KilledError(BaseException):
+    """Nothing that a run does is done any more."""
+
+
+def test_a_run_that_is_killed_while_it_cleans_up_leaves_what_the_next_one_finds(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    remove, out = os.unlink, tmp_path / "out"
+    for number in range(10):
+        count = 0
+
+        def unlink(path: Any, *, dir_fd: int | None = None, last: int = number) -> None:
+            nonlocal count
+            count += 1
+            if count > last:
+                raise _KilledError
+            remove(path, dir_fd=dir_fd)
+
+        with monkeypatch.context() as failing:
+            failing.setattr(os, "unlink", unlink)
+            with pytest.raises((KeyboardInterrupt, _KilledError)) as raised:
+                dicomstudy.restore(archive, out, progress=stop)
+        dicomstudy.restore(archive, out)
+        assert not [*out.glob(".dicomstudy-*")]
+        if raised.type is KeyboardInterrupt:
+            return
+    pytest.fail("there is more to remove than is made")
+
+
+def test_what_cannot_be_removed_or_closed_fails_no_run(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, unlocking = os.fstat, cast("Any", folder._unlocking)
+
+    def fstat(descriptor: int) -> os.stat_result:
+        status = ask(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return status
+
+    class Lock:
+        def __init__(self, file: IO[bytes]) -> None:
+            self.fileno, self._close = file.fileno, file.close
+
+        def close(self) -> None:
+            self._close()
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    monkeypatch.setattr(folder, "_unlocking", lambda file: unlocking(Lock(file)))
+    assert not dicomstudy.convert([tmp_path / "in" / "mr"], archive).problems
+    dicomstudy.update(archive, MR, [{"set": {"StudyID": "1"}}])
+    assert not dicomstudy.restore(archive, tmp_path / "out").problems

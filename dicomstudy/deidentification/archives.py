@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from dicomstudy.folder import (
     writing,
 )
 from dicomstudy.study import Study
+from dicomstudy.unfinished import remove_tree
 
 __all__ = ["Deidentified", "deidentify"]
 
@@ -149,7 +149,7 @@ def _incoming(target: Archive) -> Iterator[Path]:
     try:
         yield incoming
     finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+        remove_tree(incoming)
 
 
 def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:

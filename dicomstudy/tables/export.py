@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,6 +54,7 @@ from dicomstudy.tables.rows import decode
 from dicomstudy.tables.star import Known, TableRow, Tabulator
 from dicomstudy.tables.vrs import DIFFERS, NOTHING, merged, of_file, of_group
 from dicomstudy.tables.writer import Writer
+from dicomstudy.unfinished import remove_tree
 
 __all__ = ["Exported", "export_tables"]
 
@@ -189,7 +189,7 @@ class _Run:
     def close(self) -> None:
         """Remove what is not needed any more."""
         self._change.close()
-        shutil.rmtree(self._folder / catalog_.INCOMING, ignore_errors=True)
+        remove_tree(self._folder / catalog_.INCOMING)
 
     def export(self) -> Exported:
         """Bring the tables in step, and say what that took."""
