@@ -74,7 +74,8 @@ def finish(settings: Settings, study: str, held: Batch | None = None) -> Finishe
     except ArchiveError as error:
         if error.code != "archive/unreadable":
             raise  # the next study could not be written either
-        return Finished(0, 0, 0, (error.problem(study),))
+        # the message names the file, which may be one of this run alone
+        return Finished(0, 0, 0, (error.problem()._replace(source=study),))
     except DicomStudyError as error:
         return Finished(0, 0, 0, (error.problem(study),))
     written, problems = finished.bytes_out, [*finished.problems]
@@ -83,7 +84,7 @@ def finish(settings: Settings, study: str, held: Batch | None = None) -> Finishe
             size, more = _improve(archive, study, target, names)
         except ArchiveError as error:
             if error.code == "archive/unreadable":
-                problems.append(error.problem(target))
+                problems.append(error.problem()._replace(source=target))
             elif error.code != "archive/not-found":  # it was collected meanwhile
                 raise
         except DicomStudyError as error:

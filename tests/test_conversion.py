@@ -543,11 +543,12 @@ def test_what_was_left_on_disk_and_cannot_be_read_is_said_to_be_unreadable(tmp_p
     with (
         mock.patch.object(ingestion, "_MAX_HELD", 1),
         mock.patch("dicomstudy.ingestion.pickle.load", side_effect=broken),
-        pytest.raises(ArchiveError) as caught,
     ):
-        dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
-    assert caught.value.code == "archive/unreadable"
-    assert str(caught.value.location.source).endswith(".batches")
+        report = dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    (problem,) = report.problems
+    assert (problem.source, problem.code) == (make.uid("study"), "archive/unreadable")
+    assert ".batches cannot be read" in problem.message
+    assert report.instances == 0
 
 
 def test_a_study_without_its_bulk_file_takes_what_needs_none(tmp_path: Path) -> None:

@@ -242,9 +242,9 @@ def test_a_study_that_the_system_does_not_tell_of_is_one_problem(
 
     monkeypatch.setattr(os, "stat", stat)
     result = dicomstudy.convert([tmp_path / "in"], archive)
-    assert [each.source for each in result.problems if each.code == "archive/unreadable"] == [
-        str(path)
-    ]
+    (problem,) = (each for each in result.problems if each.code == "archive/unreadable")
+    assert problem.source == CT
+    assert str(path) in problem.message
     monkeypatch.undo()
     after = state_of(archive)
     assert before.items() <= after.items()
