@@ -531,7 +531,6 @@ def test_a_document_finds_files_that_moved(tmp_path: Path) -> None:
     [
         ("gone", "study/missing"),
         ("folder", "study/not-a-study"),
-        ("", "study/not-a-study"),
         ("pipe", "study/not-a-study"),
         ("empty", "study/damaged"),
         ("file.dcm", "study/not-a-study"),
