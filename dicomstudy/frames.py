@@ -294,8 +294,8 @@ def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list
 def _items(value: _Value, *, big: bool) -> list[int]:
     """The lengths of the items, as their headers say.
 
-    The last one ends before the delimiter that ends the value, whatever its header says, or else
-    is none if it is longer than the value (spec/p10.md).
+    The last one ends before the delimiter that ends the value, whatever its header says, and is
+    none if it is longer than the value (spec/p10.md).
     """
     lengths: list[int] = []
     pos = 0
@@ -305,12 +305,13 @@ def _items(value: _Value, *, big: bool) -> list[int]:
             break
         lengths.append(int.from_bytes(header[4:], "big" if big else "little"))
         pos += _HEADER + lengths[-1]
-    end = value.length - _HEADER
-    if lengths and pos > end:
-        if pos - end <= lengths[-1] and value.bytes(end, end + 4) == _DELIMITERS[big]:
-            lengths[-1] -= pos - end
-        elif pos > value.length:
-            lengths.pop()
+    over = pos - (value.length - _HEADER)
+    if over > _HEADER:
+        lengths.pop()
+    elif lengths and 0 < over <= lengths[-1]:
+        at = value.length - _HEADER
+        if value.bytes(at, at + 4) == _DELIMITERS[big]:
+            lengths[-1] -= over
     return lengths
 
 

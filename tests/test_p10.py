@@ -335,14 +335,15 @@ def test_encapsulated_pixel_data_are_fragments() -> None:
 
 @pytest.mark.parametrize("more", [1, 2, 8, 9, 1000])
 def test_a_last_fragment_that_says_too_much_ends_before_the_delimiter(more: int) -> None:
-    """Where it reaches behind the file, too; in an item as at the top level."""
+    """It is none if it has more than the delimiter; the value ends there all the same."""
     fragments = item() + item(b"abcd") + item(b"efgh", length=4 + more) + DELIMITER
     pixels = element(0x7FE00010, "OB", fragments, length=UNDEFINED)
     file = read(file_of(NAME, pixels, NAME))
     assert file.problems == ()
     (_, found, behind) = file.elements
     assert isinstance(found.value, Encapsulated)
-    assert found.value.fragments == (Span(8, 0), Span(16, 4), Span(28, 4))
+    last = [Span(28, 4)] if more <= len(DELIMITER) else []
+    assert found.value.fragments == (Span(8, 0), Span(16, 4), *last)
     assert found.value.length == len(fragments)
     assert behind.tag == 0x00100010
     icon = element(0x00880200, "SQ", item(pixels + NAME) + DELIMITER, length=UNDEFINED)
@@ -351,6 +352,18 @@ def test_a_last_fragment_that_says_too_much_ends_before_the_delimiter(more: int)
     value = file.elements[0].value
     assert isinstance(value, Sequence)
     assert [each.value for each in value.items[0].elements] == [fragments, b"A^B "]
+
+
+def test_zeros_may_stand_between_fragments_and_their_delimiter() -> None:
+    """What the fragments have looks like a delimiter."""
+    fragments = item() + item(DELIMITER + b"abcd")
+    for zeros in (1, 8, 4096):
+        pixels = element(0x7FE00010, "OB", fragments + bytes(zeros) + DELIMITER, length=UNDEFINED)
+        file = read(file_of(pixels, NAME))
+        found, behind = file.elements
+        assert isinstance(found.value, Encapsulated)
+        assert found.value.fragments == (Span(8, 0), Span(16, 12))
+        assert behind.tag == 0x00100010
 
 
 @pytest.mark.parametrize("tag", [0x3F3F3F00, 0xFEFF00E0, 0xFFFEE00D, 0])
@@ -372,6 +385,28 @@ def test_what_cannot_be_an_item_does_not_make_a_sequence() -> None:
     assert file.problems == ()
     assert file.elements[0].form is Form.DELIMITED
     assert [each.value for each in file.elements] == [b"words" * 3, b"A^B "]
+
+
+@pytest.mark.parametrize("length", [4, 12, UNDEFINED])
+def test_what_is_no_item_of_another_tag_is_bytes_up_to_the_delimiter(length: int) -> None:
+    """A length that leads nowhere, or an undefined one of what cannot be followed."""
+    head = struct.pack("<4sI", b"word", length)
+    for words in (head + b"w" * 16, head + bytes(16), head):
+        encoded = element(0x00081115, "SQ", words + DELIMITER, length=UNDEFINED)
+        file = read(file_of(encoded, NAME))
+        assert file.problems == ()
+        assert file.elements[0].form is Form.DELIMITED
+        assert [each.value for each in file.elements] == [words, b"A^B "]
+
+
+def test_items_of_another_tag_are_what_they_are_whatever_was_read_before() -> None:
+    """A length leads to an item in one file only, and cannot be followed in any."""
+    start = element(0x00081115, "SQ", b"word" + struct.pack("<I", 60) + DELIMITER, length=UNDEFINED)
+    short = file_of(start, NAME)
+    long = file_of(start, element(0x00100010, "PN", b"A" * 34), item(length=99))
+    reader = Reader()
+    for data in (short, short, long, short, long):
+        assert taken_apart(reader.read(data)) == taken_apart(read(data))
 
 
 def test_group_lengths_that_are_right_need_not_be_kept() -> None:

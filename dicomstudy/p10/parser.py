@@ -37,6 +37,8 @@ MAX_DEPTH = 64
 _MAX_ITEMS = 1 << 28
 #: The bytes of the shortest header.
 _HEADER = 8
+#: So many zeros may stand between fragments and their delimiter.
+_MOST_ZEROS = 1 << 12
 #: Items and elements that the value of one element may have inside.
 MAX_INSIDE = 1 << 22
 
@@ -46,7 +48,7 @@ class Parser:
 
     __slots__ = (
         *("ahead", "bare", "big", "data", "flaws", "inside", "irregular", "limit", "looked"),
-        *("order", "taken"),
+        *("met_stranger", "order", "strangers", "taken"),
     )
 
     def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
@@ -61,6 +63,8 @@ class Parser:
         #: How many more headers may be looked at ahead of reading them, and whether any was.
         self.ahead = len(data) // _HEADER
         self.looked = False
+        #: Whether sequences may begin with an item of another tag, and whether one did.
+        self.strangers, self.met_stranger = False, False
         #: From where to where there is no sequence delimiter.
         self.bare = 0, 0
 
@@ -172,6 +176,7 @@ class Parser:
         data, order = self.data, self.order
         if not depth:
             self.taken = self.inside = 0
+            self.strangers, self.met_stranger = True, False
         first = data[start : start + 4]
         if is_bulk(tag, vr):
             if first == order.item_tag or (
@@ -191,7 +196,16 @@ class Parser:
                         return data[start:after], Form.UNDEFINED, after
                     return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
         elif self.holds_items(vr, start):
-            return self.items(tag, vr, start, end, explicit, depth)
+            try:
+                return self.items(tag, vr, start, end, explicit, depth)
+            except P10Error:
+                if depth or not self.met_stranger:
+                    raise
+            self.strangers, self.looked = False, True
+            self.taken = self.inside = 0
+            self.flaws.clear()
+            if self.holds_items(vr, start):
+                return self.items(tag, vr, start, end, explicit, depth)
         after = self.end_of_delimiter(start, end)
         if not after:
             raise P10Error(
@@ -206,15 +220,30 @@ class Parser:
         """Whether a value of undefined length is a sequence, unless its items are fragments.
 
         That of an SQ may begin with a delimiter that is left over, with zeros, or with an item of
-        another tag, which does not end behind the data.
+        another tag.
         """
         head = self.data[start : start + 8]
-        if vr == "SQ" and len(head) == 8:
-            length = self.length_at(start + 4)
-            if length == UNDEFINED_LENGTH or start + 8 + length <= len(self.data):
-                return True
-        begin = {self.order.item_tag, self.order.sequence_delimiter}
-        return vr in {"", "SQ", "UN"} and head[:4] in begin
+        if head[:4] in {self.order.item_tag, self.order.sequence_delimiter}:
+            return vr in {"", "SQ", "UN"}
+        return vr == "SQ" and len(head) == 8 and self.is_stranger(head, start)
+
+    def is_stranger(self, head: bytes, start: int) -> bool:
+        """Whether a header that has not the tag of an item is one in its place all the same.
+
+        Its length is zero or undefined, or leads to an item, a delimiter, or the same tag.
+        """
+        length = self.length_at(start + 4)
+        if not length:
+            return True
+        if not self.strangers:
+            return False
+        behind = head[:4]
+        if length != UNDEFINED_LENGTH:
+            self.looked = True
+            behind = self.data[start + 8 + length : start + 12 + length]
+        is_one = behind in {head[:4], self.order.item_tag, self.order.sequence_delimiter}
+        self.met_stranger |= is_one
+        return is_one
 
     def items(
         self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int
@@ -337,12 +366,21 @@ class Parser:
             last = pos + 8
             fragments.append(Span(last - start, length))
             pos = last + length
-        after = self.end_of_delimiter(last, end)
-        if after:
-            fragments[-1:] = [Span(at, min(size, after - 8 - last)) for at, size in fragments[-1:]]
-        elif pos > end:
+        self.looked = True
+        after = self.end_behind_zeros(pos, end) or self.end_of_delimiter(last, end)
+        over = pos - (after - 8 if after else end)
+        if 0 < over <= 8 and after:
+            fragments.append(Span(last - start, fragments.pop().length - over))
+        elif over > 0:
             fragments.pop()
         return tuple(fragments), after or end, bool(after)
+
+    def end_behind_zeros(self, pos: int, end: int) -> int:
+        """Where the sequence delimiter ends that only zeros stand in front of; or 0."""
+        near = self.data[pos : min(pos + _MOST_ZEROS + 8, end)]
+        behind = near.lstrip(b"\0")
+        is_one = len(behind) >= 8 and behind[:4] == self.order.sequence_delimiter
+        return pos + len(near) - len(behind) + 8 if is_one else 0
 
     def end_of_delimiter(self, pos: int, end: int) -> int:
         """Where the next sequence delimiter ends, or what begins as one does; or 0."""
