@@ -124,6 +124,23 @@ def test_a_row_that_contradicts_itself_is_named(
     assert caught.value.location.source == f"{path}, row 0"
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("studies", "bulk_length"), ("bulk", "sha256"), ("instances", "SeriesInstanceUID")],
+)
+def test_no_study_is_rebuilt_of_a_row_that_lacks_what_all_have(
+    table: str, column: str, copied_tables: Path, tmp_path: Path
+) -> None:
+    def change(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**rows[0], column: None}, *rows[1:]]
+
+    damaged(copied_tables, table, lambda path: rewritten(path, change))
+    with dicomstudy.open_tables(copied_tables) as tables, pytest.raises(TableError) as caught:
+        tables.to_archive(tmp_path / "again")
+    assert caught.value.code == "tables/damaged"
+    assert column in caught.value.message
+
+
 @pytest.mark.parametrize(("table", "key"), [("patient", "digest"), ("series", "StudyInstanceUID")])
 def test_a_row_without_its_key_is_an_error(
     table: str, key: str, copied_tables: Path, archive: Path, tmp_path: Path

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import format_tag
-from dicomstudy.errors import DefinitionsError
+from dicomstudy.errors import DefinitionsError, TableError
 from dicomstudy.tables.columns import LEFTOVERS, PLACE, REFERS, ColumnForm, Columns
 from dicomstudy.tables.rows import NO_CONTEXT
 
@@ -132,6 +132,19 @@ def _described(field: pa.Field[Any], definitions: Definitions) -> pa.Field[Any]:
     return field.with_metadata(
         {"tag": format_tag(attribute.tag), "vr": attribute.vr, "name": attribute.name}
     )
+
+
+def needed(row: Mapping[str, Any], table: str, column: str, source: str | None = None) -> Any:
+    """What a row of a table has in a column that every row has.
+
+    Raises:
+        TableError: it has nothing there (``tables/damaged``).
+    """
+    try:
+        return row[column]
+    except KeyError:
+        message = f"a row of the table {table} has no {column}"
+        raise TableError("tables/damaged", message, source=source) from None
 
 
 def digest_columns(names: Iterable[str]) -> dict[str, str]:

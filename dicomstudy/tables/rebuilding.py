@@ -38,6 +38,7 @@ from dicomstudy.tables.fields import (
     STUDY_UID,
     declare,
     digest_columns,
+    needed,
 )
 from dicomstudy.tables.parquet import as_rows, find, read, read_where, texts
 from dicomstudy.tables.rows import decode
@@ -199,7 +200,7 @@ class Rebuilder:
         bulk: Folder | None,
     ) -> None:
         uid = rows.study[STUDY_UID]
-        length = rows.study.get("bulk_length", 0)
+        length = needed(rows.study, STUDIES, "bulk_length")
         content = rebuild(rows, groups, self._columns.of(INSTANCES), self._definitions)
         path = archive.document_path(uid)
         make_folder(path.parent)
@@ -207,7 +208,8 @@ class Rebuilder:
             if is_there(path):  # what a document refers to in its bulk file is never changed
                 raise _has_studies(archive.path)
             if length:
-                pieces = _bulk(bulk, uid, length, rows.study.get("bulk_file", 0))
+                number = needed(rows.study, STUDIES, "bulk_file")
+                pieces = _bulk(bulk, uid, length, number)
                 write_atomically(archive.bulk_path(uid), pieces, within=archive.incoming)
             pieces = encode(uid, content, self._definitions, bulk=BulkFile(length=length))
             write_atomically(path, pieces, within=archive.incoming)

@@ -41,6 +41,7 @@ from dicomstudy.tables.fields import (
     STUDY_UID,
     VRS,
     digest_columns,
+    needed,
 )
 from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
 from dicomstudy.tables.vrs import FileVRs, by_path, merged, of_file, of_group
@@ -463,7 +464,7 @@ def rebuild(
     Raises:
         TableError: a group is missing (``tables/missing-group``), or a row is damaged.
     """
-    places = {row.get("sha256", ""): reference_of(row, PLACE_COLUMNS) for row in rows.bulk}
+    places = {needed(row, BULK, "sha256"): reference_of(row, PLACE_COLUMNS) for row in rows.bulk}
     content = Clustered({}, [], [])
     by_series: dict[str, list[tuple[frozenset[str], Entry]]] = {}
     for path, number, row in rows.instances:
@@ -476,7 +477,7 @@ def rebuild(
         source = reference_of(row, SOURCE_COLUMNS)
         entry = Entry(
             uid_of(row.get("key") or own.get(INSTANCE_UID, ""), own),
-            row.get(SERIES_UID, ""),
+            needed(row, INSTANCES, SERIES_UID, where),
             source.get("sha256") or source.get("record", ""),
             _source(source),
             (),
