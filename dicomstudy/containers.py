@@ -47,7 +47,7 @@ class _File(io.FileIO):
             return super().readinto(buffer)
 
     def readall(self) -> bytes:
-        """The same."""
+        """As that of a file, but for the error (``source/unreadable``)."""
         with self._reading():
             return super().readall()
 
@@ -233,8 +233,9 @@ def _zip_members(taking: _Taking, file: IO[bytes], size: int) -> Iterator[Member
             except (MemoryError, ArchiveError):
                 raise
             except DicomStudyError as error:
-                problem = error.problem()._replace(source=f"{taking.path}!{info.filename}")
-                member = Member(info.filename, None, problem)
+                member = Member(info.filename, None)
+                problem = error.problem()._replace(source=member.source_in(taking.path))
+                member = member._replace(problem=problem)
             except Exception as error:  # noqa: BLE001 (as above)
                 member = taking.refused(info.filename, str(error))
             yield from _closing(member)

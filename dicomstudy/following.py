@@ -97,7 +97,7 @@ def _difference(before: object, after: object) -> Hashable:
 
 
 def _inside(before: _Attributes, after: _Attributes, key: str) -> Hashable:
-    """The same of an attribute in an item."""
+    """What is to be known of the change of an attribute in an item."""
     if key in before and freeze(before[key]) == freeze(after[key]):
         return "same"
     return _difference(before.get(key, ...), after[key])

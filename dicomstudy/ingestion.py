@@ -35,7 +35,6 @@ __all__ = [
     "TakenApart",
     "leave_on_disk",
     "left_on_disk",
-    "may_be_p10",
     "study_folder",
     "take_apart",
 ]
@@ -288,7 +287,7 @@ class Ingester:
     def _p10(self, given: Input) -> None:
         """Take in one file, or keep it whole in quarantine."""
         data, result = given.data, self._result
-        if not may_be_p10(data):
+        if not _may_be_p10(data):
             result.skipped += 1
             return
         digest = self._digest(data)
@@ -507,7 +506,7 @@ def take_apart(
         DicomStudyError: it cannot be read on, or has the prefix of P10 files, but cannot be taken
             apart.
     """
-    if not may_be_p10(given.data):
+    if not _may_be_p10(given.data):
         return None
     prefixed = _is_prefixed(given.data)
     try:
@@ -521,7 +520,7 @@ def take_apart(
     return TakenApart(file, record, uids) if prefixed or uids is not None else None
 
 
-def may_be_p10(data: Buffer) -> bool:
+def _may_be_p10(data: Buffer) -> bool:
     """Whether the first bytes of a file are those of a P10 file, with preamble or without."""
     return _is_prefixed(data) or _may_be_bare(data[:8])
 

@@ -325,6 +325,8 @@ class _Files:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
+            if error.errno == errno.ELOOP:  # a link that leads nowhere
+                return False
             message = f"the file that would be replaced cannot be looked at: {error.strerror}"
             raise ArchiveError("archive/unreadable", message, source=path) from error
 

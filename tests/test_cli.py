@@ -110,6 +110,8 @@ def test_a_report_replaces_reports_only(
         assert main(["deidentify", str(archive), "new", "--report", path]) == cli.USAGE
     assert "is no report, and is not replaced by one" in capsys.readouterr().err
     assert studies.state_of(tmp_path) == before
+    Path("loop").symlink_to("loop")
+    assert main(["convert", "--report", "loop", "b.dcm", "new"]) == cli.USAGE
     Path("report.json").touch()
     for number in (1, 2):
         report = ["--report", "report.json"]

@@ -93,7 +93,8 @@ def test_answers_replace_answers_only(
     original = tmp_path / "original.dcm"
     ((_, data),) = make.study(1)
     original.write_bytes(data)
-    for output in (original, tables_folder / "new", tmp_path / "no" / "answer"):
+    (tmp_path / "loop").symlink_to("loop")
+    for output in (original, tables_folder / "new", tmp_path / "no" / "answer", tmp_path / "loop"):
         assert ask(output) == 2
         assert "--output" in capsys.readouterr().err
     assert original.read_bytes() == data

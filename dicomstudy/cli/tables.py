@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, DEST, FilePath, commands, in_a_folder
+from dicomstudy.cli.group import (
+    ARCHIVE,
+    DEST,
+    FilePath,
+    commands,
+    in_a_folder,
+    status_or_refuse,
+)
 from dicomstudy.cli.output import INCOMPLETE, Progress, show_problems, summarize
 from dicomstudy.printable import count, escape, size
 
@@ -116,8 +123,9 @@ def _check_replaceable(path: Path, *, text: bool) -> None:
     that may be an earlier answer: what is in text does not tell.
     """
     from dicomstudy.errors import ArchiveError
-    from dicomstudy.folder import outside, status_of
+    from dicomstudy.folder import outside
 
+    there = status_or_refuse(path, "--output")
     place = path.resolve()
     try:
         outside(place.parent)
@@ -127,7 +135,6 @@ def _check_replaceable(path: Path, *, text: bool) -> None:
         if _has_tables(folder):
             message = f"{path} lies in the tables {folder}: name a file outside"
             raise click.BadParameter(message, param_hint="--output")
-    there = status_of(path)
     if there is not None and S_ISREG(there.st_mode) and not _may_be_answer(path, text=text):
         message = f"{path} is no answer to a query, and is not replaced"
         raise click.BadParameter(message, param_hint="--output")

@@ -153,7 +153,7 @@ def _make_plan(rules: Rules, *fields: Any) -> Plan:
 
 
 #: The same for all encoders: many studies are written alike.
-_plan = lru_cache(maxsize=128)(_make_plan)
+_plan = lru_cache(maxsize=512)(_make_plan)
 
 
 class Encoder:
