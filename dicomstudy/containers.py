@@ -36,6 +36,8 @@ _BLOCK = 512
 _TOO_LARGE = "it is too large to be taken out of its zip or tar file"
 _TOO_MUCH = f"it unpacks to more than {MAX_RATIO} times its size"
 _ZIP = b"PK\x03\x04"
+#: Bytes of a zip or tar file that are read at once.
+_BUFFERED = 1 << 16
 
 
 class _File(io.FileIO):
@@ -131,7 +133,7 @@ def open_members(path: Path, *, folder: Path | None = None) -> Iterator[Member]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        file = io.BufferedReader(_File(path))
+        file = io.BufferedReader(_File(path), _BUFFERED)
     except OSError as error:
         raise _unreadable(error, str(path)) from error
     with file:

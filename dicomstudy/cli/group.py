@@ -24,6 +24,7 @@ __all__ = [
     "InterruptedRun",
     "commands",
     "in_a_folder",
+    "status_or_refuse",
 ]
 
 

@@ -201,6 +201,7 @@ class Parser:
             except P10Error:
                 if depth or not self.met_stranger:
                     raise
+            # once more, as if no item had another tag
             self.strangers, self.looked = False, True
             self.taken = self.inside = 0
             self.flaws.clear()

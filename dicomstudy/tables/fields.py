@@ -31,6 +31,7 @@ __all__ = [
     "VRS",
     "declare",
     "digest_columns",
+    "needed",
 ]
 
 INSTANCES, SERIES, STUDIES, FRAMES, BULK = "instances", "series", "studies", "frames", "bulk"
