@@ -21,12 +21,12 @@ from dicomstudy.elements import (
     may_be_large,
 )
 from dicomstudy.errors import P10Error, Problem
+from dicomstudy.p10.group_lengths import settle_group_lengths
 from dicomstudy.p10.headers import (
     BIG,
     LITTLE,
     VRS,
     Header,
-    group_length,
     looks_explicit,
 )
 
@@ -558,36 +558,6 @@ class Parser:
 def is_bulk(tag: int, vr: str) -> bool:
     """Whether items in a value of undefined length are fragments, and no sequence."""
     return tag in PIXEL_DATA_TAGS or vr in {"OB", "OW", "OD", "OF", "OL", "OV"}
-
-
-def settle_group_lengths(elements: list[Element], starts: list[int], *, big: bool) -> list[Element]:
-    """`elements`, each right group length among them marked as `Form.GROUP_LENGTH`."""
-    for index, element in enumerate(elements):
-        if not element.tag & 0xFFFF:
-            settle_group_length(elements, starts, index, big=big)
-    return elements
-
-
-def settle_group_length(
-    elements: list[Element], starts: list[int], index: int, *, big: bool
-) -> None:
-    """Mark the group length at `index` as `Form.GROUP_LENGTH` if it is right."""
-    element = elements[index]
-    group = element.tag >> 16
-    if index and elements[index - 1].tag >> 16 == group:
-        return  # it is not the first of its group
-    after = index + 1
-    while after < len(elements) and elements[after].tag >> 16 == group:
-        after += 1
-    if is_group_length(element, starts[after] - starts[index + 1], big=big):
-        elements[index] = Element(element.tag, element.vr, b"", Form.GROUP_LENGTH)
-
-
-def is_group_length(element: Element, length: int, *, big: bool) -> bool:
-    """Whether `element`, which is a (gggg,0000), says that its group has `length` bytes."""
-    return (
-        element.value == group_length(length, big=big) and not element.form and not element.reserved
-    )
 
 
 def read_items(data: bytes, vr: str, *, explicit: bool, big: bool, depth: int = 0) -> Sequence:

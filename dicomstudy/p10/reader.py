@@ -19,13 +19,14 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import P10Error, Problem
 from dicomstudy.p10.file import P10File, Run, Syntax, elements_of
+from dicomstudy.p10.group_lengths import is_group_length
 from dicomstudy.p10.headers import (
     VRS,
     Header,
     header,
     looks_explicit,
 )
-from dicomstudy.p10.parser import Parser, is_group_length
+from dicomstudy.p10.parser import Parser
 
 #: A deflated data set that grows beyond this is refused.
 MAX_INFLATED = 1 << 28
