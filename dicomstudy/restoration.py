@@ -58,7 +58,7 @@ class Restored:
 
     @property
     def complete(self) -> bool:
-        """True if every file that was asked for was written."""
+        """True if every file that was asked for was written, by its name."""
         return not self.problems
 
 

@@ -173,9 +173,9 @@ def read_where(
 
 
 def as_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Each row as a mapping of what is in it: without nulls, and in time that is that of the rest.
+    """Each row as a mapping of what is in it, without nulls.
 
-    Rows of wide tables have hardly anything but nulls.
+    Time goes by what is there: rows of wide tables have hardly anything but nulls.
     """
     for start in range(0, len(table), _AT_ONCE):
         part = table.slice(start, _AT_ONCE)
