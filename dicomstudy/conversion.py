@@ -39,9 +39,11 @@ __all__ = ["Report", "convert"]
 
 #: New objects after which the garbage collector looks for cycles; there are hardly any.
 _COLLECT_AFTER = 500_000
-#: A task has at most so many files, and ends with the file that reaches so many bytes: fewer
-#: where processes share the work.
-_TASK_FILES, _TASK_BYTES, _SHARED_TASK_BYTES = 256, 32 << 20, 4 << 20
+#: A task has at most so many files, and ends with the file that reaches so many bytes.
+_TASK_FILES, _TASK_BYTES = 256, 32 << 20
+#: Where processes share the work, a task is one of so many parts of what was found before it, but
+#: not less than so many bytes: none waits long for the last one, and few studies are divided.
+_PARTS, _LEAST_TASK_BYTES = 8, 4 << 20
 #: Processes for each processor: more would gain nothing, and all of them begin at once.
 _PER_PROCESSOR = 4
 
@@ -275,11 +277,31 @@ def _run(
 def _tasks(
     sources: Iterable[str | os.PathLike[str]], report: Report, settings: Settings
 ) -> Iterator[list[tuple[str, int]]]:
-    """Files in tasks; those of the archive itself are left out."""
+    """Files in tasks: those of one folder are alike, and stay together where they can."""
     task: list[tuple[str, int]] = []
-    size = 0
+    size = before = 0
+    last = ""
+    for folder, path, length in _files(sources, report, settings):
+        enough = _TASK_BYTES
+        if not settings.alone:
+            enough = min(enough, max(_LEAST_TASK_BYTES, before // _PARTS))
+        full = size >= (enough if folder == last else enough // 4)
+        if task and (full or len(task) >= _TASK_FILES):
+            yield task
+            before += size
+            task, size = [], 0
+        task.append((path, length))
+        size += length
+        last = folder
+    if task:
+        yield task
+
+
+def _files(
+    sources: Iterable[str | os.PathLike[str]], report: Report, settings: Settings
+) -> Iterator[tuple[str, str, int]]:
+    """Folder, path and length of each file; those of the archive itself are left out."""
     folder, inside = "", False
-    enough = _TASK_BYTES if settings.alone else _SHARED_TASK_BYTES
     refused = partial(other_archive, own=settings.archive)
     for found in find(sources, refused=refused):
         if found.problem is not None:
@@ -288,20 +310,10 @@ def _tasks(
             continue
         here = os.path.dirname(found.path) or "."  # noqa: PTH120 (as in `find`)
         if here != folder:
-            if size >= enough // 4:  # files of one folder are alike
-                yield task
-                task, size = [], 0
             folder = here
             inside = settings.archive in (Path(folder).resolve() / "_").parents
-        if inside:
-            continue
-        task.append((found.path, found.size))
-        size += found.size
-        if len(task) >= _TASK_FILES or size >= enough:
-            yield task
-            task, size = [], 0
-    if task:
-        yield task
+        if not inside:
+            yield folder, found.path, found.size
 
 
 def _map(
