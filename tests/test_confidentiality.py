@@ -32,7 +32,7 @@ TABLE: dict[str, Any] = json.loads((FOLDER / "2024c.json").read_bytes())
 D = definitions.load()
 OPTIONS = [option["name"] for option in TABLE["options"]]
 TAG = D.tag
-#: Words that name nobody ("What identifies, elsewhere").
+#: Words that name nobody (spec/deidentification.md, "Names in text").
 NOBODY = "anon anonymized anonymous name none null patient removed unknown".split()
 #: The action that is allowed whatever the type of the attribute is.
 ALLOWED = {
@@ -468,6 +468,12 @@ def test_no_name_is_left_as_a_word(names: list[str], text: str) -> None:
         assert left is not None
         if not name.isdigit() and name.lower() not in NOBODY:
             assert name not in left.split()
+
+
+@pytest.mark.parametrize("word", NOBODY)
+def test_a_word_that_names_nobody_stays(word: str) -> None:
+    found = identities({"PatientName": f"{word.upper()}^Miller"})
+    assert found.clean("ImageComments", "LT", f"a {word} of miller") == f"a {word} of"
 
 
 # Private attributes that are declared safe
