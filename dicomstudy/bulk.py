@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 import zstandard
 
-from dicomstudy.elements import sha256_and_size
+from dicomstudy.elements import Piece, sha256_and_size
 from dicomstudy.errors import BulkError
 
 __all__ = [
@@ -428,9 +428,7 @@ class BulkReader:
         pieces = list(self.pieces(place, start, stop))
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
-    def pieces(
-        self, place: Place, start: int = 0, stop: int | None = None
-    ) -> Iterator[bytes | bytearray | memoryview]:
+    def pieces(self, place: Place, start: int = 0, stop: int | None = None) -> Iterator[Piece]:
         """Bytes `start` to `stop` of a value, chunk by chunk.
 
         Raises:
@@ -453,9 +451,7 @@ class BulkReader:
                 yield data
             offset += size
 
-    def _chunk(
-        self, offset: int, size: int, expected: int, word: int
-    ) -> bytes | bytearray | memoryview:
+    def _chunk(self, offset: int, size: int, expected: int, word: int) -> Piece:
         data = self.pread(size, offset)
         if size == expected:
             return data

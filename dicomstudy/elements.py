@@ -32,6 +32,7 @@ __all__ = [
     "Encapsulated",
     "Form",
     "Item",
+    "Piece",
     "Sequence",
     "Span",
     "Value",
@@ -213,6 +214,8 @@ class Sequence(NamedTuple):
 
 
 Value: TypeAlias = bytes | Span | Encapsulated | Sequence
+#: Some of the bytes of a value or a file, which comes in pieces so that it need not be in memory.
+Piece: TypeAlias = bytes | bytearray | memoryview
 
 
 def format_tag(tag: int) -> str:
@@ -278,8 +281,7 @@ def sha256_of(buffer: Buffer, span: Span | None = None) -> str:
 
 
 def sha256_and_size(
-    pieces: Iterable[bytes | bytearray | memoryview],
-    write: Callable[[bytes | bytearray | memoryview], object] | None = None,
+    pieces: Iterable[Piece], write: Callable[[Piece], object] | None = None
 ) -> tuple[str, int]:
     """The SHA-256, in hexadecimal digits, and the number of bytes of what comes in pieces.
 

@@ -20,7 +20,7 @@ from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
 from dicomstudy.contradictions import Contradictions
 from dicomstudy.document import is_named, references_in
-from dicomstudy.elements import sha256_and_size, sha256_of
+from dicomstudy.elements import Piece, sha256_and_size, sha256_of
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, outside, silent, writing
 from dicomstudy.ion import ion_hash_hex
@@ -422,9 +422,7 @@ def _read_values(instance: Instance) -> None:
             pass
 
 
-def _prove_quarantined(
-    kept: Quarantined, write: Callable[[bytes | bytearray | memoryview], object] | None = None
-) -> None:
+def _prove_quarantined(kept: Quarantined, write: Callable[[Piece], object] | None = None) -> None:
     """Compare a file in quarantine with its SHA-256; `write` is given its bytes meanwhile."""
     sha256, _ = sha256_and_size(_quarantined(kept), write)
     if sha256 != kept.sha256:

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from dicomstudy.bulk import BulkReader, BulkWriter, Place
+from dicomstudy.elements import Piece
 from dicomstudy.errors import BulkError
 from dicomstudy.folder import writing
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Copies", "ValuesOf"]
-
-_Piece: TypeAlias = bytes | bytearray | memoryview
 
 
 class Copies:
@@ -110,7 +109,7 @@ class Copies:
             self.places[sha256] = new.to_struct()
         return {"length": len(content), "sha256": sha256}
 
-    def pieces(self, reference: Mapping[str, Any]) -> Iterator[_Piece]:
+    def pieces(self, reference: Mapping[str, Any]) -> Iterator[Piece]:
         """The bytes of a value of the result.
 
         Raises:
@@ -178,7 +177,7 @@ class ValuesOf:
         return self.copies.put(content)
 
 
-def _hashed(pieces: Iterable[_Piece], update: Callable[[_Piece], None]) -> Iterator[Any]:
+def _hashed(pieces: Iterable[Piece], update: Callable[[Piece], None]) -> Iterator[Any]:
     for piece in pieces:
         update(piece)
         yield piece

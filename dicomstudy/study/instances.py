@@ -22,7 +22,7 @@ from dicomstudy.document import (
     source_of,
     uid_of,
 )
-from dicomstudy.elements import sha256_and_size
+from dicomstudy.elements import Piece, sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Source, ungroup
 from dicomstudy.lineage import Version
@@ -337,7 +337,7 @@ class Instance:
         """SHA-256 and size of the file, proved as by `write_p10`, but written nowhere."""
         return self._sure(lambda: self._write(lambda _: None))
 
-    def _write(self, write: Callable[[bytes | bytearray | memoryview], object]) -> tuple[str, int]:
+    def _write(self, write: Callable[[Piece], object]) -> tuple[str, int]:
         """Write the file and prove it; its SHA-256 and size."""
         sha256, size = sha256_and_size(self.pieces(), write)
         self.prove(sha256)
@@ -359,7 +359,7 @@ class Instance:
                 source=str(self.study.path),
             )
 
-    def pieces(self) -> Iterator[bytes | bytearray | memoryview]:
+    def pieces(self) -> Iterator[Piece]:
         """The file in pieces, not proved yet. Errors as in `to_p10`."""
         return _joined(self._pieces())
 
@@ -367,7 +367,7 @@ class Instance:
         """The file in memory, not proved yet. Errors as in `to_p10`."""
         return self._sure(lambda: b"".join(self._pieces()))
 
-    def _pieces(self) -> Iterator[bytes | bytearray | memoryview]:
+    def _pieces(self) -> Iterator[Piece]:
         segments = self._segments()
         if self.changed and not all(isinstance(s, bytes) or "sha256" in s for s in segments):
             self.original().check_p10()  # nothing else says what these values are
@@ -379,7 +379,7 @@ class Instance:
             else:
                 yield from self._large.read(segment)
 
-    def _proved(self, reference: Mapping[str, Any]) -> Iterator[bytes | bytearray | memoryview]:
+    def _proved(self, reference: Mapping[str, Any]) -> Iterator[Piece]:
         """A whole large value in pieces, compared with its SHA-256 if it has one.
 
         In records of dicom2ion, which have no encoding, that is something else.
@@ -481,9 +481,7 @@ class Instance:
         """Where in the bulk file of the study a large value lies; None if it is not there."""
         return self._large.place(reference)
 
-    def value_pieces(
-        self, reference: Mapping[str, Any]
-    ) -> Iterator[bytes | bytearray | memoryview]:
+    def value_pieces(self, reference: Mapping[str, Any]) -> Iterator[Piece]:
         """The bytes of a large value, in pieces.
 
         Raises:
@@ -571,9 +569,7 @@ def _goes_back(file: BinaryIO, start: int) -> bool:
         return False
 
 
-def _joined(
-    pieces: Iterable[bytes | bytearray | memoryview],
-) -> Iterator[bytes | bytearray | memoryview]:
+def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """The bytes of pieces in fewer of them: small ones are put together."""
     small = bytearray()
     for piece in pieces:

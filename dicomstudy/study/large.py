@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicomstudy.bulk import Place
 from dicomstudy.document import place_fields, place_of, references_in
-from dicomstudy.elements import Span, chunks, sha256_of
+from dicomstudy.elements import Piece, Span, chunks, sha256_of
 from dicomstudy.errors import BulkError
 from dicomstudy.grouping import Source
 from dicomstudy.ion import blob_hash_hex
@@ -63,7 +63,7 @@ class LargeValues:
 
     def read(
         self, reference: Mapping[str, Any] | bytes, start: int = 0, stop: int | None = None
-    ) -> Iterator[bytes | bytearray | memoryview]:
+    ) -> Iterator[Piece]:
         """Bytes `start` to `stop` of a value, in pieces, or of one that is inline.
 
         Raises:
