@@ -17,7 +17,7 @@ from dicomstudy.document import without_places
 from dicomstudy.elements import creator_of, format_tag, sha256_of
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.following import Follower, Layouts, differing, inner_set
-from dicomstudy.grouping import ENCODING, freeze, ordered, ungroup
+from dicomstudy.grouping import ENCODING, HashedGroup, freeze, ordered, ungroup
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS, Step, parse_path, parse_raw_path
@@ -36,8 +36,6 @@ __all__ = ["Amended", "Amender", "Edit"]
 
 #: Fields: `series`, `instance`, `set`, `remove`, `vrs` (spec/edits.md).
 Edit: TypeAlias = Mapping[str, Any]
-#: A group as an instance has it: digest, name and content.
-_Group: TypeAlias = tuple[str, str, dict[str, Any]]
 
 _MODIFIED = "ModifiedAttributesSequence"
 #: What is said to have made the edits (PS3.3 C.12.1.1.9, Modifying System).
@@ -48,7 +46,7 @@ _MEMO_SIZE = 1 << 12
 class Amended(NamedTuple):
     """An instance after its edits."""
 
-    groups: list[_Group]
+    groups: list[HashedGroup]
     own: dict[str, Any]
 
 
@@ -63,7 +61,7 @@ class Amender:
 
     def amended(
         self,
-        groups: Iterable[_Group],
+        groups: Iterable[HashedGroup],
         own: Mapping[str, Any],
         edits: Iterable[tuple[Version, Edit]],
         resolve: Resolve,
@@ -259,7 +257,7 @@ class Amender:
 
     def _regrouped(
         self,
-        groups: Iterable[_Group],
+        groups: Iterable[HashedGroup],
         own: Mapping[str, Any],
         attributes: Mapping[str, Any],
         changed: set[str],
@@ -267,7 +265,7 @@ class Amender:
     ) -> Amended:
         """The groups with what changed: each attribute stays where it was."""
         left = set(changed)
-        result: list[_Group] = []
+        result: list[HashedGroup] = []
         names: dict[str, int] = {}
         for digest, name, content in groups:
             if name == ENCODING:

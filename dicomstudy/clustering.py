@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.grouping import Batch, Entry, Row, ordered, rank
+from dicomstudy.grouping import Batch, Entry, Group, Row, ordered, rank
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import INSTANCE
 
@@ -37,7 +37,7 @@ class ClusteredSeries(NamedTuple):
 class Clustered:
     """A study in which what is constant or slow over a series is in groups."""
 
-    contents: dict[str, tuple[str, dict[str, Any]]]
+    contents: dict[str, Group]
     rows: list[Row]
     series: list[ClusteredSeries]
 
@@ -51,7 +51,7 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
         by_series.setdefault(entry.series, []).append(entry)
     order = {name: at for at, name in enumerate(definitions.groups)}
     order_of_rows = _order(batch.rows, definitions)
-    contents: dict[str, tuple[str, dict[str, Any]]] = {}
+    contents: dict[str, Group] = {}
     series = []
     for uid, entries in sorted(by_series.items()):
         entries.sort(key=lambda entry: entry.identity)
@@ -76,7 +76,7 @@ def cluster(batch: Batch, definitions: Definitions) -> Clustered:
 def _regroup(
     batch: Batch,
     entries: list[Entry],
-    contents: dict[str, tuple[str, dict[str, Any]]],
+    contents: dict[str, Group],
     order: Sequence[int],
     definitions: Definitions,
 ) -> list[tuple[list[str], tuple[int, ...]]]:

@@ -25,7 +25,9 @@ __all__ = [
     "ENCODING",
     "Batch",
     "Entry",
+    "Group",
     "Grouper",
+    "HashedGroup",
     "Identity",
     "Name",
     "Pending",
@@ -88,6 +90,10 @@ class Source(NamedTuple):
         return {**place, **{name: value for name, value in file.items() if value is not None}}
 
 
+#: The name of an attribute group, and its attributes.
+Group: TypeAlias = tuple[str, dict[str, Any]]
+#: The digest of a group, its name, and its attributes.
+HashedGroup: TypeAlias = tuple[str, str, dict[str, Any]]
 #: What an instance is, in whatever study and series: its SOP Instance UID, and its digest.
 Identity: TypeAlias = tuple[str, str]
 #: What tells instances of a study apart: SOP Instance UID, digest, and series.
@@ -168,7 +174,7 @@ class Batch:
     `bases` and `Entry.own` refer by number.
     """
 
-    contents: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    contents: dict[str, Group] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     bases: list[tuple[int, ...]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
@@ -228,8 +234,8 @@ def freeze(value: Any) -> object:
 
 #: `Row._make` without its look at the length: there are many.
 _new_row: Callable[[tuple[str, str, Any]], Row] = partial(tuple.__new__, Row)
-#: The digest of a group, its name and its attributes.
-_Content = tuple[str, tuple[str, dict[str, Any]]]
+#: A group with its digest in front.
+_Content: TypeAlias = tuple[str, Group]
 
 
 class _SeedGroup(NamedTuple):

@@ -13,14 +13,11 @@ from typing import Any, NamedTuple
 
 from dicomstudy.clustering import ClusteredSeries, most_combinations, most_values
 from dicomstudy.definitions import Definitions
-from dicomstudy.grouping import ENCODING, Row, freeze, ordered
+from dicomstudy.grouping import ENCODING, Group, Row, freeze, ordered
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import INSTANCE, group_of
 
 __all__ = ["Counts", "Grown", "count", "grown"]
-
-#: Name and content of a group.
-_Group = tuple[str, dict[str, Any]]
 
 
 class Counts(NamedTuple):
@@ -75,14 +72,14 @@ class Grown(NamedTuple):
         counts: those of the series with it.
     """
 
-    groups: dict[str, _Group]
+    groups: dict[str, Group]
     own: list[int]
     counts: Counts
 
 
 def count(
     series: ClusteredSeries,
-    contents: Mapping[str, _Group],
+    contents: Mapping[str, Group],
     rows: Sequence[Row],
     definitions: Definitions,
 ) -> Counts:
@@ -155,7 +152,7 @@ def grown(
     varying: dict[str, set[str]] = {}
     for key in counts.values:
         varying.setdefault(group_of(key, definitions), set()).add(key)
-    groups: dict[str, _Group] = {}
+    groups: dict[str, Group] = {}
     after = Counts({}, frozenset(), {})
     for name in mine.keys() | neighbour.keys() | varying.keys():
         numbers = mine.get(name, {})

@@ -27,7 +27,17 @@ from dicomstudy.document import references
 from dicomstudy.elements import META_GROUP, Form, bare_uid, sha256_and_size
 from dicomstudy.errors import Problem
 from dicomstudy.frames import fragments, pixel_words
-from dicomstudy.grouping import ENCODING, Batch, Entry, Rows, Source, freeze, ordered, ungroup
+from dicomstudy.grouping import (
+    ENCODING,
+    Batch,
+    Entry,
+    HashedGroup,
+    Rows,
+    Source,
+    freeze,
+    ordered,
+    ungroup,
+)
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.layout import Token
 from dicomstudy.paths import CHARACTER_SET
@@ -173,7 +183,7 @@ class Transfer:
         ]
         return bool(stay) and bool(min(stay, key=lambda each: each.tag).vr)
 
-    def _missing(self, instance: Instance) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    def _missing(self, instance: Instance) -> Iterator[HashedGroup]:
         """Groups that an instance gets for what is stamped on it."""
         if all(name != self._stamps.patient for _, name, _ in instance.groups):
             yield "", self._stamps.patient, {}

@@ -9,7 +9,6 @@ from dicomstudy.bulk import BEYOND, Place
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     NOT_ATTRIBUTES,
-    Group,
     add_places,
     digest_of,
     digest_of_record,
@@ -22,7 +21,7 @@ from dicomstudy.document.fields import (
 )
 from dicomstudy.document.reader import Document
 from dicomstudy.errors import BulkError
-from dicomstudy.grouping import ENCODING, Batch, Entry, Name, Rows, ungroup
+from dicomstudy.grouping import ENCODING, Batch, Entry, Group, HashedGroup, Name, Rows, ungroup
 from dicomstudy.record import group_of, is_reference
 
 
@@ -87,7 +86,7 @@ class BatchReader:
         key: str,
         series: str,
         instance: Mapping[str, Any],
-        groups: Iterable[tuple[str, str, dict[str, Any]]],
+        groups: Iterable[HashedGroup],
     ) -> None:
         """Add an instance, its groups taken apart but for the seed's.
 
@@ -147,9 +146,7 @@ class BatchReader:
             raise BulkError("bulk/place", BEYOND)
 
 
-def _digest_of_record(
-    instance: Mapping[str, Any], groups: Iterable[tuple[str, str, dict[str, Any]]]
-) -> str:
+def _digest_of_record(instance: Mapping[str, Any], groups: Iterable[HashedGroup]) -> str:
     """What tells an instance from others of which the document does not say whence it came."""
     own = {key: value for key, value in instance.items() if key not in NOT_ATTRIBUTES}
     contents = [(digest, content) for digest, name, content in groups if name != ENCODING]

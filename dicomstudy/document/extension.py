@@ -13,7 +13,6 @@ from dicomstudy.clustering import cluster
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.batches import BatchReader
 from dicomstudy.document.fields import (
-    Group,
     add_places,
     by_name,
     described,
@@ -32,7 +31,7 @@ from dicomstudy.document.writer import (
     instance_struct,
     places_of,
 )
-from dicomstudy.grouping import ENCODING, Batch, Entry, rank
+from dicomstudy.grouping import ENCODING, Batch, Entry, Group, rank
 from dicomstudy.growth import Grown, grown
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from dicomstudy.bulk import Place
 from dicomstudy.elements import bare_uid
-from dicomstudy.grouping import Source
+from dicomstudy.grouping import Group, Source
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.record import is_reference
 
@@ -26,8 +26,6 @@ NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_versions"))
 _PLACE_FIELDS = frozenset(
     ("offset", "stored", "chunk", "word", "dataOffset", "uri", "size", "source", "modified")
 )
-#: Name and content.
-Group: TypeAlias = tuple[str, dict[str, Any]]
 
 
 def described(series: str, keys: Collection[str]) -> dict[str, Any]:

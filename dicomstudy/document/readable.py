@@ -9,13 +9,13 @@ from dicomstudy import ion
 from dicomstudy.document.fields import (
     FORMAT,
     VERSION,
-    Group,
     add_places,
     by_name,
     described,
     groups_of,
 )
 from dicomstudy.errors import IonError, StudyError
+from dicomstudy.grouping import Group
 from dicomstudy.ion import Symbol
 
 if TYPE_CHECKING:

@@ -20,14 +20,13 @@ from dicomstudy.document.fields import (
     SKIPPABLE,
     TABLE_ENTRY,
     VERSION,
-    Group,
     add_places,
     by_name,
     described,
     references,
 )
 from dicomstudy.document.reader import Document
-from dicomstudy.grouping import Batch, Entry, Name, Row
+from dicomstudy.grouping import Batch, Entry, Group, Name, Row
 from dicomstudy.growth import Counts, count
 from dicomstudy.ion import Symbol
 from dicomstudy.lineage import History

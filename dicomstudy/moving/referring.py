@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dicomstudy.elements import bare_uid
-from dicomstudy.grouping import freeze
+from dicomstudy.grouping import HashedGroup, freeze
 from dicomstudy.paths import ORIGINALS
 
 __all__ = ["Referrer", "Relocation"]
@@ -102,7 +102,7 @@ class Referrer:
 
     def followed(
         self,
-        groups: Iterable[tuple[str, str, dict[str, Any]]],
+        groups: Iterable[HashedGroup],
         own: Mapping[str, Any],
         study: str,
     ) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from dicomstudy.document import (
 )
 from dicomstudy.elements import Piece, sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
-from dicomstudy.grouping import ENCODING, Source, ungroup
+from dicomstudy.grouping import ENCODING, Group, HashedGroup, Source, ungroup
 from dicomstudy.lineage import Version
 from dicomstudy.p10 import deflate
 from dicomstudy.record import DEFLATED, Resolve, Segment
@@ -64,7 +64,7 @@ class Chunk:
         self.frame = frame
 
     @cached_property
-    def groups(self) -> dict[str, tuple[str, dict[str, Any]]]:
+    def groups(self) -> dict[str, Group]:
         """Name and content of each, by digest."""
         return groups_of(self.frame)
 
@@ -166,7 +166,7 @@ class Instance:
         return self._stored_own if self._amended is None else self._amended.own
 
     @property
-    def groups(self) -> list[tuple[str, str, dict[str, Any]]]:
+    def groups(self) -> list[HashedGroup]:
         """Digest, name and content of each of its groups, those of the series first.
 
         The contents are those of the document, which other instances refer to as well: they are
@@ -207,7 +207,7 @@ class Instance:
         return any(DEFLATED in part for part in parts)
 
     @cached_property
-    def _stored_groups(self) -> list[tuple[str, str, dict[str, Any]]]:
+    def _stored_groups(self) -> list[HashedGroup]:
         shared, mine = self.study.shared.groups, self._chunk.groups
         groups = []
         for digest in dict.fromkeys((*self._frame["_groups"], *self._struct.get("_groups", ()))):
@@ -548,9 +548,7 @@ class Instance:
         return (self.encoding or {}).get("byteOrder") == "big"
 
 
-def _merged(
-    groups: Iterable[tuple[str, str, dict[str, Any]]], own: dict[str, Any]
-) -> dict[str, Any]:
+def _merged(groups: Iterable[HashedGroup], own: dict[str, Any]) -> dict[str, Any]:
     """Every attribute of some groups, but for those of the encoding, with its own ones."""
     return ungroup([(digest, content) for digest, name, content in groups if name != ENCODING], own)
 

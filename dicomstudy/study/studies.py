@@ -19,6 +19,7 @@ from dicomstudy.document import (
     references_in,
 )
 from dicomstudy.errors import BulkError, DicomStudyError, StudyError
+from dicomstudy.grouping import Group
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import History
 from dicomstudy.record import Encoder, is_reference
@@ -31,7 +32,7 @@ __all__ = ["Study"]
 class Shared(NamedTuple):
     """Groups with their names, and places of large values, by digest."""
 
-    groups: dict[str, tuple[str, dict[str, Any]]]
+    groups: dict[str, Group]
     places: dict[str, dict[str, Any]]
 
 
@@ -272,7 +273,7 @@ class Study(Mapping[str, "Instance"]):
     @cached_property
     def shared(self) -> Shared:
         """What the shared frames have."""
-        contents: dict[str, tuple[str, dict[str, Any]]] = {}
+        contents: dict[str, Group] = {}
         places: dict[str, dict[str, Any]] = {}
         for frame in self.document.shared():
             contents.update(groups_of(frame))

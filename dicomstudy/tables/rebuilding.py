@@ -26,6 +26,7 @@ from dicomstudy.folder import (
     write_atomically,
     writing,
 )
+from dicomstudy.grouping import Group
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import Columns
@@ -133,14 +134,14 @@ class Rebuilder:
 
     def _contents(
         self, studies: Iterable[StudyRows], holding: Iterable[_Holding]
-    ) -> dict[str, tuple[str, dict[str, Any]]]:
+    ) -> dict[str, Group]:
         """Name and content of the groups of some studies, each proved by its digest."""
         wanted: dict[str, set[str]] = {}
         for rows in studies:
             for _, _, instance in rows.instances:
                 for column, name in digest_columns(instance).items():
                     wanted.setdefault(name, set()).add(instance[column])
-        contents: dict[str, tuple[str, dict[str, Any]]] = {}
+        contents: dict[str, Group] = {}
         for name, path, row_group, digests in holding:
             values = pa.array(sorted(digests & wanted.get(name, set())), pa.string())
             if not len(values):
@@ -196,7 +197,7 @@ class Rebuilder:
         self,
         archive: Folder,
         rows: StudyRows,
-        groups: Mapping[str, tuple[str, dict[str, Any]]],
+        groups: Mapping[str, Group],
         bulk: Folder | None,
     ) -> None:
         uid = rows.study[STUDY_UID]

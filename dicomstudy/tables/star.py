@@ -14,7 +14,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import NOT_ATTRIBUTES, Document, add_places, uid_of
 from dicomstudy.elements import is_private
 from dicomstudy.errors import DicomStudyError, StudyError, TableError
-from dicomstudy.grouping import ENCODING, Entry, Row, Source
+from dicomstudy.grouping import ENCODING, Entry, Group, Row, Source
 from dicomstudy.record import INSTANCE
 from dicomstudy.study import Instance, Study
 from dicomstudy.tables.cells import CellKind, Cells
@@ -79,7 +79,7 @@ class _Content:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self.groups: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.groups: dict[str, Group] = {}
         self.places: dict[str, dict[str, Any]] = {}
         self.creators: dict[str, dict[str, str]] = {}
         #: Which groups were met together with each way to write files, and what these say.
@@ -449,7 +449,7 @@ class StudyRows(NamedTuple):
 
 def rebuild(
     rows: StudyRows,
-    groups: Mapping[str, tuple[str, dict[str, Any]]],
+    groups: Mapping[str, Group],
     columns: Mapping[str, Column],
     definitions: Definitions,
 ) -> Clustered:
