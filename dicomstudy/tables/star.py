@@ -11,10 +11,18 @@ from typing import Any, NamedTuple, Protocol
 
 from dicomstudy.clustering import Clustered, ClusteredSeries
 from dicomstudy.definitions import Definitions
-from dicomstudy.document import NOT_ATTRIBUTES, Document, add_places, uid_of
+from dicomstudy.document import (
+    NOT_ATTRIBUTES,
+    Document,
+    add_places,
+    digest_of,
+    groups_of,
+    source_of,
+    uid_of,
+)
 from dicomstudy.elements import is_private
 from dicomstudy.errors import DicomStudyError, StudyError, TableError
-from dicomstudy.grouping import ENCODING, Entry, Group, Row, Source
+from dicomstudy.grouping import ENCODING, Entry, Group, Row
 from dicomstudy.record import INSTANCE
 from dicomstudy.study import Instance, Study
 from dicomstudy.tables.cells import CellKind, Cells
@@ -96,9 +104,7 @@ class _Content:
             yield number, frame
 
     def _collect(self, frame: Mapping[str, Any]) -> None:
-        for name, contents in frame["groups"].items():
-            for digest, content in contents.items():
-                self.groups[digest] = name, content
+        self.groups |= groups_of(frame)
         add_places(self.places, frame.get("bulk", {}))
 
     def damaged(self, why: str) -> StudyError:
@@ -474,12 +480,12 @@ def rebuild(
         own = decode(row, columns, definitions, source=where)
         numbers = range(len(content.rows), len(content.rows) + len(own))
         content.rows += [Row(INSTANCE, key, value) for key, value in own.items()]
-        source = reference_of(row, SOURCE_COLUMNS)
+        instance = {"_source": reference_of(row, SOURCE_COLUMNS)}
         entry = Entry(
             uid_of(row.get("key") or own.get(INSTANCE_UID, ""), own),
             needed(row, INSTANCES, SERIES_UID, where),
-            source.get("sha256") or source.get("record", ""),
-            _source(source),
+            digest_of(instance),
+            source_of(instance),
             (),
             0,
             tuple(numbers),
@@ -511,13 +517,3 @@ def _digests(row: Mapping[str, Any], groups: Mapping[str, Any], where: str) -> f
                 source=where,
             )
     return frozenset(refers.values())
-
-
-def _source(fields: Mapping[str, Any]) -> Source:
-    return Source(
-        fields.get("uri", ""),
-        fields.get("sha256"),
-        fields.get("size"),
-        fields.get("modified"),
-        fields.get("proved", True),
-    )
