@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cached_property, lru_cache, partial
 from itertools import chain
@@ -18,10 +18,10 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import BulkFile, ReadOnly, is_absence
 from dicomstudy.definitions import Definitions
+from dicomstudy.document.checks import is_frame, is_header
 from dicomstudy.document.fields import (
     FOOTER,
     FORMAT,
-    NOT_ATTRIBUTES,
     SEEKABLE,
     TABLE_ENTRY,
     VERSION,
@@ -30,11 +30,9 @@ from dicomstudy.document.fields import (
     uid_of,
 )
 from dicomstudy.document.readable import read_whole
-from dicomstudy.elements import is_count
 from dicomstudy.errors import DefinitionsError, IonError, StudyError
 from dicomstudy.growth import Counts
 from dicomstudy.lineage import History, Version, moment
-from dicomstudy.record import are_attributes, has_types, is_place
 
 #: A frame that decompresses to more is refused.
 MAX_FRAME = 1 << 30
@@ -185,7 +183,7 @@ class Document:
             raise self._error(
                 "study/unknown-version", f"version {header.get('version')} of the format is unknown"
             )
-        if not _is_header(header):
+        if not is_header(header):
             raise self._error("study/damaged", "the header lacks fields")
         self._group_names = frozenset(self._definitions(header.get("definitions")).groups)
         return header
@@ -388,9 +386,7 @@ class Document:
 
     def _struct(self, at: int, fields: Iterable[str]) -> dict[str, Any]:
         value = self._value(at)
-        if not isinstance(value, dict) or not all(
-            _FRAME_FIELDS[name](value.get(name)) for name in fields
-        ):
+        if not is_frame(value, fields):
             raise self._error("study/damaged", "a frame lacks fields, or has others than it may")
         if "groups" in fields and not value["groups"].keys() <= self._group_names:
             raise self._error("study/damaged", "there is no attribute group of such a name")
@@ -416,94 +412,6 @@ class Document:
         self._file.close()
 
 
-def _is_header(header: Mapping[str, Any]) -> bool:
-    """Whether the fields of a header are there, and of their types."""
-    chunks, retired = header.get("chunks"), header.get("retired", [])
-    return (
-        isinstance(header.get("studyInstanceUID"), str)
-        and is_count(header.get("sharedFrames"))
-        and is_count(header.get("bulkLength"))
-        and is_count(header.get("bulkFile", 0))
-        and is_count(header.get("studyVersion", 1))
-        and is_count(header.get("historyFrames", 0))
-        and header.get("historyFrames", 0) <= 1
-        and (header.get("historyFrames") or header.get("studyVersion", 1) == 1)
-        and is_count(header.get("countFrames", 0))
-        and header.get("countFrames", 0) <= 1
-        and _are_definitions(header.get("definitions"))
-        and isinstance(chunks, list)
-        and isinstance(retired, list)
-        and all(
-            isinstance(chunk, dict)
-            and all(isinstance(chunk.get(n), str) for n in ("seriesInstanceUID", "first", "last"))
-            and is_count(chunk.get("instances"))
-            for chunk in chain(chunks, retired)
-        )
-    )
-
-
 def _end_of(place: Mapping[str, Any]) -> int:
     """Where the last chunk of a value ends, as far as its place says so."""
     return sum(size for size in (place.get("offset"), *place["stored"]) if type(size) is int)
-
-
-def _are_definitions(value: object) -> bool:
-    """Whether the header may name these definitions, or none."""
-    return value is None or (isinstance(value, dict) and isinstance(value.get("version"), str))
-
-
-def _is_struct_of_structs(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _are_instances(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(instance, dict)
-        and _are_texts(instance.get("_groups", []))
-        and ("_source" not in instance or _is_source(instance["_source"]))
-        and isinstance(instance.get("_versions", []), list)
-        and all(type(number) is int and number for number in instance.get("_versions", ()))
-        and are_attributes(instance, leaving_out=NOT_ATTRIBUTES)
-        for instance in value.values()
-    )
-
-
-def _is_source(value: object) -> bool:
-    """Whether an instance may come from there: a file, or a record without one."""
-    if not has_types(value, _SOURCE_TYPES) or not isinstance(value, dict):
-        return False
-    has_file = "sha256" in value
-    return has_file == ("size" in value) and has_file != ("record" in value)
-
-
-def _are_places(value: object) -> bool:
-    return isinstance(value, dict) and all(map(is_place, value.values()))
-
-
-def _are_groups(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(contents, dict) and all(map(are_attributes, contents.values()))
-        for contents in value.values()
-    )
-
-
-#: Types of the fields of `_source` (spec/study.md).
-_SOURCE_TYPES: dict[str, type] = {
-    **dict.fromkeys(("uri", "sha256", "record"), str),
-    **dict.fromkeys(("size", "modified"), int),
-    "proved": bool,
-}
-
-#: What the fields of a frame have to be.
-_FRAME_FIELDS: dict[str, Callable[[object], bool]] = {
-    "seriesInstanceUID": lambda value: isinstance(value, str),
-    "_groups": _are_texts,
-    "groups": _are_groups,
-    "instances": _are_instances,
-    "bulk": _are_places,
-    "series": _is_struct_of_structs,
-}
