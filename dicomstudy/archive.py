@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dicomstudy import definitions, ion
+from dicomstudy.disk import entries
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.folder import (
@@ -26,7 +27,6 @@ from dicomstudy.folder import (
     Folder,
     bulk_beside,
     documents_in,
-    entries,
     make,
     name_of,
     path_named,

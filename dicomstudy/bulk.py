@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import zstandard
 
+from dicomstudy.disk import ReadOnly, is_absence
 from dicomstudy.elements import Piece, sha256_and_size
 from dicomstudy.errors import BulkError
 
@@ -28,10 +28,8 @@ __all__ = [
     "BulkReader",
     "BulkWriter",
     "Place",
-    "ReadOnly",
     "append",
     "check_file",
-    "is_absence",
     "numbered",
     "shuffle",
     "unshuffle",
@@ -318,42 +316,6 @@ def _rechunk(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[bytes 
         kept += view[start:]
     if kept:
         yield bytes(kept)
-
-
-class ReadOnly:
-    """A file that is read by position, and closed at the latest when nobody has it any more."""
-
-    def __init__(self, path: Path) -> None:
-        # nobody waits for what is no file, such as a pipe
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        self.close = weakref.finalize(self, os.close, self._descriptor)
-
-    def fileno(self) -> int:
-        """The descriptor of the file, while it is open."""
-        return self._descriptor if self.close.alive else -1
-
-    def pread(self, length: int, offset: int) -> bytes:
-        """`length` bytes from `offset` on, fewer only if the file ends before them.
-
-        The system may give fewer for other reasons, such as an unreadable page behind them, of
-        which only the next read tells.
-        """
-        data = os.pread(self.fileno(), length, offset)
-        while 0 < len(data) < length:
-            more = os.pread(self.fileno(), length - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
-        return data
-
-    def status(self) -> os.stat_result:
-        """What the system says of the open file."""
-        return os.fstat(self.fileno())
-
-
-def is_absence(error: OSError) -> bool:
-    """Whether a file could not be opened as there is none, and not for anything else."""
-    return isinstance(error, (FileNotFoundError, NotADirectoryError))
 
 
 class BulkReader:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.bulk import BulkFile, append
+from dicomstudy.disk import is_there, sync, write_atomically, writing
 from dicomstudy.document import Document, encode_version
 from dicomstudy.errors import ArchiveError
-from dicomstudy.folder import at_work, is_there, locked, sync, write_atomically, writing
+from dicomstudy.folder import at_work, locked
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History
 

@@ -12,18 +12,10 @@ from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.bulk import MAGIC, BulkFile, BulkReader, append, check_file
 from dicomstudy.change import Change, changing
 from dicomstudy.current import as_it_is
+from dicomstudy.disk import is_there, status_of, sync, writing
 from dicomstudy.document import Document, encode_version, read_batch
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import (
-    at_work,
-    bulk_beside,
-    document_beside,
-    is_there,
-    locked,
-    status_of,
-    sync,
-    writing,
-)
+from dicomstudy.folder import at_work, bulk_beside, document_beside, locked
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History
 

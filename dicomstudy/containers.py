@@ -16,8 +16,9 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from dicomstudy.disk import write_all
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, unwritable
-from dicomstudy.sources import MAX_WHOLE, Window, write_all
+from dicomstudy.sources import MAX_WHOLE, Window
 from dicomstudy.tars import Tar, is_tar
 from dicomstudy.unpacking import BZIP2, GZIP, TOO_GREEDY, XZ, DamagedError, unpacked, zip_unpacked
 

@@ -27,10 +27,11 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from dicomstudy import finishing
 from dicomstudy.archive import create
+from dicomstudy.disk import writing
 from dicomstudy.elements import MAX_INLINE
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished
-from dicomstudy.folder import Progress, at_work, other_archive, path_named, silent, writing
+from dicomstudy.folder import Progress, at_work, other_archive, path_named, silent
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
 from dicomstudy.unfinished import remove_tree

@@ -17,19 +17,11 @@ from dicomstudy.archive import Archive
 from dicomstudy.bulk import BEYOND, MAGIC, BulkFile, BulkReader, append, check_file
 from dicomstudy.change import bring_values, changing, stored_in
 from dicomstudy.definitions import Definitions
+from dicomstudy.disk import is_there, make_folder, status_of, sync, write_atomically, writing
 from dicomstudy.document import Document, encode_version, name_of_instance, read_batch, references
 from dicomstudy.document.extension import extended, stored_places
 from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, Problem
-from dicomstudy.folder import (
-    Folder,
-    is_there,
-    locked,
-    make_folder,
-    status_of,
-    sync,
-    write_atomically,
-    writing,
-)
+from dicomstudy.folder import Folder, locked
 from dicomstudy.grouping import Batch, Entry, Identity, Name
 from dicomstudy.ingestion import Settings, left_on_disk, study_folder
 from dicomstudy.lineage import History

@@ -1,7 +1,4 @@
-"""The folder of an archive: where documents stand in it, and how files get there (spec/archive.md).
-
-What is written appears by rename after it is on disk, so that it is whole at every moment.
-"""
+"""The folder of an archive: where documents stand in it, and who writes there (spec/archive.md)."""
 
 from __future__ import annotations
 
@@ -12,14 +9,15 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import numbered
 from dicomstudy.definitions import Definitions
+from dicomstudy.disk import entries, is_there, make_folder, write_atomically, writing
 from dicomstudy.document import Document
-from dicomstudy.errors import ArchiveError, IonError, Problem, StudyError, unwritable
+from dicomstudy.errors import ArchiveError, IonError, Problem, StudyError
 from dicomstudy.sources import SourceFiles
 
 if TYPE_CHECKING:
@@ -36,31 +34,15 @@ __all__ = [
     "bulk_beside",
     "document_beside",
     "documents_in",
-    "entries",
-    "is_there",
     "locked",
     "make",
-    "make_folder",
     "make_new",
     "name_of",
     "other_archive",
     "outside",
     "path_named",
-    "reading",
     "silent",
-    "status_of",
-    "sync",
-    "write_atomically",
-    "writing",
 ]
-
-#: Is told how far a run has come: the step, how much of it is done, and of how much if known.
-Progress = Callable[[str, int, int | None], None]
-
-
-def silent(step: str, done: int, total: int | None) -> None:
-    """Progress that is not shown."""
-
 
 FORMAT = "dicomstudy archive"
 VERSION = 1
@@ -75,6 +57,13 @@ _STUDIES, _QUARANTINE, _INCOMING = _FOLDERS = "studies", "quarantine", "incoming
 _LOCK = "lock"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SHARD = re.compile(r"[0-9a-f]{2}")
+
+#: Is told how far a run has come: the step, how much of it is done, and of how much if known.
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+
+
+def silent(step: str, done: int, total: int | None) -> None:
+    """Progress that is not shown."""
 
 
 class Folder:
@@ -321,36 +310,6 @@ def documents_in(shard: Path) -> list[Path]:
     return [path for path in entries(shard) if path.name.endswith(DOCUMENT)]
 
 
-def entries(folder: Path) -> list[Path]:
-    """What is in a folder of an archive, by name; nothing if it is none.
-
-    Raises:
-        ArchiveError: it cannot be read (``archive/unreadable``).
-    """
-    with reading(folder):
-        try:
-            return sorted(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-
-
-def is_there(path: Path) -> bool:
-    """Whether there is such a file. Errors as in `entries`.
-
-    `Path.exists` says that there is none, in some versions of Python, whatever the system says.
-    """
-    return status_of(path) is not None
-
-
-def status_of(path: Path) -> os.stat_result | None:
-    """What the system says of a file; None if there is none. Errors as in `entries`."""
-    with reading(path):
-        try:
-            return path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-
 def bulk_beside(document: Path, number: int = 0) -> Path:
     """The bulk file with this number of the study that has its document at `document`."""
     name = document.name.removesuffix(DOCUMENT).removesuffix(_READABLE)
@@ -396,23 +355,6 @@ def make(path: Path) -> None:
                     raise
         for name in _FOLDERS:  # a backup may have no empty folders
             make_folder(path / name)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, if it is not there; names of new ones are on disk then."""
-    try:
-        path.mkdir()
-    except FileNotFoundError:
-        if path.parent == path:
-            raise
-        make_folder(path.parent)
-        make_folder(path)
-    except OSError:
-        if not path.is_dir():
-            raise
-    else:
-        with contextlib.suppress(PermissionError):  # whoever may write there may not read there
-            sync(path.parent)
 
 
 def make_new(path: Path) -> None:
@@ -461,70 +403,6 @@ def name_of(uid: str) -> str:
     if len(uid) <= 64 and _UID.fullmatch(uid):
         return uid
     return "x" + hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None = None) -> int:
-    """Write a file that is there either whole or not at all, and return its size.
-
-    Until it is whole it stands in the folder `within`, on the same file system.
-    """
-    part = (within or path.parent) / f"{path.name}.{os.getpid()}.part"
-    size = 0
-    try:
-        with part.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-                size += len(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-    return size
-
-
-def sync(path: Path) -> None:
-    """Return once the bytes of a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says of a failed write into an error.
-
-    Who reads meanwhile says so itself: a failed read of a document, bulk file or source is an
-    error of its own.
-
-    Raises:
-        ArchiveError: something below `path` could not be written (`UNWRITABLE`).
-    """
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(f"{path} cannot be written", error, source=str(path)) from error
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what the system says of a failed read into an error. Mirror of `writing`.
-
-    Raises:
-        ArchiveError: `path` could not be read (``archive/unreadable``).
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ArchiveError(
-            "archive/unreadable",
-            f"{path} cannot be read: {error.strerror or error}",
-            source=str(path),
-        ) from error
 
 
 @contextlib.contextmanager

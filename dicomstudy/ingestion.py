@@ -18,9 +18,9 @@ from dicomstudy.archive import Archive
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import BulkWriter
 from dicomstudy.containers import Member, is_container, open_members
+from dicomstudy.disk import entries, is_there, reading, write_atomically, writing
 from dicomstudy.elements import Buffer, Span, bare_uid, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
-from dicomstudy.folder import entries, is_there, reading, write_atomically, writing
 from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, VRS, P10File, Reader

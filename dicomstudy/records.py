@@ -13,9 +13,10 @@ from pathlib import Path, PurePosixPath
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
 from dicomstudy.containers import Member, is_container, open_members
+from dicomstudy.disk import write_atomically
 from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
-from dicomstudy.folder import Progress, other_archive, outside, silent, write_atomically
+from dicomstudy.folder import Progress, other_archive, outside, silent
 from dicomstudy.grouping import Grouper, Source
 from dicomstudy.ingestion import Input, take_apart
 from dicomstudy.p10 import PREFIX, Reader

@@ -19,12 +19,13 @@ from dicomstudy.archive import AnyArchive, Archive, Quarantined, opened
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
 from dicomstudy.contradictions import Contradictions
+from dicomstudy.disk import write_all, writing
 from dicomstudy.document import is_named, references_in
 from dicomstudy.elements import Piece, sha256_and_size, sha256_of
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
-from dicomstudy.folder import Progress, name_of, outside, silent, writing
+from dicomstudy.folder import Progress, name_of, outside, silent
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.sources import FileIdentity, file_identity, write_all
+from dicomstudy.sources import FileIdentity, file_identity
 from dicomstudy.study import Instance, Study
 from dicomstudy.unfinished import own_folder
 

@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from dicomstudy import ion
 from dicomstudy.archive import Archive
+from dicomstudy.disk import status_of
 from dicomstudy.document import whole
 from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form, format_tag
 from dicomstudy.errors import ArchiveError, DefinitionsError, DicomStudyError
-from dicomstudy.folder import status_of
 from dicomstudy.layout import Token
 from dicomstudy.lineage import Version
 from dicomstudy.printable import count, escape, escape_json, escape_strings, size

@@ -30,7 +30,6 @@ __all__ = [
     "path_of",
     "read_whole",
     "uri_of",
-    "write_all",
 ]
 
 #: Files up to this size are read whole.
@@ -247,13 +246,6 @@ def _opened(path: Path) -> int:
         os.close(descriptor)
         raise DicomStudyError("source/unreadable", "is no file", source=str(path))
     return descriptor
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write to a file without a buffer, which may take a part only."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def uri_of(path: str | os.PathLike[str], member: str = "") -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from dicomstudy.disk import is_there
 from dicomstudy.document import digest_of, source_of
 from dicomstudy.errors import UNREADABLE, DicomStudyError
-from dicomstudy.folder import Folder, is_there
+from dicomstudy.folder import Folder
 from dicomstudy.grouping import Entry, Identity, Source
 from dicomstudy.lineage import History
 

@@ -20,18 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dicomstudy
-from dicomstudy import folder, ion
+from dicomstudy import disk, folder, ion
 from dicomstudy.archive import create, open_archive
+from dicomstudy.disk import write_atomically
 from dicomstudy.errors import ArchiveError, StudyError
-from dicomstudy.folder import (
-    DOCUMENT,
-    at_work,
-    bulk_beside,
-    document_beside,
-    locked,
-    name_of,
-    write_atomically,
-)
+from dicomstudy.folder import DOCUMENT, at_work, bulk_beside, document_beside, locked, name_of
 from fixtures import make
 from tests import processes, studies
 
@@ -466,7 +459,7 @@ def test_making_a_folder_above_all_others_is_no_endless_work(
 
     monkeypatch.setattr(Path, "mkdir", gone)
     with pytest.raises(FileNotFoundError):
-        folder.make_folder(Path("new"))
+        disk.make_folder(Path("new"))
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_archive_as_it_was(tmp_path: Path) -> None:
@@ -554,7 +547,7 @@ def test_to_ask_for_what_is_there_costs_one_question(tmp_path: Path) -> None:
     studies.write_files(tmp_path / "in", make.study(1))
     dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
     archive = open_archive(tmp_path / "archive")
-    with mock.patch("dicomstudy.folder.is_there", wraps=folder.is_there) as asked:
+    with mock.patch("dicomstudy.folder.is_there", wraps=disk.is_there) as asked:
         assert make.uid("study") in archive
     asked.assert_called_once()
 
@@ -573,7 +566,7 @@ def test_empty_folders_may_be_missing_in_a_backup(tmp_path: Path) -> None:
 def test_two_runs_make_one_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is done, and empties `incoming`, while the other writes what marks an archive."""
     path = tmp_path / "archive"
-    write = folder.write_atomically
+    write = disk.write_atomically
 
     def overtaken(marker: Path, pieces: Iterable[bytes], *, within: Path) -> int:
         monkeypatch.setattr(folder, "write_atomically", write)

@@ -23,9 +23,9 @@ import pytest
 import dicomstudy
 from dicomstudy.cli import main
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
+from dicomstudy.disk import write_atomically
 from dicomstudy.document import encode_version
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.folder import write_atomically
 from fixtures import make
 from tests import studies
 from tests.kills import killed, trees_of, written

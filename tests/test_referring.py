@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 
 import dicomstudy
-from dicomstudy.bulk import ReadOnly
+from dicomstudy.disk import ReadOnly
 from dicomstudy.document import Document
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.moving.referring import Referrer, Relocation

@@ -84,8 +84,8 @@ def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Pat
 
 def status_or_refuse(path: Path, option: str | None = None) -> os.stat_result | None:
     """What the system says of a file that is to be written; None if there is none."""
+    from dicomstudy.disk import status_of
     from dicomstudy.errors import ArchiveError
-    from dicomstudy.folder import status_of
 
     try:
         return status_of(path)

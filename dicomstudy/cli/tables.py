@@ -188,7 +188,8 @@ def schema(source: Path) -> None:
 def _open_tables(source: Path) -> Tables:
     """Tables, or those of an archive as it is now."""
     import dicomstudy
-    from dicomstudy.folder import MARKER, is_there
+    from dicomstudy.disk import is_there
+    from dicomstudy.folder import MARKER
 
     if is_there(source / MARKER):
         return dicomstudy.open_archive(source).tables()

@@ -18,21 +18,10 @@ from dicomstudy.deidentification.confidentiality import Policy, policy
 from dicomstudy.deidentification.pseudonyms import SHORTEST_KEY, Pseudonyms
 from dicomstudy.deidentification.risks import MESSAGES, Risk
 from dicomstudy.deidentification.transfer import Transfer
+from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writing
 from dicomstudy.document import encode_version
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem
-from dicomstudy.folder import (
-    Progress,
-    at_work,
-    is_there,
-    locked,
-    make_folder,
-    make_new,
-    path_named,
-    silent,
-    sync,
-    write_atomically,
-    writing,
-)
+from dicomstudy.folder import Progress, at_work, locked, make_new, path_named, silent
 from dicomstudy.study import Study
 from dicomstudy.unfinished import remove_tree
 

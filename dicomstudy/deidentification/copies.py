@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dicomstudy.bulk import BulkReader, BulkWriter, Place
+from dicomstudy.disk import writing
 from dicomstudy.elements import Piece
 from dicomstudy.errors import BulkError
-from dicomstudy.folder import writing
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Copies", "ValuesOf"]

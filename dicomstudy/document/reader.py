@@ -16,8 +16,9 @@ import zstandard
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
-from dicomstudy.bulk import BulkFile, ReadOnly, is_absence
+from dicomstudy.bulk import BulkFile
 from dicomstudy.definitions import Definitions
+from dicomstudy.disk import ReadOnly, is_absence
 from dicomstudy.document.checks import is_frame, is_header
 from dicomstudy.document.fields import (
     FOOTER,

@@ -14,9 +14,9 @@ from dicomstudy import lineage
 from dicomstudy.archive import Archive
 from dicomstudy.bulk import BulkFile
 from dicomstudy.change import bring_values, held
+from dicomstudy.disk import is_there, write_atomically
 from dicomstudy.document import encode_version
 from dicomstudy.errors import DicomStudyError
-from dicomstudy.folder import is_there, write_atomically
 from dicomstudy.grouping import Batch, Entry
 from dicomstudy.lineage import History, Version
 from dicomstudy.moving.adapting import Adapter, Participant, brought, modifications

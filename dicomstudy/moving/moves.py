@@ -12,9 +12,10 @@ from typing import NamedTuple
 from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.assignment import is_uid
 from dicomstudy.change import changing
+from dicomstudy.disk import is_there, make_folder, writing
 from dicomstudy.document import Document, is_named, read_batch
 from dicomstudy.errors import UNREADABLE, ArchiveError, DicomStudyError
-from dicomstudy.folder import at_work, is_there, locked, make_folder, writing
+from dicomstudy.folder import at_work, locked
 from dicomstudy.grouping import Entry
 from dicomstudy.lineage import Version
 from dicomstudy.moving.adapting import Participant

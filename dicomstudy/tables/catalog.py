@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
+from dicomstudy.disk import write_atomically
 from dicomstudy.errors import TableError
-from dicomstudy.folder import write_atomically
 from dicomstudy.tables.parquet import File
 
 __all__ = [

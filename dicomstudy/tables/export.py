@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from dicomstudy import definitions as definitions_
 from dicomstudy.clustering import cluster
 from dicomstudy.current import as_it_is
+from dicomstudy.disk import is_there, writing
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, is_there, outside, path_named, silent, writing
+from dicomstudy.folder import Folder, Progress, outside, path_named, silent
 from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_

@@ -12,20 +12,10 @@ import pyarrow as pa
 
 from dicomstudy.bulk import BulkFile, BulkReader
 from dicomstudy.definitions import Definitions
+from dicomstudy.disk import is_there, make_folder, write_atomically, writing
 from dicomstudy.document import encode
 from dicomstudy.errors import ArchiveError, BulkError, TableError
-from dicomstudy.folder import (
-    Folder,
-    Progress,
-    at_work,
-    is_there,
-    locked,
-    make,
-    make_folder,
-    silent,
-    write_atomically,
-    writing,
-)
+from dicomstudy.folder import Folder, Progress, at_work, locked, make, silent
 from dicomstudy.grouping import Group
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.tables.catalog import Catalog, Part, path_of

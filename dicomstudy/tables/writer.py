@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.folder import sync
+from dicomstudy.disk import sync
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, Table, path_of
 from dicomstudy.tables.columns import Columns

@@ -1,0 +1,183 @@
+"""Files and folders on disk: what is written is there whole, whatever the system refuses.
+
+What it refuses is an error of ours, but for `ReadOnly` and `write_all`, whose callers know better
+what it means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dicomstudy.errors import ArchiveError, unwritable
+
+__all__ = [
+    "ReadOnly",
+    "entries",
+    "is_absence",
+    "is_there",
+    "make_folder",
+    "reading",
+    "status_of",
+    "sync",
+    "write_all",
+    "write_atomically",
+    "writing",
+]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, by name; nothing if it is none.
+
+    Raises:
+        ArchiveError: it cannot be read (``archive/unreadable``).
+    """
+    with reading(folder):
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file. Errors as in `entries`.
+
+    `Path.exists` says that there is none, in some versions of Python, whatever the system says.
+    """
+    return status_of(path) is not None
+
+
+def status_of(path: Path) -> os.stat_result | None:
+    """What the system says of a file; None if there is none. Errors as in `entries`."""
+    with reading(path):
+        try:
+            return path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+class ReadOnly:
+    """A file that is read by position, and closed at the latest when nobody has it any more."""
+
+    def __init__(self, path: Path) -> None:
+        # nobody waits for what is no file, such as a pipe
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.close = weakref.finalize(self, os.close, self._descriptor)
+
+    def fileno(self) -> int:
+        """The descriptor of the file, while it is open."""
+        return self._descriptor if self.close.alive else -1
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """`length` bytes from `offset` on, fewer only if the file ends before them.
+
+        The system may give fewer for other reasons, such as an unreadable page behind them, of
+        which only the next read tells.
+        """
+        data = os.pread(self.fileno(), length, offset)
+        while 0 < len(data) < length:
+            more = os.pread(self.fileno(), length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def status(self) -> os.stat_result:
+        """What the system says of the open file."""
+        return os.fstat(self.fileno())
+
+
+def is_absence(error: OSError) -> bool:
+    """Whether a file could not be opened as there is none, and not for anything else."""
+    return isinstance(error, (FileNotFoundError, NotADirectoryError))
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the system says of a failed read into an error. Mirror of `writing`.
+
+    Raises:
+        ArchiveError: `path` could not be read (``archive/unreadable``).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(
+            "archive/unreadable",
+            f"{path} cannot be read: {error.strerror or error}",
+            source=str(path),
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a failed write into an error.
+
+    Who reads meanwhile says so itself: a failed read of a document, bulk file or source is an
+    error of its own.
+
+    Raises:
+        ArchiveError: something below `path` could not be written (`UNWRITABLE`).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(f"{path} cannot be written", error, source=str(path)) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, if it is not there; names of new ones are on disk then."""
+    try:
+        path.mkdir()
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_folder(path.parent)
+        make_folder(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+    else:
+        with contextlib.suppress(PermissionError):  # whoever may write there may not read there
+            sync(path.parent)
+
+
+def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None = None) -> int:
+    """Write a file that is there either whole or not at all, and return its size.
+
+    Until it is whole it stands in the folder `within`, on the same file system.
+    """
+    part = (within or path.parent) / f"{path.name}.{os.getpid()}.part"
+    size = 0
+    try:
+        with part.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+                size += len(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+    return size
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to a file without a buffer, which may take a part only."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def sync(path: Path) -> None:
+    """Return once the bytes of a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
