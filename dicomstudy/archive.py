@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from dicomstudy import definitions, ion
+from dicomstudy import definitions
 from dicomstudy.disk import entries
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError
@@ -31,26 +30,14 @@ from dicomstudy.folder import (
     name_of,
     path_named,
 )
+from dicomstudy.quarantine import Quarantined, kept_among
 from dicomstudy.sources import SourceFiles
 
 if TYPE_CHECKING:
     from dicomstudy.study import Study
     from dicomstudy.tables import Tables
 
-__all__ = ["AnyArchive", "Archive", "Quarantined", "create", "open_archive", "open_study", "opened"]
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class Quarantined(NamedTuple):
-    """A file that is in no study: where it is kept, and why."""
-
-    path: Path
-    sha256: str
-    size: int
-    uri: str
-    code: str
-    message: str
+__all__ = ["AnyArchive", "Archive", "create", "open_archive", "open_study", "opened"]
 
 
 class Archive(Folder, Mapping[str, "Study"]):
@@ -181,40 +168,14 @@ class Archive(Folder, Mapping[str, "Study"]):
             ArchiveError: the folder cannot be read (``archive/unreadable``), or the archive is
                 gone (``archive/not-an-archive``).
         """
-        names = {path.name.removesuffix(".ion") for path in entries(self.quarantine)}
-        if not names:
+        paths = entries(self.quarantine)
+        if not paths:
             self.check_there()
-        for name in sorted(filter(_SHA256.fullmatch, names)):
-            yield _quarantined(self.quarantine / name)
+        yield from kept_among(paths)
 
 
 #: An archive, or the folder of one.
 AnyArchive: TypeAlias = str | os.PathLike[str] | Archive
-
-
-def _quarantined(path: Path) -> Quarantined:
-    try:
-        size = path.stat().st_size
-    except OSError:  # whoever reads it is told
-        size = 0
-    note = path.with_name(path.name + ".ion")
-    try:
-        fields: Any = ion.loads(note.read_bytes())
-        uri, code, message = (fields[name] for name in ("uri", "code", "message"))
-        sha256, recorded = fields["sha256"], fields["size"]
-    except FileNotFoundError:
-        message = "there is no note that says why it is here"
-        return Quarantined(path, path.name, size, "", "archive/no-note", message)
-    except (DicomStudyError, KeyError, TypeError, OSError) as error:
-        message = f"the note that says why it is here cannot be read: {error}"
-        code = "archive/unreadable" if isinstance(error, OSError) else "archive/damaged"
-        return Quarantined(path, path.name, size, "", code, message)
-    is_text = all(isinstance(field, str) for field in (uri, code, message))
-    is_size = type(recorded) is int and recorded >= 0  # if it is another one, the file is cut
-    if not (is_text and is_size) or not uri.startswith("file://") or sha256 != path.name:
-        message = "the note that says why it is here is not one of this file"
-        return Quarantined(path, path.name, size, "", "archive/damaged", message)
-    return Quarantined(path, path.name, size, uri, code, message)
 
 
 def open_archive(

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomstudy import definitions as definitions_
-from dicomstudy import instance_record, ion
+from dicomstudy import instance_record
 from dicomstudy.archive import Archive
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import BulkWriter
 from dicomstudy.containers import Member, is_container, open_members
-from dicomstudy.disk import entries, is_there, reading, write_atomically, writing
+from dicomstudy.disk import entries, reading, writing
 from dicomstudy.elements import Buffer, Span, bare_uid, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source
 from dicomstudy.p10 import PREFIX, VRS, P10File, Reader
+from dicomstudy.quarantine import Quarantined, keep
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
 from dicomstudy.sources import MAX_WHOLE, Window, read_whole, uri_of
 
@@ -396,17 +397,11 @@ class Ingester:
 
     def _quarantine(self, given: Input, sha256: str, problem: Problem) -> None:
         """Keep a file whole, and why; again is nothing."""
-        result, incoming = self._result, self._settings.incoming
         given.check()
-        path = self._archive.quarantine / sha256
-        note = path.with_name(path.name + ".ion")
-        if not is_there(note):
-            fields = {"uri": given.uri, "sha256": sha256, "size": len(given.data)}
-            fields |= {"code": problem.code, "message": problem.message}
-            with writing(path):
-                result.bytes_out += write_atomically(path, given.pieces(), within=incoming)
-                text = ion.dumps(fields, text=True)
-                result.bytes_out += write_atomically(note, [text], within=incoming)
+        path, size = self._archive.quarantine / sha256, len(given.data)
+        file = Quarantined(path, sha256, size, given.uri, problem.code, problem.message)
+        result = self._result
+        result.bytes_out += keep(file, given.pieces(), within=self._settings.incoming)
         result.problems.append(problem)
         result.quarantined += 1
         result.bytes_in += len(given.data)

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from dicomstudy.archive import AnyArchive, Archive, Quarantined, opened
+from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.beside import Beside
 from dicomstudy.bulk import Place
 from dicomstudy.contradictions import Contradictions
 from dicomstudy.disk import write_all, writing
 from dicomstudy.document import is_named, references_in
-from dicomstudy.elements import Piece, sha256_and_size, sha256_of
+from dicomstudy.elements import sha256_of
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, outside, silent
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.quarantine import Quarantined
 from dicomstudy.sources import FileIdentity, file_identity
 from dicomstudy.study import Instance, Study
 from dicomstudy.unfinished import own_folder
@@ -35,10 +36,6 @@ __all__ = ["Restored", "Verified", "restore", "verify"]
 _MAX_IN_MEMORY = 16 << 20
 #: So many of them wait to be written and proved.
 _MOST_PENDING = 4
-#: Bytes of a file in quarantine that are read at once.
-_PIECE = 1 << 20
-#: Of a file in quarantine whose note does not say what its name is; without a note, none knows it.
-_WITHOUT_NAME = frozenset(("archive/damaged", "archive/unreadable"))
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -142,14 +139,14 @@ def restore(
                 tell()
         for kept in _kept(archive, restored.problems) if everything else ():
             try:
-                if kept.code in _WITHOUT_NAME:
-                    restored.problems.append(Problem(str(kept.path), kept.code, kept.message))
+                if (problem := kept.problem_of_note) is not None:
+                    restored.problems.append(problem)
                 with writing(target):
                     _restore_quarantined(kept, target / "quarantine", incoming, restored)
             except ArchiveError as error:
                 if error.code in UNWRITABLE:
                     raise
-                restored.problems.append(error.problem(kept.uri or str(kept.path)))
+                restored.problems.append(error.problem(kept.source))
             tell()
     if not (everything or restored.files or restored.problems):
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
@@ -408,7 +405,7 @@ def _restore_quarantined(
     part = incoming / "quarantined.part"
     try:
         with part.open("wb") as file:
-            _prove_quarantined(kept, file.write)
+            kept.prove(file.write)
         _rename(str(part), str(path))
     finally:
         part.unlink(missing_ok=True)
@@ -421,29 +418,6 @@ def _read_values(instance: Instance) -> None:
     for reference in references_in(list(instance.attributes().values())):
         for _ in instance.value_pieces(reference):
             pass
-
-
-def _prove_quarantined(kept: Quarantined, write: Callable[[Piece], object] | None = None) -> None:
-    """Compare a file in quarantine with its SHA-256; `write` is given its bytes meanwhile."""
-    sha256, _ = sha256_and_size(_quarantined(kept), write)
-    if sha256 != kept.sha256:
-        raise ArchiveError(
-            "archive/damaged", "a file in quarantine is not the original", source=str(kept.path)
-        )
-
-
-def _quarantined(kept: Quarantined) -> Iterator[bytes]:
-    """The bytes of a file in quarantine, in pieces."""
-    try:
-        with kept.path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                yield piece
-    except OSError as error:
-        raise ArchiveError(
-            "archive/damaged",
-            f"a file in quarantine cannot be read: {error.strerror}",
-            source=str(kept.path),
-        ) from error
 
 
 def verify(
@@ -475,12 +449,12 @@ def verify(
             verified.problems.append(Problem(str(path), "study/damaged", message))
     for kept in _kept(archive, verified.problems):
         verified.quarantined += 1
-        if kept.code in _WITHOUT_NAME:
-            verified.problems.append(Problem(str(kept.path), kept.code, kept.message))
+        if (problem := kept.problem_of_note) is not None:
+            verified.problems.append(problem)
         try:
-            _prove_quarantined(kept)
+            kept.prove()
         except DicomStudyError as error:
-            verified.problems.append(error.problem(kept.uri or str(kept.path)))
+            verified.problems.append(error.problem(kept.source))
     # each value says the same of a bulk file that is gone
     verified.problems = list(dict.fromkeys(verified.problems))
     return verified
