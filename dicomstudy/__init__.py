@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from dicomstudy.moving import Moved, merge, move, split
     from dicomstudy.quality import Conflict, Side, conflicts, resolve
     from dicomstudy.records import Recorded, write_records
-    from dicomstudy.restoration import Restored, Verified, restore, verify
+    from dicomstudy.restoration import Restored, restore
     from dicomstudy.study import Instance, Study
     from dicomstudy.tables import Exported, Result, Table, Tables, export_tables, open_tables
     from dicomstudy.updating import update
+    from dicomstudy.verification import Verified, verify
     from dicomstudy.versioning import delete, history, revert
 
 __all__ = [
@@ -96,9 +97,10 @@ _MODULES = {
     "moving": ("Moved", "merge", "move", "split"),
     "quality": ("Conflict", "Side", "conflicts", "resolve"),
     "records": ("Recorded", "write_records"),
-    "restoration": ("Restored", "Verified", "restore", "verify"),
+    "restoration": ("Restored", "restore"),
     "study": ("Instance", "Study"),
     "updating": ("update",),
+    "verification": ("Verified", "verify"),
     "versioning": ("delete", "history", "revert"),
     "tables": ("Exported", "Result", "Table", "Tables", "export_tables", "open_tables"),
 }

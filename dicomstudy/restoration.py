@@ -17,20 +17,17 @@ from urllib.parse import unquote, urlsplit
 
 from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.beside import Beside
-from dicomstudy.bulk import Place
-from dicomstudy.contradictions import Contradictions
 from dicomstudy.disk import write_all, writing
-from dicomstudy.document import is_named, references_in
+from dicomstudy.document import is_named
 from dicomstudy.elements import sha256_of
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import Progress, name_of, outside, silent
-from dicomstudy.ion import ion_hash_hex
 from dicomstudy.quarantine import Quarantined
 from dicomstudy.sources import FileIdentity, file_identity
 from dicomstudy.study import Instance, Study
 from dicomstudy.unfinished import own_folder
 
-__all__ = ["Restored", "Verified", "restore", "verify"]
+__all__ = ["Restored", "restore"]
 
 #: Files up to this size are made in memory.
 _MAX_IN_MEMORY = 16 << 20
@@ -57,32 +54,6 @@ class Restored:
     @property
     def complete(self) -> bool:
         """True if every file that was asked for was written, by its name."""
-        return not self.problems
-
-
-@dataclass(slots=True)
-class Verified:
-    """What `verify` looked at.
-
-    Attributes:
-        studies: documents.
-        instances: instances in them.
-        groups: attribute groups in them, each counted once for a study.
-        values: large values in bulk files.
-        quarantined: files in quarantine.
-        problems: one for everything that is not as it should be.
-    """
-
-    studies: int = 0
-    instances: int = 0
-    groups: int = 0
-    values: int = 0
-    quarantined: int = 0
-    problems: list[Problem] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """True if everything is as it should be."""
         return not self.problems
 
 
@@ -411,125 +382,3 @@ def _restore_quarantined(
         part.unlink(missing_ok=True)
     restored.files += 1
     restored.bytes_out += kept.size
-
-
-def _read_values(instance: Instance) -> None:
-    """Read every large value of an instance whose file cannot be written; each is proved."""
-    for reference in references_in(list(instance.attributes().values())):
-        for _ in instance.value_pieces(reference):
-            pass
-
-
-def verify(
-    archive: AnyArchive,
-    *,
-    sources: Iterable[str | os.PathLike[str]] = (),
-    progress: Progress | None = None,
-) -> Verified:
-    """Prove every group digest, large value and file, and compare what studies say; write nothing.
-
-    Args:
-        archive: the folder, or the archive that was opened.
-        sources: as for `open_archive`, if that was not opened.
-        progress: as for `convert`.
-
-    Raises:
-        ArchiveError: there is no archive.
-    """
-    archive = opened(archive, sources=sources)
-    progress = progress or silent
-    verified = Verified()
-    for study in _opened(archive, None, verified.problems):
-        verified.studies += 1
-        with study:
-            _verify_study(study, verified, progress)
-    with contextlib.suppress(ArchiveError):  # was told of above, or is no folder of ours
-        for path in archive.hidden_documents():
-            message = "the document does not belong where it is"
-            verified.problems.append(Problem(str(path), "study/damaged", message))
-    for kept in _kept(archive, verified.problems):
-        verified.quarantined += 1
-        if (problem := kept.problem_of_note) is not None:
-            verified.problems.append(problem)
-        try:
-            kept.prove()
-        except DicomStudyError as error:
-            verified.problems.append(error.problem(kept.source))
-    # each value says the same of a bulk file that is gone
-    verified.problems = list(dict.fromkeys(verified.problems))
-    return verified
-
-
-def _verify_study(study: Study, verified: Verified, progress: Progress) -> None:
-    """Prove all that a study has, and that it does not contradict itself."""
-    found = Contradictions(study)
-    try:
-        _verify_contents(study, found, verified)
-    except DicomStudyError as error:
-        verified.problems.append(error.problem(str(study.path)))
-    for chunk in study.chunks(retired=True):
-        if isinstance(chunk, DicomStudyError):
-            verified.problems.append(chunk.problem(str(study.path)))
-            continue
-        for instance in chunk:
-            verified.instances += 1
-            for prove in (found.check, _verify_instance):
-                try:
-                    prove(instance)
-                except DicomStudyError as error:
-                    verified.problems.append(error.problem(instance.key))
-            progress("instances", verified.instances, None)
-
-
-def _verify_contents(study: Study, found: Contradictions, verified: Verified) -> None:
-    """Prove the digests of groups and of large values in the bulk file."""
-    for name, contents in study.stored_groups().items():
-        for digest, content in contents.items():
-            verified.groups += 1
-            if ion_hash_hex(content) != digest:
-                verified.problems.append(
-                    Problem(
-                        str(study.path),
-                        "study/group-digest",
-                        f"a group {name} is not what its digest {digest} says",
-                    )
-                )
-            try:
-                found.check_group(name, digest, content)
-            except StudyError as error:
-                verified.problems.append(error.problem(str(study.path)))
-    if study.document.bulk.length:
-        try:
-            study.bulk.check_length()
-        except DicomStudyError as error:
-            verified.problems.append(error.problem(str(study.path)))
-    for sha256, length, place in study.places():
-        verified.values += 1
-        try:
-            study.bulk.verify(Place.from_struct(place, length), sha256)
-        except DicomStudyError as error:
-            verified.problems.append(error.problem(str(study.path)))
-
-
-def _verify_instance(instance: Instance) -> None:
-    """Prove an instance's file, the original and the changed one, and what is said of fragments."""
-    _verify_file(instance)
-    instance.original().check_fragments()
-
-
-def _verify_file(instance: Instance) -> None:
-    if instance.encoding is None:
-        _read_values(instance)
-        if instance.changed:
-            _read_values(instance.original())
-        return
-    if instance.changed:
-        instance.check_p10()
-        instance = instance.original()
-    _, size = instance.check_p10()
-    if instance.source.size not in {None, size}:
-        raise StudyError(
-            "study/damaged",
-            f"the size of the file of {instance.key} is not the one that is recorded",
-            source=str(instance.study.path),
-        )
