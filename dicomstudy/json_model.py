@@ -116,6 +116,11 @@ class _Field(NamedTuple):
         """A large value as ``InlineBinary`` has it."""
         return self.little(self.undelimited(resolve(self.value)), scope)
 
+    def inside(self, scope: _Scope) -> Iterator[_Level]:
+        """The items of a sequence in a data set or item of this scope."""
+        for at, item in enumerate(self.value):
+            yield _Level(item, self.items[at].tokens if self.items else (), scope.inside(item))
+
     @property
     def bulk_vr(self) -> str:
         """The VR that a large value has if it does not stand in full; empty if it does."""
@@ -123,6 +128,18 @@ class _Field(NamedTuple):
         if self.vr in TEXT_VRS or (unit and not self.value["length"] % unit):
             return ""
         return "UN" if unit else self.vr
+
+
+class _Level(NamedTuple):
+    """A data set, or an item: its attributes, their layout if there is one, and its scope.
+
+    The first `meta` tokens are file meta information.
+    """
+
+    struct: Mapping[str, Any]
+    tokens: Sequence[Token]
+    scope: _Scope
+    meta: int = 0
 
 
 def metadata(
@@ -140,8 +157,8 @@ def metadata(
         RecordError: the encoding is incomplete or its layout malformed.
     """
     raw = {key[len(RAW) :]: raw for key, raw in attributes.items() if key.startswith(RAW)}
-    walk, tokens, scope, meta = _begun(attributes, encoding, encoder)
-    return walk.metadata(attributes, tokens, scope, raw, "", meta=meta)
+    walk = _Walk(encoder)
+    return walk.metadata(walk.top(attributes, encoding), raw)
 
 
 def bulk_uri(reference: Mapping[str, Any]) -> str:
@@ -176,8 +193,8 @@ def to_json(
     Raises:
         RecordError: the encoding is incomplete or its layout malformed.
     """
-    walk, tokens, scope, meta = _begun(attributes, encoding, encoder)
-    return walk.to_json(attributes, tokens, scope, resolve, meta=meta)
+    walk = _Walk(encoder)
+    return walk.to_json(walk.top(attributes, encoding), resolve)
 
 
 def bulk_data(
@@ -190,28 +207,17 @@ def bulk_data(
     They are those that ``InlineBinary`` would have: little-endian, without delimiter. Arguments and
     errors are those of `to_json`, of which `resolve` is asked for when a value is wanted.
     """
-    walk, tokens, scope, meta = _begun(attributes, encoding, encoder)
+    walk = _Walk(encoder)
     found: dict[str, Callable[[Resolve], bytes]] = {}
-    for field, inner in walk.large(attributes, tokens, scope, meta=meta):
-        found.setdefault(bulk_uri(field.value), partial(field.content, scope=inner))
+    for field, scope in walk.large(walk.top(attributes, encoding)):
+        found.setdefault(bulk_uri(field.value), partial(field.content, scope=scope))
     return found
 
 
 def file_meta(attributes: Mapping[str, Any], encoder: Encoder, resolve: Resolve) -> dict[str, Any]:
     """The file meta information, which `to_json` leaves out, of an instance without a file."""
     walk = _Walk(encoder, of_meta=True)
-    return walk.to_json(attributes, None, walk.scope(attributes, None), resolve)
-
-
-def _begun(
-    attributes: Mapping[str, Any], encoding: Mapping[str, Any] | None, encoder: Encoder
-) -> tuple[_Walk, list[Token] | None, _Scope, int]:
-    """What walks through a data set, its layout if it has one, its scope, and where it begins."""
-    walk = _Walk(encoder)
-    if encoding is None:
-        return walk, None, walk.scope(attributes, None), 0
-    plan = encoder.plan(encoding)
-    return walk, _tokens(plan), walk.scope(attributes, plan), plan.data_set
+    return walk.to_json(walk.top(attributes, None), resolve)
 
 
 def _tokens(plan: Plan) -> list[Token]:
@@ -241,27 +247,25 @@ class _Walk:
         self._of_meta = of_meta
         self._rules = rules_of(encoder.definitions)
 
-    def scope(self, attributes: Mapping[str, Any], plan: Plan | None) -> _Scope:
-        """The scope of the whole data set."""
+    def top(self, attributes: Mapping[str, Any], encoding: Mapping[str, Any] | None) -> _Level:
+        """The whole data set.
+
+        Raises:
+            RecordError: the encoding is incomplete or its layout malformed.
+        """
+        tokens: Sequence[Token] = ()
+        meta, big = 0, False
+        if encoding is not None:
+            plan = self.encoder.plan(encoding)
+            tokens, meta, big = _tokens(plan), plan.data_set, plan.big
         vrs = attributes.get(VRS_KEY)
         vrs = {key.upper(): vr for key, vr in vrs.items()} if isinstance(vrs, Mapping) else {}
-        big = plan is not None and plan.big
         outside = _Scope(text.character_set(()), signed=False, vrs={}, big=big)
-        return outside.inside(attributes)._replace(vrs=vrs)
+        return _Level(attributes, tokens, outside.inside(attributes)._replace(vrs=vrs), meta)
 
-    def fields(
-        self,
-        struct: Mapping[str, Any],
-        tokens: Sequence[Token] | None,
-        scope: _Scope,
-        *,
-        meta: int = 0,
-    ) -> Iterator[_Field]:
-        """The attributes of a data set, in the order of its layout; then those not in it.
-
-        The first `meta` tokens are file meta information.
-        """
-        tokens = tokens or ()
+    def fields(self, level: _Level) -> Iterator[_Field]:
+        """The attributes of a level, in the order of its layout; then those not in it."""
+        struct, tokens, scope, meta = level
         strays = _last_strays(tokens, meta)
         seen = set()
         for place, token in enumerate(tokens):
@@ -316,18 +320,9 @@ class _Walk:
         rule = self._rules.of_vr(field.vr)
         return values.decode(field.little(raw, scope), rule, Context(scope.charset, big=False))
 
-    def metadata(
-        self,
-        struct: Mapping[str, Any],
-        tokens: Sequence[Token] | None,
-        scope: _Scope,
-        raw: Mapping[str, bytes],
-        path: str,
-        *,
-        meta: int = 0,
-    ) -> dict[str, Any]:
-        """`metadata` of the data set or item at `path`; the first `meta` tokens are file meta."""
-        tokens = list(tokens or ())
+    def metadata(self, level: _Level, raw: Mapping[str, bytes], path: str = "") -> dict[str, Any]:
+        """`metadata` of the data set, or of the item that `path` leads to."""
+        struct, tokens, scope, meta = level
         strays = _last_strays(tokens, meta)
         # Group lengths are no attributes, but have their place in the order.
         result: dict[str, Any] = {}
@@ -340,41 +335,30 @@ class _Walk:
                     continue  # that of file meta information stays
                 end = end_of_group(tokens, place, meta if place < meta else len(tokens))
                 group = tokens[place + 1 : end]
-                result[key] = self._group_length(struct, group, scope, raw, path)
+                result[key] = self._group_length(level, group, raw, path)
             elif key in struct and not is_delimiter(token.tag):
                 result[key] = None
-        for field in self.fields(struct, tokens, scope, meta=meta):
-            key, value, items = field.key, field.value, field.items
+        for field in self.fields(level):
+            value = field.value
             if type(value) is list:
                 here = f"{path}{format_tag(field.tag)}"
                 value = [
-                    self.metadata(
-                        item,
-                        items[at].tokens if items else None,
-                        scope.inside(item),
-                        raw,
-                        f"{here}[{at}].",
-                    )
-                    for at, item in enumerate(value)
+                    self.metadata(item, raw, f"{here}[{at}].")
+                    for at, item in enumerate(field.inside(scope))
                 ]
             elif isinstance(value, bytes):
                 value = self.decode(field, value, scope)
-            result[key] = value
+            result[field.key] = value
         return result
 
     def _group_length(
-        self,
-        struct: Mapping[str, Any],
-        tokens: list[Token],
-        scope: _Scope,
-        raw: Mapping[str, bytes],
-        path: str,
+        self, level: _Level, group: Sequence[Token], raw: Mapping[str, bytes], path: str
     ) -> int | None:
-        """The value of a right group length; `tokens` are those of its group behind it."""
-        context = Context(scope.charset, big=False)
+        """The value of a right group length; `group` are the tokens of its group behind it."""
+        context = Context(level.scope.charset, big=False)
         size = 0
-        for token in tokens:
-            value = struct.get(self.definitions.key(token.tag, token.occurrence))
+        for token in group:
+            value = level.struct.get(self.definitions.key(token.tag, token.occurrence))
             try:
                 size += self._size(token, value, context, raw, path)
             except (P10Error, RecordError):
@@ -402,57 +386,32 @@ class _Walk:
         )
         return len(encoded) + sum(left_out)
 
-    def large(
-        self,
-        struct: Mapping[str, Any],
-        tokens: Sequence[Token] | None,
-        scope: _Scope,
-        *,
-        meta: int = 0,
-    ) -> Iterator[tuple[_Field, _Scope]]:
-        """The attributes of a data set or item that `to_json` has no value of, items included."""
-        for field in self.fields(struct, tokens, scope, meta=meta):
+    def large(self, level: _Level) -> Iterator[tuple[_Field, _Scope]]:
+        """The attributes of a level that `to_json` has no value of, items included."""
+        for field in self.fields(level):
             if type(field.value) is list:
-                for at, item in enumerate(field.value):
-                    inner = field.items[at].tokens if field.items else None
-                    yield from self.large(item, inner, scope.inside(item))
+                for item in field.inside(level.scope):
+                    yield from self.large(item)
             elif isinstance(field.value, Mapping) and field.bulk_vr:
-                yield field, scope
+                yield field, level.scope
 
-    def to_json(
-        self,
-        struct: Mapping[str, Any],
-        tokens: Sequence[Token] | None,
-        scope: _Scope,
-        resolve: Resolve,
-        *,
-        meta: int = 0,
-    ) -> dict[str, Any]:
-        """`to_json` of a data set or item; the first `meta` tokens are file meta information."""
+    def to_json(self, level: _Level, resolve: Resolve) -> dict[str, Any]:
+        """`to_json` of a data set or item."""
         fields = sorted(
             (
                 field
-                for field in self.fields(struct, tokens, scope, meta=meta)
+                for field in self.fields(level)
                 if field.is_meta == self._of_meta and field.tag & 0xFFFF
             ),
             key=lambda field: field.tag,
         )
         result: dict[str, Any] = {}
         for field in fields:
-            value = field.value
-            if type(value) is list:
-                items = [
-                    self.to_json(
-                        item,
-                        field.items[at].tokens if field.items else None,
-                        scope.inside(item),
-                        resolve,
-                    )
-                    for at, item in enumerate(value)
-                ]
+            if type(field.value) is list:
+                items = [self.to_json(item, resolve) for item in field.inside(level.scope)]
                 element: dict[str, Any] = {"vr": "SQ", "Value": items}
             else:
-                element = self._element(field, scope, resolve)
+                element = self._element(field, level.scope, resolve)
             result[format_tag(field.tag)] = element
         return result
 
