@@ -9,37 +9,29 @@ little. So memory is bounded by the largest study, whatever the order of the fil
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import multiprocessing
 import os
-import signal
-import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
-from dicomstudy import finishing
 from dicomstudy.archive import create
 from dicomstudy.disk import writing
 from dicomstudy.elements import MAX_INLINE
 from dicomstudy.errors import DicomStudyError, Problem
-from dicomstudy.finishing import Finished
+from dicomstudy.finishing import Finished, finish
 from dicomstudy.folder import Progress, at_work, other_archive, path_named, silent
 from dicomstudy.ingestion import Ingested, Ingester, Settings
 from dicomstudy.sources import find
 from dicomstudy.unfinished import remove_tree
+from dicomstudy.workers import COLLECTOR, Workers, workers
 
 __all__ = ["Report", "convert"]
 
-#: New objects after which the garbage collector looks for cycles; there are hardly any.
-_COLLECT_AFTER = 500_000
 #: A task has at most so many files, and ends with the file that reaches so many bytes.
 _TASK_FILES, _TASK_BYTES = 256, 32 << 20
 #: Where processes share the work, a task is one of so many parts of what was found before it, but
@@ -137,7 +129,7 @@ def convert(
     jobs = min(jobs, _PER_PROCESSOR * (os.cpu_count() or 1))
     target = create(path_named(archive))
     report = Report()
-    with at_work(target.path), _COLLECTOR.seldom():
+    with at_work(target.path), COLLECTOR.seldom():
         with writing(target.path):
             incoming = Path(tempfile.mkdtemp(dir=target.incoming))
         settings = Settings(target.path.resolve(), incoming.resolve(), bulk, max_inline, jobs == 1)
@@ -152,19 +144,19 @@ def convert(
 class _Steps(NamedTuple):
     """The two steps, and what runs them: None for this process itself."""
 
-    executor: _Pool | None
+    pool: Workers | None
     ingest: Callable[[list[tuple[str, int]]], Ingested]
     finish: Callable[[str], Finished]
 
 
 @contextlib.contextmanager
 def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
-    """The steps of one run; what waits is cancelled on an error."""
+    """The steps of one run."""
     if jobs == 1:
         ingester = Ingester(settings)
 
         def finish_held(study: str) -> Finished:
-            return finishing.finish(settings, study, ingester.held(study))
+            return finish(settings, study, ingester.held(study))
 
         try:
             yield _Steps(None, ingester.ingest, finish_held)
@@ -172,76 +164,8 @@ def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
             with writing(settings.archive):
                 ingester.close()
         return
-    fork = sys.platform == "linux" and threading.active_count() == 1
-    context = multiprocessing.get_context("fork" if fork else "spawn")
-    pool = _Pool(jobs, context, initializer=_begin_worker)
-    try:
+    with workers(jobs, source=str(settings.archive)) as pool:
         yield _Steps(pool, partial(ingest, settings), partial(finish, settings))
-    except _NoWorker as error:
-        why = (
-            f"not all processes of this run could begin: {error.__cause__}. Run again with fewer "
-            "jobs, or where memory, processes and open files are not as short"
-        )
-        raise DicomStudyError("convert/worker", why, source=str(settings.archive)) from error
-    except BrokenProcessPool as error:
-        why = (
-            "a process of this run was killed, as systems do when memory is short: run again, "
-            "with fewer jobs if it was"
-        )
-        if not fork:
-            why += (
-                ". Or it could not begin: where there are other threads, the script that calls "
-                'this is imported anew, and needs `if __name__ == "__main__":` around what it does'
-            )
-        raise DicomStudyError("convert/worker", why, source=str(settings.archive)) from error
-    finally:
-        pool.end()
-
-
-class _NoWorker(Exception):  # noqa: N818 (it says what there is, and becomes an error of ours)
-    """The system has no process or thread to spare; the cause is what it said."""
-
-
-class _Pool(ProcessPoolExecutor):
-    """Processes that end with the run also where only some of them could begin.
-
-    Of a pool without the thread that gives out its work, or whose thread has failed, no result
-    ever comes, and its processes wait for ever.
-    """
-
-    @property
-    def _thread(self) -> threading.Thread | None:
-        """The one that gives out the work: a private attribute, which Python 3.9 to 3.13 have."""
-        return cast("threading.Thread | None", self._executor_manager_thread)
-
-    def submit(self, function: Callable[..., _Result], /, *given: Any, **named: Any) -> Any:
-        try:
-            return super().submit(function, *given, **named)
-        except BrokenProcessPool:
-            raise
-        except (OSError, RuntimeError) as error:
-            raise _NoWorker from error
-
-    def wait(
-        self, running: set[Future[_Result]]
-    ) -> tuple[set[Future[_Result]], set[Future[_Result]]]:
-        """Those of `running` that are done, one at least, and those that are not."""
-        while True:
-            is_lost = self._thread is None or not self._thread.is_alive()
-            done, left = wait(running, 1, return_when=FIRST_COMPLETED)
-            if done:
-                return done, left
-            if is_lost:
-                raise _NoWorker from RuntimeError("the thread that gives out the work has ended")
-
-    def end(self) -> None:
-        """Return once all processes have ended; what waits is cancelled."""
-        processes = [*(self._processes or {}).values()]
-        has_begun = self._thread is not None and self._thread.ident is not None
-        self.shutdown(wait=has_begun, cancel_futures=True)
-        for process in processes:
-            process.kill()  # nothing where it has ended
-            process.join()
 
 
 def _run(
@@ -254,7 +178,7 @@ def _run(
     """Do both steps; what they remember is gone when this returns."""
     with _steps(settings, jobs) as steps:
         studies: set[str] = set()
-        for done in _map(steps.executor, steps.ingest, _tasks(sources, report, settings), jobs):
+        for done in _results(steps.pool, steps.ingest, _tasks(sources, report, settings)):
             report.files += done.files
             report.skipped += done.skipped
             report.quarantined += done.quarantined
@@ -264,7 +188,7 @@ def _run(
             report.problems += done.problems
             studies |= done.studies
             progress("files", report.files, None)
-        work = _map(steps.executor, steps.finish, sorted(studies), jobs)
+        work = _results(steps.pool, steps.finish, sorted(studies))
         for count, finished in enumerate(work, 1):
             report.instances += finished.added
             report.unchanged += finished.unchanged
@@ -317,83 +241,16 @@ def _files(
             yield folder, found.path, found.size
 
 
-def _map(
-    executor: _Pool | None,
-    function: Callable[[_Given], _Result],
-    values: Iterable[_Given],
-    jobs: int,
+def _results(
+    pool: Workers | None, step: Callable[[_Given], _Result], values: Iterable[_Given]
 ) -> Iterator[_Result]:
-    """The results of calls, in the order in which they are ready; few are under way at a time."""
-    if executor is None:
-        yield from map(function, values)
-        return
-    running: set[Future[_Result]] = set()
-    for value in values:
-        running.add(executor.submit(function, value))
-        if len(running) >= 2 * jobs + 1:
-            done, running = executor.wait(running)
-            for future in done:
-                yield future.result()
-    while running:
-        done, running = executor.wait(running)
-        for future in done:
-            yield future.result()
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits for this one
-    gc.set_threshold(_COLLECT_AFTER)
-    with contextlib.suppress(RuntimeError):  # the system has no thread to spare: go on without
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that gives it work is gone, which may have been killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-class _Collector:
-    """The garbage collector, which looks less often while a run is at work, in any thread.
-
-    What is remembered would all be walked. There is one for the process, as its thresholds are.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runs = 0
-        self._before = gc.get_threshold()
-
-    @contextlib.contextmanager
-    def seldom(self) -> Iterator[None]:
-        with self._lock:
-            if not self._runs:
-                self._before = often, *rest = gc.get_threshold()
-                if often:  # otherwise it does not look at all
-                    gc.set_threshold(max(often, _COLLECT_AFTER), *rest)
-            self._runs += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._runs -= 1
-                if not self._runs:
-                    gc.set_threshold(*self._before)
-
-
-_COLLECTOR = _Collector()
+    """The results of a step, in the order in which they are ready."""
+    return map(step, values) if pool is None else pool.results(step, values)
 
 
 def ingest(settings: Settings, task: list[tuple[str, int]]) -> Ingested:
     """Take files apart, in a worker, and leave their instances by study below ``incoming/``."""
     return _ingester(settings).ingest(task)
-
-
-def finish(settings: Settings, study: str) -> Finished:
-    """Make or extend the document of a study from what `ingest` left of it."""
-    return finishing.finish(settings, study)
 
 
 @lru_cache(maxsize=1)

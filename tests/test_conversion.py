@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_is_one_error(
 _SHORT = """
 import multiprocessing, os, sys, threading
 import dicomstudy
-from dicomstudy import conversion
+from dicomstudy import workers
 {short}
 try:
     print(dicomstudy.convert([sys.argv[1]], sys.argv[2], jobs=2).instances)
@@ -120,7 +120,7 @@ threading.Thread.start = start_others
 """
 _GIVES_OUT_WORK = _NO_THREAD.format(which='type(thread).__name__ == "_ExecutorManagerThread"')
 _FEEDS_A_QUEUE = _NO_THREAD.format(which='thread.name == "QueueFeederThread"')
-_WAITS_FOR_THE_PARENT = _NO_THREAD.format(which="thread._target is conversion._end_with_parent")
+_WAITS_FOR_THE_PARENT = _NO_THREAD.format(which="thread._target is workers._end_with_parent")
 
 
 @pytest.mark.parametrize(
