@@ -30,6 +30,7 @@ from dicomstudy.record import (
     is_reference,
 )
 from dicomstudy.text import CharacterSet
+from dicomstudy.transcription import Transcriber
 from dicomstudy.values import Context, rules_of
 
 __all__ = ["Amended", "Amender", "Edit"]
@@ -57,6 +58,7 @@ class Amender:
         self._definitions = definitions
         self._rules = rules_of(definitions)
         self._follower = Follower(definitions)
+        self._transcriber = Transcriber(definitions)
         self._digests: dict[object, str] = {}
 
     def amended(
@@ -89,7 +91,7 @@ class Amender:
                 turned = True
                 if encoding is not None:
                     layouts = layouts or self._follower.layouts(encoding)
-                before = self._follower.to_unicode(attributes, layouts, resolve)
+                before = self._transcriber.to_unicode(attributes, layouts, resolve)
                 after, vrs = self._after(before, version, of_version)
             if after is before:
                 continue
@@ -97,7 +99,7 @@ class Amender:
                 layouts = layouts or self._follower.layouts(encoding)
                 layouts, after = self._follower.followed(layouts, attributes, after, vrs)
                 if turned:
-                    layouts = self._follower.widened(layouts, after)
+                    layouts = self._transcriber.widened(layouts, after)
             attributes = after
         if attributes is original:
             return None

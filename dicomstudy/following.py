@@ -19,38 +19,26 @@ from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import (
-    CHARACTER_SET_TAG,
-    LONGEST_SHORT,
-    META_GROUP,
-    SHORT_VRS,
-    TEXT_VRS,
-    Form,
-    is_delimiter,
-)
+from dicomstudy.elements import Form, is_delimiter
 from dicomstudy.errors import RecordError
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import ItemLayout, Token
-from dicomstudy.paths import CHARACTER_SET, ORIGINALS, parse_raw_path
-from dicomstudy.record import DEFLATED, RAW, TRAILING, Resolve, character_set_of, is_reference
-from dicomstudy.text import CharacterSet
-from dicomstudy.values import Context, Kind, rules_of
+from dicomstudy.paths import CHARACTER_SET, ORIGINALS
+from dicomstudy.record import DEFLATED, TRAILING, character_set_of
+from dicomstudy.text import UNICODE, CharacterSet
+from dicomstudy.values import TEXT_KINDS, Context, Kind, rules_of
 
 __all__ = ["Follower", "Layouts", "differing", "inner_set", "is_signed"]
 
 #: The attributes of a data set or an item, by key.
 _Attributes: TypeAlias = Mapping[str, Any]
 
-#: The character set that holds every character.
-_UNICODE = "ISO_IR 192"
-_TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
 _ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
 #: Zero as text of VR IS.
 _ZERO = re.compile(r" *(?:[+-]?0+)? *")
-_UNICODE_SET = character_set_of(_UNICODE)
-_PLAIN = Context(_UNICODE_SET, False)
+_PLAIN = Context(character_set_of(UNICODE), False)
 
 
 def inner_set(item: _Attributes, outer: CharacterSet) -> CharacterSet:
@@ -128,6 +116,17 @@ class Layouts:
     by_key: tuple[Mapping[str, Token], ...]
     settled: bool = False
 
+    @classmethod
+    def of(
+        cls, parts: Iterable[Iterable[Token]], definitions: Definitions, *, settled: bool = False
+    ) -> Layouts:
+        """The layouts with these tokens."""
+        tokens = tuple(map(tuple, parts))
+        by_key = tuple(
+            [{definitions.key(each.tag, each.occurrence): each for each in part} for part in tokens]
+        )
+        return cls(tokens, by_key, settled)
+
     @cached_property
     def lengths(self) -> list[str]:
         """The keys of group lengths."""
@@ -160,7 +159,7 @@ class _Case(NamedTuple):
 
 
 class Follower:
-    """Makes encodings, and values, follow a change."""
+    """Makes encodings follow a change."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
@@ -180,12 +179,7 @@ class Follower:
             raise RecordError("record/encoding", "the encoding is incomplete") from error
 
     def _parsed(self, *texts: str) -> Layouts:
-        return self._layouts(map(layout.parse, texts))
-
-    def _layouts(self, parts: Iterable[Iterable[Token]], *, settled: bool = False) -> Layouts:
-        tokens = tuple(map(tuple, parts))
-        by_key = tuple([{self._key(token): token for token in part} for part in tokens])
-        return Layouts(tokens, by_key, settled)
+        return Layouts.of(map(layout.parse, texts), self._definitions)
 
     def followed(
         self, layouts: Layouts, before: _Attributes, after: _Attributes, vrs: Mapping[str, str]
@@ -240,7 +234,7 @@ class Follower:
             for tokens in kept
             for token in tokens
         )
-        return self._layouts(kept, settled=settled)
+        return Layouts.of(kept, self._definitions, settled=settled)
 
     def _again(
         self,
@@ -381,7 +375,7 @@ class Follower:
             return given or token.vr
         rule = self._rules.rule(token.tag, token.vr)
         if isinstance(value, str) and rule.kind is not Kind.TAG:
-            fits = rule.kind in _TEXT_KINDS
+            fits = rule.kind in TEXT_KINDS
         else:
             fits = values.encode(value, rule, _PLAIN) is not None
         return token.vr if fits else _vr_of(token.tag, self._definitions, signed=scope.signed)
@@ -431,101 +425,6 @@ class Follower:
             if (key := self._key(inner)) in struct
         )
 
-    def to_unicode(
-        self,
-        attributes: _Attributes,
-        layouts: Layouts | None,
-        resolve: Resolve,
-    ) -> dict[str, Any]:
-        """The attributes with the character set of Unicode, in items too.
-
-        Text of private attributes whose VR is in the file, and text that is a large value, is
-        written anew; the bytes of text that was not valid in its character set go.
-        """
-        meta, tokens = ((), ()) if layouts is None else layouts.parts
-        apart = {(token.tag, token.occurrence) for token in meta}
-        charset = character_set_of(attributes.get(CHARACTER_SET))
-        result = self._turned(attributes, tokens, charset, resolve)
-        for key in [key for key in result if key.startswith(RAW)]:
-            path = key[len(RAW) :]
-            steps = parse_raw_path(path)
-            if not steps or steps[0][:2] in apart or steps[0].tag >> 16 == META_GROUP:
-                continue
-            leaf = steps[-1].tag
-            is_text = self._rules.rule(leaf, _vr_at(tokens, path)).kind in _TEXT_KINDS
-            if leaf == CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
-                del result[key]
-        return {**result, CHARACTER_SET: _UNICODE}
-
-    def widened(self, layouts: Layouts, attributes: _Attributes) -> Layouts:
-        """The layouts, with UN for text that became too long for the header of its VR.
-
-        See PS3.5 section 6.2.2: the same text mostly has more bytes in Unicode.
-        """
-        meta, before = layouts.parts
-        after = self._widened(before, attributes)
-        return layouts if after == before else self._layouts((meta, after), settled=layouts.settled)
-
-    def _widened(self, tokens: Iterable[Token], struct: _Attributes) -> tuple[Token, ...]:
-        return tuple([self._wide(token, struct.get(self._key(token))) for token in tokens])
-
-    def _wide(self, token: Token, value: Any) -> Token:
-        if type(value) is list and token.items is not None:
-            items = [
-                item._replace(tokens=self._widened(item.tokens, struct))
-                for item, struct in zip(token.items, value, strict=True)
-            ]
-            return token._replace(items=tuple(items))
-        size = len(value.encode()) if isinstance(value, str) else 0
-        if type(value) is bytes:
-            size = len(value)
-        return token._replace(vr="UN") if size > LONGEST_SHORT and token.vr in SHORT_VRS else token
-
-    def _turned(
-        self,
-        struct: _Attributes,
-        tokens: Iterable[Token],
-        charset: CharacterSet,
-        resolve: Resolve,
-    ) -> dict[str, Any]:
-        by_key = {self._key(token): token for token in tokens}
-        result = dict(struct)
-        for key, value in struct.items():
-            token = by_key.get(key)
-            if type(value) is list:
-                items = (token.items if token is not None else None) or ()
-                result[key] = [
-                    self._turned(
-                        item,
-                        items[at].tokens if at < len(items) else (),
-                        inner_set(item, charset),
-                        resolve,
-                    )
-                    for at, item in enumerate(value)
-                ]
-                for item in result[key]:
-                    if CHARACTER_SET in item:
-                        item[CHARACTER_SET] = _UNICODE
-            elif token is not None and (type(value) is bytes or is_reference(value)):
-                result[key] = self._turned_value(token, value, charset, resolve)
-        return result
-
-    def _turned_value(
-        self, token: Token, value: Any, charset: CharacterSet, resolve: Resolve
-    ) -> Any:
-        """Text that is kept as bytes, in Unicode."""
-        rule = self._rules.rule(token.tag, token.vr)
-        private = rule.kind not in _TEXT_KINDS
-        if private and token.vr in TEXT_VRS:
-            rule = self._rules.of_vr(token.vr)
-        if rule.kind not in _TEXT_KINDS:
-            return value
-        raw = value if type(value) is bytes else resolve(value)
-        if _is_plain(raw):
-            return value
-        text = values.decode(raw, rule, Context(charset, False))
-        return values.encode(text, rule, _PLAIN) if private else text
-
 
 class _Scope(NamedTuple):
     """What the layout of a new element depends on.
@@ -560,30 +459,12 @@ def _order(token: Token) -> tuple[int, int]:
     return token.tag, token.occurrence or sys.maxsize
 
 
-def _vr_at(tokens: Iterable[Token], path: str) -> str:
-    """The VR in the file of what raw bytes belong to (spec/record.md); empty if it has none."""
-    vr = ""
-    for tag, occurrence, item in parse_raw_path(path):
-        found = (t for t in tokens if t.tag == tag and t.occurrence == occurrence)
-        token = next(found, None)
-        if token is None:
-            return ""
-        items = token.items or ()
-        vr, tokens = token.vr, items[item].tokens if item is not None and item < len(items) else ()
-    return vr
-
-
 def _without_vrs(token: Token) -> Token:
     """The token as it is where no VRs are written."""
     items = token.items and tuple(
         [each._replace(tokens=tuple(map(_without_vrs, each.tokens))) for each in token.items]
     )
     return token._replace(vr="", reserved=0, items=items)
-
-
-def _is_plain(raw: bytes) -> bool:
-    """Whether bytes are the same text in every character set."""
-    return raw.isascii() and b"\x1b" not in raw
 
 
 def _vr_of(tag: int, definitions: Definitions, *, signed: bool) -> str:

@@ -23,7 +23,10 @@ from typing import NamedTuple
 
 from dicomstudy.errors import Problem
 
-__all__ = ["CharacterSet", "character_set", "decode", "decode_lenient", "encode"]
+__all__ = ["UNICODE", "CharacterSet", "character_set", "decode", "decode_lenient", "encode"]
+
+#: The defined term of the character set that holds every character (PS3.3 C.12.1.1.2).
+UNICODE = "ISO_IR 192"
 
 
 class _GraphicSet(NamedTuple):
@@ -61,13 +64,13 @@ _ROMAJI = b"\x1b(J"  # ISO-IR 14 as G0
 _ESCAPE = re.compile(rb"(\x1b(?:\([BJ]|\)I|-[ABCDFGHLMTb]|\$B|\$\(D|\$\)[AC]))")
 
 _MULTI_BYTE = frozenset({"87", "159", "149", "58"})
-_STANDALONE = MappingProxyType({"ISO_IR 192": "utf_8", "GB18030": "gb18030", "GBK": "gbk"})
+_STANDALONE = MappingProxyType({UNICODE: "utf_8", "GB18030": "gb18030", "GBK": "gbk"})
 _TERM = re.compile(r"ISO(?:(2022)(?:IR)?|IR)0*([1-9][0-9]*)")
 _ALIASES = MappingProxyType(
     {
-        "ISOIR192": "ISO_IR 192",
-        "UTF8": "ISO_IR 192",
-        "ISO2022IR192": "ISO_IR 192",
+        "ISOIR192": UNICODE,
+        "UTF8": UNICODE,
+        "ISO2022IR192": UNICODE,
         "GB18030": "GB18030",
         "GBK": "GBK",
         "ISO2022GBK": "GBK",

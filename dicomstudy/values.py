@@ -27,6 +27,7 @@ from dicomstudy.elements import (
 from dicomstudy.text import CharacterSet
 
 __all__ = [
+    "TEXT_KINDS",
     "Context",
     "Kind",
     "Rule",
@@ -53,6 +54,10 @@ class Kind(Enum):
     TAG = "tag"
     BLOB = "blob"
     ITEMS = "items"
+
+
+#: The kinds whose bytes depend on the character set.
+TEXT_KINDS = frozenset((Kind.TEXT, Kind.NAME))
 
 
 class Context(NamedTuple):
@@ -205,7 +210,7 @@ def recognise(raw: bytes, rule: Rule, context: Context) -> tuple[Scalar, bool] |
 
 def is_valid(raw: bytes, rule: Rule, context: Context) -> bool:
     """Whether the bytes of text are valid in its character set; True for all other values."""
-    if rule.kind not in {Kind.TEXT, Kind.NAME}:
+    if rule.kind not in TEXT_KINDS:
         return True
     name = rule.kind is Kind.NAME
     trimmed = raw.rstrip(b" \0")

@@ -1,0 +1,145 @@
+"""Text of an instance in Unicode, whatever character set it was written in (spec/edits.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from dicomstudy import values
+from dicomstudy.definitions import Definitions
+from dicomstudy.elements import CHARACTER_SET_TAG, LONGEST_SHORT, META_GROUP, SHORT_VRS, TEXT_VRS
+from dicomstudy.following import Layouts, inner_set
+from dicomstudy.layout import Token
+from dicomstudy.paths import CHARACTER_SET, parse_raw_path
+from dicomstudy.record import RAW, Resolve, character_set_of, is_reference
+from dicomstudy.text import UNICODE, CharacterSet
+from dicomstudy.values import TEXT_KINDS, Context, rules_of
+
+__all__ = ["Transcriber"]
+
+#: The attributes of a data set or an item, by key.
+_Attributes: TypeAlias = Mapping[str, Any]
+_IN_UNICODE = Context(character_set_of(UNICODE), False)
+
+
+class Transcriber:
+    """Turns the text of instances to Unicode, and lets their layouts follow where it grew."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._rules = rules_of(definitions)
+
+    def _key(self, token: Token) -> str:
+        return self._definitions.key(token.tag, token.occurrence)
+
+    def to_unicode(
+        self, attributes: _Attributes, layouts: Layouts | None, resolve: Resolve
+    ) -> dict[str, Any]:
+        """The attributes with the character set of Unicode, in items too.
+
+        Text of private attributes whose VR is in the file, and text that is a large value, is
+        written anew; the bytes of text that was not valid in its character set go.
+        """
+        meta, tokens = ((), ()) if layouts is None else layouts.parts
+        apart = {(token.tag, token.occurrence) for token in meta}
+        charset = character_set_of(attributes.get(CHARACTER_SET))
+        result = self._in_unicode(attributes, tokens, charset, resolve)
+        for key in [key for key in result if key.startswith(RAW)]:
+            path = key[len(RAW) :]
+            steps = parse_raw_path(path)
+            if not steps or steps[0][:2] in apart or steps[0].tag >> 16 == META_GROUP:
+                continue
+            leaf = steps[-1].tag
+            is_text = self._rules.rule(leaf, _vr_at(tokens, path)).kind in TEXT_KINDS
+            if leaf == CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
+                del result[key]
+        return {**result, CHARACTER_SET: UNICODE}
+
+    def widened(self, layouts: Layouts, attributes: _Attributes) -> Layouts:
+        """The layouts, with UN for text that became too long for the header of its VR.
+
+        See PS3.5 section 6.2.2: the same text mostly has more bytes in Unicode.
+        """
+        meta, before = layouts.parts
+        after = self._widened(before, attributes)
+        if after == before:
+            return layouts
+        return Layouts.of((meta, after), self._definitions, settled=layouts.settled)
+
+    def _widened(self, tokens: Iterable[Token], struct: _Attributes) -> tuple[Token, ...]:
+        return tuple([self._wide(token, struct.get(self._key(token))) for token in tokens])
+
+    def _wide(self, token: Token, value: Any) -> Token:
+        if type(value) is list and token.items is not None:
+            items = [
+                item._replace(tokens=self._widened(item.tokens, struct))
+                for item, struct in zip(token.items, value, strict=True)
+            ]
+            return token._replace(items=tuple(items))
+        size = len(value.encode()) if isinstance(value, str) else 0
+        if type(value) is bytes:
+            size = len(value)
+        return token._replace(vr="UN") if size > LONGEST_SHORT and token.vr in SHORT_VRS else token
+
+    def _in_unicode(
+        self,
+        struct: _Attributes,
+        tokens: Iterable[Token],
+        charset: CharacterSet,
+        resolve: Resolve,
+    ) -> dict[str, Any]:
+        by_key = {self._key(token): token for token in tokens}
+        result = dict(struct)
+        for key, value in struct.items():
+            token = by_key.get(key)
+            if type(value) is list:
+                items = (token.items if token is not None else None) or ()
+                result[key] = [
+                    self._in_unicode(
+                        item,
+                        items[at].tokens if at < len(items) else (),
+                        inner_set(item, charset),
+                        resolve,
+                    )
+                    for at, item in enumerate(value)
+                ]
+                for item in result[key]:
+                    if CHARACTER_SET in item:
+                        item[CHARACTER_SET] = UNICODE
+            elif token is not None and (type(value) is bytes or is_reference(value)):
+                result[key] = self._value_in_unicode(token, value, charset, resolve)
+        return result
+
+    def _value_in_unicode(
+        self, token: Token, value: Any, charset: CharacterSet, resolve: Resolve
+    ) -> Any:
+        """Text that is kept as bytes, in Unicode."""
+        rule = self._rules.rule(token.tag, token.vr)
+        private = rule.kind not in TEXT_KINDS
+        if private and token.vr in TEXT_VRS:
+            rule = self._rules.of_vr(token.vr)
+        if rule.kind not in TEXT_KINDS:
+            return value
+        raw = value if type(value) is bytes else resolve(value)
+        if _is_plain(raw):
+            return value
+        text = values.decode(raw, rule, Context(charset, False))
+        return values.encode(text, rule, _IN_UNICODE) if private else text
+
+
+def _vr_at(tokens: Iterable[Token], path: str) -> str:
+    """The VR in the file of what raw bytes belong to (spec/record.md); empty if it has none."""
+    vr = ""
+    for tag, occurrence, item in parse_raw_path(path):
+        found = (t for t in tokens if t.tag == tag and t.occurrence == occurrence)
+        token = next(found, None)
+        if token is None:
+            return ""
+        items = token.items or ()
+        vr, tokens = token.vr, items[item].tokens if item is not None and item < len(items) else ()
+    return vr
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Whether bytes are the same text in every character set."""
+    return raw.isascii() and b"\x1b" not in raw
