@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record
@@ -23,7 +23,8 @@ from dicomstudy.elements import Buffer, Span, bare_uid, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source
-from dicomstudy.p10 import PREFIX, VRS, P10File, Reader
+from dicomstudy.inputs import Input, is_of_source, may_be_p10, take_apart
+from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.quarantine import Quarantined, keep
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
 from dicomstudy.sources import MAX_WHOLE, Window, read_whole, uri_of
@@ -31,13 +32,10 @@ from dicomstudy.sources import MAX_WHOLE, Window, read_whole, uri_of
 __all__ = [
     "Ingested",
     "Ingester",
-    "Input",
     "Settings",
-    "TakenApart",
     "leave_on_disk",
     "left_on_disk",
     "study_folder",
-    "take_apart",
 ]
 
 #: Bulk files that one process keeps open.
@@ -70,10 +68,6 @@ class Settings:
     alone: bool
 
 
-#: What bare data sets with a command set begin with: its length, or the tag of its class.
-_COMMAND_LENGTH, _COMMAND_CLASS = b"\0\0\0\0\4\0\0\0", b"\0\0\2\0"
-
-
 @dataclass(slots=True)
 class Ingested:
     """What `ingest` did with its files; `studies` are the UIDs of those it found something of."""
@@ -91,35 +85,6 @@ class Ingested:
 def study_folder(settings: Settings, study: str) -> Path:
     """Where a run leaves what it found of a study."""
     return settings.incoming / hashlib.sha256(study.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-class Input(NamedTuple):
-    """One file; `modified` is its time of modification, None if it can't be referred to.
-
-    Those of zip and tar files can't.
-    """
-
-    data: Buffer
-    uri: str
-    source: str
-    modified: int | None = None
-
-    @classmethod
-    def of(cls, member: Member, path: Path) -> Input | None:
-        """What a member of a zip or tar file has; None if it can't be taken out."""
-        if member.data is None:
-            return None
-        return cls(member.data, uri_of(path, member.name), member.source_in(path))
-
-    def pieces(self) -> Iterator[bytes]:
-        """All its bytes, which are those of one file. Errors as in `check`."""
-        yield from map(bytes, chunks(self.data, Span(0, len(self.data))))
-        self.check()
-
-    def check(self) -> None:
-        """Raise `DicomStudyError` if a large file was written to while it was read."""
-        if isinstance(self.data, Window):
-            self.data.check()
 
 
 class _Digest:
@@ -288,7 +253,7 @@ class Ingester:
     def _p10(self, given: Input) -> None:
         """Take in one file, or keep it whole in quarantine."""
         data, result = given.data, self._result
-        if not _may_be_p10(data):
+        if not may_be_p10(data):
             result.skipped += 1
             return
         digest = self._digest(data)
@@ -296,7 +261,7 @@ class Ingester:
         try:
             taken = take_apart(given, self._reader, decoder, self._grouper)
         except DicomStudyError as error:
-            if _is_of_source(error):
+            if is_of_source(error):
                 raise
             self._quarantine(given, digest(), error.problem(given.source))
             return
@@ -319,7 +284,7 @@ class Ingester:
             except ArchiveError:
                 raise
             except DicomStudyError as error:
-                if _is_of_source(error):
+                if is_of_source(error):
                     raise
                 self._quarantine(given, digest(), error.problem(given.source))
                 return
@@ -479,66 +444,6 @@ def left_on_disk(folder: Path) -> Iterator[Batch]:
                     Entry._make(entry)._replace(source=Source(*entry[3])) for entry in left
                 ]
                 yield batch
-
-
-class TakenApart(NamedTuple):
-    """A P10 file: its elements, its record, and the UIDs of study, series and instance.
-
-    `uids` is None if it lacks one of them.
-    """
-
-    file: P10File
-    record: Record
-    uids: tuple[str, str, str] | None
-
-
-def take_apart(
-    given: Input, reader: Reader, decoder: Decoder, grouper: Grouper
-) -> TakenApart | None:
-    """What a P10 file holds; None for one that is none (spec/archive.md).
-
-    Raises:
-        DicomStudyError: it cannot be read on, or has the prefix of P10 files, but cannot be taken
-            apart.
-    """
-    if not _may_be_p10(given.data):
-        return None
-    prefixed = _is_prefixed(given.data)
-    try:
-        file = reader.read(given.data, source=given.source)
-        record = decoder.decode(file, given.data)
-    except DicomStudyError as error:
-        if prefixed or _is_of_source(error):
-            raise
-        return None
-    uids = grouper.uids(record)
-    return TakenApart(file, record, uids) if prefixed or uids is not None else None
-
-
-def _may_be_p10(data: Buffer) -> bool:
-    """Whether the first bytes of a file are those of a P10 file, with preamble or without."""
-    return _is_prefixed(data) or _may_be_bare(data[:8])
-
-
-def _is_prefixed(data: Buffer) -> bool:
-    return data[128:132] == PREFIX
-
-
-def _may_be_bare(head: bytes) -> bool:
-    """Whether a file may be a data set without preamble: it begins with group 2 or 8.
-
-    In big endian it has to have a VR too, which is more than two bytes that many files have; and of
-    a command set, whose group is 0, it has to begin with the length or the class.
-    """
-    if head[:2] == b"\0\x08":
-        return head[4:6] in VRS
-    is_command = head == _COMMAND_LENGTH or (head[:4] == _COMMAND_CLASS and head[5:] == bytes(3))
-    return is_command or head[:2] in {b"\2\0", b"\x08\0"}
-
-
-def _is_of_source(error: DicomStudyError) -> bool:
-    """Whether a file could not be read on, which tells nothing of what it is."""
-    return error.code.startswith("source/")
 
 
 def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:

@@ -18,7 +18,7 @@ from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
 from dicomstudy.folder import Progress, other_archive, outside, silent
 from dicomstudy.grouping import Grouper, Source
-from dicomstudy.ingestion import Input, take_apart
+from dicomstudy.inputs import Input, take_apart
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Decoder
 from dicomstudy.sources import MAX_WHOLE, Found, Window, find, listed, read_whole, uri_of
