@@ -605,13 +605,13 @@ def test_what_is_looked_at_ahead_does_not_grow_faster_than_the_file(
     headers = [element(0x00100000 + at, "", explicit=False) for at in range(40_000)]
     data = file_of(unknown * 200, element(0x00100009, "OB", b"".join(headers)))
     looked = 0
-    may_look = Parser.may_look
+    may_look = Parser._may_look
 
     def counted(parser: Parser) -> bool:
         nonlocal looked
         looked += 1
         return may_look(parser)
 
-    monkeypatch.setattr(Parser, "may_look", counted)
+    monkeypatch.setattr(Parser, "_may_look", counted)
     assert p10.read(data).problems == ()
     assert len(data) / 16 < looked < len(data) / 8 + 300

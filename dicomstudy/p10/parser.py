@@ -44,29 +44,43 @@ MAX_INSIDE = 1 << 22
 
 
 class Parser:
-    """Takes elements off a buffer in one byte order."""
+    """Takes elements off a buffer in one byte order.
+
+    Values of more bytes than `limit` stay where they are. Of arguments of its methods, `pos`,
+    `start` and `end` are places in the buffer; `explicit` says whether headers have VRs, and
+    `depth` how many sequences are around.
+
+    Attributes:
+        data: the buffer.
+        big: its byte order, with what is written in that as `order`.
+        flaws: what was wrong with what was read; whoever reads on takes it away before.
+        looked: whether bytes behind an element were looked at, which another file that has the
+            same element may not have; whoever reads on sets it back before.
+        irregular: whether a delimiter has a length, so that items do not say how they were written.
+    """
 
     __slots__ = (
-        *("ahead", "bare", "big", "data", "flaws", "inside", "irregular", "limit", "looked"),
-        *("met_stranger", "order", "strangers", "taken"),
+        *("_ahead", "_bare", "_inside", "_limit", "_met_stranger", "_strangers", "_taken"),
+        *("big", "data", "flaws", "irregular", "looked", "order"),
     )
 
     def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
         self.data = data
         self.big = big
         self.order = BIG if big else LITTLE
-        self.limit = limit
+        self._limit = limit
         self.irregular = False
         self.flaws: list[Problem] = []
-        self.taken = 0
-        self.inside = 0
-        #: How many more headers may be looked at ahead of reading them, and whether any was.
-        self.ahead = len(data) // _HEADER
         self.looked = False
+        #: Inside the element of undefined length that is read: bytes of values, and how many items
+        #: and elements there are.
+        self._taken = self._inside = 0
+        #: How many more headers may be looked at ahead of reading them.
+        self._ahead = len(data) // _HEADER
         #: Whether sequences may begin with an item of another tag, and whether one did.
-        self.strangers, self.met_stranger = False, False
+        self._strangers, self._met_stranger = False, False
         #: From where to where there is no sequence delimiter.
-        self.bare = 0, 0
+        self._bare = 0, 0
 
     def element(
         self, pos: int, end: int, explicit: bool, depth: int, top: bool
@@ -77,25 +91,25 @@ class Parser:
             P10Error: it does not end before `end` (and is not at the `top`, where a value may
                 be cut short), or its items cannot be followed.
         """
-        tag, vr, reserved, start, length = self.header(pos, end, explicit)
+        tag, vr, reserved, start, length = self._header(pos, end, explicit)
         if length == UNDEFINED_LENGTH and (not vr or vr in LONG_VRS):
-            value, form, after = self.undefined(tag, vr, start, end, explicit, depth, top)
-            behind = self.length_at(after - 4) if form is Form.DELIMITED else 0
+            value, form, after = self._undefined(tag, vr, start, end, explicit, depth, top)
+            behind = self._length_at(after - 4) if form is Form.DELIMITED else 0
             return Element(tag, vr, value, form, behind, reserved), after
         after = start + length
-        if length <= self.limit and after <= end:
+        if length <= self._limit and after <= end:
             return Element(tag, vr, self.data[start:after], Form.DEFINED, 0, reserved), after
         if after > end:
             if not top:
                 raise P10Error(
                     "p10/truncated", "an element is longer than what holds it", offset=pos, tag=tag
                 )
-            value = self.take(tag, vr, start, end - start, depth)
+            value = self._take(tag, vr, start, end - start, depth)
             return Element(tag, vr, value, Form.DECLARED, length, reserved), end
-        value = self.take(tag, vr, start, length, depth)
+        value = self._take(tag, vr, start, length, depth)
         return Element(tag, vr, value, Form.DEFINED, 0, reserved), after
 
-    def header(self, pos: int, end: int, explicit: bool) -> tuple[int, str, int, int, int]:
+    def _header(self, pos: int, end: int, explicit: bool) -> tuple[int, str, int, int, int]:
         """Tag, VR and reserved bytes of the element at `pos`, where its value starts, its length.
 
         Raises:
@@ -138,7 +152,7 @@ class Parser:
             return None
         (length,) = head.length.unpack_from(encoded, len(head.start))
         after = value_at + length
-        return None if length > self.limit or after > end else after
+        return None if length > self._limit or after > end else after
 
     def tag(self, pos: int) -> int:
         """The tag at `pos`, or 0 if the data end there."""
@@ -148,18 +162,18 @@ class Parser:
         group, number, _ = self.order.implicit.unpack(head)
         return int(group << 16 | number)
 
-    def length_at(self, pos: int) -> int:
+    def _length_at(self, pos: int) -> int:
         """The length in a header, which stands at `pos`."""
         (length,) = self.order.length.unpack(self.data[pos : pos + 4])
         return int(length)
 
-    def take(self, tag: int, vr: str, start: int, length: int, depth: int) -> bytes | Span:
+    def _take(self, tag: int, vr: str, start: int, length: int, depth: int) -> bytes | Span:
         """The bytes of a value; their place if they are many, not items and not in an item."""
         if depth:
-            self.taken += length
-            if self.taken > _MAX_ITEMS:
+            self._taken += length
+            if self._taken > _MAX_ITEMS:
                 raise P10Error("p10/too-large", "items have too many bytes to take apart", tag=tag)
-        elif may_be_large(tag, length, self.limit):
+        elif may_be_large(tag, length, self._limit):
             items = vr == "SQ" or (
                 vr in {"", "UN"}
                 and tag not in PIXEL_DATA_TAGS
@@ -169,55 +183,55 @@ class Parser:
                 return Span(start, length)
         return self.data[start : start + length]
 
-    def undefined(
+    def _undefined(
         self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int, top: bool
     ) -> tuple[Value, Form, int]:
         """The value of an element of undefined length, its form, and where it ends."""
         data, order = self.data, self.order
         if not depth:
-            self.taken = self.inside = 0
-            self.strangers, self.met_stranger = True, False
+            self._taken = self._inside = 0
+            self._strangers, self._met_stranger = True, False
         first = data[start : start + 4]
         if is_bulk(tag, vr):
             if first == order.item_tag or (
                 first == order.sequence_delimiter and tag in PIXEL_DATA_TAGS
             ):
-                fragments, after, complete = self.fragments(start, end)
+                fragments, after, complete = self._fragments(start, end)
                 if depth:
-                    self.inside += len(fragments)
+                    self._inside += len(fragments)
                 if complete or top:
                     if not complete:
                         message = (
                             "the pixel data ends with the file, inside a fragment or before its "
                             "delimiter"
                         )
-                        self.flaw("p10/no-delimiter", message, start, tag)
+                        self._flaw("p10/no-delimiter", message, start, tag)
                     if depth:
                         return data[start:after], Form.UNDEFINED, after
                     return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
-        elif self.holds_items(vr, start):
+        elif self._holds_items(vr, start):
             try:
-                return self.items(tag, vr, start, end, explicit, depth)
+                return self._items(tag, vr, start, end, explicit, depth)
             except P10Error:
-                if depth or not self.met_stranger:
+                if depth or not self._met_stranger:
                     raise
             # once more, as if no item had another tag
-            self.strangers, self.looked = False, True
-            self.taken = self.inside = 0
+            self._strangers, self.looked = False, True
+            self._taken = self._inside = 0
             self.flaws.clear()
-            if self.holds_items(vr, start):
-                return self.items(tag, vr, start, end, explicit, depth)
-        after = self.end_of_delimiter(start, end)
+            if self._holds_items(vr, start):
+                return self._items(tag, vr, start, end, explicit, depth)
+        after = self._end_of_delimiter(start, end)
         if not after:
             raise P10Error(
                 "p10/no-delimiter", "a value of undefined length has no end", offset=start, tag=tag
             )
         length = after - 8 - start
-        if may_be_large(tag, length, self.limit) and not depth:
+        if may_be_large(tag, length, self._limit) and not depth:
             return Span(start, length), Form.DELIMITED, after
         return data[start : start + length], Form.DELIMITED, after
 
-    def holds_items(self, vr: str, start: int) -> bool:
+    def _holds_items(self, vr: str, start: int) -> bool:
         """Whether a value of undefined length is a sequence, unless its items are fragments.
 
         That of an SQ may begin with a delimiter that is left over, with zeros, or with an item of
@@ -226,30 +240,30 @@ class Parser:
         head = self.data[start : start + 8]
         if head[:4] in {self.order.item_tag, self.order.sequence_delimiter}:
             return vr in {"", "SQ", "UN"}
-        return vr == "SQ" and len(head) == 8 and self.is_stranger(head, start)
+        return vr == "SQ" and len(head) == 8 and self._is_stranger(head, start)
 
-    def is_stranger(self, head: bytes, start: int) -> bool:
+    def _is_stranger(self, head: bytes, start: int) -> bool:
         """Whether a header that has not the tag of an item is one in its place all the same.
 
         Its length is zero or undefined, or leads to an item, a delimiter, or the same tag.
         """
-        length = self.length_at(start + 4)
+        length = self._length_at(start + 4)
         if not length:
             return True
-        if not self.strangers:
+        if not self._strangers:
             return False
         behind = head[:4]
         if length != UNDEFINED_LENGTH:
             self.looked = True
             behind = self.data[start + 8 + length : start + 12 + length]
         is_one = behind in {head[:4], self.order.item_tag, self.order.sequence_delimiter}
-        self.met_stranger |= is_one
+        self._met_stranger |= is_one
         return is_one
 
-    def items(
+    def _items(
         self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int
     ) -> tuple[Value, Form, int]:
-        """As `undefined`, of a sequence."""
+        """As `_undefined`, of a sequence."""
         outer, self.irregular = self.irregular, False
         unknown = vr == "UN"
         try:
@@ -259,20 +273,20 @@ class Parser:
         except P10Error as error:
             if depth:
                 raise
-            value, after = self.broken(error, tag, start, explicit, unknown=unknown)
+            value, after = self._broken(error, tag, start, explicit, unknown=unknown)
             return value, Form.UNDEFINED, after
         irregular, self.irregular = self.irregular, outer or self.irregular
         if irregular:
             message = "a delimiter has a length; the items are kept as bytes"
-            self.flaw("p10/delimiter-length", message, start, tag)
+            self._flaw("p10/delimiter-length", message, start, tag)
             return self.data[start:after], Form.UNDEFINED, after
         return sequence, Form.DEFINED, after
 
-    def flaw(self, code: str, message: str, pos: int, tag: int) -> None:
+    def _flaw(self, code: str, message: str, pos: int, tag: int) -> None:
         """Note what is wrong with the element that is read."""
         self.flaws.append(Problem(None, code, message, pos, format_tag(tag)))
 
-    def broken(
+    def _broken(
         self, error: P10Error, tag: int, start: int, explicit: bool, *, unknown: bool
     ) -> tuple[bytes | Span, int]:
         """The bytes of a sequence of the top level that has an `error`, and where it ends.
@@ -280,21 +294,21 @@ class Parser:
         Raises:
             P10Error: `error`, if the sequence does not end leniently either.
         """
-        self.ahead -= self.inside  # so that nothing is read in vain again and again
-        if self.ahead < 0:
+        self._ahead -= self._inside  # so that nothing is read in vain again and again
+        if self._ahead < 0:
             raise error
         try:
-            after = self.end_leniently(start, explicit, unknown=unknown)
+            after = self._end_leniently(start, explicit, unknown=unknown)
         except P10Error:
             raise error from None
         problem = error.problem()
         message = f"{problem.message}; the items are kept as bytes"
         self.flaws[:] = [problem._replace(message=message)]
-        if may_be_large(tag, after - start, self.limit):
+        if may_be_large(tag, after - start, self._limit):
             return Span(start, after - start), after
         return self.data[start:after], after
 
-    def end_leniently(self, pos: int, explicit: bool, *, unknown: bool) -> int:
+    def _end_leniently(self, pos: int, explicit: bool, *, unknown: bool) -> int:
         """Where the items at `pos` end with a sequence delimiter, whatever is wrong with them.
 
         Sequences inside may be nested as deep as they like: nothing here calls itself.
@@ -305,8 +319,8 @@ class Parser:
         end = len(self.data)
         around: list[tuple[bool, bool, bool, int]] = []
         while True:
-            self.count(pos)
-            tag, _, _, pos, length = self.header(pos, end, False)
+            self._count(pos)
+            tag, _, _, pos, length = self._header(pos, end, False)
             if tag == SEQUENCE_DELIMITATION:
                 if not around:
                     return pos
@@ -314,41 +328,41 @@ class Parser:
             else:
                 delimited = length == UNDEFINED_LENGTH
                 after = end if delimited else min(pos + length, end)
-                here = explicit and self.is_explicit(
+                here = explicit and self._is_explicit(
                     pos, after, delimited=delimited, unknown=unknown
                 )
-            pos, opened = self.end_of_elements(pos, after, here)
+            pos, opened = self._end_of_elements(pos, after, here)
             if opened is not None:
                 around.append((explicit, unknown, here, after))
                 explicit, unknown = here, opened == "UN"
 
-    def end_of_elements(self, pos: int, after: int, explicit: bool) -> tuple[int, str | None]:
+    def _end_of_elements(self, pos: int, after: int, explicit: bool) -> tuple[int, str | None]:
         """Where the elements end that begin before `after`, or a sequence among them starts.
 
         Of the sequence, which is one of undefined length, also the VR.
         """
         end = len(self.data)
         while pos < after:
-            self.count(pos)
-            tag, vr, _, pos, length = self.header(pos, end, explicit)
+            self._count(pos)
+            tag, vr, _, pos, length = self._header(pos, end, explicit)
             if tag == ITEM_DELIMITATION:
                 break
             if length != UNDEFINED_LENGTH or (vr and vr not in LONG_VRS):
                 pos += length
-            elif not is_bulk(tag, vr) and self.holds_items(vr, pos):
+            elif not is_bulk(tag, vr) and self._holds_items(vr, pos):
                 return pos, vr
             else:
                 if is_bulk(tag, vr):
-                    _, behind, complete = self.fragments(pos, end)
+                    _, behind, complete = self._fragments(pos, end)
                 else:
-                    behind = self.end_of_delimiter(pos, end)
+                    behind = self._end_of_delimiter(pos, end)
                     complete = bool(behind)
                 if not complete:
                     raise P10Error("p10/no-delimiter", "a value has no end", offset=pos, tag=tag)
                 pos = behind
         return pos, None
 
-    def fragments(self, start: int, end: int) -> tuple[tuple[Span, ...], int, bool]:
+    def _fragments(self, start: int, end: int) -> tuple[tuple[Span, ...], int, bool]:
         """The fragments of encapsulated pixel data, where they end, and whether all are there.
 
         The last one may be said to be longer than it is, so that it swallows the delimiter.
@@ -368,7 +382,7 @@ class Parser:
             fragments.append(Span(last - start, length))
             pos = last + length
         self.looked = True
-        after = self.end_behind_zeros(pos, end) or self.end_of_delimiter(last, end)
+        after = self._end_behind_zeros(pos, end) or self._end_of_delimiter(last, end)
         over = pos - (after - 8 if after else end)
         if 0 < over <= 8 and after:
             fragments.append(Span(last - start, fragments.pop().length - over))
@@ -376,22 +390,22 @@ class Parser:
             fragments.pop()
         return tuple(fragments), after or end, bool(after)
 
-    def end_behind_zeros(self, pos: int, end: int) -> int:
+    def _end_behind_zeros(self, pos: int, end: int) -> int:
         """Where the sequence delimiter ends that only zeros stand in front of; or 0."""
         near = self.data[pos : min(pos + _MOST_ZEROS + 8, end)]
         behind = near.lstrip(b"\0")
         is_one = len(behind) >= 8 and behind[:4] == self.order.sequence_delimiter
         return pos + len(near) - len(behind) + 8 if is_one else 0
 
-    def end_of_delimiter(self, pos: int, end: int) -> int:
+    def _end_of_delimiter(self, pos: int, end: int) -> int:
         """Where the next sequence delimiter ends, or what begins as one does; or 0."""
-        bare_from, bare_to = self.bare
+        bare_from, bare_to = self._bare
         if bare_from <= pos and end <= bare_to:
             return 0
         found = self.data.find(self.order.sequence_delimiter, pos, end)
         if 0 <= found <= end - 8:
             return found + 8
-        self.bare = pos, end
+        self._bare = pos, end
         return 0
 
     def sequence(
@@ -408,7 +422,7 @@ class Parser:
         items: list[Item] = []
         unpack = self.order.implicit.unpack
         while undefined or pos < end:
-            self.count(pos)
+            self._count(pos)
             head = self.data[pos : pos + 8]
             if len(head) < 8 or pos + 8 > end:
                 raise P10Error("p10/truncated", "a sequence ends inside an item", offset=pos)
@@ -430,8 +444,8 @@ class Parser:
                     offset=pos,
                 )
             if length == UNDEFINED_LENGTH:
-                here = explicit and self.is_explicit(pos + 8, end, delimited=True, unknown=unknown)
-                elements, pos, endless = self.item(
+                here = explicit and self._is_explicit(pos + 8, end, delimited=True, unknown=unknown)
+                elements, pos, endless = self._item(
                     pos + 8, end, here, depth, delimited=True, may_be_endless=not undefined
                 )
                 items.append(Item(tuple(elements), True, endless))
@@ -441,21 +455,21 @@ class Parser:
                     raise P10Error(
                         "p10/truncated", "an item is longer than its sequence", offset=pos
                     )
-                here = explicit and self.is_explicit(
+                here = explicit and self._is_explicit(
                     pos + 8, after, delimited=False, unknown=unknown
                 )
-                elements, pos, _ = self.item(pos + 8, after, here, depth, delimited=False)
+                elements, pos, _ = self._item(pos + 8, after, here, depth, delimited=False)
                 items.append(Item(tuple(elements), False))
         return Sequence(tuple(items), False), pos
 
-    def count(self, pos: int) -> None:
+    def _count(self, pos: int) -> None:
         """Count one more item or element inside the element that is read."""
-        self.inside += 1
-        if self.inside > MAX_INSIDE:
+        self._inside += 1
+        if self._inside > MAX_INSIDE:
             message = f"one element has more than {MAX_INSIDE} inside"
             raise P10Error("p10/too-many-elements", message, offset=pos)
 
-    def is_explicit(self, pos: int, end: int, *, delimited: bool, unknown: bool) -> bool:
+    def _is_explicit(self, pos: int, end: int, *, delimited: bool, unknown: bool) -> bool:
         """Whether the item whose elements start at `pos` is, in an explicit data set.
 
         Two capital letters may be half of the length in an implicit header, most of all inside
@@ -467,22 +481,22 @@ class Parser:
         if (vr in VRS and not unknown) or pos + 8 > end:
             return True
         self.looked = True
-        return not self.end_of_implicit(pos, end, 0, delimited=delimited)
+        return not self._end_of_implicit(pos, end, 0, delimited=delimited)
 
-    def may_look(self) -> bool:
+    def _may_look(self) -> bool:
         """Count one more header that is looked at; whether it may be.
 
         So the time for it does not grow faster than the file.
         """
-        self.ahead -= 1
-        return self.ahead >= 0
+        self._ahead -= 1
+        return self._ahead >= 0
 
-    def end_of_implicit(self, pos: int, end: int, depth: int, *, delimited: bool) -> int:
+    def _end_of_implicit(self, pos: int, end: int, depth: int, *, delimited: bool) -> int:
         """Where the item ends whose elements start at `pos`, all implicit and in order; or 0."""
         unpack = self.order.implicit.unpack
         last = -1
         while delimited or pos < end:
-            if pos + 8 > end or not self.may_look():
+            if pos + 8 > end or not self._may_look():
                 return 0
             group, number, length = unpack(self.data[pos : pos + 8])
             tag = group << 16 | number
@@ -492,25 +506,26 @@ class Parser:
             if tag <= last:
                 return 0
             last = tag
-            pos = self.end_of_items(pos, end, depth) if length == UNDEFINED_LENGTH else pos + length
+            undefined = length == UNDEFINED_LENGTH
+            pos = self._end_of_items(pos, end, depth) if undefined else pos + length
             if not pos:
                 return 0
         return pos if pos == end else 0
 
-    def end_of_items(self, pos: int, end: int, depth: int) -> int:
+    def _end_of_items(self, pos: int, end: int, depth: int) -> int:
         """Where the items of an implicit sequence of undefined length end; or 0.
 
         Stricter than `sequence`: what is no row of items as it should be tells nothing.
         """
         unpack = self.order.implicit.unpack
-        while pos + 8 <= end and depth < MAX_DEPTH and self.may_look():
+        while pos + 8 <= end and depth < MAX_DEPTH and self._may_look():
             group, number, length = unpack(self.data[pos : pos + 8])
             tag = group << 16 | number
             pos += 8
             if tag == SEQUENCE_DELIMITATION:
                 return pos
             if tag == ITEM and length == UNDEFINED_LENGTH:
-                pos = self.end_of_implicit(pos, end, depth + 1, delimited=True)
+                pos = self._end_of_implicit(pos, end, depth + 1, delimited=True)
                 if not pos:
                     return 0
             elif tag == ITEM:
@@ -519,7 +534,7 @@ class Parser:
                 return 0
         return 0
 
-    def item(
+    def _item(
         self,
         pos: int,
         end: int,
@@ -544,7 +559,7 @@ class Parser:
                 self.irregular |= tail != b"\0\0\0\0"
                 starts.append(pos)
                 return settle_group_lengths(elements, starts, big=self.big), pos + 8, False
-            self.count(pos)
+            self._count(pos)
             element, after = self.element(pos, end, explicit, depth, top=False)
             elements.append(element)
             starts.append(pos)
