@@ -412,7 +412,7 @@ def test_sequences_in_one_another_have_so_many_bytes_together() -> None:
     for _ in range(10):
         nested = element(0x0040A730, "SQ", item(nested))
     data = file_of(nested)
-    with mock.patch("dicomstudy.record.decoder._MAX_AROUND", 4000):
+    with mock.patch("dicomstudy.record.element_decoder._MAX_AROUND", 4000):
         taken = fresh(data)
         assert taken.written == data
         record = record_of(nested, max_inline=1 << 20)
