@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import zstandard
 
@@ -28,6 +28,7 @@ __all__ = [
     "BulkReader",
     "BulkWriter",
     "Place",
+    "Places",
     "append",
     "check_file",
     "numbered",
@@ -107,6 +108,10 @@ class Place(NamedTuple):
         if not fits or min(chunk, length) > MAX_CHUNK:
             raise BulkError("bulk/place", "a place in a bulk file contradicts itself")
         return cls(offset, length, chunk, word, tuple(stored))
+
+
+#: Where large values lie, by SHA-256: in a bulk file, or in P10 files (spec/bulk.md).
+Places: TypeAlias = dict[str, dict[str, Any]]
 
 
 class BulkFile(NamedTuple):
@@ -473,7 +478,7 @@ def _not_bulk(path: Path) -> BulkError:
 
 def append(
     path: Path, values: Mapping[str, tuple[BulkReader, Mapping[str, Any]]], end: int
-) -> tuple[int, dict[str, dict[str, Any]]]:
+) -> tuple[int, Places]:
     """Copy values, as they are stored, to the end of a bulk file, which is on disk then.
 
     Args:

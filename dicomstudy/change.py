@@ -9,10 +9,10 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dicomstudy.archive import AnyArchive, Archive, opened
-from dicomstudy.bulk import BulkFile, append
+from dicomstudy.bulk import BulkFile, Places, append
 from dicomstudy.disk import is_there, sync, write_atomically, writing
 from dicomstudy.document import Document, encode_version
 from dicomstudy.errors import ArchiveError
@@ -86,7 +86,7 @@ def bring_values(
     return end, [entry.stored_at(places) for entry in entries]
 
 
-def stored_in(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
+def stored_in(entries: Iterable[Entry]) -> Places:
     """The places of the large values of instances that lie in a bulk file, by SHA-256."""
     return {
         sha256: place

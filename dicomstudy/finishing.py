@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.archive import Archive
-from dicomstudy.bulk import BEYOND, MAGIC, BulkFile, BulkReader, append, check_file
+from dicomstudy.bulk import BEYOND, MAGIC, BulkFile, BulkReader, Places, append, check_file
 from dicomstudy.change import bring_values, changing, stored_in
 from dicomstudy.definitions import Definitions
 from dicomstudy.disk import is_there, make_folder, status_of, sync, write_atomically, writing
@@ -133,7 +133,7 @@ class _Coming(NamedTuple):
     """
 
     fresh: list[Entry]
-    places: dict[str, dict[str, Any]]
+    places: Places
     history: History | None = None
     old: Batch | None = None
     back: int = 0
@@ -341,7 +341,7 @@ def _store(
     folder: Path,
     bulk_path: Path,
     fresh: list[Entry],
-    known: dict[str, dict[str, Any]],
+    known: Places,
     bulk_length: int,
 ) -> tuple[int, list[Entry]]:
     """Bring the values of new entries into the bulk file of the study, each once.
@@ -349,7 +349,7 @@ def _store(
     Returns where the bulk file ends, and the entries with their places in it. All is on disk.
     """
     moved = dict(known)
-    wanted: dict[str, dict[str, Any]] = {}
+    wanted: Places = {}
     for entry in fresh:
         for sha256, place in entry.places.items():
             if "part" in place and sha256 not in moved:
@@ -370,9 +370,7 @@ def _store(
     return end, [entry.stored_at(moved) for entry in fresh]
 
 
-def _adopt(
-    folder: Path, bulk_path: Path, wanted: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
+def _adopt(folder: Path, bulk_path: Path, wanted: Places) -> Places:
     """Make the largest part that has nothing else than wanted values the bulk file."""
     sizes = Counter({part: len(MAGIC) for part in {place["part"] for place in wanted.values()}})
     for place in wanted.values():
@@ -388,9 +386,7 @@ def _adopt(
     return {}
 
 
-def _append(
-    folder: Path, bulk_path: Path, wanted: dict[str, dict[str, Any]], bulk_length: int
-) -> tuple[int, dict[str, dict[str, Any]]]:
+def _append(folder: Path, bulk_path: Path, wanted: Places, bulk_length: int) -> tuple[int, Places]:
     """Copy values to the end of the bulk file, which is on disk then."""
     readers = {part: BulkReader(folder / part) for part in {p["part"] for p in wanted.values()}}
     values = {

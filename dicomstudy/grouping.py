@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from dicomstudy.bulk import Places
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import bare_uid
 from dicomstudy.errors import DefinitionsError, RecordError
@@ -117,7 +118,7 @@ class Entry(NamedTuple):
     groups: tuple[str, ...]
     base: int
     own: tuple[int, ...]
-    places: dict[str, dict[str, Any]]
+    places: Places
     events: tuple[int, ...] = ()
 
     @property
@@ -346,7 +347,7 @@ class Grouper:
         *,
         uids: tuple[str, str, str],
         source: Source,
-        places: dict[str, dict[str, Any]],
+        places: Places,
         sha256: Callable[[], str] | None = None,
     ) -> None:
         """Add one instance to a batch.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from dicomstudy import ion, layout
+from dicomstudy.bulk import Places
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import PIXEL_DATA_TAGS, Buffer, is_count, is_private
 from dicomstudy.errors import IonError, RecordError
@@ -51,7 +52,7 @@ class Loaded(NamedTuple):
 
     record: Record
     source: Source
-    places: dict[str, dict[str, Any]]
+    places: Places
 
 
 def is_record(head: bytes, suffix: str) -> bool:
@@ -128,7 +129,7 @@ def _with_place(value: object, places: Mapping[str, dict[str, Any]]) -> object:
     return {key: _with_place(item, places) for key, item in value.items()}
 
 
-def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:
+def _without_place(value: object, places: Places) -> object:
     """`value` as `_with_place` was given it; the places go to `places`."""
     if isinstance(value, list):
         return [_without_place(item, places) for item in value]
@@ -179,7 +180,7 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
     if encoding is not None:
         _check_encoding(encoding, data_set, definitions)
     groups: dict[str, list[Attribute]] = {}
-    places: dict[str, dict[str, Any]] = {}
+    places: Places = {}
     for key, value in data_set.items():
         plain = value if encoding is None else _without_place(value, places)
         group = group_of(key, definitions)

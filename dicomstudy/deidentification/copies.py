@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dicomstudy.bulk import BulkReader, BulkWriter, Place
+from dicomstudy.bulk import BulkReader, BulkWriter, Place, Places
 from dicomstudy.disk import writing
 from dicomstudy.elements import Piece
 from dicomstudy.errors import BulkError
@@ -30,7 +30,7 @@ class Copies:
     """
 
     def __init__(self, study: Study, path: Path) -> None:
-        self.places: dict[str, dict[str, Any]] = {}
+        self.places: Places = {}
         self._study = study
         self._path = path
         self._writer: BulkWriter | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dicomstudy.bulk import BEYOND, Place
+from dicomstudy.bulk import BEYOND, Place, Places
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     NOT_ATTRIBUTES,
@@ -73,7 +73,7 @@ class BatchReader:
         self._bulk_length = bulk_length
         self.contents: dict[str, Group] = {}
         self.batch = Batch(bases=[()])
-        self._places: dict[str, dict[str, Any]] = {}
+        self._places: Places = {}
         self._rows = Rows(self.batch.rows)
 
     def collect(self, frame: Mapping[str, Any]) -> None:
@@ -102,7 +102,7 @@ class BatchReader:
         order, groups = self.definitions.groups, list(groups)
         kept: list[tuple[int, str]] = []
         own: list[int] = []
-        places: dict[str, dict[str, Any]] = {}
+        places: Places = {}
         for digest, name, content in groups:
             if name == ENCODING or name in self.definitions.seed_groups:
                 kept.append((order.index(name), digest))
@@ -153,7 +153,7 @@ def _digest_of_record(instance: Mapping[str, Any], groups: Iterable[HashedGroup]
     return digest_of_record(ungroup(contents, own))
 
 
-def _without_place(value: object, places: dict[str, dict[str, Any]]) -> object:
+def _without_place(value: object, places: Places) -> object:
     """A value without the place of a large one, which goes to `places`."""
     if not is_reference(value) or "sha256" not in value:
         return value

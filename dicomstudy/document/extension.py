@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dicomstudy.bulk import Places
 from dicomstudy.clustering import cluster
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.batches import BatchReader
@@ -43,7 +44,7 @@ __all__ = ["extended", "stored_places"]
 _MAX_PLAIN = 2 * CHUNK_BYTES
 
 
-def stored_places(document: Document, batch: Batch) -> dict[str, dict[str, Any]] | None:
+def stored_places(document: Document, batch: Batch) -> Places | None:
     """Where the large values of a batch lie that the archive has already, by SHA-256.
 
     None if an instance of the batch may be in the document, which has a table, or is twice in
@@ -55,7 +56,7 @@ def stored_places(document: Document, batch: Batch) -> dict[str, dict[str, Any]]
     wanted = {
         sha256 for entry in batch.entries for sha256, p in entry.places.items() if "part" in p
     }
-    places: dict[str, dict[str, Any]] = {}
+    places: Places = {}
     for frame in document.holding(uids, wanted):
         instances = frame.get("instances", {})
         if uids & instances.keys():
@@ -126,7 +127,7 @@ class _Extension:
         self._own_by_group = {*definitions.seed_groups, ENCODING}
         self._counts = dict(document.counts)
         self._shared: dict[str, Group] = {}
-        self._places: dict[str, dict[str, Any]] = {}
+        self._places: Places = {}
         for frame in document.shared():
             self._shared |= groups_of(frame)
             add_places(self._places, frame["bulk"])

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from dicomstudy.bulk import Place
+from dicomstudy.bulk import Place, Places
 from dicomstudy.elements import bare_uid
 from dicomstudy.grouping import Group, Source
 from dicomstudy.ion import ion_hash_hex
@@ -80,9 +80,7 @@ def place_fields(reference: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in reference.items() if name in _PLACE_FIELDS}
 
 
-def add_places(
-    places: dict[str, dict[str, Any]], more: Mapping[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
+def add_places(places: Places, more: Mapping[str, dict[str, Any]]) -> Places:
     """Places by SHA-256 with others; a value that lies in the bulk file is said to lie there."""
     for sha256, place in more.items():
         if "stored" not in places.get(sha256, ()):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from dicomstudy import ion
-from dicomstudy.bulk import BulkFile
+from dicomstudy.bulk import BulkFile, Places
 from dicomstudy.clustering import Clustered, cluster
 from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
@@ -327,9 +327,9 @@ def instance_struct(entry: Entry, rows: Sequence[Row], values: Sequence[Any]) ->
     return instance
 
 
-def places_of(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
+def places_of(entries: Iterable[Entry]) -> Places:
     """Where the large values of instances lie, by SHA-256; each place stands by itself."""
-    places: dict[str, dict[str, Any]] = {}
+    places: Places = {}
     for entry in entries:
         add_places(places, {sha256: entry.source.located(p) for sha256, p in entry.places.items()})
     return places

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from dicomstudy import frames as frame_index
 from dicomstudy import json_model
 from dicomstudy.amendment import Amended, Edit
-from dicomstudy.bulk import Place
+from dicomstudy.bulk import Place, Places
 from dicomstudy.document import (
     NOT_ATTRIBUTES,
     digest_of,
@@ -182,7 +182,7 @@ class Instance:
         return {key: value for key, value in self._struct.items() if key not in NOT_ATTRIBUTES}
 
     @property
-    def own_places(self) -> dict[str, dict[str, Any]]:
+    def own_places(self) -> Places:
         """Where the large values lie that it came with and that are in no group, by SHA-256.
 
         Not to be changed, as `own`.

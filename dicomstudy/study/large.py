@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dicomstudy.bulk import Place
+from dicomstudy.bulk import Place, Places
 from dicomstudy.document import place_fields, place_of, references_in
 from dicomstudy.elements import Piece, Span, chunks, sha256_of
 from dicomstudy.errors import BulkError
@@ -49,7 +49,7 @@ class LargeValues:
         self._own = own
 
     @cached_property
-    def own_places(self) -> dict[str, dict[str, Any]]:
+    def own_places(self) -> Places:
         """Where the values of attributes lie that are in no group, by SHA-256."""
         places = {}
         for value in self._own.values():

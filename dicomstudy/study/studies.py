@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from dicomstudy.amendment import Amender
-from dicomstudy.bulk import BulkReader, numbered
+from dicomstudy.bulk import BulkReader, Places, numbered
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import (
     Document,
@@ -33,7 +33,7 @@ class Shared(NamedTuple):
     """Groups with their names, and places of large values, by digest."""
 
     groups: dict[str, Group]
-    places: dict[str, dict[str, Any]]
+    places: Places
 
 
 class Study(Mapping[str, "Instance"]):
@@ -274,7 +274,7 @@ class Study(Mapping[str, "Instance"]):
     def shared(self) -> Shared:
         """What the shared frames have."""
         contents: dict[str, Group] = {}
-        places: dict[str, dict[str, Any]] = {}
+        places: Places = {}
         for frame in self.document.shared():
             contents.update(groups_of(frame))
             add_places(places, frame.get("bulk", {}))
@@ -301,7 +301,7 @@ class Study(Mapping[str, "Instance"]):
     def places(self) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
         """SHA-256, length and place of every large value that lies in the bulk file."""
         lengths: dict[str, int] = {}
-        tables: dict[str, dict[str, Any]] = {}
+        tables: Places = {}
         for frame in self.document.frames():
             for reference in references_in([frame["groups"], frame.get("instances", {})]):
                 if "sha256" in reference:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from dicomstudy.bulk import Places
 from dicomstudy.clustering import Clustered, ClusteredSeries
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import (
@@ -88,7 +89,7 @@ class _Content:
     def __init__(self, document: Document) -> None:
         self._document = document
         self.groups: dict[str, Group] = {}
-        self.places: dict[str, dict[str, Any]] = {}
+        self.places: Places = {}
         self.creators: dict[str, dict[str, str]] = {}
         #: Which groups were met together with each way to write files, and what these say.
         self.met: dict[str, set[str]] = {}
