@@ -388,14 +388,16 @@ def _adopt(folder: Path, bulk_path: Path, wanted: Places) -> Places:
 
 def _append(folder: Path, bulk_path: Path, wanted: Places, bulk_length: int) -> tuple[int, Places]:
     """Copy values to the end of the bulk file, which is on disk then."""
-    readers = {part: BulkReader(folder / part) for part in {p["part"] for p in wanted.values()}}
-    values = {
-        sha256: (readers[place["part"]], _without_part(place)) for sha256, place in wanted.items()
-    }
-    appended = append(bulk_path, values, bulk_length)
-    for reader in readers.values():
-        reader.close()
-    return appended
+    with contextlib.ExitStack() as stack:
+        readers = {
+            part: stack.enter_context(contextlib.closing(BulkReader(folder / part)))
+            for part in {place["part"] for place in wanted.values()}
+        }
+        values = {
+            sha256: (readers[place["part"]], _without_part(place))
+            for sha256, place in wanted.items()
+        }
+        return append(bulk_path, values, bulk_length)
 
 
 def _without_part(place: dict[str, Any]) -> dict[str, Any]:
