@@ -30,6 +30,7 @@ from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import REFERS, Columns
 from dicomstudy.tables.counts import Counts
+from dicomstudy.tables.division import pieces, stretches
 from dicomstudy.tables.fields import (
     COUNT,
     DIGEST,
@@ -280,7 +281,7 @@ class _Run:
             self._know(name, touched, tabulator)
         sizes = {uid: after[uid].instances if uid in after else 0 for uid in {*before, *after}}
         total = len(touched)
-        for stretch in _stretches(self._old.parts, sizes, touched):
+        for stretch in stretches(self._old.parts, sizes, touched, rows=FILE_ROWS):
             if not stretch.touched:
                 (part,) = stretch.parts
                 self._writer.keep(part, self._old)
@@ -289,7 +290,7 @@ class _Run:
                 name: InOrder(self._staying(name, stretch.parts, touched), STUDY_UID)
                 for name in PART_TABLES
             }
-            for piece in _pieces(stretch.uids, sizes):
+            for piece in pieces(stretch.uids, sizes, rows=FILE_ROWS):
                 spools = {name: self._writer.spool(name) for name in PART_TABLES}
                 for uid in filter(touched.__contains__, piece):
                     if uid in after:
@@ -486,59 +487,6 @@ class _Run:
         place = rows.column_names.index(COUNT)
         counted = rows.set_column(place, rows.field(place), pa.array(counts, pa.int64()))
         return counted.filter(pa.array([count > 0 for count in counts], pa.bool_()))
-
-
-class _Stretch(NamedTuple):
-    """Parts as they were, and the studies that are, or were, in their range."""
-
-    parts: list[Part]
-    uids: list[str]
-    instances: int
-    touched: bool
-
-
-def _stretches(
-    parts: Sequence[Part], sizes: Mapping[str, int], touched: set[str]
-) -> Iterator[_Stretch]:
-    """What becomes of all studies: parts that are small are joined with what is written anew."""
-    firsts = [part.first for part in parts[1:]]
-    shares: list[list[str]] = [[] for _ in range(len(firsts) + 1)]
-    for uid in sorted(sizes):
-        shares[bisect_right(firsts, uid)].append(uid)
-    last: _Stretch | None = None
-    for at, uids in enumerate(shares):
-        here = _Stretch(
-            [*parts[at : at + 1]],
-            uids,
-            sum(sizes[uid] for uid in uids),
-            not touched.isdisjoint(uids),
-        )
-        if last is None:
-            last = here
-            continue
-        whole = last.instances + here.instances
-        is_small = any(each.touched and each.instances < FILE_ROWS // 4 for each in (last, here))
-        if is_small and whole <= FILE_ROWS:
-            last = _Stretch([*last.parts, *here.parts], [*last.uids, *uids], whole, touched=True)
-        else:
-            yield last
-            last = here
-    if last is not None and (last.uids or last.parts):
-        yield last
-
-
-def _pieces(uids: Iterable[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Studies in as many rows of neighbours as have parts of their own."""
-    piece: list[str] = []
-    instances = 0
-    for uid in uids:
-        if piece and instances + sizes[uid] > FILE_ROWS:
-            yield piece
-            piece, instances = [], 0
-        piece.append(uid)
-        instances += sizes[uid]
-    if piece:
-        yield piece
 
 
 def _up_to(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
