@@ -451,6 +451,12 @@ class BulkReader:
         """Close the file."""
         self._file.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def check_file(path: Path, length: int) -> None:
     """Refuse a bulk file that has not all that belongs to its document, before it is written to.
@@ -465,11 +471,8 @@ def check_file(path: Path, length: int) -> None:
     """
     if not length:
         return
-    reader = BulkReader(path, length=length)
-    try:
+    with BulkReader(path, length=length) as reader:
         reader.check_length()
-    finally:
-        reader.close()
 
 
 def _not_bulk(path: Path) -> BulkError:

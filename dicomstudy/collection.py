@@ -193,7 +193,7 @@ def _moves(batch: Batch) -> tuple[dict[str, _Move], int]:
 def _copy(old: Path, new: Path, moves: Mapping[str, _Move]) -> None:
     """Write the bulk file that has the values only that are referred to; it is on disk then."""
     new.unlink(missing_ok=True)  # the rest of a run that was killed
-    with contextlib.closing(BulkReader(old)) as reader:
+    with BulkReader(old) as reader:
         append(
             new,
             {sha256: (reader, {**m.place, "offset": m.start}) for sha256, m in moves.items()},

@@ -390,7 +390,7 @@ def _append(folder: Path, bulk_path: Path, wanted: Places, bulk_length: int) -> 
     """Copy values to the end of the bulk file, which is on disk then."""
     with contextlib.ExitStack() as stack:
         readers = {
-            part: stack.enter_context(contextlib.closing(BulkReader(folder / part)))
+            part: stack.enter_context(BulkReader(folder / part))
             for part in {place["part"] for place in wanted.values()}
         }
         values = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -237,6 +236,6 @@ def _bulk(archive: Folder | None, uid: str, length: int, number: int) -> Iterato
             f"the bulk file of study {uid} is not there: name the archive that has it",
             source=None if path is None else str(path),
         )
-    with contextlib.closing(BulkReader(path)) as file:
+    with BulkReader(path) as file:
         for at in range(0, length, _PIECE):
             yield file.pread(min(_PIECE, length - at), at)
