@@ -252,47 +252,46 @@ class Ingester:
 
     def _p10(self, given: Input) -> None:
         """Take in one file, or keep it whole in quarantine."""
-        data, result = given.data, self._result
-        if not may_be_p10(data):
-            result.skipped += 1
+        if not may_be_p10(given.data):
+            self._result.skipped += 1
             return
-        digest = self._digest(data)
-        decoder = self._decoder if given.modified is None else self._by_offset
+        digest = self._digest(given.data)
         try:
-            taken = take_apart(given, self._reader, decoder, self._grouper)
+            problem = self._take_in(given, digest)
+        except ArchiveError:
+            raise
         except DicomStudyError as error:
             if is_of_source(error):
                 raise
-            self._quarantine(given, digest(), error.problem(given.source))
-            return
+            problem = error.problem(given.source)
+        if problem is not None:
+            self._quarantine(given, digest(), problem)
+
+    def _take_in(self, given: Input, digest: Callable[[], str]) -> Problem | None:
+        """Take in one file if it is one of a study; the problem if it is to be kept whole."""
+        result = self._result
+        decoder = self._decoder if given.modified is None else self._by_offset
+        taken = take_apart(given, self._reader, decoder, self._grouper)
         if taken is None:
             result.skipped += 1
-            return
+            return None
         _, record, uids = taken
         problems = [problem._replace(source=given.source) for problem in record.problems]
         if uids is None:
             problem = _no_study(record, problems, given.source)
-        elif not self._checker.is_exact(record, data):
+        elif not self._checker.is_exact(record, given.data):
             problem = Problem(
                 given.source,
                 "convert/not-exact",
                 "the file would not come back as it was; kept whole",
             )
         else:
-            try:
-                self._add(given, record, uids, digest)
-            except ArchiveError:
-                raise
-            except DicomStudyError as error:
-                if is_of_source(error):
-                    raise
-                self._quarantine(given, digest(), error.problem(given.source))
-                return
+            self._add(given, record, uids, digest)
             result.problems += problems
-            result.bytes_in += len(data)
-            return
+            result.bytes_in += len(given.data)
+            return None
         result.problems += [each for each in problems if each != problem]
-        self._quarantine(given, digest(), problem)
+        return problem
 
     def _digest(self, data: Buffer) -> Callable[[], str]:
         """Gives the SHA-256 of `data`, which a thread of its own may have taken until then."""

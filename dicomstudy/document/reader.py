@@ -65,6 +65,7 @@ class Document:
             if not self._frames:
                 self._values = read_whole(self._plain(), str(path))
             self.header: dict[str, Any] = self._checked(self._value(0))
+            self._group_names = frozenset(self._definitions().groups)
             self._check_frames()
         except BaseException:
             self._file.close()
@@ -178,6 +179,7 @@ class Document:
             ) from error
 
     def _checked(self, header: Any) -> dict[str, Any]:
+        """The first value, if it is a header."""
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise self._error("study/not-a-study", "this is not a study document")
         if type(header.get("version")) is not int or header["version"] != VERSION:
@@ -186,11 +188,11 @@ class Document:
             )
         if not is_header(header):
             raise self._error("study/damaged", "the header lacks fields")
-        self._group_names = frozenset(self._definitions(header.get("definitions")).groups)
         return header
 
-    def _definitions(self, written_by: Any) -> Definitions:
+    def _definitions(self) -> Definitions:
         """The definitions that the header names, the newest ones if it names none."""
+        written_by = self.header.get("definitions")
         if written_by is None:
             return definitions_.load()
         try:
