@@ -55,10 +55,10 @@ class Report:
         studies: studies that those and the unchanged ones belong to.
         unchanged: instances that were there already, with equal content.
         quarantined: files that are kept whole because they belong to no study.
+        refused: sources, files and studies of which something was not taken in at all.
         bytes_in: bytes of the files that were taken in.
         bytes_out: bytes that were written to the archive.
         problems: defects, whether they kept a file out of the studies or not.
-        refused: sources, files and studies of which something was not taken in at all.
     """
 
     files: int = 0
@@ -67,10 +67,10 @@ class Report:
     studies: int = 0
     unchanged: int = 0
     quarantined: int = 0
+    refused: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     problems: list[Problem] = field(default_factory=list)
-    refused: int = 0
 
     @property
     def complete(self) -> bool:
@@ -83,7 +83,7 @@ class Report:
             name: getattr(self, name)
             for name in (
                 *("files", "skipped", "instances", "studies", "unchanged", "quarantined"),
-                *("bytes_in", "bytes_out"),
+                *("refused", "bytes_in", "bytes_out"),
             )
         }
         fields["problems"] = [problem._asdict() for problem in self.problems]

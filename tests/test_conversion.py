@@ -695,7 +695,10 @@ def test_the_report_counts(source: Path, tmp_path: Path) -> None:
 
 def test_the_report_is_json() -> None:
     report = Report(
-        files=3, bytes_in=10, problems=[Problem("a", "p10/truncated", "b", 7, "00100010")]
+        files=3,
+        refused=1,
+        bytes_in=10,
+        problems=[Problem("a", "p10/truncated", "b", 7, "00100010")],
     )
     assert json.loads(report.to_json()) == {
         "files": 3,
@@ -704,6 +707,7 @@ def test_the_report_is_json() -> None:
         "studies": 0,
         "unchanged": 0,
         "quarantined": 0,
+        "refused": 1,
         "bytes_in": 10,
         "bytes_out": 0,
         "problems": [
