@@ -1,7 +1,7 @@
 """Files and folders on disk: what is written is there whole, whatever the system refuses.
 
-What it refuses is an error of ours, but for `ReadOnly` and `write_all`, whose callers know better
-what it means.
+What the system refuses is an `OSError`, which `reading` and `writing` make an error of ours;
+`entries`, `is_there` and `status_of` do so by themselves.
 """
 
 from __future__ import annotations
