@@ -7,7 +7,14 @@ from typing import Any, TypeAlias
 
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import CHARACTER_SET_TAG, LONGEST_SHORT, META_GROUP, SHORT_VRS, TEXT_VRS
+from dicomstudy.elements import (
+    CHARACTER_SET_TAG,
+    LONGEST_SHORT,
+    META_GROUP,
+    SHORT_VRS,
+    TEXT_VRS,
+    format_tag,
+)
 from dicomstudy.following import Layouts, inner_set
 from dicomstudy.layout import Token
 from dicomstudy.paths import CHARACTER_SET, parse_raw_path
@@ -38,12 +45,14 @@ class Transcriber:
         """The attributes with the character set of Unicode, in items too.
 
         Text of private attributes whose VR is in the file, and text that is a large value, is
-        written anew; the bytes of text that was not valid in its character set go.
+        written anew; the bytes of text that was not valid in its character set go, or become those
+        of the text where it has U+001B, with which no text is encoded.
         """
         meta, tokens = ((), ()) if layouts is None else layouts.parts
         apart = {(token.tag, token.occurrence) for token in meta}
         charset = character_set_of(attributes.get(CHARACTER_SET))
-        result = self._in_unicode(attributes, tokens, charset, resolve)
+        escaped: dict[str, bytes] = {}
+        result = self._in_unicode(attributes, tokens, charset, resolve, "", escaped)
         for key in [key for key in result if key.startswith(RAW)]:
             path = key[len(RAW) :]
             steps = parse_raw_path(path)
@@ -53,7 +62,7 @@ class Transcriber:
             is_text = self._rules.rule(leaf, _vr_at(tokens, path)).kind in TEXT_KINDS
             if leaf == CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
                 del result[key]
-        return {**result, CHARACTER_SET: UNICODE}
+        return {**result, **escaped, CHARACTER_SET: UNICODE}
 
     def widened(self, layouts: Layouts, attributes: _Attributes) -> Layouts:
         """The layouts, with UN for text that became too long for the header of its VR.
@@ -87,11 +96,18 @@ class Transcriber:
         tokens: Iterable[Token],
         charset: CharacterSet,
         resolve: Resolve,
+        path: str,
+        escaped: dict[str, bytes],
     ) -> dict[str, Any]:
+        """The attributes of a data set, or of the item that `path` leads to.
+
+        The keys and bytes of what has U+001B go to `escaped`.
+        """
         by_key = {self._key(token): token for token in tokens}
         result = dict(struct)
         for key, value in struct.items():
             token = by_key.get(key)
+            here = path if token is None else f"{path}{_step(token)}"
             if type(value) is list:
                 items = (token.items if token is not None else None) or ()
                 result[key] = [
@@ -100,15 +116,28 @@ class Transcriber:
                         items[at].tokens if at < len(items) else (),
                         inner_set(item, charset),
                         resolve,
+                        f"{here}[{at}].",
+                        escaped,
                     )
                     for at, item in enumerate(value)
                 ]
                 for item in result[key]:
                     if CHARACTER_SET in item:
                         item[CHARACTER_SET] = UNICODE
-            elif token is not None and (type(value) is bytes or is_reference(value)):
+                continue
+            if token is None:
+                continue
+            if type(value) is bytes or is_reference(value):
                 result[key] = self._value_in_unicode(token, value, charset, resolve)
+            if self._is_escaped(token, result[key]):
+                escaped[RAW + here] = _with_escapes(result[key])
         return result
+
+    def _is_escaped(self, token: Token, value: Any) -> bool:
+        """Whether a value is text that is not encodable, as it has U+001B (spec/text.md)."""
+        if not isinstance(value, str) or value.isascii() or "\x1b" not in value:
+            return False
+        return self._rules.rule(token.tag, token.vr).kind in TEXT_KINDS
 
     def _value_in_unicode(
         self, token: Token, value: Any, charset: CharacterSet, resolve: Resolve
@@ -124,7 +153,11 @@ class Transcriber:
         if _is_plain(raw):
             return value
         text = values.decode(raw, rule, Context(charset, False))
-        return values.encode(text, rule, _IN_UNICODE) if private else text
+        if not private:
+            return text
+        if isinstance(text, str) and "\x1b" in text:
+            return _with_escapes(text)
+        return values.encode(text, rule, _IN_UNICODE)
 
 
 def _vr_at(tokens: Iterable[Token], path: str) -> str:
@@ -138,6 +171,17 @@ def _vr_at(tokens: Iterable[Token], path: str) -> str:
         items = token.items or ()
         vr, tokens = token.vr, items[item].tokens if item is not None and item < len(items) else ()
     return vr
+
+
+def _step(token: Token) -> str:
+    """The last step of a path to raw bytes (spec/record.md)."""
+    return format_tag(token.tag) + (f"#{token.occurrence}" if token.occurrence else "")
+
+
+def _with_escapes(text: str) -> bytes:
+    """Text in Unicode with each U+001B as a byte, as it came, padded to even length."""
+    raw = text.encode()
+    return raw + b" " * (len(raw) % 2)
 
 
 def _is_plain(raw: bytes) -> bool:

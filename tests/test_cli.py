@@ -90,7 +90,7 @@ def test_convert_writes_its_report(tmp_path: Path) -> None:
     read = json.loads(report.read_bytes())
     assert [*read] == [
         *("files", "skipped", "instances", "studies", "unchanged", "quarantined"),
-        *("bytes_in", "bytes_out", "problems"),
+        *("refused", "bytes_in", "bytes_out", "problems"),
     ]
     assert read["quarantined"] > 0
     assert all([*each] == [*Problem._fields] for each in read["problems"])

@@ -174,6 +174,33 @@ def test_text_by_its_vr_in_the_file_is_turned_to_unicode(tmp_path: Path) -> None
     assert read[0x00720081].value == "Müller"
 
 
+ESCAPED = b"\xe9\x1b%G"
+
+
+@pytest.mark.parametrize("text", [ESCAPED, ESCAPED * 100], ids=["inline", "large"])
+def test_text_with_an_escape_that_means_nothing_is_turned_to_unicode(
+    tmp_path: Path, text: bytes
+) -> None:
+    """There is no encoding of it: its bytes say how it is written, in items and blobs too."""
+    name = make.element(0x00104000, "LT", text)
+    after = edited(
+        tmp_path,
+        {
+            0x00080005: make.element(0x00080005, "CS", "ISO_IR 100"),
+            0x00081110: make.element(0x00081110, "SQ", make.item(name)),
+            0x00090010: make.element(0x00090010, "LO", "ACME"),
+            0x00091001: make.element(0x00091001, "LT", text),
+            0x00104000: name,
+        },
+        set={"PatientName": "Ж"},
+    )
+    turned = text.decode("latin_1")
+    read = after.metadata()
+    assert read["PatientComments"] == read["00091001"] == turned
+    assert read["ReferencedStudySequence"][0]["PatientComments"] == turned
+    assert after.to_p10().count(turned.encode()) == 3
+
+
 def test_file_meta_information_is_not_turned_to_unicode(tmp_path: Path) -> None:
     file = file_of({})
     named = file.replace(b"FIXTURES", b"F\xfcXTURES")
