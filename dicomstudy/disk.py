@@ -1,4 +1,4 @@
-"""Files and folders on disk: what is written is there whole, whatever the system refuses.
+"""Files and folders on disk: `write_atomically` leaves a file whole, or not at all.
 
 What the system refuses is an `OSError`, which `reading` and `writing` make an error of ours;
 `entries`, `is_there` and `status_of` do so by themselves.

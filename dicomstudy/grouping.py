@@ -235,7 +235,7 @@ def freeze(value: Any) -> object:
 
 #: `Row._make` without its look at the length: there are many.
 _new_row: Callable[[tuple[str, str, Any]], Row] = partial(tuple.__new__, Row)
-#: A group with its digest in front.
+#: A group by its digest, as in `Batch.contents`; `HashedGroup` is the same, flat.
 _Content: TypeAlias = tuple[str, Group]
 
 

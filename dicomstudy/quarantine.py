@@ -73,7 +73,7 @@ class Quarantined(NamedTuple):
 
 
 def keep(file: Quarantined, pieces: Iterable[bytes], *, within: Path) -> int:
-    """Keep a file whole, then why; nothing if both are there. Mirror of `kept_among`.
+    """Keep a file whole, then why; nothing if the note is there. Mirror of `kept_among`.
 
     Args:
         file: says where, and why.
@@ -83,7 +83,8 @@ def keep(file: Quarantined, pieces: Iterable[bytes], *, within: Path) -> int:
     Returns how many bytes were written.
 
     Raises:
-        ArchiveError: it cannot be written.
+        ArchiveError: it cannot be written, or nobody can tell whether it is there
+            (``archive/unreadable``). What `pieces` raises goes through.
     """
     note = _note_of(file.path)
     if is_there(note):

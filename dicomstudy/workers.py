@@ -1,4 +1,7 @@
-"""Processes that share the work of one run, and end with it."""
+"""Processes that share the work of one run, and end with it.
+
+Also how seldom the garbage collector looks while a run is at work, in any process.
+"""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def stretches(
 
 
 def pieces(uids: Iterable[str], sizes: Mapping[str, int], *, rows: int) -> Iterator[list[str]]:
-    """Studies in as many rows of neighbours as have parts of their own.
+    """Studies in order, cut into the lists that become one part each.
 
     A study is never divided: one of more instances than `rows` is a part by itself.
     """
