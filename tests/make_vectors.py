@@ -429,6 +429,7 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
     uid_expected = e(UID_TAG, "", "312e3200")
     odd_item = item(length=make.UNDEFINED) + name + delimiter(END_OF_ITEM, length=4)
     big = element(0x00280010, "US", 4, big=True)
+    holding = item(delimiter(END_OF_SEQUENCE)) + item(name)
     return [
         read(
             "a sequence of undefined length",
@@ -575,6 +576,11 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
             "an item in a text of undefined length",
             file(EXPLICIT, element(TEXT, "UT", item(b"abcd"), undefined=True), name),
             [e(TEXT, "UT", item(b"abcd").hex(), form="$"), name_expected],
+        ),
+        read(
+            "a text of undefined length that is items, of which one holds a delimiter",
+            file(EXPLICIT, element(TEXT, "UT", holding, undefined=True), name),
+            [e(TEXT, "UT", holding.hex(), form="$"), name_expected],
         ),
         read(
             "64 levels",

@@ -13,7 +13,7 @@ from pydicom import Dataset
 
 import dicomstudy
 from dicomstudy import p10
-from dicomstudy.p10.parser import Parser
+from dicomstudy.p10.lookahead import Lookahead
 from dicomstudy.study import Instance
 from fixtures import make
 from fixtures.make import delimiter, element, item
@@ -605,13 +605,13 @@ def test_what_is_looked_at_ahead_does_not_grow_faster_than_the_file(
     headers = [element(0x00100000 + at, "", explicit=False) for at in range(40_000)]
     data = file_of(unknown * 200, element(0x00100009, "OB", b"".join(headers)))
     looked = 0
-    may_look = Parser._may_look
+    spend = Lookahead.spend
 
-    def counted(parser: Parser) -> bool:
+    def counted(ahead: Lookahead) -> bool:
         nonlocal looked
         looked += 1
-        return may_look(parser)
+        return spend(ahead)
 
-    monkeypatch.setattr(Parser, "_may_look", counted)
+    monkeypatch.setattr(Lookahead, "spend", counted)
     assert p10.read(data).problems == ()
     assert len(data) / 16 < looked < len(data) / 8 + 300

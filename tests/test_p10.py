@@ -409,6 +409,37 @@ def test_items_of_another_tag_are_what_they_are_whatever_was_read_before() -> No
         assert taken_apart(reader.read(data)) == taken_apart(read(data))
 
 
+@pytest.mark.parametrize("vr", ["OB", "SV", "UC", "UR", "UT", "UV"])
+def test_bytes_that_are_items_end_where_those_lead(vr: str) -> None:
+    """As every value of undefined length does, that of text too (spec/p10.md)."""
+    items = item(DELIMITER) + item() + item(NAME)
+    found = element(0x00420011, vr, items, undefined=True)
+    data = file_of(element(0x00081115, "SQ", item(found + NAME, undefined=True), undefined=True))
+    assert codes(data) == []
+    (outer,) = read(data).elements
+    assert isinstance(outer.value, Sequence)
+    (only,) = outer.value.items
+    assert [each.tag for each in only.elements] == [0x00420011, 0x00100010]
+    assert only.elements[0].value == items + (DELIMITER if vr == "OB" else b"")
+    assert rewritten(data, read(data)) == data
+
+
+def test_bytes_that_only_begin_as_items_end_with_the_next_delimiter() -> None:
+    text_ = item(b"abcd") + b"no item "
+    (found, name) = read(file_of(element(0x00420011, "UT", text_, undefined=True), NAME)).elements
+    assert (found.value, found.form, name.tag) == (text_, Form.DELIMITED, 0x00100010)
+
+
+@pytest.mark.timeout(20)
+def test_items_in_bytes_are_not_followed_in_vain_again_and_again() -> None:
+    """Each of many texts begins with items that lead through all the others to none."""
+    begin = element(0x00420011, "UT", length=UNDEFINED)
+    data = file_of(begin, 40_000 * item(DELIMITER + begin), item(DELIMITER), NAME)
+    file = read(data)
+    assert [each.form for each in file.elements] == [*(40_001 * [Form.DELIMITED]), Form.DEFINED]
+    assert rewritten(data, file) == data
+
+
 def test_group_lengths_that_are_right_need_not_be_kept() -> None:
     right = element(0x00100000, "UL", len(NAME))
     data = file_of(right, NAME, element(0x00200010, "SH", "1"))

@@ -18,7 +18,8 @@ from dicomstudy.p10.headers import (
     header,
     looks_explicit,
 )
-from dicomstudy.p10.parser import MAX_DEPTH, read_items
+from dicomstudy.p10.lookahead import MAX_DEPTH
+from dicomstudy.p10.parser import read_items
 from dicomstudy.p10.reader import DEFLATED_SYNTAXES, MAX_INFLATED, PREFIX, Reader, inflate, read
 from dicomstudy.p10.writer import deflate, write
 

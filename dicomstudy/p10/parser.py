@@ -29,14 +29,11 @@ from dicomstudy.p10.headers import (
     Header,
     looks_explicit,
 )
+from dicomstudy.p10.lookahead import MAX_DEPTH, Lookahead
 
-#: Sequences nested deeper than this stay raw bytes.
-MAX_DEPTH = 64
 #: Items of defined length beyond this stay where they are, as any large value does; those of
 #: undefined length are not taken apart if they have more bytes in values.
 _MAX_ITEMS = 1 << 28
-#: The bytes of the shortest header.
-_HEADER = 8
 #: So many zeros may stand between fragments and their delimiter.
 _MOST_ZEROS = 1 << 12
 #: Items and elements that the value of one element may have inside.
@@ -75,8 +72,7 @@ class Parser:
         #: Inside the element of undefined length that is read: bytes of values, and how many items
         #: and elements there are.
         self._taken = self._inside = 0
-        #: How many more headers may be looked at ahead of reading them.
-        self._ahead = len(data) // _HEADER
+        self._ahead = Lookahead(data, self.order)
         #: Whether sequences may begin with an item of another tag, and whether one did.
         self._strangers, self._met_stranger = False, False
         #: From where to where there is no sequence delimiter.
@@ -221,7 +217,7 @@ class Parser:
             self.flaws.clear()
             if self._holds_items(vr, start):
                 return self._items(tag, vr, start, end, explicit, depth)
-        after = self._end_of_delimiter(start, end)
+        after = self._end_of_bytes(start, end)
         if not after:
             raise P10Error(
                 "p10/no-delimiter", "a value of undefined length has no end", offset=start, tag=tag
@@ -294,8 +290,7 @@ class Parser:
         Raises:
             P10Error: `error`, if the sequence does not end leniently either.
         """
-        self._ahead -= self._inside  # so that nothing is read in vain again and again
-        if self._ahead < 0:
+        if not self._ahead.spend(self._inside):  # so nothing is read in vain again and again
             raise error
         try:
             after = self._end_leniently(start, explicit, unknown=unknown)
@@ -355,7 +350,7 @@ class Parser:
                 if is_bulk(tag, vr):
                     _, behind, complete = self._fragments(pos, end)
                 else:
-                    behind = self._end_of_delimiter(pos, end)
+                    behind = self._end_of_bytes(pos, end)
                     complete = bool(behind)
                 if not complete:
                     raise P10Error("p10/no-delimiter", "a value has no end", offset=pos, tag=tag)
@@ -396,6 +391,19 @@ class Parser:
         behind = near.lstrip(b"\0")
         is_one = len(behind) >= 8 and behind[:4] == self.order.sequence_delimiter
         return pos + len(near) - len(behind) + 8 if is_one else 0
+
+    def _end_of_bytes(self, pos: int, end: int) -> int:
+        """Where a value of undefined length ends that is not taken apart; or 0.
+
+        Its bytes may be items, though its VR says nothing of the kind, and those may hold
+        delimiters.
+        """
+        if self.data[pos : pos + 4] == self.order.item_tag:
+            self.looked = True
+            after = self._ahead.end_of_fragments(pos, end)
+            if after:
+                return after
+        return self._end_of_delimiter(pos, end)
 
     def _end_of_delimiter(self, pos: int, end: int) -> int:
         """Where the next sequence delimiter ends, or what begins as one does; or 0."""
@@ -481,58 +489,7 @@ class Parser:
         if (vr in VRS and not unknown) or pos + 8 > end:
             return True
         self.looked = True
-        return not self._end_of_implicit(pos, end, 0, delimited=delimited)
-
-    def _may_look(self) -> bool:
-        """Count one more header that is looked at; whether it may be.
-
-        So the time for it does not grow faster than the file.
-        """
-        self._ahead -= 1
-        return self._ahead >= 0
-
-    def _end_of_implicit(self, pos: int, end: int, depth: int, *, delimited: bool) -> int:
-        """Where the item ends whose elements start at `pos`, all implicit and in order; or 0."""
-        unpack = self.order.implicit.unpack
-        last = -1
-        while delimited or pos < end:
-            if pos + 8 > end or not self._may_look():
-                return 0
-            group, number, length = unpack(self.data[pos : pos + 8])
-            tag = group << 16 | number
-            pos += 8
-            if delimited and tag == ITEM_DELIMITATION:
-                return pos
-            if tag <= last:
-                return 0
-            last = tag
-            undefined = length == UNDEFINED_LENGTH
-            pos = self._end_of_items(pos, end, depth) if undefined else pos + length
-            if not pos:
-                return 0
-        return pos if pos == end else 0
-
-    def _end_of_items(self, pos: int, end: int, depth: int) -> int:
-        """Where the items of an implicit sequence of undefined length end; or 0.
-
-        Stricter than `sequence`: what is no row of items as it should be tells nothing.
-        """
-        unpack = self.order.implicit.unpack
-        while pos + 8 <= end and depth < MAX_DEPTH and self._may_look():
-            group, number, length = unpack(self.data[pos : pos + 8])
-            tag = group << 16 | number
-            pos += 8
-            if tag == SEQUENCE_DELIMITATION:
-                return pos
-            if tag == ITEM and length == UNDEFINED_LENGTH:
-                pos = self._end_of_implicit(pos, end, depth + 1, delimited=True)
-                if not pos:
-                    return 0
-            elif tag == ITEM:
-                pos += length
-            elif tag != ITEM_DELIMITATION or length:
-                return 0
-        return 0
+        return not self._ahead.end_of_implicit(pos, end, delimited=delimited)
 
     def _item(
         self,
