@@ -527,6 +527,13 @@ def test_large_values_in_items_have_their_place_in_the_file() -> None:
     ]
 
 
+def test_a_value_is_not_looked_for_in_the_header_before_it() -> None:
+    """The zeros that its length ends in look like those that it begins with."""
+    data = file_of(element(0x00081115, "SQ", bytes(512)))
+    (large,) = Decoder(DEFINITIONS).decode(read(data), data).large
+    assert large.span == (len(data) - 512, 512)
+
+
 def test_pixel_data_may_be_recorded_by_offset() -> None:
     data = file_of(element(0x00281201, "OW", bytes(400)), element(0x7FE00010, "OW", bytes(400)))
     record = Decoder(DEFINITIONS, by_offset=True).decode(read(data), data)

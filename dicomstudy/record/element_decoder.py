@@ -153,9 +153,9 @@ class ElementDecoder:
         found = _Found({}, {}, [])
         decoded, token_text = self._decode(memo, element, format_tag(tag), found, 0, 0)
         encoded = self._encode(token_text, decoded, memo.context, found)
+        header = p10.header(tag, vr, big=memo.context.big).size
         if source is not None and encoded != source:
             # Nothing in the grammar of layouts says how this was written: keep all its bytes.
-            header = len(p10.encode_element(0, vr, b"", big=memo.context.big))
             if isinstance(value, Sequence) or form is Form.DELIMITED:
                 token = Token(tag, vr, Form.UNDEFINED, 0, reserved)
             token_text = layout.format_token(token)
@@ -171,7 +171,7 @@ class ElementDecoder:
             raw=tuple(Attribute(RAW + path, raw, RAW_GROUP) for path, raw in found.raw.items()),
             flaw="; ".join(found.flaws),
             large=tuple(
-                _inside(sha256, content, b"" if file.deflated or source is None else source)
+                _inside(sha256, content, b"" if file.deflated or source is None else source, header)
                 for sha256, content in found.large.items()
             ),
         )
@@ -396,9 +396,12 @@ def _items(value: bytes, vr: str, memo: Memo, depth: int) -> Sequence | None:
         return None
 
 
-def _inside(sha256: str, content: bytes, source: bytes) -> Large:
-    """A large value inside an element, by its place in the bytes of the element if it has one."""
-    place = source.find(content)
+def _inside(sha256: str, content: bytes, source: bytes, header: int) -> Large:
+    """A large value inside an element, by its place in the bytes of the element if it has one.
+
+    That of the element itself stands right behind the `header` bytes that it begins with.
+    """
+    place = source.find(content, header)
     if place < 0:
         return Large(sha256, Span(0, len(content)), content)
     return Large(sha256, Span(place, len(content)), inside=True)
