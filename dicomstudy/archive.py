@@ -30,7 +30,7 @@ from dicomstudy.folder import (
     name_of,
     path_named,
 )
-from dicomstudy.quarantine import Quarantined, kept_among
+from dicomstudy.quarantine import Quarantined, kept_in
 from dicomstudy.sources import SourceFiles
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Archive(Folder, Mapping[str, "Study"]):
         paths = entries(self.quarantine)
         if not paths:
             self.check_there()
-        yield from kept_among(paths)
+        yield from kept_in(self.quarantine, [path.name for path in paths])
 
 
 #: An archive, or the folder of one.

@@ -28,20 +28,28 @@ from dicomstudy.record import DEFLATED, TRAILING, character_set_of
 from dicomstudy.text import UNICODE, CharacterSet
 from dicomstudy.values import TEXT_KINDS, Context, Kind, rules_of
 
-__all__ = ["Follower", "Layouts", "differing", "inner_set", "is_signed"]
+__all__ = [
+    "IN_UNICODE",
+    "Attributes",
+    "Follower",
+    "Layouts",
+    "differing",
+    "inner_set",
+    "is_signed",
+]
 
 #: The attributes of a data set or an item, by key.
-_Attributes: TypeAlias = Mapping[str, Any]
+Attributes: TypeAlias = Mapping[str, Any]
+IN_UNICODE = Context(character_set_of(UNICODE), False)
 
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
 _ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
 #: Zero as text of VR IS.
 _ZERO = re.compile(r" *(?:[+-]?0+)? *")
-_PLAIN = Context(character_set_of(UNICODE), False)
 
 
-def inner_set(item: _Attributes, outer: CharacterSet) -> CharacterSet:
+def inner_set(item: Attributes, outer: CharacterSet) -> CharacterSet:
     """The character set of an item that stands in a data set with the set `outer`."""
     return character_set_of(item[CHARACTER_SET]) if CHARACTER_SET in item else outer
 
@@ -53,7 +61,7 @@ def is_signed(representation: object) -> bool:
     return representation is not None and representation != 0
 
 
-def differing(before: _Attributes, after: _Attributes) -> set[str]:
+def differing(before: Attributes, after: Attributes) -> set[str]:
     """The keys of attributes that became others, came or went."""
     others = [key for key, value in after.items() if before.get(key, ...) is not value]
     changed = {key for key in others if key not in before or _is_other(before[key], after[key])}
@@ -84,7 +92,7 @@ def _difference(before: object, after: object) -> Hashable:
     )
 
 
-def _inside(before: _Attributes, after: _Attributes, key: str) -> Hashable:
+def _inside(before: Attributes, after: Attributes, key: str) -> Hashable:
     """What is to be known of the change of an attribute in an item."""
     if key in before and freeze(before[key]) == freeze(after[key]):
         return "same"
@@ -182,7 +190,7 @@ class Follower:
         return Layouts.of(map(layout.parse, texts), self._definitions)
 
     def followed(
-        self, layouts: Layouts, before: _Attributes, after: _Attributes, vrs: Mapping[str, str]
+        self, layouts: Layouts, before: Attributes, after: Attributes, vrs: Mapping[str, str]
     ) -> tuple[Layouts, dict[str, Any]]:
         """The layouts of a file whose attributes `before` became `after`; what is left of these.
 
@@ -223,7 +231,7 @@ class Follower:
         return known, left
 
     def _anew(
-        self, layouts: Layouts, before: _Attributes, after: _Attributes, scope: _Scope
+        self, layouts: Layouts, before: Attributes, after: Attributes, scope: _Scope
     ) -> Layouts:
         """The layouts of all that is there after a change, each looked at."""
         kept = [self._tokens(tokens, before, after, scope) for tokens in layouts.parts]
@@ -240,8 +248,8 @@ class Follower:
         self,
         layouts: Layouts,
         changed: set[str],
-        before: _Attributes,
-        after: _Attributes,
+        before: Attributes,
+        after: Attributes,
         scope: _Scope,
         *,
         stamped: bool,
@@ -281,9 +289,9 @@ class Follower:
 
     def _without_lengths(
         self,
-        attributes: _Attributes,
+        attributes: Attributes,
         changed: Iterable[str],
-        before: _Attributes,
+        before: Attributes,
         by_key: Mapping[str, Token],
     ) -> dict[str, Any]:
         """The attributes without group lengths in items of changed sequences: they are made anew.
@@ -312,8 +320,8 @@ class Follower:
     def _tokens(
         self,
         tokens: Iterable[Token],
-        before: _Attributes,
-        after: _Attributes,
+        before: Attributes,
+        after: Attributes,
         scope: _Scope,
     ) -> list[Token]:
         """The layout of what is still there."""
@@ -327,7 +335,7 @@ class Follower:
         groups = {token.tag >> 16 for token in kept.values() if token.form != Form.GROUP_LENGTH}
         return [token for token in kept.values() if token.tag >> 16 in groups]
 
-    def _kept(self, token: Token, before: _Attributes, after: _Attributes, scope: _Scope) -> Token:
+    def _kept(self, token: Token, before: Attributes, after: Attributes, scope: _Scope) -> Token:
         """The layout of an element that is still there."""
         key = self._key(token)
         if key in before and freeze(before[key]) == freeze(after[key]):
@@ -377,7 +385,7 @@ class Follower:
         if isinstance(value, str) and rule.kind is not Kind.TAG:
             fits = rule.kind in TEXT_KINDS
         else:
-            fits = values.encode(value, rule, _PLAIN) is not None
+            fits = values.encode(value, rule, IN_UNICODE) is not None
         return token.vr if fits else _vr_of(token.tag, self._definitions, signed=scope.signed)
 
     def _add(
@@ -385,7 +393,7 @@ class Follower:
         tokens: list[Token],
         keys: Iterable[str],
         there: set[str],
-        struct: _Attributes,
+        struct: Attributes,
         scope: _Scope,
     ) -> None:
         """Put the layout of what is not `there` yet among `tokens`, in the order of tags."""

@@ -17,7 +17,7 @@ from dicomstudy.p10 import PREFIX, VRS, P10File, Reader
 from dicomstudy.record import Decoder, Record
 from dicomstudy.sources import Window, uri_of
 
-__all__ = ["Input", "TakenApart", "is_of_source", "may_be_p10", "take_apart"]
+__all__ = ["Input", "is_of_source", "may_be_p10", "take_apart"]
 
 #: What bare data sets with a command set begin with: its length, or the tag of its class.
 _COMMAND_LENGTH, _COMMAND_CLASS = b"\0\0\0\0\4\0\0\0", b"\0\0\2\0"

@@ -12,7 +12,7 @@ from dicomstudy.disk import is_there, write_atomically, writing
 from dicomstudy.elements import Piece, sha256_and_size
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem
 
-__all__ = ["Quarantined", "keep", "kept_among"]
+__all__ = ["Quarantined", "keep", "kept_in"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: The end of the name of a note.
@@ -73,7 +73,7 @@ class Quarantined(NamedTuple):
 
 
 def keep(file: Quarantined, pieces: Iterable[bytes], *, within: Path) -> int:
-    """Keep a file whole, then why; nothing if the note is there. Mirror of `kept_among`.
+    """Keep a file whole, then why; nothing if the note is there. Mirror of `kept_in`.
 
     Args:
         file: says where, and why.
@@ -96,14 +96,13 @@ def keep(file: Quarantined, pieces: Iterable[bytes], *, within: Path) -> int:
         return size + write_atomically(note, [ion.dumps(fields, text=True)], within=within)
 
 
-def kept_among(paths: Iterable[Path]) -> Iterator[Quarantined]:
-    """The files in quarantine by name, `paths` being what is in its folder. Mirror of `keep`.
+def kept_in(folder: Path, names: Iterable[str]) -> Iterator[Quarantined]:
+    """The files in quarantine by name, of which `folder` has `names`. Mirror of `keep`.
 
     Where a note does not say why, the code says what is wrong with it (`Archive.quarantined`).
     """
-    folders = {path.name.removesuffix(_NOTE): path.parent for path in paths}
-    for name in sorted(filter(_SHA256.fullmatch, folders)):
-        yield _kept(folders[name] / name)
+    for name in sorted(filter(_SHA256.fullmatch, {name.removesuffix(_NOTE) for name in names})):
+        yield _kept(folder / name)
 
 
 def _note_of(path: Path) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 from dicomstudy import values
 from dicomstudy.definitions import Definitions
@@ -15,7 +15,7 @@ from dicomstudy.elements import (
     TEXT_VRS,
     format_tag,
 )
-from dicomstudy.following import Layouts, inner_set
+from dicomstudy.following import IN_UNICODE, Attributes, Layouts, inner_set
 from dicomstudy.layout import Token
 from dicomstudy.paths import CHARACTER_SET, parse_raw_path
 from dicomstudy.record import RAW, Resolve, character_set_of, is_reference
@@ -23,10 +23,6 @@ from dicomstudy.text import UNICODE, CharacterSet
 from dicomstudy.values import TEXT_KINDS, Context, rules_of
 
 __all__ = ["Transcriber"]
-
-#: The attributes of a data set or an item, by key.
-_Attributes: TypeAlias = Mapping[str, Any]
-_IN_UNICODE = Context(character_set_of(UNICODE), False)
 
 
 class Transcriber:
@@ -36,11 +32,8 @@ class Transcriber:
         self._definitions = definitions
         self._rules = rules_of(definitions)
 
-    def _key(self, token: Token) -> str:
-        return self._definitions.key(token.tag, token.occurrence)
-
     def to_unicode(
-        self, attributes: _Attributes, layouts: Layouts | None, resolve: Resolve
+        self, attributes: Attributes, layouts: Layouts | None, resolve: Resolve
     ) -> dict[str, Any]:
         """The attributes with the character set of Unicode, in items too.
 
@@ -51,8 +44,8 @@ class Transcriber:
         meta, tokens = ((), ()) if layouts is None else layouts.parts
         apart = {(token.tag, token.occurrence) for token in meta}
         charset = character_set_of(attributes.get(CHARACTER_SET))
-        escaped: dict[str, bytes] = {}
-        result = self._in_unicode(attributes, tokens, charset, resolve, "", escaped)
+        to_unicode = _ToUnicode(self._definitions, resolve)
+        result = to_unicode.turned(attributes, tokens, charset)
         for key in [key for key in result if key.startswith(RAW)]:
             path = key[len(RAW) :]
             steps = parse_raw_path(path)
@@ -62,9 +55,9 @@ class Transcriber:
             is_text = self._rules.rule(leaf, _vr_at(tokens, path)).kind in TEXT_KINDS
             if leaf == CHARACTER_SET_TAG or (is_text and not _is_plain(result[key])):
                 del result[key]
-        return {**result, **escaped, CHARACTER_SET: UNICODE}
+        return {**result, **to_unicode.escaped, CHARACTER_SET: UNICODE}
 
-    def widened(self, layouts: Layouts, attributes: _Attributes) -> Layouts:
+    def widened(self, layouts: Layouts, attributes: Attributes) -> Layouts:
         """The layouts, with UN for text that became too long for the header of its VR.
 
         See PS3.5 section 6.2.2: the same text mostly has more bytes in Unicode.
@@ -75,8 +68,10 @@ class Transcriber:
             return layouts
         return Layouts.of((meta, after), self._definitions, settled=layouts.settled)
 
-    def _widened(self, tokens: Iterable[Token], struct: _Attributes) -> tuple[Token, ...]:
-        return tuple([self._wide(token, struct.get(self._key(token))) for token in tokens])
+    def _widened(self, tokens: Iterable[Token], struct: Attributes) -> tuple[Token, ...]:
+        return tuple(
+            [self._wide(token, struct.get(_key(token, self._definitions))) for token in tokens]
+        )
 
     def _wide(self, token: Token, value: Any) -> Token:
         if type(value) is list and token.items is not None:
@@ -90,20 +85,25 @@ class Transcriber:
             size = len(value)
         return token._replace(vr="UN") if size > LONGEST_SHORT and token.vr in SHORT_VRS else token
 
-    def _in_unicode(
-        self,
-        struct: _Attributes,
-        tokens: Iterable[Token],
-        charset: CharacterSet,
-        resolve: Resolve,
-        path: str,
-        escaped: dict[str, bytes],
-    ) -> dict[str, Any]:
-        """The attributes of a data set, or of the item that `path` leads to.
 
-        The keys and bytes of what has U+001B go to `escaped`.
-        """
-        by_key = {self._key(token): token for token in tokens}
+class _ToUnicode:
+    """Turns the values of one instance to Unicode.
+
+    Attributes:
+        escaped: the keys and bytes of what has U+001B, of all that was turned.
+    """
+
+    def __init__(self, definitions: Definitions, resolve: Resolve) -> None:
+        self.escaped: dict[str, bytes] = {}
+        self._definitions = definitions
+        self._rules = rules_of(definitions)
+        self._resolve = resolve
+
+    def turned(
+        self, struct: Attributes, tokens: Iterable[Token], charset: CharacterSet, path: str = ""
+    ) -> dict[str, Any]:
+        """The attributes of a data set, or of the item that `path` leads to."""
+        by_key = {_key(token, self._definitions): token for token in tokens}
         result = dict(struct)
         for key, value in struct.items():
             token = by_key.get(key)
@@ -111,13 +111,11 @@ class Transcriber:
             if type(value) is list:
                 items = (token.items if token is not None else None) or ()
                 result[key] = [
-                    self._in_unicode(
+                    self.turned(
                         item,
                         items[at].tokens if at < len(items) else (),
                         inner_set(item, charset),
-                        resolve,
                         f"{here}[{at}].",
-                        escaped,
                     )
                     for at, item in enumerate(value)
                 ]
@@ -128,9 +126,9 @@ class Transcriber:
             if token is None:
                 continue
             if type(value) is bytes or is_reference(value):
-                result[key] = self._value_in_unicode(token, value, charset, resolve)
+                result[key] = self._value(token, value, charset)
             if self._is_escaped(token, result[key]):
-                escaped[RAW + here] = _with_escapes(result[key])
+                self.escaped[RAW + here] = _with_escapes(result[key])
         return result
 
     def _is_escaped(self, token: Token, value: Any) -> bool:
@@ -139,9 +137,7 @@ class Transcriber:
             return False
         return self._rules.rule(token.tag, token.vr).kind in TEXT_KINDS
 
-    def _value_in_unicode(
-        self, token: Token, value: Any, charset: CharacterSet, resolve: Resolve
-    ) -> Any:
+    def _value(self, token: Token, value: Any, charset: CharacterSet) -> Any:
         """Text that is kept as bytes, in Unicode."""
         rule = self._rules.rule(token.tag, token.vr)
         private = rule.kind not in TEXT_KINDS
@@ -149,7 +145,7 @@ class Transcriber:
             rule = self._rules.of_vr(token.vr)
         if rule.kind not in TEXT_KINDS:
             return value
-        raw = value if type(value) is bytes else resolve(value)
+        raw = value if type(value) is bytes else self._resolve(value)
         if _is_plain(raw):
             return value
         text = values.decode(raw, rule, Context(charset, False))
@@ -157,7 +153,11 @@ class Transcriber:
             return text
         if isinstance(text, str) and "\x1b" in text:
             return _with_escapes(text)
-        return values.encode(text, rule, _IN_UNICODE)
+        return values.encode(text, rule, IN_UNICODE)
+
+
+def _key(token: Token, definitions: Definitions) -> str:
+    return definitions.key(token.tag, token.occurrence)
 
 
 def _vr_at(tokens: Iterable[Token], path: str) -> str:

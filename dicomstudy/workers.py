@@ -72,8 +72,9 @@ class _NoWorker(Exception):  # noqa: N818 (it says what there is, and becomes an
 class Workers(ProcessPoolExecutor):
     """Processes that end with the run also where only some of them could begin.
 
-    Of a pool without the thread that gives out its work, or whose thread has failed, no result
-    ever comes, and its processes wait for ever.
+    `submit` and `results` raise what only `workers` turns into an error of ours. Of a pool without
+    the thread that gives out its work, or whose thread has failed, no result ever comes, and its
+    processes wait for ever.
     """
 
     def __init__(self, jobs: int, context: BaseContext) -> None:

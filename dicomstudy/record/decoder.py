@@ -52,10 +52,11 @@ class Decoder:
         self._encodings: dict[tuple[object, ...], dict[str, Any]] = {}
         self._preambles: dict[bytes, Attribute] = {}
         self._charsets: dict[tuple[str, bytes, bool], text.CharacterSet] = {}
+        self._weight = 0
 
     def decode(self, file: P10File, data: Buffer) -> Record:
         """The record of `file`, which was read from `data`. Mirror of `Encoder.write`."""
-        if self._elements.weight > _MAX_WEIGHT:
+        if self._weight + self._elements.weight > _MAX_WEIGHT:
             self._forget()
         deflated = file.deflated is not None
         explicit = file.syntax.explicit
@@ -91,7 +92,7 @@ class Decoder:
             size = len(template.encoding["dataSet"])
             if size <= _LONGEST_LAYOUT:
                 self._templates[key] = template
-                self._elements.weight += size
+                self._weight += size
         for place, item in template.large:
             large += _placed((item,), starts[place])
         if template.large:
@@ -158,7 +159,7 @@ class Decoder:
             context = Context(text.character_set(()), file.syntax.big)
             charset = character_set_of(values.decode(element.value, rule, context))
             self._charsets[written] = charset
-            self._elements.weight += len(element.value) + ELEMENT_WEIGHT
+            self._weight += len(element.value) + ELEMENT_WEIGHT
         return charset
 
     def _forget(self) -> None:
@@ -168,6 +169,7 @@ class Decoder:
         self._encodings.clear()
         self._preambles.clear()
         self._charsets.clear()
+        self._weight = 0
 
     def _part(self, memo: Memo, run: Run, file: P10File) -> Part:
         part = memo.parts.get(run)
@@ -177,7 +179,7 @@ class Decoder:
                 for single in run.singles
             ]
             part = memo.parts[run] = _join(attributes)
-            self._elements.weight += run.size
+            self._weight += run.size
         return part
 
     def _around(self, file: P10File, data: Buffer, large: list[Large]) -> list[Attribute]:

@@ -83,7 +83,7 @@ class ElementDecoder:
         max_inline, by_offset: as for `Decoder`.
 
     Attributes:
-        weight: that of what is remembered, in bytes of files; `Decoder` adds what it remembers.
+        weight: that of what is remembered, in bytes of files.
     """
 
     def __init__(self, definitions: Definitions, *, max_inline: int, by_offset: bool) -> None:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from dicomstudy.tables.catalog import Part
 
+__all__ = ["Stretch", "shares", "stretches"]
+
 
 class Stretch(NamedTuple):
     """Parts as they were, and the studies that are, or were, in their range.
@@ -33,11 +35,11 @@ def stretches(
         rows: how many instances a part has at most.
     """
     firsts = [part.first for part in parts[1:]]
-    shares: list[list[str]] = [[] for _ in range(len(firsts) + 1)]
+    ranges: list[list[str]] = [[] for _ in range(len(firsts) + 1)]
     for uid in sorted(sizes):
-        shares[bisect_right(firsts, uid)].append(uid)
+        ranges[bisect_right(firsts, uid)].append(uid)
     last: Stretch | None = None
-    for at, uids in enumerate(shares):
+    for at, uids in enumerate(ranges):
         here = Stretch(
             [*parts[at : at + 1]],
             uids,
@@ -58,18 +60,19 @@ def stretches(
         yield last
 
 
-def pieces(uids: Iterable[str], sizes: Mapping[str, int], *, rows: int) -> Iterator[list[str]]:
+def shares(uids: Iterable[str], sizes: Mapping[str, int], *, rows: int) -> Iterator[list[str]]:
     """Studies in order, cut into the lists that become one part each.
 
-    A study is never divided: one of more instances than `rows` is a part by itself.
+    A study is never divided: one of more instances than `rows` is a part by itself. `sizes` and
+    `rows` are as for `stretches`.
     """
-    piece: list[str] = []
+    share: list[str] = []
     instances = 0
     for uid in uids:
-        if piece and instances + sizes[uid] > rows:
-            yield piece
-            piece, instances = [], 0
-        piece.append(uid)
+        if share and instances + sizes[uid] > rows:
+            yield share
+            share, instances = [], 0
+        share.append(uid)
         instances += sizes[uid]
-    if piece:
-        yield piece
+    if share:
+        yield share

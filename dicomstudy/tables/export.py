@@ -30,7 +30,7 @@ from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import REFERS, Columns
 from dicomstudy.tables.counts import Counts
-from dicomstudy.tables.division import pieces, stretches
+from dicomstudy.tables.division import shares, stretches
 from dicomstudy.tables.fields import (
     COUNT,
     DIGEST,
@@ -290,15 +290,15 @@ class _Run:
                 name: InOrder(self._staying(name, stretch.parts, touched), STUDY_UID)
                 for name in PART_TABLES
             }
-            for piece in pieces(stretch.uids, sizes, rows=FILE_ROWS):
+            for share in shares(stretch.uids, sizes, rows=FILE_ROWS):
                 spools = {name: self._writer.spool(name) for name in PART_TABLES}
-                for uid in filter(touched.__contains__, piece):
+                for uid in filter(touched.__contains__, share):
                     if uid in after:
                         self._add(uid, after[uid], tabulator, spools)
                     self._done += 1
                     self._progress("studies", self._done, total)
-                old = {name: rows.take_all(piece[-1]) for name, rows in staying.items()}
-                self._writer.write_part(piece, old, spools)
+                old = {name: rows.take_all(share[-1]) for name, rows in staying.items()}
+                self._writer.write_part(share, old, spools)
         for name in sorted({*self._old.tables, *self._groups} - set(PART_TABLES)):
             self._finish(name)
         self._writer.conform(self._old)
