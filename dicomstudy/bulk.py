@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 import zstandard
 
-from dicomstudy.disk import ReadOnly, is_absence
+from dicomstudy.disk import ABSENT, ReadOnly
 from dicomstudy.elements import Piece, sha256_and_size
 from dicomstudy.errors import BulkError
 
@@ -341,7 +341,7 @@ class BulkReader:
         try:
             self._file = ReadOnly(path)
         except OSError as error:
-            code = "bulk/missing" if is_absence(error) else "bulk/unreadable"
+            code = "bulk/missing" if isinstance(error, ABSENT) else "bulk/unreadable"
             message = f"the bulk file cannot be opened: {error.strerror}"
             raise BulkError(code, message, source=str(path)) from error
         if self.pread(len(MAGIC), 0) != MAGIC:

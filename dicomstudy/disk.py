@@ -15,9 +15,9 @@ from pathlib import Path
 from dicomstudy.errors import ArchiveError, unwritable
 
 __all__ = [
+    "ABSENT",
     "ReadOnly",
     "entries",
-    "is_absence",
     "is_there",
     "make_folder",
     "reading",
@@ -27,6 +27,9 @@ __all__ = [
     "write_atomically",
     "writing",
 ]
+
+#: What says that a file cannot be opened as there is none, and not for anything else.
+ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -38,7 +41,7 @@ def entries(folder: Path) -> list[Path]:
     with reading(folder):
         try:
             return sorted(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
+        except ABSENT:
             return []
 
 
@@ -55,7 +58,7 @@ def status_of(path: Path) -> os.stat_result | None:
     with reading(path):
         try:
             return path.stat()
-        except (FileNotFoundError, NotADirectoryError):
+        except ABSENT:
             return None
 
 
@@ -88,11 +91,6 @@ class ReadOnly:
     def status(self) -> os.stat_result:
         """What the system says of the open file."""
         return os.fstat(self.fileno())
-
-
-def is_absence(error: OSError) -> bool:
-    """Whether a file could not be opened as there is none, and not for anything else."""
-    return isinstance(error, (FileNotFoundError, NotADirectoryError))
 
 
 @contextlib.contextmanager

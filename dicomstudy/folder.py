@@ -15,7 +15,7 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import numbered
 from dicomstudy.definitions import Definitions
-from dicomstudy.disk import entries, is_there, make_folder, write_atomically, writing
+from dicomstudy.disk import ABSENT, entries, is_there, make_folder, write_atomically, writing
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, IonError, Problem, StudyError
 from dicomstudy.sources import SourceFiles
@@ -84,7 +84,7 @@ class Folder:
         try:
             with marker.open("rb") as file:
                 header = ion.loads(file.read(_MAX_MARKER))
-        except (FileNotFoundError, NotADirectoryError):
+        except ABSENT:
             raise _no_archive(path) from None
         except OSError as error:
             raise ArchiveError(

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record, ion
 from dicomstudy.containers import Member, is_container, open_members
-from dicomstudy.disk import write_atomically
+from dicomstudy.disk import ABSENT, write_atomically
 from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
 from dicomstudy.folder import Progress, other_archive, outside, silent
@@ -233,7 +233,7 @@ def _is_replaceable(path: Path) -> bool:
     """Whether nothing is there, or a record."""
     try:
         struct = ion.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    except ABSENT:
         return True
     except IonError:
         return False

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.beside import Beside
-from dicomstudy.disk import write_all, writing
+from dicomstudy.disk import ABSENT, write_all, writing
 from dicomstudy.document import is_named
 from dicomstudy.elements import sha256_of
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
@@ -291,7 +291,7 @@ class _Files:
             if self._read_from is None or self._read_from[0] is not study:
                 self._read_from = study, _files_of(study)
             return there in self._read_from[1] and not filecmp.cmp(part, path, shallow=False)
-        except (FileNotFoundError, NotADirectoryError):
+        except ABSENT:
             return False
         except OSError as error:
             if error.errno == errno.ELOOP:  # a link that leads nowhere

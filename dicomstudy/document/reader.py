@@ -18,7 +18,7 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import BulkFile
 from dicomstudy.definitions import Definitions
-from dicomstudy.disk import ReadOnly, is_absence
+from dicomstudy.disk import ABSENT, ReadOnly
 from dicomstudy.document.checks import is_frame, is_header
 from dicomstudy.document.fields import (
     FOOTER,
@@ -56,7 +56,7 @@ class Document:
         try:
             self._file = ReadOnly(path)
         except OSError as error:
-            code = "study/missing" if is_absence(error) else "study/unreadable"
+            code = "study/missing" if isinstance(error, ABSENT) else "study/unreadable"
             message = f"the document cannot be opened: {error.strerror}"
             raise self._error(code, message) from error
         try:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.disk import write_atomically
+from dicomstudy.disk import ABSENT, write_atomically
 from dicomstudy.errors import TableError
 from dicomstudy.tables.parquet import File
 
@@ -171,7 +171,7 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
     path = folder / NAME
     try:
         value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    except ABSENT:
         raise TableError(
             "tables/not-tables", "there are no tables in this folder", source=str(folder)
         ) from None
