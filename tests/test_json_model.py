@@ -207,7 +207,7 @@ def test_model_is_that_of_pydicom() -> None:
         "spaces in front",
         "unreadable",
     }
-    assert comparison.kinds["refused"] == 7
+    assert comparison.kinds["refused"] == 8
 
 
 def test_model_is_that_of_pydicom_in_real_files(shared: Path) -> None:
