@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 import dicomstudy
+from dicomstudy.archive import Archive
 from dicomstudy.bulk import BulkFile
 from dicomstudy.clustering import Clustered, cluster
 from dicomstudy.document import Document, encode, read_batch
@@ -248,3 +249,18 @@ def state_of(folder: Path) -> dict[str, bytes]:
 def digests_of(archive: str | os.PathLike[str]) -> dict[str, str]:
     """The digest of every study of an archive."""
     return {uid: study.digest for uid, study in dicomstudy.open_archive(archive).items()}
+
+
+def document(archive: Archive) -> Path:
+    """The document of the CT study of the fixtures."""
+    return archive.document_path(make.uid("ct"))
+
+
+def bulk(archive: Archive) -> Path:
+    """Its bulk file."""
+    return archive.bulk_path(make.uid("ct"))
+
+
+def kept(archive: Archive) -> Path:
+    """One of the fixtures that are in quarantine."""
+    return next(each.path for each in archive.quarantined() if "uid-missing.dcm" in each.uri)

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ from typing import Any
 import pytest
 
 import dicomstudy
-from dicomstudy import ion, restoration
-from dicomstudy.archive import Archive
+from dicomstudy import restoration
 from dicomstudy.beside import Beside
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError
-from dicomstudy.tables import Exported
 from fixtures import make
 from tests import studies
 from tests.kills import forked, kill
@@ -59,18 +56,6 @@ def digests_below(folder: Path) -> list[str]:
     return sorted(
         sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()
     )
-
-
-def refuse_to_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the system say that what is in a folder may not be read."""
-
-    def listed(path: Path) -> Iterator[Path]:
-        if path == folder:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return iterdir(path)
-
-    iterdir = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", listed)
 
 
 # -- restoring ---------------------------------------------------------------------------------
@@ -459,164 +444,14 @@ def test_converting_by_copy_later_makes_an_archive_complete(referring: Path) -> 
     assert (done.files, done.problems) == (6, [])
 
 
-# -- verifying ---------------------------------------------------------------------------------
-
-
-def test_a_whole_archive_has_no_problems(converted: Path) -> None:
-    archive = dicomstudy.open_archive(converted / "copy")
-    verified = dicomstudy.verify(archive)
-    assert (verified.problems, verified.complete) == ([], True)
-    assert verified.studies == len(archive)
-    assert verified.instances == sum(len(study) for study in archive.values())
-    assert verified.groups == sum(
-        len(contents) for study in archive.values() for contents in study.groups.values()
-    )
-    assert verified.quarantined == len(list(archive.quarantined())) > 5
-    assert verified.values > 20
-
-
-def test_verifying_writes_nothing(converted: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in converted.rglob("*")}
-    dicomstudy.verify(converted / "copy")
-    dicomstudy.verify(converted / "reference")
-    assert {path: path.stat().st_mtime_ns for path in converted.rglob("*")} == before
-
-
-def document(archive: Archive) -> Path:
-    return archive.document_path(CT)
-
-
-def bulk(archive: Archive) -> Path:
-    return archive.bulk_path(CT)
-
-
-def kept(archive: Archive) -> Path:
-    return next(each.path for each in archive.quarantined() if "uid-missing.dcm" in each.uri)
-
-
-def note(archive: Archive) -> Path:
-    return kept(archive).with_name(kept(archive).name + ".ion")
-
-
-@pytest.mark.parametrize("place", [document, bulk, kept])
-def test_any_changed_byte_is_found(place: Callable[[Archive], Path], copy: Path) -> None:
-    archive = dicomstudy.open_archive(copy)
-    path = place(archive)
-    whole = path.read_bytes()
-    chance = chance_of(9)
-    missed = []
-    table = whole.rfind(b"\x5e\x2a\x4d\x18") if place is document else len(whole)
-    for at in sorted({0, table - 1, *(chance.randrange(table) for _ in range(40))}):
-        changed = bytearray(whole)
-        changed[at] ^= 1 << chance.randrange(8)
-        path.write_bytes(changed)
-        if not dicomstudy.verify(copy).problems:
-            missed.append(at)
-    assert missed == []
-    path.write_bytes(whole)
-    assert dicomstudy.verify(copy).problems == []
-
-
-def test_a_document_without_its_table_of_frames_loses_nothing(copy: Path, tmp_path: Path) -> None:
-    path = document(dicomstudy.open_archive(copy))
-    path.write_bytes(path.read_bytes()[:-5])
-    done = dicomstudy.restore(copy, tmp_path / "out", study=CT)
-    assert (done.files, done.problems) == (16, [])
-
-
-@pytest.mark.parametrize("place", [document, bulk, kept])
-@pytest.mark.parametrize("length", [0, 5, -300])
-def test_a_file_that_is_cut_is_found(
-    place: Callable[[Archive], Path], length: int, copy: Path
-) -> None:
-    path = place(dicomstudy.open_archive(copy))
-    path.write_bytes(path.read_bytes()[:length])
-    assert dicomstudy.verify(copy).problems
-
-
-@pytest.mark.parametrize("place", [bulk, kept])
-def test_a_file_that_is_gone_is_found(place: Callable[[Archive], Path], copy: Path) -> None:
-    place(dicomstudy.open_archive(copy)).unlink()
-    verified = dicomstudy.verify(copy)
-    assert verified.problems
-    assert not verified.complete
-
-
-def test_what_each_value_of_a_bulk_file_says_is_said_once(copy: Path) -> None:
-    path = bulk(dicomstudy.open_archive(copy))
-    path.unlink()
-    assert [(each.source, each.code) for each in dicomstudy.verify(copy).problems] == [
-        (str(path), "bulk/missing")
-    ]
-
-
-@pytest.mark.parametrize(
-    ("change", "value"),
-    [
-        *((name, None) for name in ("uri", "sha256", "size", "code", "message")),
-        ("uri", "http://elsewhere/file"),
-        ("sha256", "0" * 64),
-        ("size", -1),
-    ],
-)
-def test_a_note_of_another_file_is_found(change: str, value: object, copy: Path) -> None:
-    path = note(dicomstudy.open_archive(copy))
-    fields = ion.loads(path.read_bytes()) | {change: value}
-    path.write_bytes(ion.dumps(fields, text=True))
-    assert [each.code for each in dicomstudy.verify(copy).problems] == ["archive/damaged"]
-
-
-def test_a_damaged_note_is_found(copy: Path, tmp_path: Path) -> None:
-    path = note(dicomstudy.open_archive(copy))
-    for content in (b"", b"{", b"{uri: 5}"):
-        path.write_bytes(content)
-        assert [each.code for each in dicomstudy.verify(copy).problems] == ["archive/damaged"]
-    path.unlink()  # as a run leaves it that is killed before it writes the note
-    total = dicomstudy.verify(copy)
-    assert total.problems == []
-    assert dicomstudy.restore(copy, tmp_path / "out").files == total.instances + total.quarantined
-
-
-def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def export(_: Archive) -> Exported:
-        return dicomstudy.export_tables(copy, tmp_path / "tables")
-
-    archive = dicomstudy.open_archive(copy)
-    whole, count = dicomstudy.verify(archive), len(archive)
-    tables = export(archive)
-    shard = archive.document_path(CT).parent
-    for folder in (shard, copy / "quarantine", copy / "studies"):
-        with monkeypatch.context() as patched:
-            refuse_to_list(folder, patched)
-            found = dicomstudy.verify(archive)
-            restored = dicomstudy.restore(archive, tmp_path / folder.name)
-            for problems in (found.problems, restored.problems):
-                assert [(p.code, p.source) for p in problems] == [
-                    ("archive/unreadable", str(folder))
-                ]
-            left = found.instances + found.quarantined
-            assert restored.files == left < whole.instances + whole.quarantined
-            if folder.name != "quarantine":
-                for ask in (
-                    len,
-                    list,
-                    lambda _: dicomstudy.export_tables(copy, tmp_path / "tables"),
-                ):
-                    with pytest.raises(ArchiveError) as raised:
-                        ask(archive)
-                    assert raised.value.code == "archive/unreadable"
-    assert dicomstudy.verify(archive).problems == []
-    again = export(archive)
-    assert (tables.studies, again.studies, again.removed) == (count, count, 0)
+# -- damaged archives --------------------------------------------------------------------------
 
 
 def test_damage_spoils_no_more_than_it_must(copy: Path, tmp_path: Path) -> None:
     """One damaged study, one damaged file in quarantine: all else comes back."""
     archive = dicomstudy.open_archive(copy)
     total = dicomstudy.verify(archive)
-    for path in (document(archive), kept(archive)):
+    for path in (studies.document(archive), studies.kept(archive)):
         path.write_bytes(path.read_bytes()[:-300])
     done = dicomstudy.restore(copy, tmp_path / "out")
     codes = {problem.code for problem in done.problems}
@@ -633,9 +468,9 @@ def test_damaged_pixels_are_the_problem_of_their_instance(copy: Path, tmp_path: 
     archive = dicomstudy.open_archive(copy)
     with archive[CT] as study:
         offsets = [place["offset"] for _, _, place in study.places()]
-    data = bytearray(bulk(archive).read_bytes())
+    data = bytearray(studies.bulk(archive).read_bytes())
     data[max(offsets) + 3] ^= 0x40
-    bulk(archive).write_bytes(data)
+    studies.bulk(archive).write_bytes(data)
     done = dicomstudy.restore(copy, tmp_path / "out", study=CT)
     assert not done.complete
     assert 0 < len(done.problems) < 3
@@ -657,7 +492,7 @@ def test_damaged_pixels_of_changed_instances_are_found(
     sound = files_below(tmp_path / "sound")
     with archive[CT] as study:
         place = max((place for _, _, place in study.places()), key=lambda each: each["offset"])
-    (path,) = bulk(archive).parent.glob(f"{CT}*.bulk")
+    (path,) = studies.bulk(archive).parent.glob(f"{CT}*.bulk")
     whole = path.read_bytes()
     for at in range(place["offset"], place["offset"] + sum(place["stored"]), 150):
         data = bytearray(whole)
