@@ -227,6 +227,52 @@ def test_restore_finds_sources_that_moved(tmp_path: Path, capsys: Captured) -> N
     assert main(["verify", archive, *sources]) == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "conflicts",
+        "resolve --study 1.2 --group patient --keep DIGEST",
+        "update ReferencedImageSequence[0].ReferencedSOPInstanceUID=1.4 --study 1.2",
+        "collect --older-versions",
+        "move --study 1.2 --series 1.2.1 --to-study 1.3",
+        "merge --study 1.2 --into 1.3",
+        "split --study 1.2 --series 1.2.1",
+        "tables TABLES",
+    ],
+)
+def test_commands_find_sources_that_moved(command: str, tmp_path: Path, capsys: Captured) -> None:
+    """Text of a changed instance is turned to Unicode, what is large is read for that."""
+    item = make.item(make.element(0x00081155, "UI", "1.4.1"))
+    for study, series in (("1.2", "1.2.1"), ("1.2", "1.2.2"), ("1.3", "1.3.1")):
+        elements = [
+            make.element(0x00080005, "CS", "ISO_IR 100"),
+            make.element(0x00080018, "UI", f"{series}.1"),
+            make.element(0x00081140, "SQ", item),
+            make.element(0x00100010, "PN", f"M\xfcller^{series}".encode("latin-1")),
+            make.element(0x0020000D, "UI", study),
+            make.element(0x0020000E, "UI", series),
+            make.element(0x00204000, "LT", b"\xfc" * 300),
+        ]
+        data = make.part10(make.file_meta(make.EXPLICIT), b"".join(elements))
+        studies.write_files(tmp_path / "in", [(f"{series}.dcm", data)])
+    archive = tmp_path / "archive"
+    dicomstudy.convert([tmp_path / "in"], archive, bulk="reference")
+    dicomstudy.update(archive, "1.2", [{"set": {"StudyDescription": "\u03a9"}}])
+    (patient, *_), *_ = [
+        conflict.sides for conflict in dicomstudy.conflicts(archive) if conflict.group == "patient"
+    ]
+    (tmp_path / "in").rename(tmp_path / "moved")
+    words = {"DIGEST": patient.digest, "TABLES": str(tmp_path / "tables")}
+    name, *options = [words.get(word, word) for word in command.split()]
+    said = main([name, str(archive), *options])
+    assert said == cli.INCOMPLETE
+    assert "bulk/source-missing" in capsys.readouterr().err
+    moved = ["--sources", str(tmp_path / "moved")]
+    found = main([name, str(archive), *options, *moved])
+    assert found == (cli.INCOMPLETE if name == "conflicts" else 0)  # as there is one
+    assert "bulk/source-missing" not in capsys.readouterr().err
+
+
 def test_verify_says_what_it_proved(archive: Path, capsys: Captured) -> None:
     assert main(["verify", str(archive)]) == 0
     assert re.fullmatch(

@@ -127,6 +127,21 @@ def test_values_that_stay_in_their_files_are_found_again(tmp_path: Path) -> None
     assert dicomstudy.verify(tmp_path / "again").problems == []
 
 
+def test_an_archive_that_is_open_has_its_own_sources(tmp_path: Path) -> None:
+    comment = make.element(0x00204000, "LT", b"\xfc" * 300)
+    charset = make.element(0x00080005, "CS", "ISO_IR 100")
+    name = make.element(0x00100010, "PN", b"M\xfcller")
+    body = {0x00080005: charset, 0x00100010: name, 0x00204000: comment}
+    files = studies.write_files(tmp_path / "in", [("1.dcm", make.ct_slice(number=1, replace=body))])
+    dicomstudy.convert([files], tmp_path / "archive", bulk="reference")
+    (study,) = dicomstudy.open_archive(tmp_path / "archive")
+    dicomstudy.update(tmp_path / "archive", study, [{"set": {"StudyDescription": "\u03a9"}}])
+    files.rename(tmp_path / "moved")
+    opened = dicomstudy.open_archive(tmp_path / "archive", sources=[tmp_path / "moved"])
+    assert not dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables").complete
+    assert dicomstudy.export_tables(opened, tmp_path / "tables").complete
+
+
 def test_a_study_that_another_run_wrote_meanwhile_stays(
     tables_folder: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, EXPECT, STUDY, FilePath, commands
+from dicomstudy.cli.group import ARCHIVE, EXPECT, FOLDERS, STUDY, FilePath, commands
 from dicomstudy.cli.output import INCOMPLETE, show_problems, summarize
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.printable import count, size
@@ -32,8 +32,9 @@ def history(archive: Path, *, study: str, as_json: bool) -> None:
 @commands.command()
 @ARCHIVE
 @click.option("--study", metavar="UID", help="Only this study.")
+@FOLDERS
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
-def conflicts(archive: Path, *, study: str | None, as_json: bool) -> int:
+def conflicts(archive: Path, *, study: str | None, folders: Sequence[str], as_json: bool) -> int:
     """Show where studies contradict themselves.
 
     That is where a study has more than one patient, or a study or series more than one of
@@ -44,7 +45,8 @@ def conflicts(archive: Path, *, study: str | None, as_json: bool) -> int:
     from dicomstudy.show import conflicts_text
 
     damaged: list[DicomStudyError] = []
-    found = dicomstudy.conflicts(archive, study=study, damaged=damaged)
+    opened = dicomstudy.open_archive(archive, sources=folders)
+    found = dicomstudy.conflicts(opened, study=study, damaged=damaged)
     click.echo(conflicts_text(found, as_json=as_json), nl=False)
     show_problems([error.problem() for error in damaged])
     return INCOMPLETE if found or damaged else 0
@@ -59,8 +61,16 @@ def conflicts(archive: Path, *, study: str | None, as_json: bool) -> int:
 )
 @click.option("--series", metavar="UID", help="The series, if several have that group.")
 @EXPECT
+@FOLDERS
 def resolve(
-    archive: Path, *, study: str, group: str, keep: str, series: str | None, expect: int | None
+    archive: Path,
+    *,
+    study: str,
+    group: str,
+    keep: str,
+    series: str | None,
+    expect: int | None,
+    folders: Sequence[str],
 ) -> None:
     """Make one of several groups that of the whole study.
 
@@ -68,8 +78,9 @@ def resolve(
     """
     import dicomstudy
 
+    opened = dicomstudy.open_archive(archive, sources=folders)
     versions = dicomstudy.resolve(
-        archive, study, group=group, keep=keep, series=series, expect=expect
+        opened, study, group=group, keep=keep, series=series, expect=expect
     )
     summarize(f"version {versions[-1].number}")
 
@@ -89,6 +100,7 @@ def resolve(
     help="Make all edits of a file in one step.",
 )
 @EXPECT
+@FOLDERS
 def update(
     archive: Path,
     assignments: Sequence[str],
@@ -99,6 +111,7 @@ def update(
     remove: Sequence[str],
     path: Path | None,
     expect: int | None,
+    folders: Sequence[str],
 ) -> None:
     """Change attributes of a study, series or instance.
 
@@ -123,7 +136,8 @@ def update(
         )
     elif series is not None or instance is not None:
         raise click.BadParameter("a file of changes names the series and instances itself")
-    versions = dicomstudy.update(archive, study, edits, expect=expect)
+    opened = dicomstudy.open_archive(archive, sources=folders)
+    versions = dicomstudy.update(opened, study, edits, expect=expect)
     summarize(f"version {versions[-1].number}")
 
 
@@ -173,8 +187,15 @@ def revert(archive: Path, *, study: str, to: int, expect: int | None) -> None:
 )
 @click.option("--remove", is_flag=True, help="Remove it; otherwise this only says what would go.")
 @EXPECT
+@FOLDERS
 def collect(
-    archive: Path, *, study: str | None, older_versions: bool, remove: bool, expect: int | None
+    archive: Path,
+    *,
+    study: str | None,
+    older_versions: bool,
+    remove: bool,
+    expect: int | None,
+    folders: Sequence[str],
 ) -> None:
     """Tell what nothing in an archive refers to; with --remove, remove it.
 
@@ -182,8 +203,9 @@ def collect(
     """
     import dicomstudy
 
+    opened = dicomstudy.open_archive(archive, sources=folders)
     collected = dicomstudy.collect(
-        archive, study=study, older_versions=older_versions, remove=remove, expect=expect
+        opened, study=study, older_versions=older_versions, remove=remove, expect=expect
     )
     removed = f"{'removed' if remove else 'would be removed'}: {size(max(collected.bytes, 0))}"
     if collected.bytes < 0:  # what a document has to say of it is longer than what goes

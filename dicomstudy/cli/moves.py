@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomstudy.cli.group import ARCHIVE, EXPECT, STUDY, commands
+from dicomstudy.cli.group import ARCHIVE, EXPECT, FOLDERS, STUDY, commands
 from dicomstudy.cli.output import summarize
 from dicomstudy.printable import count
 
@@ -38,6 +38,7 @@ _EXPECT_TARGET = click.option(
 @_KEEP
 @EXPECT
 @_EXPECT_TARGET
+@FOLDERS
 def move(
     archive: Path,
     *,
@@ -49,6 +50,7 @@ def move(
     keep_attributes: bool,
     expect: int | None,
     expect_target: int | None,
+    folders: Sequence[str],
 ) -> None:
     """Move a series or instance to another study or series.
 
@@ -60,7 +62,7 @@ def move(
 
     _show(
         dicomstudy.move(
-            archive,
+            dicomstudy.open_archive(archive, sources=folders),
             study,
             series=series,
             instance=instance,
@@ -80,6 +82,7 @@ def move(
 @_KEEP
 @EXPECT
 @_EXPECT_TARGET
+@FOLDERS
 def merge(
     archive: Path,
     *,
@@ -88,6 +91,7 @@ def merge(
     keep_attributes: bool,
     expect: int | None,
     expect_target: int | None,
+    folders: Sequence[str],
 ) -> None:
     """Move all of a study into another one.
 
@@ -97,7 +101,7 @@ def merge(
 
     _show(
         dicomstudy.merge(
-            archive,
+            dicomstudy.open_archive(archive, sources=folders),
             study,
             into=into,
             keep_attributes=keep_attributes,
@@ -114,6 +118,7 @@ def merge(
 @click.option("--instance", multiple=True, metavar="UID", help="An instance; repeatable.")
 @click.option("--new-study", metavar="UID", help="The UID of the new study; made by default.")
 @EXPECT
+@FOLDERS
 def split(
     archive: Path,
     *,
@@ -122,6 +127,7 @@ def split(
     instance: Sequence[str],
     new_study: str | None,
     expect: int | None,
+    folders: Sequence[str],
 ) -> None:
     """Make a study of its own of some series and instances.
 
@@ -130,8 +136,9 @@ def split(
     """
     import dicomstudy
 
+    opened = dicomstudy.open_archive(archive, sources=folders)
     moved = dicomstudy.split(
-        archive, study, series=series, instances=instance, new_study=new_study, expect=expect
+        opened, study, series=series, instances=instance, new_study=new_study, expect=expect
     )
     click.echo(moved.study)
     _show(moved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from stat import S_ISREG
@@ -14,6 +14,7 @@ import click
 from dicomstudy.cli.group import (
     ARCHIVE,
     DEST,
+    FOLDERS,
     FilePath,
     commands,
     in_a_folder,
@@ -34,7 +35,8 @@ _SUFFIXES = frozenset(("", ".csv", ".json", ".txt"))
 @commands.command()
 @ARCHIVE
 @DEST
-def tables(archive: Path, destination: Path) -> int:
+@FOLDERS
+def tables(archive: Path, destination: Path, *, folders: Sequence[str]) -> int:
     """Make Parquet tables of an archive, or bring them in step.
 
     DEST is a folder, made if it is not there. If it has tables, only what changed in ARCHIVE
@@ -43,7 +45,9 @@ def tables(archive: Path, destination: Path) -> int:
     import dicomstudy
 
     with Progress() as progress:
-        exported = dicomstudy.export_tables(archive, destination, progress=progress)
+        exported = dicomstudy.export_tables(
+            archive, destination, sources=folders, progress=progress
+        )
     show_problems(exported.problems)
     summarize(
         count(exported.studies, "study", "studies"),

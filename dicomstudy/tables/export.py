@@ -102,9 +102,10 @@ class _Found(NamedTuple):
 
 
 def export_tables(
-    archive: str | os.PathLike[str],
+    archive: str | os.PathLike[str] | Folder,
     destination: str | os.PathLike[str],
     *,
+    sources: Iterable[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
 ) -> Exported:
     """Make tables of an archive, or bring those that are there in step with it.
@@ -113,8 +114,9 @@ def export_tables(
     file of them is missing or was cut, all are made anew.
 
     Args:
-        archive: the folder of an archive.
+        archive: the folder of an archive, or the archive that was opened.
         destination: a folder that has tables, is empty or is not there.
+        sources: as for `open_archive`, if that was not opened.
         progress: is told how far the run has come.
 
     Raises:
@@ -123,7 +125,9 @@ def export_tables(
         TableError: `destination` has something else in it (``tables/not-empty``), damaged
             tables, is in use (``tables/locked``), or its path is not UTF-8 (``tables/path``).
     """
-    source, folder = Folder(path_named(archive)), outside(destination)
+    if not isinstance(archive, Folder):
+        archive = Folder(path_named(archive), sources=sources)
+    folder = outside(destination)
     catalog_.check_path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +142,7 @@ def export_tables(
                 source=str(folder),
             )
         with _alone(folder):
-            run = _Run(source, folder, has_catalog=has_catalog, progress=progress or silent)
+            run = _Run(archive, folder, has_catalog=has_catalog, progress=progress or silent)
             with contextlib.closing(run):
                 return run.export()
 
