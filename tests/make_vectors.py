@@ -430,6 +430,7 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
     odd_item = item(length=make.UNDEFINED) + name + delimiter(END_OF_ITEM, length=4)
     big = element(0x00280010, "US", 4, big=True)
     holding = item(delimiter(END_OF_SEQUENCE)) + item(name)
+    held = item(b"abcd") + item(delimiter(END_OF_SEQUENCE))
     return [
         read(
             "a sequence of undefined length",
@@ -581,6 +582,14 @@ def _good_sequences(name: bytes, name_expected: Case) -> list[Case]:
             "a text of undefined length that is items, of which one holds a delimiter",
             file(EXPLICIT, element(TEXT, "UT", holding, undefined=True), name),
             [e(TEXT, "UT", holding.hex(), form="$"), name_expected],
+        ),
+        read(
+            "items of no VR that hold no elements",
+            file(LITTLE, element(TEXT, "", held, undefined=True, explicit=False), implicit_uid),
+            [e(TEXT, "", held.hex(), form="$"), uid_expected],
+            meta_elements=e_meta(LITTLE),
+            syntax="implicit little",
+            problems=["p10/truncated"],
         ),
         read(
             "64 levels",

@@ -430,6 +430,25 @@ def test_bytes_that_only_begin_as_items_end_with_the_next_delimiter() -> None:
     assert (found.value, found.form, name.tag) == (text_, Form.DELIMITED, 0x00100010)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_items_of_no_vr_that_hold_no_elements_are_bytes(*, inside: bool) -> None:
+    """Those of OB, say, in an implicit data set: nothing there says that they are fragments."""
+    items = item(b"abcd") + item(DELIMITER)
+    found = element(0x00420011, "", items, undefined=True, explicit=False) + UNNAMED
+    if inside:
+        found = element(0x00081115, "", item(found), undefined=True, explicit=False)
+    data = file_of(found, UNNAMED, syntax=make.IMPLICIT)
+    file = read(data)
+    assert [(p.code, p.tag) for p in file.problems] == [("p10/truncated", "00420011")]
+    elements = file.elements
+    if inside:
+        assert isinstance(elements[0].value, Sequence)
+        elements = [*elements[0].value.items[0].elements, elements[-1]]
+    assert (elements[0].value, elements[0].form) == (items, Form.DELIMITED)
+    assert [each.tag for each in elements[1:]] == [0x00100010, 0x00100010]
+    assert rewritten(data, file) == data
+
+
 @pytest.mark.timeout(20)
 def test_items_in_bytes_are_not_followed_in_vain_again_and_again() -> None:
     """Each of many texts begins with items that lead through all the others to none."""

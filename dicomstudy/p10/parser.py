@@ -206,17 +206,20 @@ class Parser:
                         return data[start:after], Form.UNDEFINED, after
                     return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
         elif self._holds_items(vr, start):
+            noted, begun = len(self.flaws), self._inside
             try:
-                return self._items(tag, vr, start, end, explicit, depth)
-            except P10Error:
-                if depth or not self._met_stranger:
+                return self._sequence_in(tag, vr, start, end, explicit, depth)
+            except P10Error as error:
+                # so nothing is read in vain again and again
+                may_be_bytes = vr != "SQ" and self._ahead.spend(self._inside - begun)
+                if not (may_be_bytes and self._ahead.end_of_fragments(start, end)):
                     raise
-            # once more, as if no item had another tag
-            self._strangers, self.looked = False, True
-            self._taken = self._inside = 0
-            self.flaws.clear()
-            if self._holds_items(vr, start):
-                return self._items(tag, vr, start, end, explicit, depth)
+                self.looked = True
+                self.flaws[noted:] = [_as_bytes(error, tag)]
+        return self._bytes(tag, start, end, depth)
+
+    def _bytes(self, tag: int, start: int, end: int, depth: int) -> tuple[Value, Form, int]:
+        """As `_undefined`, of a value that is not taken apart."""
         after = self._end_of_bytes(start, end)
         if not after:
             raise P10Error(
@@ -225,7 +228,24 @@ class Parser:
         length = after - 8 - start
         if may_be_large(tag, length, self._limit) and not depth:
             return Span(start, length), Form.DELIMITED, after
-        return data[start : start + length], Form.DELIMITED, after
+        return self.data[start : start + length], Form.DELIMITED, after
+
+    def _sequence_in(
+        self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int
+    ) -> tuple[Value, Form, int]:
+        """As `_undefined`, of a sequence."""
+        try:
+            return self._items(tag, vr, start, end, explicit, depth)
+        except P10Error:
+            if depth or not self._met_stranger:
+                raise
+        # once more, as if no item had another tag
+        self._strangers, self.looked = False, True
+        self._taken = self._inside = 0
+        self.flaws.clear()
+        if not self._holds_items(vr, start):
+            return self._bytes(tag, start, end, depth)
+        return self._items(tag, vr, start, end, explicit, depth)
 
     def _holds_items(self, vr: str, start: int) -> bool:
         """Whether a value of undefined length is a sequence, unless its items are fragments.
@@ -259,7 +279,7 @@ class Parser:
     def _items(
         self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int
     ) -> tuple[Value, Form, int]:
-        """As `_undefined`, of a sequence."""
+        """As `_sequence_in`, with or without items of other tags."""
         outer, self.irregular = self.irregular, False
         unknown = vr == "UN"
         try:
@@ -267,6 +287,7 @@ class Parser:
                 start, end, explicit, depth + 1, undefined=True, unknown=unknown
             )
         except P10Error as error:
+            self.irregular = outer
             if depth:
                 raise
             value, after = self._broken(error, tag, start, explicit, unknown=unknown)
@@ -296,9 +317,7 @@ class Parser:
             after = self._end_leniently(start, explicit, unknown=unknown)
         except P10Error:
             raise error from None
-        problem = error.problem()
-        message = f"{problem.message}; the items are kept as bytes"
-        self.flaws[:] = [problem._replace(message=message)]
+        self.flaws[:] = [_as_bytes(error, tag)]
         if may_be_large(tag, after - start, self._limit):
             return Span(start, after - start), after
         return self.data[start:after], after
@@ -525,6 +544,13 @@ class Parser:
             raise P10Error("p10/truncated", "an item has no end", offset=pos)
         starts.append(pos)
         return settle_group_lengths(elements, starts, big=self.big), pos, delimited
+
+
+def _as_bytes(error: P10Error, tag: int) -> Problem:
+    """Why the items of an element are not taken apart."""
+    problem = error.problem()
+    message = f"{problem.message}; the items are kept as bytes"
+    return problem._replace(message=message, tag=problem.tag or format_tag(tag))
 
 
 def is_bulk(tag: int, vr: str) -> bool:
