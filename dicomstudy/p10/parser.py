@@ -212,19 +212,16 @@ class Parser:
             except P10Error as error:
                 # so nothing is read in vain again and again
                 may_be_bytes = vr != "SQ" and self._ahead.spend(self._inside - begun)
-                if not (may_be_bytes and self._ahead.end_of_fragments(start, end)):
+                after = self._ahead.end_of_fragments(start, end) if may_be_bytes else 0
+                if not after:
                     raise
                 self.looked = True
                 self.flaws[noted:] = [_as_bytes(error, tag)]
-        return self._bytes(tag, start, end, depth)
+                return self._bytes(tag, start, after, depth)
+        return self._bytes(tag, start, self._end_of_bytes(tag, start, end), depth)
 
-    def _bytes(self, tag: int, start: int, end: int, depth: int) -> tuple[Value, Form, int]:
-        """As `_undefined`, of a value that is not taken apart."""
-        after = self._end_of_bytes(start, end)
-        if not after:
-            raise P10Error(
-                "p10/no-delimiter", "a value of undefined length has no end", offset=start, tag=tag
-            )
+    def _bytes(self, tag: int, start: int, after: int, depth: int) -> tuple[Value, Form, int]:
+        """As `_undefined`, of what is not taken apart, and whose delimiter ends at `after`."""
         length = after - 8 - start
         if may_be_large(tag, length, self._limit) and not depth:
             return Span(start, length), Form.DELIMITED, after
@@ -244,7 +241,7 @@ class Parser:
         self._taken = self._inside = 0
         self.flaws.clear()
         if not self._holds_items(vr, start):
-            return self._bytes(tag, start, end, depth)
+            return self._bytes(tag, start, self._end_of_bytes(tag, start, end), depth)
         return self._items(tag, vr, start, end, explicit, depth)
 
     def _holds_items(self, vr: str, start: int) -> bool:
@@ -366,11 +363,10 @@ class Parser:
             elif not is_bulk(tag, vr) and self._holds_items(vr, pos):
                 return pos, vr
             else:
-                if is_bulk(tag, vr):
-                    _, behind, complete = self._fragments(pos, end)
-                else:
-                    behind = self._end_of_bytes(pos, end)
-                    complete = bool(behind)
+                if not is_bulk(tag, vr):
+                    pos = self._end_of_bytes(tag, pos, end)
+                    continue
+                _, behind, complete = self._fragments(pos, end)
                 if not complete:
                     raise P10Error("p10/no-delimiter", "a value has no end", offset=pos, tag=tag)
                 pos = behind
@@ -411,18 +407,24 @@ class Parser:
         is_one = len(behind) >= 8 and behind[:4] == self.order.sequence_delimiter
         return pos + len(near) - len(behind) + 8 if is_one else 0
 
-    def _end_of_bytes(self, pos: int, end: int) -> int:
-        """Where a value of undefined length ends that is not taken apart; or 0.
+    def _end_of_bytes(self, tag: int, pos: int, end: int) -> int:
+        """Where a value of undefined length ends that is not taken apart.
 
         Its bytes may be items, though its VR says nothing of the kind, and those may hold
         delimiters.
+
+        Raises:
+            P10Error: there is no delimiter.
         """
+        after = 0
         if self.data[pos : pos + 4] == self.order.item_tag:
             self.looked = True
             after = self._ahead.end_of_fragments(pos, end)
-            if after:
-                return after
-        return self._end_of_delimiter(pos, end)
+        after = after or self._end_of_delimiter(pos, end)
+        if not after:
+            message = "a value of undefined length has no end"
+            raise P10Error("p10/no-delimiter", message, offset=pos, tag=tag)
+        return after
 
     def _end_of_delimiter(self, pos: int, end: int) -> int:
         """Where the next sequence delimiter ends, or what begins as one does; or 0."""
