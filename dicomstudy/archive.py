@@ -155,7 +155,7 @@ class Archive(Folder, Mapping[str, "Study"]):
         """
         from dicomstudy.tables import tables_of  # noqa: PLC0415 (pyarrow takes long to import)
 
-        return tables_of(self.path)
+        return tables_of(self)
 
     def quarantined(self) -> Iterator[Quarantined]:
         """The files in quarantine; the name of each is its SHA-256.

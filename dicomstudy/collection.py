@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from dicomstudy.change import Change, changing
 from dicomstudy.current import as_it_is
 from dicomstudy.disk import is_there, status_of, sync, writing
 from dicomstudy.document import Document, encode_version, read_batch
-from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.errors import UNWRITABLE, DicomStudyError, Problem
 from dicomstudy.folder import at_work, bulk_beside, document_beside, locked
 from dicomstudy.grouping import Batch
 from dicomstudy.lineage import History
@@ -33,6 +33,7 @@ class Collected:
         files: bulk files that no document refers to.
         bytes: how much smaller the archive becomes; negative if it becomes larger, as a document
             may that has to name the version that is left.
+        problems: one for every study that cannot be read; nothing goes of it.
     """
 
     studies: int = 0
@@ -40,6 +41,12 @@ class Collected:
     instances: int = 0
     files: int = 0
     bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """True if every study that was asked for could be looked through."""
+        return not self.problems
 
 
 def collect(
@@ -67,8 +74,8 @@ def collect(
     Raises:
         ArchiveError: there is no such archive or study, it is not as expected, or it cannot be
             written.
-        DicomStudyError: a document or bulk file is damaged; a version is expected of no study
-            (``change/fields``).
+        DicomStudyError: the document or bulk file of `study` is damaged; a version is expected of
+            no study (``change/fields``).
     """
     archive = opened(archive)
     if expect is not None and study is None:
@@ -76,18 +83,29 @@ def collect(
     if study is not None and study not in archive:
         raise archive.not_found(study)
     collected = Collected()
-    for path in archive.documents() if study is None else [archive.document_path(study)]:
+    only = None if study is None else archive.document_path(study)
+    unread: set[Path] = set()
+
+    @contextlib.contextmanager
+    def going_on(document: Path) -> Iterator[None]:
+        """Go on behind a study that cannot be read, if all are asked for."""
         try:
-            with changing(archive, path, expect=expect) as change:
-                _collect(change, collected, older_versions=older_versions, remove=remove)
-        except ArchiveError as error:
-            if study is not None or error.code != "archive/not-found":
-                raise  # otherwise another run has collected all of it
+            yield
+        except DicomStudyError as error:
+            if only is not None or error.code in UNWRITABLE:
+                raise
+            if error.code != "archive/not-found":  # otherwise another run has collected all of it
+                unread.add(document)
+                collected.problems.append(error.problem(str(document)))
+
+    for path in archive.documents() if only is None else [only]:
+        with going_on(path), changing(archive, path, expect=expect) as change:
+            _collect(change, collected, older_versions=older_versions, remove=remove)
     with at_work(archive.path):
         for path in archive.bulk_files():
             document = document_beside(path)
-            if study is None or document == archive.document_path(study):
-                with writing(archive.path), locked(document):
+            if document not in unread and only in {None, document}:
+                with going_on(document), writing(archive.path), locked(document):
                     _collect_file(path, document, collected, remove=remove)
     return collected
 

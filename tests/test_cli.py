@@ -238,6 +238,8 @@ def test_restore_finds_sources_that_moved(tmp_path: Path, capsys: Captured) -> N
         "merge --study 1.2 --into 1.3",
         "split --study 1.2 --series 1.2.1",
         "tables TABLES",
+        "query FROM\tinstances",
+        "schema",
     ],
 )
 def test_commands_find_sources_that_moved(command: str, tmp_path: Path, capsys: Captured) -> None:
@@ -263,7 +265,7 @@ def test_commands_find_sources_that_moved(command: str, tmp_path: Path, capsys: 
     ]
     (tmp_path / "in").rename(tmp_path / "moved")
     words = {"DIGEST": patient.digest, "TABLES": str(tmp_path / "tables")}
-    name, *options = [words.get(word, word) for word in command.split()]
+    name, *options = [words.get(word, word) for word in command.split(" ")]
     said = main([name, str(archive), *options])
     assert said == cli.INCOMPLETE
     assert "bulk/source-missing" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 
 import dicomstudy
+from dicomstudy.errors import StudyError
 from dicomstudy.p10 import deflate
 from fixtures import make
 from tests import studies
@@ -87,3 +88,28 @@ def test_a_character_set_may_be_padded_oddly(tmp_path: Path, written: bytes) -> 
         folder = tmp_path / str(len(name))
         after = collected(folder, file, {"set": {"PatientName": name}})
         assert pydicom.dcmread(io.BytesIO(after)).PatientName == name
+
+
+def test_a_study_that_cannot_be_read_stands_in_nobody_s_way(tmp_path: Path) -> None:
+    """It keeps all that it has; only where no other is asked for, it is an error."""
+    archive = tmp_path / "archive"
+    studies.write_fixtures(tmp_path / "in")
+    dicomstudy.convert([tmp_path / "in"], archive)
+    uids = sorted(dicomstudy.open_archive(archive))
+    for uid in uids:
+        dicomstudy.update(archive, uid, [{"set": {"StudyDescription": "changed"}}])
+    opened = dicomstudy.open_archive(archive)
+    damaged = studies.document(opened)
+    damaged.write_bytes(damaged.read_bytes()[:-300])
+    spared = {path: path.read_bytes() for path in damaged.parent.glob(f"{make.uid('ct')}*")}
+    done = dicomstudy.collect(archive, older_versions=True, remove=True)
+    assert [problem.source for problem in done.problems] == [str(damaged)]
+    assert not done.complete
+    assert done.studies == len(uids) - 1
+    for uid in uids:
+        if uid != make.uid("ct"):
+            assert [each.command for each in dicomstudy.history(archive, uid)] == ["collect"]
+    assert {path: path.read_bytes() for path in spared} == spared
+    assert dicomstudy.collect(archive, older_versions=True).studies == 0
+    with pytest.raises(StudyError):
+        dicomstudy.collect(archive, study=make.uid("ct"))

@@ -196,10 +196,11 @@ def collect(
     remove: bool,
     expect: int | None,
     folders: Sequence[str],
-) -> None:
+) -> int:
     """Tell what nothing in an archive refers to; with --remove, remove it.
 
-    That is large values of which no version of a study knows, and what killed runs left.
+    That is large values of which no version of a study knows, and what killed runs left. A study
+    that cannot be read stays as it is; exit status: 1 if there is one.
     """
     import dicomstudy
 
@@ -207,6 +208,7 @@ def collect(
     collected = dicomstudy.collect(
         opened, study=study, older_versions=older_versions, remove=remove, expect=expect
     )
+    show_problems(collected.problems)
     removed = f"{'removed' if remove else 'would be removed'}: {size(max(collected.bytes, 0))}"
     if collected.bytes < 0:  # what a document has to say of it is longer than what goes
         grow = "documents grew" if remove else "documents would grow"
@@ -218,3 +220,4 @@ def collect(
         count(collected.instances, "instance"),
         count(collected.files, "bulk file"),
     )
+    return 0 if collected.complete else INCOMPLETE

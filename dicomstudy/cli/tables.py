@@ -80,7 +80,10 @@ def tables(archive: Path, destination: Path, *, folders: Sequence[str]) -> int:
     "there, it is replaced if it is empty, Parquet, or, by other formats than that, UTF-8 text "
     "with the suffix .csv, .json, .txt or none.",
 )
-def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
+@FOLDERS
+def query(
+    source: Path, query: str, *, form: str, output: Path | None, folders: Sequence[str]
+) -> int:
     """Ask tables, or an archive, in SQL.
 
     SQL is one SELECT of DuckDB. Each table is a view of its name; the view "metadata" has a row
@@ -91,7 +94,7 @@ def query(source: Path, query: str, *, form: str, output: Path | None) -> int:
         raise click.UsageError("--format parquet needs --output FILE")
     if output is not None:
         _check_replaceable(output, text=form != "parquet")
-    with _open_tables(source) as opened:
+    with _open_tables(source, folders) as opened:
         show_problems(opened.problems)
         result = opened.sql(query)
         if form == "parquet" and output is not None:
@@ -170,13 +173,15 @@ def _may_be_answer(path: Path, *, text: bool) -> bool:
 
 @commands.command()
 @click.argument("source", metavar="TABLES", type=FilePath(path_type=Path))
-def schema(source: Path) -> None:
+@FOLDERS
+def schema(source: Path, *, folders: Sequence[str]) -> int:
     """Show every table and column.
 
     Of each column: its type, and tag, VR, name and group of the attribute. TABLES may be an
     archive, too.
     """
-    with _open_tables(source) as opened:
+    with _open_tables(source, folders) as opened:
+        show_problems(opened.problems)
         for name, columns in groupby(opened.columns(), key=lambda facts: facts.table):
             click.echo(f"{name}  {count(len(opened[name]), 'row')}")
             rows = [
@@ -187,14 +192,15 @@ def schema(source: Path) -> None:
             for row in rows:
                 cells = map(str.ljust, map(escape, row), widths)
                 click.echo(f"  {'  '.join(cells)}".rstrip())
+        return INCOMPLETE if opened.problems else 0
 
 
-def _open_tables(source: Path) -> Tables:
+def _open_tables(source: Path, folders: Sequence[str] = ()) -> Tables:
     """Tables, or those of an archive as it is now."""
     import dicomstudy
     from dicomstudy.disk import is_there
     from dicomstudy.folder import MARKER
 
     if is_there(source / MARKER):
-        return dicomstudy.open_archive(source).tables()
+        return dicomstudy.open_archive(source, sources=folders).tables()
     return dicomstudy.open_tables(source)

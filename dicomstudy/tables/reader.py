@@ -342,7 +342,7 @@ def open_tables(path: str | os.PathLike[str]) -> Tables:
     return Tables(path_named(path))
 
 
-def tables_of(archive: str | os.PathLike[str]) -> Tables:
+def tables_of(archive: str | os.PathLike[str] | Folder) -> Tables:
     """Tables of an archive as it is now, in a temporary folder that goes when they are closed.
 
     Raises:
