@@ -136,16 +136,16 @@ class _Plan(NamedTuple):
 
 
 def _collect(change: Change, collected: Collected, *, older_versions: bool, remove: bool) -> None:
-    """Count what goes of one study, and remove it if `remove` is true."""
+    """Remove what goes of one study if `remove` is true, and count it."""
     plan = _plan(change, older_versions=older_versions)
     if plan is None:
         return
+    if remove:
+        _write(change, plan)
     collected.studies += 1
     collected.versions += plan.versions
     collected.instances += plan.instances
     collected.bytes += plan.bytes
-    if remove:
-        _write(change, plan)
 
 
 def _plan(change: Change, *, older_versions: bool) -> _Plan | None:

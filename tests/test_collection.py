@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 import dicomstudy
-from dicomstudy.errors import StudyError
+from dicomstudy.errors import BulkError, StudyError
 from dicomstudy.p10 import deflate
 from fixtures import make
 from tests import studies
@@ -113,3 +113,22 @@ def test_a_study_that_cannot_be_read_stands_in_nobody_s_way(tmp_path: Path) -> N
     assert dicomstudy.collect(archive, older_versions=True).studies == 0
     with pytest.raises(StudyError):
         dicomstudy.collect(archive, study=make.uid("ct"))
+
+
+def test_what_cannot_be_read_on_the_way_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BulkError("bulk/unreadable", "the bulk file cannot be read")
+
+    archive = tmp_path / "archive"
+    studies.write_fixtures(tmp_path / "in")
+    dicomstudy.convert([tmp_path / "in"], archive)
+    dicomstudy.delete(archive, make.uid("ct"), series=make.uid("ct/2"))
+    with monkeypatch.context() as patched:
+        patched.setattr("dicomstudy.collection._copy", refuse)
+        done = dicomstudy.collect(archive, older_versions=True, remove=True)
+    assert [problem.code for problem in done.problems] == ["bulk/unreadable"]
+    assert (done.studies, done.versions, done.instances, done.bytes) == (0, 0, 0, 0)
+    assert dicomstudy.verify(archive).problems == []
+    assert dicomstudy.collect(archive, older_versions=True, remove=True).studies == 1
