@@ -74,8 +74,9 @@ def collect(
     Raises:
         ArchiveError: there is no such archive or study, it is not as expected, or it cannot be
             written.
-        DicomStudyError: the document or bulk file of `study` is damaged; a version is expected of
-            no study (``change/fields``).
+        DicomStudyError: the document of `study` is damaged, or its bulk file is missing, cut or
+            unreadable (what that holds is not proved here); a version is expected of no study
+            (``change/fields``).
     """
     archive = opened(archive)
     if expect is not None and study is None:
@@ -211,12 +212,16 @@ def _moves(batch: Batch) -> tuple[dict[str, _Move], int]:
 def _copy(old: Path, new: Path, moves: Mapping[str, _Move]) -> None:
     """Write the bulk file that has the values only that are referred to; it is on disk then."""
     new.unlink(missing_ok=True)  # the rest of a run that was killed
-    with BulkReader(old) as reader:
-        append(
-            new,
-            {sha256: (reader, {**m.place, "offset": m.start}) for sha256, m in moves.items()},
-            0,
-        )
+    try:
+        with BulkReader(old) as reader:
+            append(
+                new,
+                {sha256: (reader, {**m.place, "offset": m.start}) for sha256, m in moves.items()},
+                0,
+            )
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
     sync(new.parent)
 
 

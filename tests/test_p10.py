@@ -449,6 +449,26 @@ def test_items_of_no_vr_that_hold_no_elements_are_bytes(*, inside: bool) -> None
     assert rewritten(data, file) == data
 
 
+def test_what_is_wrong_inside_such_bytes_is_no_matter_of_what_is_around_them() -> None:
+    odd = item(NAME, length=UNDEFINED) + make.delimiter(0xFFFEE00D, length=4)
+    inner = item(element(0x00081115, "SQ", odd, undefined=True)) + item(b"abcd")
+    unknown = element(0x00420011, "UN", inner, undefined=True)
+    data = file_of(element(0x00081140, "SQ", item(unknown + NAME), undefined=True))
+    assert codes(data) == ["p10/truncated"]
+    assert isinstance(read(data).elements[0].value, Sequence)
+
+
+@pytest.mark.parametrize("vr", ["OB", "UT"])
+def test_values_of_undefined_length_in_items_count_as_others_do(
+    vr: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomstudy.p10.parser._MAX_ITEMS", 1000)
+    large = element(0x00420011, vr, item(bytes(700)), undefined=True)
+    assert codes(file_of(element(0x00081140, "SQ", item(large), undefined=True))) == []
+    data = file_of(element(0x00081140, "SQ", item(large) * 2, undefined=True))
+    assert codes(data) == ["p10/too-large"]
+
+
 @pytest.mark.timeout(20)
 def test_items_in_bytes_are_not_followed_in_vain_again_and_again() -> None:
     """Each of many texts begins with items that lead through all the others to none."""
@@ -672,6 +692,46 @@ def test_broken_sequences_are_not_followed_in_vain_again_and_again() -> None:
         for left in range(count, 0, -1)
     ]
     assert codes(file_of(*broken, filler)) == ["p10/truncated"] * 2
+
+
+def header(tag: int, length: int) -> bytes:
+    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, length)
+
+
+@pytest.mark.timeout(20)
+def test_sequences_are_not_read_twice_in_vain_again_and_again() -> None:
+    """With items of another tag each sequence leads through all that follow, without to its end."""
+    opened = element(0x0040A730, "SQ", length=UNDEFINED)
+    items = header(0x00090009, 8) + header(0x00100010, 0) + header(0x00090009, UNDEFINED)
+    some = opened + items + element(0x00110010, "OB", DELIMITER)
+    data = file_of(some * 20_000)
+    assert codes(data) == ["p10/not-an-item"]
+    assert rewritten(data, read(data)) == data
+
+
+@pytest.mark.timeout(20)
+def test_items_that_hold_no_elements_are_not_read_in_vain_again_and_again() -> None:
+    """Each value ends soon, but a sequence in its item would reach far behind it."""
+    inner = header(0x00081140, UNDEFINED) + header(0xFFFEE000, 1 << 30)
+    data = file_of((header(0x00420011, UNDEFINED) + item(inner) + DELIMITER) * 20_000)
+    assert set(codes(data)) == {"p10/truncated"}
+    assert rewritten(data, read(data)) == data
+
+
+@pytest.mark.timeout(20)
+def test_values_are_not_copied_in_vain_again_and_again() -> None:
+    """Each sequence ends soon, but an item in it would be half of the file if it were implicit."""
+    half = 1 << 25
+    length = (half >> 16) << 16 | int.from_bytes(b"OB", "little")
+    some = (
+        element(0x0040A730, "SQ", length=UNDEFINED)
+        + header(0xFFFEE000, length + 28)
+        + make.delimiter(0xFFFEE00D)
+        + DELIMITER
+        + struct.pack("<HH2sHI", 0x0010, 0x0012, b"OB", half >> 16, 0)
+    )
+    data = file_of(some * (half // len(some)), element(0x00130010, "OB", bytes(length + 100)))
+    assert codes(data) == ["p10/truncated"] * 2
 
 
 @pytest.mark.timeout(20)

@@ -195,7 +195,7 @@ def schema(source: Path, *, folders: Sequence[str]) -> int:
         return INCOMPLETE if opened.problems else 0
 
 
-def _open_tables(source: Path, folders: Sequence[str] = ()) -> Tables:
+def _open_tables(source: Path, folders: Sequence[str]) -> Tables:
     """Tables, or those of an archive as it is now."""
     import dicomstudy
     from dicomstudy.disk import is_there

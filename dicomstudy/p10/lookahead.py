@@ -14,13 +14,14 @@ from dicomstudy.p10.headers import Order
 #: Sequences nested deeper than this stay raw bytes.
 MAX_DEPTH = 64
 #: The bytes of the shortest header.
-_HEADER = 8
+HEADER = 8
 
 
 class Lookahead:
     """Follows headers in a buffer, but no more in all than it has room for.
 
-    So the time for it does not grow faster than the buffer. What does not end as it should, or not
+    Those that were read in vain count, too (`spend`). So the time for it does not grow faster than
+    the buffer. What does not end as it should, or not
     before `end`, or not before enough headers were looked at, ends at 0.
     """
 
@@ -29,7 +30,7 @@ class Lookahead:
     def __init__(self, data: Buffer, order: Order) -> None:
         self._data = data
         self._order = order
-        self._left = len(data) // _HEADER
+        self._left = len(data) // HEADER
 
     def spend(self, headers: int = 1) -> bool:
         """Count headers that are looked at; whether they may be."""
@@ -55,12 +56,12 @@ class Lookahead:
                 return 0
             last = tag
             undefined = length == UNDEFINED_LENGTH
-            pos = self._end_of_items(pos, end, depth) if undefined else pos + length
+            pos = self._end_of_implicit_items(pos, end, depth) if undefined else pos + length
             if not pos:
                 return 0
         return pos if pos == end else 0
 
-    def _end_of_items(self, pos: int, end: int, depth: int) -> int:
+    def _end_of_implicit_items(self, pos: int, end: int, depth: int) -> int:
         """Where the items of an implicit sequence of undefined length end.
 
         Stricter than the reading of one: what is no row of items as it should be tells nothing.
@@ -82,7 +83,7 @@ class Lookahead:
                 return 0
         return 0
 
-    def end_of_fragments(self, pos: int, end: int) -> int:
+    def end_of_items(self, pos: int, end: int) -> int:
         """Where the delimiter ends to which the lengths of the items at `pos` lead."""
         order = self._order
         while pos + 8 <= end and self.spend():

@@ -29,11 +29,13 @@ from dicomstudy.p10.headers import (
     Header,
     looks_explicit,
 )
-from dicomstudy.p10.lookahead import MAX_DEPTH, Lookahead
+from dicomstudy.p10.lookahead import HEADER, MAX_DEPTH, Lookahead
 
 #: Items of defined length beyond this stay where they are, as any large value does; those of
 #: undefined length are not taken apart if they have more bytes in values.
 _MAX_ITEMS = 1 << 28
+#: What says that a limit is exceeded, and nothing of what is read.
+_LIMITS = frozenset(("p10/too-deep", "p10/too-large", "p10/too-many-elements"))
 #: So many zeros may stand between fragments and their delimiter.
 _MOST_ZEROS = 1 << 12
 #: Items and elements that the value of one element may have inside.
@@ -166,9 +168,7 @@ class Parser:
     def _take(self, tag: int, vr: str, start: int, length: int, depth: int) -> bytes | Span:
         """The bytes of a value; their place if they are many, not items and not in an item."""
         if depth:
-            self._taken += length
-            if self._taken > _MAX_ITEMS:
-                raise P10Error("p10/too-large", "items have too many bytes to take apart", tag=tag)
+            self._count_bytes(tag, length)
         elif may_be_large(tag, length, self._limit):
             items = vr == "SQ" or (
                 vr in {"", "UN"}
@@ -203,19 +203,20 @@ class Parser:
                         )
                         self._flaw("p10/no-delimiter", message, start, tag)
                     if depth:
-                        return data[start:after], Form.UNDEFINED, after
+                        return self._in_item(tag, start, after), Form.UNDEFINED, after
                     return Encapsulated(start, after - start, fragments), Form.UNDEFINED, after
         elif self._holds_items(vr, start):
-            noted, begun = len(self.flaws), self._inside
+            noted, inside, taken = len(self.flaws), self._inside, self._taken
             try:
                 return self._sequence_in(tag, vr, start, end, explicit, depth)
             except P10Error as error:
-                # so nothing is read in vain again and again
-                may_be_bytes = vr != "SQ" and self._ahead.spend(self._inside - begun)
-                after = self._ahead.end_of_fragments(start, end) if may_be_bytes else 0
+                if vr == "SQ" or error.code in _LIMITS:
+                    raise
+                if depth:
+                    self._spend(self._inside - inside, self._taken - taken)
+                after = self._ahead.end_of_items(start, end)
                 if not after:
                     raise
-                self.looked = True
                 self.flaws[noted:] = [_as_bytes(error, tag)]
                 return self._bytes(tag, start, after, depth)
         return self._bytes(tag, start, self._end_of_bytes(tag, start, end), depth)
@@ -223,9 +224,31 @@ class Parser:
     def _bytes(self, tag: int, start: int, after: int, depth: int) -> tuple[Value, Form, int]:
         """As `_undefined`, of what is not taken apart, and whose delimiter ends at `after`."""
         length = after - 8 - start
-        if may_be_large(tag, length, self._limit) and not depth:
+        if depth:
+            return self._in_item(tag, start, after - 8), Form.DELIMITED, after
+        if may_be_large(tag, length, self._limit):
             return Span(start, length), Form.DELIMITED, after
         return self.data[start : start + length], Form.DELIMITED, after
+
+    def _in_item(self, tag: int, start: int, after: int) -> bytes:
+        """The bytes of a value of undefined length in an item.
+
+        Raises:
+            P10Error: items have too many bytes.
+        """
+        if may_be_large(tag, after - start, self._limit):
+            self._count_bytes(tag, after - start)
+        return self.data[start:after]
+
+    def _count_bytes(self, tag: int, length: int) -> None:
+        """Count the bytes of a large value in an item of the element that is read."""
+        self._taken += length
+        if self._taken > _MAX_ITEMS:
+            raise P10Error("p10/too-large", "items have too many bytes to take apart", tag=tag)
+
+    def _spend(self, headers: int, taken: int) -> bool:
+        """Count what was read in vain, so that nothing is again and again; whether more may be."""
+        return self._ahead.spend(headers + taken // HEADER)
 
     def _sequence_in(
         self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int
@@ -234,7 +257,7 @@ class Parser:
         try:
             return self._items(tag, vr, start, end, explicit, depth)
         except P10Error:
-            if depth or not self._met_stranger:
+            if depth or not (self._met_stranger and self._spend(0, 0)):
                 raise
         # once more, as if no item had another tag
         self._strangers, self.looked = False, True
@@ -308,11 +331,13 @@ class Parser:
         Raises:
             P10Error: `error`, if the sequence does not end leniently either.
         """
-        if not self._ahead.spend(self._inside):  # so nothing is read in vain again and again
+        if not self._spend(self._inside, self._taken):
             raise error
+        read = self._inside
         try:
             after = self._end_leniently(start, explicit, unknown=unknown)
         except P10Error:
+            self._spend(self._inside - read, 0)
             raise error from None
         self.flaws[:] = [_as_bytes(error, tag)]
         if may_be_large(tag, after - start, self._limit):
@@ -360,12 +385,11 @@ class Parser:
                 break
             if length != UNDEFINED_LENGTH or (vr and vr not in LONG_VRS):
                 pos += length
-            elif not is_bulk(tag, vr) and self._holds_items(vr, pos):
-                return pos, vr
+            elif not is_bulk(tag, vr):
+                if self._holds_items(vr, pos):
+                    return pos, vr
+                pos = self._end_of_bytes(tag, pos, end)
             else:
-                if not is_bulk(tag, vr):
-                    pos = self._end_of_bytes(tag, pos, end)
-                    continue
                 _, behind, complete = self._fragments(pos, end)
                 if not complete:
                     raise P10Error("p10/no-delimiter", "a value has no end", offset=pos, tag=tag)
@@ -419,7 +443,7 @@ class Parser:
         after = 0
         if self.data[pos : pos + 4] == self.order.item_tag:
             self.looked = True
-            after = self._ahead.end_of_fragments(pos, end)
+            after = self._ahead.end_of_items(pos, end)
         after = after or self._end_of_delimiter(pos, end)
         if not after:
             message = "a value of undefined length has no end"
