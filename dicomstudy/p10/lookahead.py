@@ -14,7 +14,7 @@ from dicomstudy.p10.headers import Order
 #: Sequences nested deeper than this stay raw bytes.
 MAX_DEPTH = 64
 #: The bytes of the shortest header.
-HEADER = 8
+_HEADER = 8
 
 
 class Lookahead:
@@ -30,7 +30,7 @@ class Lookahead:
     def __init__(self, data: Buffer, order: Order) -> None:
         self._data = data
         self._order = order
-        self._left = len(data) // HEADER
+        self._left = len(data) // _HEADER
 
     def spend(self, headers: int = 1) -> bool:
         """Count headers that are looked at; whether they may be."""

@@ -29,11 +29,13 @@ from dicomstudy.p10.headers import (
     Header,
     looks_explicit,
 )
-from dicomstudy.p10.lookahead import HEADER, MAX_DEPTH, Lookahead
+from dicomstudy.p10.lookahead import MAX_DEPTH, Lookahead
 
 #: Items of defined length beyond this stay where they are, as any large value does; those of
 #: undefined length are not taken apart if they have more bytes in values.
 _MAX_ITEMS = 1 << 28
+#: To copy so many bytes in vain counts as one header.
+_BYTES_A_HEADER = 256
 #: What says that a limit is exceeded, and nothing of what is read.
 _LIMITS = frozenset(("p10/too-deep", "p10/too-large", "p10/too-many-elements"))
 #: So many zeros may stand between fragments and their delimiter.
@@ -248,7 +250,7 @@ class Parser:
 
     def _spend(self, headers: int, taken: int) -> bool:
         """Count what was read in vain, so that nothing is again and again; whether more may be."""
-        return self._ahead.spend(headers + taken // HEADER)
+        return self._ahead.spend(headers + taken // _BYTES_A_HEADER)
 
     def _sequence_in(
         self, tag: int, vr: str, start: int, end: int, explicit: bool, depth: int
