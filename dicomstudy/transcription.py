@@ -9,6 +9,7 @@ from dicomstudy import values
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
     CHARACTER_SET_TAG,
+    LONG_VRS,
     LONGEST_SHORT,
     META_GROUP,
     SHORT_VRS,
@@ -37,9 +38,10 @@ class Transcriber:
     ) -> dict[str, Any]:
         """The attributes with the character set of Unicode, in items too.
 
-        Text of private attributes whose VR is in the file, and text that is a large value, is
-        written anew; the bytes of text that was not valid in its character set go, or become those
-        of the text where it has U+001B, with which no text is encoded.
+        Text of private attributes whose VR is in the file, text whose VR there is none of the
+        standard's, and text that is a large value, is written anew; the bytes of text that was not
+        valid in its character set go, or become those of the text where it has U+001B, with which
+        no text is encoded.
         """
         meta, tokens = ((), ()) if layouts is None else layouts.parts
         apart = {(token.tag, token.occurrence) for token in meta}
@@ -140,16 +142,18 @@ class _ToUnicode:
     def _value(self, token: Token, value: Any, charset: CharacterSet) -> Any:
         """Text that is kept as bytes, in Unicode."""
         rule = self._rules.rule(token.tag, token.vr)
-        private = rule.kind not in TEXT_KINDS
-        if private and token.vr in TEXT_VRS:
-            rule = self._rules.of_vr(token.vr)
+        in_bytes = rule.kind not in TEXT_KINDS
+        known = token.vr in LONG_VRS or token.vr in SHORT_VRS
+        vr = token.vr if known else self._definitions.vr(token.tag)
+        if in_bytes and vr in TEXT_VRS:
+            rule = self._rules.of_vr(vr)
         if rule.kind not in TEXT_KINDS:
             return value
         raw = value if type(value) is bytes else self._resolve(value)
         if _is_plain(raw):
             return value
         text = values.decode(raw, rule, Context(charset, False))
-        if not private:
+        if not in_bytes:
             return text
         if isinstance(text, str) and "\x1b" in text:
             return _with_escapes(text)

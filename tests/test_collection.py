@@ -118,7 +118,8 @@ def test_a_study_that_cannot_be_read_stands_in_nobody_s_way(tmp_path: Path) -> N
 def test_what_cannot_be_read_on_the_way_is_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        path.write_bytes(b"the beginning")
         raise BulkError("bulk/unreadable", "the bulk file cannot be read")
 
     archive = tmp_path / "archive"
@@ -126,9 +127,10 @@ def test_what_cannot_be_read_on_the_way_is_not_counted(
     dicomstudy.convert([tmp_path / "in"], archive)
     dicomstudy.delete(archive, make.uid("ct"), series=make.uid("ct/2"))
     with monkeypatch.context() as patched:
-        patched.setattr("dicomstudy.collection._copy", refuse)
+        patched.setattr("dicomstudy.collection.append", refuse)
         done = dicomstudy.collect(archive, older_versions=True, remove=True)
     assert [problem.code for problem in done.problems] == ["bulk/unreadable"]
     assert (done.studies, done.versions, done.instances, done.bytes) == (0, 0, 0, 0)
+    assert not list(archive.rglob("*-1.bulk"))
     assert dicomstudy.verify(archive).problems == []
     assert dicomstudy.collect(archive, older_versions=True, remove=True).studies == 1

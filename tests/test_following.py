@@ -210,6 +210,15 @@ def test_file_meta_information_is_not_turned_to_unicode(tmp_path: Path) -> None:
     assert b"F\xfcXTURES" in only(tmp_path).to_p10()
 
 
+@pytest.mark.parametrize("text", [b"M\xfcller", b"M\xfc" * 200])
+def test_text_of_no_vr_of_the_standard_is_turned_to_unicode(text: bytes, tmp_path: Path) -> None:
+    odd = make.element(0x00204000, "ST", text).replace(b"ST", b"BB", 1)
+    charset = make.element(0x00080005, "CS", "ISO_IR 100")
+    elements = {0x00080005: charset, 0x00204000: odd}
+    after = edited(tmp_path, elements, set={"StudyDescription": "\u03a9"})
+    assert after.to_json()["00204000"]["Value"] == [text.decode("latin-1")]
+
+
 def test_original_attributes_that_are_no_items_stay(tmp_path: Path) -> None:
     """Its item would be longer than the value."""
     broken = b"\xfe\xff\x00\xe0\x20\0\0\0abcd"

@@ -21,8 +21,8 @@ class Lookahead:
     """Follows headers in a buffer, but no more in all than it has room for.
 
     Those that were read in vain count, too (`spend`). So the time for it does not grow faster than
-    the buffer. What does not end as it should, or not
-    before `end`, or not before enough headers were looked at, ends at 0.
+    the buffer. What does not end as it should, or not before `end`, or not before enough headers
+    were looked at, ends at 0.
     """
 
     __slots__ = ("_data", "_left", "_order")
