@@ -88,7 +88,7 @@ def query(
 
     SQL is one SELECT of DuckDB. Each table is a view of its name; the view "metadata" has a row
     for each instance, with all attributes by keyword. Nothing is written, and no other file
-    read. It needs the extra dicomstudy[sql].
+    read. It needs the extra dicomstudy[sql]. Exit status: 1 if a study of ARCHIVE cannot be read.
     """
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs --output FILE")
@@ -178,7 +178,7 @@ def schema(source: Path, *, folders: Sequence[str]) -> int:
     """Show every table and column.
 
     Of each column: its type, and tag, VR, name and group of the attribute. TABLES may be an
-    archive, too.
+    archive, too. Exit status: 1 if a study of that cannot be read.
     """
     with _open_tables(source, folders) as opened:
         show_problems(opened.problems)

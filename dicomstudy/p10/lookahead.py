@@ -13,24 +13,28 @@ from dicomstudy.p10.headers import Order
 
 #: Sequences nested deeper than this stay raw bytes.
 MAX_DEPTH = 64
+#: So many zeros may stand between fragments and their delimiter.
+_MOST_ZEROS = 1 << 12
 #: The bytes of the shortest header.
 _HEADER = 8
 
 
 class Lookahead:
-    """Follows headers in a buffer, but no more in all than it has room for.
+    """Follows headers in a buffer, but no more in all than it has room for, and finds delimiters.
 
-    Those that were read in vain count, too (`spend`). So the time for it does not grow faster than
-    the buffer. What does not end as it should, or not before `end`, or not before enough headers
-    were looked at, ends at 0.
+    Headers that were read in vain count, too (`spend`). So the time for it does not grow faster
+    than the buffer. What does not end as it should, or not before `end`, or not before enough
+    headers were looked at, ends at 0.
     """
 
-    __slots__ = ("_data", "_left", "_order")
+    __slots__ = ("_bare", "_data", "_left", "_order")
 
     def __init__(self, data: Buffer, order: Order) -> None:
         self._data = data
         self._order = order
         self._left = len(data) // _HEADER
+        #: From where to where there is no sequence delimiter.
+        self._bare = 0, 0
 
     def spend(self, headers: int = 1) -> bool:
         """Count headers that are looked at; whether they may be."""
@@ -95,4 +99,22 @@ class Lookahead:
                 return 0
             (length,) = order.length.unpack_from(head, 4)
             pos += length
+        return 0
+
+    def end_behind_zeros(self, pos: int, end: int) -> int:
+        """Where the sequence delimiter ends that only zeros stand in front of."""
+        near = self._data[pos : min(pos + _MOST_ZEROS + 8, end)]
+        behind = near.lstrip(b"\0")
+        is_one = len(behind) >= 8 and behind[:4] == self._order.sequence_delimiter
+        return pos + len(near) - len(behind) + 8 if is_one else 0
+
+    def end_of_delimiter(self, pos: int, end: int) -> int:
+        """Where the next sequence delimiter ends, or what begins as one does."""
+        bare_from, bare_to = self._bare
+        if bare_from <= pos and end <= bare_to:
+            return 0
+        found = self._data.find(self._order.sequence_delimiter, pos, end)
+        if 0 <= found <= end - 8:
+            return found + 8
+        self._bare = pos, end
         return 0

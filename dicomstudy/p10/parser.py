@@ -38,8 +38,6 @@ _MAX_ITEMS = 1 << 28
 _BYTES_A_HEADER = 256
 #: What says that a limit is exceeded, and nothing of what is read.
 _LIMITS = frozenset(("p10/too-deep", "p10/too-large", "p10/too-many-elements"))
-#: So many zeros may stand between fragments and their delimiter.
-_MOST_ZEROS = 1 << 12
 #: Items and elements that the value of one element may have inside.
 MAX_INSIDE = 1 << 22
 
@@ -61,7 +59,7 @@ class Parser:
     """
 
     __slots__ = (
-        *("_ahead", "_bare", "_inside", "_limit", "_met_stranger", "_strangers", "_taken"),
+        *("_ahead", "_inside", "_limit", "_met_stranger", "_strangers", "_taken"),
         *("big", "data", "flaws", "irregular", "looked", "order"),
     )
 
@@ -79,8 +77,6 @@ class Parser:
         self._ahead = Lookahead(data, self.order)
         #: Whether sequences may begin with an item of another tag, and whether one did.
         self._strangers, self._met_stranger = False, False
-        #: From where to where there is no sequence delimiter.
-        self._bare = 0, 0
 
     def element(
         self, pos: int, end: int, explicit: bool, depth: int, top: bool
@@ -418,20 +414,13 @@ class Parser:
             fragments.append(Span(last - start, length))
             pos = last + length
         self.looked = True
-        after = self._end_behind_zeros(pos, end) or self._end_of_delimiter(last, end)
+        after = self._ahead.end_behind_zeros(pos, end) or self._ahead.end_of_delimiter(last, end)
         over = pos - (after - 8 if after else end)
         if 0 < over <= 8 and after:
             fragments.append(Span(last - start, fragments.pop().length - over))
         elif over > 0:
             fragments.pop()
         return tuple(fragments), after or end, bool(after)
-
-    def _end_behind_zeros(self, pos: int, end: int) -> int:
-        """Where the sequence delimiter ends that only zeros stand in front of; or 0."""
-        near = self.data[pos : min(pos + _MOST_ZEROS + 8, end)]
-        behind = near.lstrip(b"\0")
-        is_one = len(behind) >= 8 and behind[:4] == self.order.sequence_delimiter
-        return pos + len(near) - len(behind) + 8 if is_one else 0
 
     def _end_of_bytes(self, tag: int, pos: int, end: int) -> int:
         """Where a value of undefined length ends that is not taken apart.
@@ -446,22 +435,11 @@ class Parser:
         if self.data[pos : pos + 4] == self.order.item_tag:
             self.looked = True
             after = self._ahead.end_of_items(pos, end)
-        after = after or self._end_of_delimiter(pos, end)
+        after = after or self._ahead.end_of_delimiter(pos, end)
         if not after:
             message = "a value of undefined length has no end"
             raise P10Error("p10/no-delimiter", message, offset=pos, tag=tag)
         return after
-
-    def _end_of_delimiter(self, pos: int, end: int) -> int:
-        """Where the next sequence delimiter ends, or what begins as one does; or 0."""
-        bare_from, bare_to = self._bare
-        if bare_from <= pos and end <= bare_to:
-            return 0
-        found = self.data.find(self.order.sequence_delimiter, pos, end)
-        if 0 <= found <= end - 8:
-            return found + 8
-        self._bare = pos, end
-        return 0
 
     def sequence(
         self, pos: int, end: int, explicit: bool, depth: int, *, undefined: bool, unknown: bool
