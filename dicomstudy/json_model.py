@@ -181,8 +181,8 @@ def to_json(
 
     Without the file meta information, group lengths and repeated elements. The VR is that of
     the file, or where it has none, or UN, that of the dictionary; "US or SS" is told by Pixel
-    Representation, "OB or OW" is OW. What is not of its VR is given as UN, and numbers that
-    JSON cannot hold are strings (spec/json.md).
+    Representation, "OB or OW" is OW unless its length is undefined. What is not of its VR is given
+    as UN, and numbers that JSON cannot hold are strings (spec/json.md).
 
     Args:
         attributes: the values of an instance by keyword, as in documents.
@@ -277,7 +277,7 @@ class _Walk:
             if is_delimiter(token.tag):
                 continue
             value = struct[key]
-            vr = self._vr(token.tag, token.vr, value, scope)
+            vr = self._vr(token, value, scope)
             is_meta = place < meta and token.tag >> 16 == META_GROUP  # not of the command set
             yield _Field(key, token.tag, vr, value, token.items, token.form, is_meta)
         rest = []
@@ -289,24 +289,25 @@ class _Walk:
             if is_delimiter(tag):
                 continue
             value = struct[key]
-            vr = self._vr(tag, scope.vrs.get(format_tag(tag), ""), value, scope)
+            token = Token(tag, scope.vrs.get(format_tag(tag), ""), _form(tag, value))
+            vr = self._vr(token, value, scope)
             is_meta = tag >> 16 == META_GROUP
-            yield _Field(key, tag, vr, value, form=_form(tag, value), is_meta=is_meta)
+            yield _Field(key, tag, vr, value, form=token.form, is_meta=is_meta)
 
-    def _vr(self, tag: int, written: str, value: object, scope: _Scope) -> str:
-        """The VR that `value` has, `written` being the one in the file."""
+    def _vr(self, token: Token, value: object, scope: _Scope) -> str:
+        """The VR that `value` has."""
         if type(value) is list:
             return "SQ"
-        vr = written
+        vr = token.vr
         if vr not in _KNOWN_VRS:
-            vr = self.definitions.vr(tag)
+            vr = self.definitions.vr(token.tag)
             if vr == "US or SS":
                 vr = "SS" if scope.signed else "US"
             elif " or " in vr:
-                encapsulated = isinstance(value, Mapping) and "fragments" in value
-                vr = "OB" if encapsulated else "OW"
+                vr = "OB" if token.form is Form.UNDEFINED else "OW"
         if value is None:
-            return vr
+            # what is unknown and has an undefined length is a sequence, though it has no item
+            return "SQ" if token.items is not None and "UN" in {token.vr, vr} else vr
         if vr == "SQ":
             vr = "UN"  # it could not be split into items
         if vr not in _DECODED_VRS:
@@ -324,8 +325,10 @@ class _Walk:
         """`metadata` of the data set, or of the item that `path` leads to."""
         struct, tokens, scope, meta = level
         strays = _last_strays(tokens, meta)
-        # Group lengths are no attributes, but have their place in the order.
+        # Group lengths are no attributes, but have their place in the order; right ones may stand
+        # behind wrong ones, which are.
         result: dict[str, Any] = {}
+        right = set()
         for place, token in enumerate(tokens):
             key = self.definitions.keyword(token.tag)
             if place >= meta and token.tag in strays:
@@ -336,9 +339,13 @@ class _Walk:
                 end = end_of_group(tokens, place, meta if place < meta else len(tokens))
                 group = tokens[place + 1 : end]
                 result[key] = self._group_length(level, group, raw, path)
+                right.add(key)
             elif key in struct and not is_delimiter(token.tag):
                 result[key] = None
+                right.discard(key)
         for field in self.fields(level):
+            if field.key in right:
+                continue
             value = field.value
             if type(value) is list:
                 here = f"{path}{format_tag(field.tag)}"

@@ -327,6 +327,20 @@ def test_number_strings_are_numbers_where_they_are_exact() -> None:
     assert same_repr(value, [7, 1, "1.5", "1A", "12345678901234567890"])
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom warns of such a number
+@pytest.mark.parametrize(
+    ("tag", "vr", "text", "number"),
+    [
+        (0x00081160, "IS", "1.5", 1),
+        (0x00280030, "DS", "0.12345678901234567890", 0.12345678901234568),
+    ],
+)
+def test_number_strings_are_not_rounded(tag: int, vr: str, text: str, number: float) -> None:
+    decoded = file(element(tag, vr, text))
+    assert ours(decoded)[f"{tag:08X}"]["Value"] == [text]
+    assert theirs(decoded.dataset() or Dataset())[f"{tag:08X}"]["Value"] == [number]
+
+
 def test_numbers_that_json_cannot_hold_are_strings() -> None:
     values = of(0x00720074, "FD", raw_doubles(math.nan, math.inf, -math.inf, -0.0))["Value"]
     assert same_repr(values, ["NaN", "Infinity", "-Infinity", -0.0])
@@ -587,6 +601,31 @@ def test_encapsulated_pixel_data_is_not_turned_round() -> None:
     assert base64.b64decode(inner["7FE00010"]["InlineBinary"]) == fragments
 
 
+@pytest.mark.parametrize("explicit", [False, True])
+def test_encapsulated_pixel_data_in_items_is_ob(explicit: bool) -> None:
+    """As at the top level, though the header says no VR."""
+    pixels = element(0x7FE00010, "OB", make.item(b"ab"), explicit=explicit, undefined=True)
+    icon = element(0x00880200, "SQ", make.item(pixels), explicit=explicit)
+    decoded = file(icon, syntax=make.EXPLICIT if explicit else make.IMPLICIT)
+    ((inner,),) = (item.values() for item in ours(decoded)["00880200"]["Value"])
+    assert inner["vr"] == "OB"
+    assert not compare([decoded]).kinds
+
+
+def test_pixel_data_of_unknown_vr_is_ow() -> None:
+    decoded = file(element(0x00280100, "US", 8), element(0x7FE00010, "UN", b"ab"))
+    assert ours(decoded)["7FE00010"]["vr"] == "OW"
+    assert theirs(decoded.dataset() or Dataset())["7FE00010"]["vr"] == "OB"
+
+
+@pytest.mark.parametrize("tag", [0x00091001, 0x00081140, 0x00200020])
+def test_what_is_unknown_and_has_an_undefined_length_is_a_sequence(tag: int) -> None:
+    decoded = file(element(tag, "UN", undefined=True))
+    assert list(ours(decoded).values()) == [{"vr": "SQ"}]
+    assert not compare([decoded]).kinds
+    assert of(0x00091001, "UN") == {"vr": "UN"}
+
+
 @pytest.mark.parametrize("tag", [0x7FE00010, 0x00091001])
 def test_bytes_of_defined_length_are_whole_whatever_they_end_with(tag: int) -> None:
     for content in (b"abcdefgh" + DELIMITER, make.encapsulate([[b"ab"]]) + DELIMITER):
@@ -794,6 +833,15 @@ def test_group_lengths_are_computed() -> None:
         assert found[meta is not None :] == expected, decoded
         seen += len(expected)
     assert seen > 100
+
+
+def test_of_a_group_length_that_stands_twice_the_last_counts() -> None:
+    wrong = element(0x00400000, "UL", 8)
+    right = make.with_group_lengths([element(0x00400253, "SH", "4361")])
+    for lengths_of_group, expected in ((wrong + right, 12), (right + wrong, 8)):
+        decoded = file(lengths_of_group)
+        found = metadata(decoded.attributes, decoded.encoding, ENCODER)["00400000"]
+        assert found == (decoded.dataset() or Dataset())[0x00400000].value == expected
 
 
 def test_group_length_of_file_meta_ends_with_it() -> None:
