@@ -836,10 +836,12 @@ def test_group_lengths_are_computed() -> None:
 
 
 def test_of_a_group_length_that_stands_twice_the_last_counts() -> None:
-    wrong = element(0x00400000, "UL", 8)
+    """Whether it is an attribute, being wrong, or a right one."""
+    wrong, between = element(0x00400000, "UL", 8), element(0x00280011, "US", 1)
     right = make.with_group_lengths([element(0x00400253, "SH", "4361")])
-    for lengths_of_group, expected in ((wrong + right, 12), (right + wrong, 8)):
-        decoded = file(lengths_of_group)
+    for first, last, expected in ((wrong, right, 12), (right, wrong, 8)):
+        decoded = file(first, between, last)
+        assert decoded.encoding["dataSet"].count("00400000UL=") == 1
         found = metadata(decoded.attributes, decoded.encoding, ENCODER)["00400000"]
         assert found == (decoded.dataset() or Dataset())[0x00400000].value == expected
 
