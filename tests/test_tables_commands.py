@@ -64,6 +64,8 @@ def test_the_commands(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["query", "{tables}", "SELECT 1", "--format", "parquet"], 2, "--output"),
         (["query", "{empty}", "SELECT 1"], 2, "no tables"),
         (["schema", "{empty}"], 2, "no tables"),
+        (["schema", "{tables}", "--sources", "{empty}"], 2, "refer to no P10 files"),
+        (["query", "{empty}", "SELECT 1", "--sources", "{empty}"], 2, "no tables"),
         (["tables", "{empty}", "{empty}"], 2, "no folder of an archive"),
         (["tables", "{archive}", "{archive}"], 2, "is in the archive"),
     ],

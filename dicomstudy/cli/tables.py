@@ -203,4 +203,8 @@ def _open_tables(source: Path, folders: Sequence[str]) -> Tables:
 
     if is_there(source / MARKER):
         return dicomstudy.open_archive(source, sources=folders).tables()
-    return dicomstudy.open_tables(source)
+    found = dicomstudy.open_tables(source)
+    if folders:
+        message = f"{source} has tables, which refer to no P10 files"
+        raise click.BadParameter(message, param_hint="--sources")
+    return found
