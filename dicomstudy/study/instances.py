@@ -30,7 +30,7 @@ from dicomstudy.p10 import deflate
 from dicomstudy.record import DEFLATED, Resolve, Segment
 from dicomstudy.sources import FileIdentity
 from dicomstudy.study import datasets
-from dicomstudy.study.large import LargeValues
+from dicomstudy.study.large import LargeValues, positions
 
 if TYPE_CHECKING:
     import pydicom
@@ -192,7 +192,13 @@ class Instance:
     @cached_property
     def _large(self) -> LargeValues:
         chunk = self._frame.get("bulk", {})
-        return LargeValues(self.study, self.source, chunk, self._stored_own)
+        # what asks another object for positions is let go of with this one
+        find = self.original()._positions  # noqa: SLF001 (of its class)
+        return LargeValues(self.study, self.source, chunk, self._stored_own, find)
+
+    def _positions(self) -> dict[str, int]:
+        """Where its large values stand in its file, by SHA-256."""
+        return positions(self.study.encoder, self._stored_groups, self._stored_own)
 
     def deflated(self) -> bytes | None:
         """The deflate stream of its data set, None if it has none or is not `changed`."""
@@ -462,11 +468,7 @@ class Instance:
 
     @property
     def reads_files(self) -> bool:
-        """Whether large values of the original are read from P10 files; none is opened.
-
-        Raises:
-            BulkError: the document does not say where a value lies (``bulk/no-place``).
-        """
+        """Whether large values of the original are read from P10 files; none is opened."""
         return self._large.reads_files(self._original_attributes().values())
 
     def files(self) -> set[FileIdentity]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,20 +11,24 @@ from typing import TYPE_CHECKING, Any
 from dicomstudy.bulk import Place, Places
 from dicomstudy.document import place_fields, place_of, references_in
 from dicomstudy.elements import Piece, Span, chunks, sha256_of
-from dicomstudy.errors import BulkError
-from dicomstudy.grouping import Source
+from dicomstudy.errors import BulkError, DicomStudyError, RecordError
+from dicomstudy.grouping import ENCODING, HashedGroup, Source
 from dicomstudy.ion import blob_hash_hex
 from dicomstudy.p10 import PREFIX
-from dicomstudy.record import is_reference
+from dicomstudy.record import Encoder, is_reference
 from dicomstudy.sources import FileIdentity, Window
 
 if TYPE_CHECKING:
     from dicomstudy.study.studies import Study
 
-__all__ = ["LargeValues"]
+__all__ = ["LargeValues", "positions"]
 
 #: Bytes of a P10 file that are read at once.
 _PIECE = 1 << 20
+#: What a value of an item begins with while it is looked for; its number of four bytes follows.
+_MARK = bytes.fromhex("9d1f5be08c27a364")
+#: More bytes than the items of any instance have (spec/p10.md).
+_MAX_MARKED = 1 << 30
 
 
 class LargeValues:
@@ -34,6 +39,7 @@ class LargeValues:
         source: the file that it came from.
         chunk: the places of its chunk, by SHA-256.
         own: the attributes that it came with and that are in no group.
+        find: gives where values stand in that file, by SHA-256 (`positions`).
     """
 
     def __init__(
@@ -42,11 +48,14 @@ class LargeValues:
         source: Source,
         chunk: Mapping[str, Any],
         own: Mapping[str, Any],
+        find: Callable[[], Mapping[str, int]],
     ) -> None:
         self._study = study
         self._source = source
         self._chunk = chunk
         self._own = own
+        self._find = find
+        self._is_doubted = False
 
     @cached_property
     def own_places(self) -> Places:
@@ -79,25 +88,14 @@ class LargeValues:
         if place is not None:
             yield from self._study.bulk.pieces(place, start, stop)
             return
-        source, value = self._in_source(reference, table)
-        offset = value.offset
-        with self._open(source, value) as window:
-            if offset + length > len(window):
-                raise BulkError(
-                    "bulk/place",
-                    "a large value reaches beyond the end of the file that it lies in",
-                    source=source.uri,
-                )
+        window, offset = self._opened(reference, table)
+        with window:
             for at in range(offset + start, offset + stop, _PIECE):
                 yield window[at : min(at + _PIECE, offset + stop)]
 
     def reads_files(self, values: Iterable[Any]) -> bool:
-        """Whether references in some values stand for what P10 files have; none is opened.
-
-        Raises:
-            BulkError: the document does not say where a value lies (``bulk/no-place``).
-        """
-        return any(True for _ in self._files(values))
+        """Whether references in some values stand for what P10 files have; none is opened."""
+        return any(True for _ in self._in_files(values))
 
     def files(self, values: Iterable[Any]) -> set[FileIdentity]:
         """The P10 files that references in some values stand for values of.
@@ -105,34 +103,47 @@ class LargeValues:
         Raises:
             BulkError: one of them is gone or has changed.
         """
-        found = set()
-        for source, value in self._files(values):
-            with self._open(source, value) as window:
-                found.add(window.identity)
+        found, seen = set(), set()
+        for reference, table in self._in_files(values):
+            source, value = self._in_source(reference, table)
+            file = _name_of(source, value)
+            if file not in seen:
+                seen.add(file)
+                window, _ = self._opened(reference, table)
+                with window:
+                    found.add(window.identity)
         return found
 
     def prove_files(self, values: Iterable[Any]) -> bool:
         """Take the SHA-256 of the same files, on which it depends from now on; whether any is.
 
+        What the instance's own file has, too, is read from there from now on.
+
         Raises:
             BulkError: one of them is another (``bulk/source-changed``), and is nowhere else.
         """
-        files = [*self._files(values)]
-        for source, value in files:
-            self._open(source, value, doubted=True).close()
-        return bool(files)
+        self._is_doubted = True
+        proved: set[Hashable] = set()
+        for reference, table in self._in_files(values):
+            if (own := self._in_own_file(reference)) is not None:
+                own[0].close()
+                proved.add(None)
+                continue
+            source, value = self._in_source(reference, table)
+            file = _name_of(source, value)
+            if file not in proved:
+                proved.add(file)
+                self._open(source, value, doubted=True).close()
+        return bool(proved)
 
-    def _files(self, values: Iterable[Any]) -> Iterator[tuple[Source, _Value]]:
-        """The P10 files, each once, and one of the values in each."""
-        found = set()
+    def _in_files(
+        self, values: Iterable[Any]
+    ) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """The references in some values that are in no bulk file, and the table that has each."""
         for reference in references_in([*values]):
             table = self._table(reference)
             if place_of(reference, table) is None:
-                source, value = self._in_source(reference, table)
-                file = source.uri, source.sha256 or value
-                if file not in found:
-                    found.add(file)
-                    yield source, value
+                yield reference, table
 
     def _table(self, reference: Mapping[str, Any]) -> Mapping[str, Any]:
         """The table of places that has a value, if any has."""
@@ -163,6 +174,49 @@ class LargeValues:
         offset, length = int(fields["dataOffset"]), int(reference["length"])
         return source, _Value(offset, length, reference.get("sha256"))
 
+    def _opened(self, reference: Mapping[str, Any], table: Mapping[str, Any]) -> tuple[Window, int]:
+        """The P10 file that has a value, and where in it the value starts.
+
+        That is the instance's own file if the one that is said to have it does not.
+        """
+        own = self._in_own_file(reference) if self._is_doubted else None
+        if own is not None:
+            return own
+        try:
+            source, value = self._in_source(reference, table)
+            window = self._open(source, value)
+            if value.end <= len(window):
+                return window, value.offset
+            window.close()
+            raise BulkError(
+                "bulk/place",
+                "a large value reaches beyond the end of the file that it lies in",
+                source=source.uri,
+            )
+        except DicomStudyError:
+            own = self._in_own_file(reference)
+            if own is None:
+                raise
+            return own
+
+    def _in_own_file(self, reference: Mapping[str, Any]) -> tuple[Window, int] | None:
+        """The instance's own file, and where in it a value starts; None if it does not have it."""
+        sha256 = reference.get("sha256")
+        offset = self._positions.get(sha256) if isinstance(sha256, str) else None
+        if offset is None:
+            return None
+        value = _Value(offset, int(reference["length"]), sha256)
+        with contextlib.suppress(DicomStudyError, OSError):
+            window = self._open(self._source, value)
+            if value(window):
+                return window, offset
+            window.close()
+        return None
+
+    @cached_property
+    def _positions(self) -> Mapping[str, int]:
+        return self._find()
+
     def _open(self, source: Source, value: _Value, *, doubted: bool = False) -> Window:
         """The P10 file that has a value."""
         return self._study.sources.open(
@@ -175,9 +229,68 @@ class LargeValues:
         )
 
 
+def positions(
+    encoder: Encoder, groups: Iterable[HashedGroup], own: Mapping[str, Any]
+) -> dict[str, int]:
+    """Where large values of an instance stand in its file, by SHA-256, as its layout says.
+
+    Those of items are found if they are as long as a mark; none if there is no layout, or it is
+    malformed.
+
+    Args:
+        encoder: writes the file.
+        groups: digest, name and content of the groups that it came with.
+        own: the attributes that are in none of them.
+    """
+    encoding: dict[str, Any] = {}
+    contents = []
+    for _, name, content in groups:
+        if name == ENCODING:
+            encoding = content
+        else:
+            contents.append(("", content))  # the encoder is not to remember what is marked
+    marked: list[str] = []
+    room = _MAX_MARKED
+
+    def mark(reference: Mapping[str, Any]) -> bytes:
+        nonlocal room
+        length = reference["length"]
+        room -= length
+        if room < 0:
+            raise RecordError("record/too-large", "items have too many bytes")
+        content = _MARK + len(marked).to_bytes(4)
+        marked.append(reference.get("sha256", ""))
+        return content.ljust(length, b"\0")[:length]
+
+    try:
+        segments = encoder.rebuild(contents, own, encoding, mark)
+    except DicomStudyError:
+        return {}
+    found: dict[str, int] = {}
+    start = 0
+    for segment in segments:
+        if not isinstance(segment, bytes):
+            found.setdefault(segment.get("sha256", ""), start)
+            start += segment["length"]
+            continue
+        at = segment.find(_MARK)
+        while at >= 0:
+            number = int.from_bytes(segment[at + len(_MARK) : at + len(_MARK) + 4])
+            if number < len(marked):
+                found.setdefault(marked[number], start + at)
+            at = segment.find(_MARK, at + 1)
+        start += len(segment)
+    return found
+
+
+def _name_of(source: Source, value: _Value) -> Hashable:
+    """What tells a file from others, if need be by a value that it has."""
+    return source.uri, source.sha256 or value
+
+
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value in a file of which no digest is recorded, as in records of dicom2ion.
+    """A value in a file. If no digest is recorded of that, as in records of dicom2ion, it decides.
 
     Whoever wrote such a record could name any file of this machine: only one that has a value of
     this digest is read, which is an Ion Hash, or a SHA-256.
@@ -187,11 +300,16 @@ class _Value:
     length: int
     digest: str | None
 
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.offset + self.length
+
     def __call__(self, window: Window) -> bool:
         """Whether a file has the value; without a digest, whether it is a P10 file."""
         if self.digest is None:
             return window[128 : 128 + len(PREFIX)] == PREFIX
-        if self.offset + self.length > len(window):
+        if self.end > len(window):
             return False
         span = Span(self.offset, self.length)
         pieces = (bytes(piece) for piece in chunks(window, span))
