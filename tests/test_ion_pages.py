@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from random import Random
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomstudy import ion
+from dicomstudy.errors import IonError
 from dicomstudy.ion.binary import BINARY_MARK, take_out
 
 PAGE = 8192
@@ -78,3 +80,49 @@ def test_many_of_them(seed: int, shift: int) -> None:
     numbers = [random.randrange(1 << 62, 1 << 64) for _ in range(3000)]
     values = {"x" * shift: [numbers, {"inside": [-number for number in numbers]}]}
     assert ion.loads(ion.dumps(values)) == values
+
+
+#: Bytes of a hostile stream.
+_LONG = 1 << 20
+
+
+def like_split_integers() -> bytes:
+    """Bytes at the end of each page that look like such integers, among small values."""
+    data = bytearray()
+    while len(data) < _LONG:
+        data += b"\x21\x01" * ((PAGE - (10 + len(data)) % PAGE - 6) // 2)
+        data += b"\xad" + b"\x28\x80" * 6 + b"\x28"
+    return bytes(data)
+
+
+def split_integers() -> bytes:
+    """One at the end of each page, more or less."""
+    return b"".join(
+        b"\x21\x01" * ((PAGE - 8) // 2) + b"\x28" + b"\xff" * 8 for _ in range(_LONG // PAGE)
+    )
+
+
+@pytest.mark.parametrize("made", [like_split_integers, split_integers])
+def test_hostile_streams_take_linear_time(made: Callable[[], bytes]) -> None:
+    body = made()
+    size = bytes([(len(body) >> shift) & 127 for shift in (21, 14, 7)] + [len(body) & 127 | 128])
+    before = time.process_time()
+    (values,) = ion.load_all(BINARY_MARK + b"\xbe" + size + body)
+    assert len(values) > _LONG // 3
+    assert time.process_time() - before < 10
+
+
+@pytest.mark.parametrize("repeated", [b'"\\"', b"/*a", b"'''a", b"'\\'", b"''''", b"'a"])
+def test_hostile_text_takes_linear_time(repeated: bytes) -> None:
+    before = time.process_time()
+    with pytest.raises(IonError):
+        ion.load_all(b"$123456789 00:00:00.0000001 " + repeated * (_LONG // len(repeated)) + b"'/*")
+    assert time.process_time() - before < 10
+
+
+def test_a_symbol_number_is_refused_unless_it_is_quoted() -> None:
+    for text in (b"'$1234567890'", b'"$1234567890"', b"1 // $1234567890", b"/* $1234567890 */ 1"):
+        assert len(ion.load_all(text)) == 1
+    for text in (b"$1234567890", b"'a' $1234567890", b'"$1234567890', b"/* $1234567890"):
+        with pytest.raises(IonError):
+            ion.load_all(text)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator
+from secrets import token_bytes
 from types import MappingProxyType
 from typing import Final
 
@@ -251,15 +251,17 @@ def take_out(data: bytes) -> tuple[bytes, dict[bytes, int]]:
     their place stand blobs of the same length that are nowhere else in the stream.
     """
     taken: dict[bytes, int] = {}
-    found = [_value_at(data, start) for start in _may_be_split(data)]
-    split = [value for value in found if value is not None and _is_split(data, *value)]
+    found = _values_at(data, _may_be_split(data))
+    split = [value for value in found if _is_split(data, *value)]
     if not split:
         return data, taken
     left = bytearray(data)
-    marks = (mark for n in count() if (mark := n.to_bytes(_INTEGER, "big")) not in data)
-    for head, start, stop in split:
+    prefix = token_bytes(_INTEGER // 2)  # one that nobody could put there
+    while prefix in data:
+        prefix = token_bytes(_INTEGER // 2)
+    for number, (head, start, stop) in enumerate(split):
         kind, form = divmod(data[head], 16)
-        mark = next(marks)
+        mark = prefix + number.to_bytes(_INTEGER // 2)
         magnitude = int.from_bytes(data[start:stop], "big")
         taken[mark] = magnitude if kind == _POSITIVE else -magnitude
         left[head] = _BLOB << 4 | form
@@ -298,25 +300,32 @@ def _is_split(data: bytes, head: int, start: int, stop: int) -> bool:
     return is_integer and start // _PAGE != (stop - 1) // _PAGE
 
 
-def _value_at(data: bytes, start: int) -> tuple[int, int, int] | None:
-    """The value with the representation from `start` on, in a stream that was checked.
+def _values_at(data: bytes, starts: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """The values with representations from `starts` on, in a stream that was checked.
 
-    Its place, and start and stop of its representation; None if there is no such value.
+    Of each, its place, and start and stop of its representation. `starts` are in order; where there
+    is no such value, there is none. What holds none of them is passed over.
     """
-    position, is_struct = 0, False
-    while position < start:
-        if data[position : position + 4] == BINARY_MARK:
-            position += 4
-            continue
-        if is_struct:
-            _, position = _varuint(data, position)
-        head, kind = position, data[position] >> 4
-        inner, position = extent(data, position)
-        if inner == start and kind not in {LIST, STRUCT}:
-            return head, inner, position
-        if position > start and kind in {LIST, STRUCT}:
-            position, is_struct = inner, kind == STRUCT
-    return None
+    position, stop, is_struct = 0, len(data), False
+    around: list[tuple[int, bool]] = []
+    for start in starts:
+        while position < start:
+            if position == stop:
+                stop, is_struct = around.pop()
+                continue
+            if data[position : position + 4] == BINARY_MARK:
+                position += 4
+                continue
+            if is_struct:
+                _, position = _varuint(data, position)
+            head, kind = position, data[position] >> 4
+            inner, position = extent(data, position)
+            if kind not in {LIST, STRUCT}:
+                if inner == start:
+                    yield head, inner, position
+            elif position > start:
+                around.append((stop, is_struct))
+                position, stop, is_struct = inner, position, kind == STRUCT
 
 
 def _scalars(

@@ -36,9 +36,10 @@ __all__ = [
 MIN_TEXT_BUFFER: Final = 4096
 # The library loops without end on a symbol such as $9999999999, unless it is quoted.
 _SYMBOL_NUMBER: Final = re.compile(rb"\$[0-9]{9}")
+# Without an end, they go on to that of the data, so that no byte is read twice.
 _QUOTES: Final = (
-    rb"""'''(?:[^'\\]|\\.|'(?!''))*'''|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
-    rb"""|//[^\n]*|/\*.*?\*/"""
+    rb"""'{3}(?:[^'\\]++|\\.|'(?!''))*+(?:'{3})?|"(?:[^"\\]++|\\.)*+"?|'(?:[^'\\]++|\\.)*+'?"""
+    rb"""|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?"""
 )
 _QUOTED: Final = re.compile(_QUOTES, re.DOTALL)
 _FINE_SECONDS: Final = re.compile(
