@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from dicomstudy.errors import StudyError
-from dicomstudy.paths import parse_path
+from dicomstudy.paths import ORIGINALS, parse_path
 from dicomstudy.record import is_value
 
 __all__ = ["Brought", "History", "Scoped", "Version", "moment", "names_in"]
@@ -385,8 +385,12 @@ def _is_edit(edit: object) -> bool:
 
 @lru_cache(maxsize=1 << 12)
 def _is_path(path: str) -> bool:
-    """Whether a text is a path; what came with instances has the same ones again and again."""
-    return bool(parse_path(path))
+    """Whether a text is a path; what came with instances has the same ones again and again.
+
+    None leads into what was there before: each edit of it would make it twice as large.
+    """
+    steps = parse_path(path)
+    return bool(steps) and steps[0][0] != ORIGINALS
 
 
 def _is_modification(struct: object) -> bool:

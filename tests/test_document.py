@@ -18,8 +18,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dicomstudy
 from dicomstudy import ion
-from dicomstudy.document import Document, read_batch, reader, whole, writer
+from dicomstudy.document import Document, read_batch, readable, reader, whole, writer
 from dicomstudy.errors import DicomStudyError, StudyError
 from dicomstudy.grouping import Batch
 from fixtures import make
@@ -443,3 +444,47 @@ def test_a_bomb_is_refused(kind: str, folder: Path) -> None:
     ):
         Document(path)
     assert raised.value.code in {"study/too-large", "study/damaged", "study/not-a-study"}
+
+
+@pytest.mark.parametrize("has_table", [False, True])
+def test_more_values_than_a_document_has_are_refused(folder: Path, *, has_table: bool) -> None:
+    """Before there is any of them in memory."""
+    header = ion.dumps({"format": "dicomstudy", "other": [{}] * 5000})
+    path = folder / "values.ion.zst"
+    frames = writer.Frames()
+    compressed = zstandard.compress(header)
+    data = frames.copy(compressed, len(header)) + frames.table()
+    path.write_bytes(data if has_table else compressed)
+    with (
+        mock.patch.object(readable, "MAX_VALUES", 4000),
+        mock.patch.object(reader, "MAX_VALUES", 4000),
+        pytest.raises(StudyError, match="more than 4,000 values") as raised,
+    ):
+        Document(path)
+    assert raised.value.code == ("study/damaged" if has_table else "study/too-large")
+
+
+@pytest.mark.parametrize(("name", "limit"), [("MAX_FRAME", 10_000), ("MAX_VALUES", 200)])
+def test_nothing_is_written_that_nobody_would_read(name: str, limit: int, tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", [("1.dcm", make.small("1")), ("2.dcm", wide(2))])
+    with mock.patch.object(writer, name, limit):
+        report = dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    assert [problem.code for problem in report.problems] == ["study/too-large"]
+    assert not report.complete
+    assert report.instances == 1
+
+
+def wide(number: int) -> bytes:
+    """A file of a study of its own that has a group of more than 10,000 bytes."""
+    items = [make.item(make.element(0x00100020, "LO", f"{number}-{at}")) for at in range(1000)]
+    others = make.element(0x00101002, "SQ", b"".join(items))
+    return make.ct_slice("wide", 1, number, replace={0x00101002: others})
+
+
+def test_a_chunk_ends_with_the_groups_that_only_it_has(tmp_path: Path) -> None:
+    """Each of these instances has a large group of its own."""
+    studies.write_files(tmp_path / "in", [(f"{n}.dcm", wide(n)) for n in range(1, 6)])
+    with mock.patch.object(writer, "CHUNK_BYTES", 10_000):
+        dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    (study,) = dicomstudy.open_archive(tmp_path / "archive").values()
+    assert [chunk["instances"] for chunk in study.document.chunks] == [1] * 5

@@ -15,7 +15,7 @@ from dicomstudy import lineage
 from dicomstudy.document import is_named
 from dicomstudy.errors import StudyError
 from dicomstudy.lineage import Brought, History, Version, moment
-from dicomstudy.paths import parse_path
+from dicomstudy.paths import ORIGINALS, parse_path
 
 
 def history(*tos: int | None) -> History:
@@ -252,6 +252,7 @@ DAMAGED_EDITS: list[object] = [
     *({"series": 5}, {"instance": []}),
     *({"set": {"Rows": value}} for value in NO_VALUES),
     *({"set": {"A": [{"Rows": value}]}} for value in NO_VALUES),
+    *({"set": {f"{ORIGINALS}[0].ModifyingSystem": "x"}}, {"remove": [ORIGINALS]}),
     *({"set": {"A": [{"": 5}]}}, {"set": {"A": [{"_vrs": {"B": 5}}]}}),
 ]
 

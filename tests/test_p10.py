@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 import tracemalloc
 import zlib
 from collections.abc import Iterable
@@ -809,3 +810,15 @@ def test_no_more_group_lengths_are_remembered_than_there_is_room_for(
         (found,) = [e for e in reader.read(file_of(length, one)).elements if e.tag == group << 16]
         assert found.form is Form.GROUP_LENGTH
         assert len(reader._group_lengths) <= 3
+
+
+def test_a_file_unlike_those_before_takes_no_longer() -> None:
+    """Elements that stand before all that are expected."""
+    reader = Reader()
+    for group in (0x4000, 0x3000, 0x2000, 0x1000):
+        tags = ((group + at, number) for at in (0, 2) for number in range(1, 0x10000))
+        elements = [struct.pack("<HHI", *tag, 0) for tag in tags]
+        data = part10(make.file_meta(make.IMPLICIT), b"".join(elements))
+        before = time.process_time()
+        assert len(reader.read(data).elements) >= len(elements)
+        assert time.process_time() - before < 8

@@ -20,6 +20,8 @@ SEEKABLE = 0x8F92EAB1
 FOOTER = struct.Struct("<IBI")
 TABLE_ENTRY = struct.Struct("<II")
 
+#: How many bytes a frame has at most, and values, one in another.
+MAX_FRAME, MAX_VALUES = 1 << 30, 1 << 24
 #: Fields of an instance that are no attributes of it.
 NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_versions"))
 #: Fields of a reference that say where its value lies, not what it is.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dicomstudy import ion
 from dicomstudy.document.fields import (
     FORMAT,
+    MAX_VALUES,
     VERSION,
     add_places,
     by_name,
@@ -28,11 +29,14 @@ def read_whole(plain: bytes, source: str) -> list[Any]:
     """The stream of a document that has no table: its own, or made of one struct.
 
     Raises:
-        StudyError: the bytes are no Ion.
+        StudyError: the bytes are no Ion (``study/not-a-study``), or have too many values
+            (``study/too-large``).
     """
     try:
-        values = ion.load_all(plain)
+        values = ion.load_all(plain, max_values=MAX_VALUES)
     except IonError as error:
+        if error.code == "ion/too-large":
+            raise StudyError("study/too-large", error.message, source=source) from error
         raise StudyError("study/not-a-study", f"not Ion: {error.message}", source=source) from error
     if len(values) != 1 or not isinstance(values[0], dict):
         return values

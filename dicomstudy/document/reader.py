@@ -23,6 +23,8 @@ from dicomstudy.document.checks import is_frame, is_header
 from dicomstudy.document.fields import (
     FOOTER,
     FORMAT,
+    MAX_FRAME,
+    MAX_VALUES,
     SEEKABLE,
     TABLE_ENTRY,
     VERSION,
@@ -35,8 +37,6 @@ from dicomstudy.errors import DefinitionsError, IonError, StudyError
 from dicomstudy.growth import Counts
 from dicomstudy.lineage import History, Version, moment
 
-#: A frame that decompresses to more is refused.
-MAX_FRAME = 1 << 30
 _CHUNK_FIELDS = ("seriesInstanceUID", "_groups", "groups", "instances", "bulk")
 
 
@@ -157,7 +157,7 @@ class Document:
                 raise self._error("study/damaged", "the document ends early")
             return self._values[at]
         try:
-            return ion.loads(self._decompressed(at))
+            return ion.loads(self._decompressed(at), max_values=MAX_VALUES)
         except IonError as error:
             raise self._error("study/damaged", f"a frame is not Ion: {error.message}") from error
 

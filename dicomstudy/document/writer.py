@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document.fields import (
     FOOTER,
     FORMAT,
+    MAX_FRAME,
+    MAX_VALUES,
     SEEKABLE,
     SKIPPABLE,
     TABLE_ENTRY,
@@ -26,9 +29,11 @@ from dicomstudy.document.fields import (
     references,
 )
 from dicomstudy.document.reader import Document
+from dicomstudy.errors import StudyError
 from dicomstudy.grouping import Batch, Entry, Group, Name, Row
 from dicomstudy.growth import Counts, count
 from dicomstudy.ion import Symbol
+from dicomstudy.ion.counting import has_more_values
 from dicomstudy.lineage import History
 from dicomstudy.record import is_reference
 
@@ -61,8 +66,14 @@ class Frames:
         return self.copy(*self.made(value))
 
     def made(self, value: dict[str, Any]) -> tuple[bytes, int]:
-        """A frame that comes later, and its plain size."""
+        """A frame that comes later, and its plain size.
+
+        Raises:
+            StudyError: nobody would read it (``study/too-large``).
+        """
         plain = ion.dumps(value)
+        if len(plain) > MAX_FRAME or has_more_values(plain, MAX_VALUES):
+            raise StudyError("study/too-large", "an instance of it is too large for any document")
         return self._compress(plain), len(plain)
 
     def copy(self, compressed: bytes, plain_size: int) -> bytes:
@@ -210,6 +221,9 @@ def with_history(document: Document, history: History) -> Iterator[bytes]:
 
 def _chunks(content: Clustered) -> Iterator[_Chunk]:
     keys = _keys(content)
+    # a group that many instances have is mostly in no chunk, or in one that has many of them
+    times = Counter(d for series in content.series for e in series.entries for d in e.groups)
+    shares = {d: 64 + _size(content.contents[d][1]) // number for d, number in times.items()}
     for series in content.series:
         entries: list[tuple[str, Entry]] = []
         size = 0
@@ -219,7 +233,8 @@ def _chunks(content: Clustered) -> Iterator[_Chunk]:
                 entries, size = [], 0
             entries.append((keys[entry.name], entry))
             values = [content.rows[number].value for number in entry.own]
-            size += 64 * len(values) + sum(_size(value) for value in values if type(value) is list)
+            size += 64 * len(values) + sum(_size(value) for value in values if _is_long(value))
+            size += sum(shares[digest] for digest in entry.groups)
         if entries:
             yield _Chunk(series.uid, series.groups, entries)
 
@@ -246,6 +261,12 @@ def _keys(content: Clustered) -> dict[Name, str]:
         taken.add(key)
         keys[name] = key
     return keys
+
+
+def _is_long(value: Any) -> bool:
+    """Whether a value may take more bytes than most do."""
+    kind = type(value)
+    return kind is list or ((kind is str or kind is bytes) and len(value) > 64)
 
 
 def _size(value: Any) -> int:

@@ -92,25 +92,26 @@ def loads(data: bytes, *, max_values: int | None = None) -> Value:
     Mirror of `dumps`.
 
     Args:
-        data: binary or text Ion.
-        max_values: of how many values there may be one in another; each takes up to a hundred
-            times its bytes in memory.
+        data, max_values: as for `load_all`.
 
     Raises:
         IonError: as `load_all`, and ``ion/not-one-value`` for none or several.
     """
-    if max_values is not None and has_more_values(data, max_values):
-        raise IonError("ion/too-large", f"it has more than {max_values:,} values")
-    values = load_all(data)
+    values = load_all(data, max_values=max_values)
     if len(values) != 1:
         raise IonError("ion/not-one-value", f"expected one Ion value, found {len(values)}")
     return values[0]
 
 
-def load_all(data: bytes) -> list[Value]:
+def load_all(data: bytes, *, max_values: int | None = None) -> list[Value]:
     """All values of a stream, binary or text Ion, as plain Python values.
 
     Timestamps come as `Timestamp`, symbols as str.
+
+    Args:
+        data: binary or text Ion.
+        max_values: how many values there may be, one in another; each takes up to a hundred times
+            its bytes in memory.
 
     Raises:
         IonError: ``ion/malformed``, ``ion/repeated-field``, ``ion/too-deep``,
@@ -118,6 +119,8 @@ def load_all(data: bytes) -> list[Value]:
     """
     if len(data) > MAX_BYTES:
         raise too_large()
+    if max_values is not None and has_more_values(data, max_values):
+        raise IonError("ion/too-large", f"it has more than {max_values:,} values")
     require_c_extension()
     values = _decode(data)
     if not adopt(values):

@@ -60,6 +60,8 @@ _RUN_WEIGHT = 256
 _LONGEST_KNOWN = 1 << 16
 #: Runs that are still expected though files do not have them.
 _MOST_SKIPPED = 1 << 10
+#: Runs that may come before others that are expected: each moves all of these.
+_MOST_INSERTED = 1 << 10
 _size_of = attrgetter("size")
 _group_of = attrgetter("group")
 _has_bytes = attrgetter("encoded")
@@ -295,7 +297,7 @@ class Reader:
         reading = _Pass(parser, state, explicit, group, source, [])
         opened: set[Run] = set()
         start = pos
-        index = count = 0
+        index = count = inserted = 0
         while pos < end:
             if index < len(known):
                 run = known[index]
@@ -333,6 +335,9 @@ class Reader:
                 if index < len(known) and known[index].tag == read.tag:
                     known[index] = read
                 else:
+                    inserted += 1
+                    if inserted > _MOST_INSERTED:  # a file unlike those before
+                        del known[index:]
                     known.insert(index, read)
                 index += 1
             runs.append(read)
