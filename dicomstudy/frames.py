@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, overload
 
 from dicomstudy.elements import Span, bare_uid
 from dicomstudy.errors import StudyError
@@ -20,9 +20,11 @@ from dicomstudy.p10 import BIG, LITTLE
 __all__ = [
     "FrameSpans",
     "Read",
+    "ahead",
     "check_fragments",
     "find",
     "fragments",
+    "frame_bytes",
     "pixel_words",
 ]
 
@@ -102,7 +104,7 @@ class _Value(NamedTuple):
         return StudyError("study/frames", f"the frames of {self.uid} cannot be told apart: {why}")
 
 
-def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> list[FrameSpans]:
+def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> Sequence[FrameSpans]:
     """The place of every frame, in their order.
 
     Encapsulated frames are cut by the Extended Offset Table if it is right, else by the Basic
@@ -173,7 +175,7 @@ def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid
 
     Arguments and errors are those of `find`.
     """
-    found = _pixels(attributes, _ahead(read), uid)
+    found = _pixels(attributes, ahead(read, _READ_AHEAD), uid)
     if found is None:
         return
     value, _ = found
@@ -183,8 +185,24 @@ def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid
         raise value.error("its fragments have other lengths")
 
 
-def _ahead(read: Read) -> Read:
-    """What reads as `read` does, but more than is asked for: headers near each other at once."""
+def frame_bytes(frame: FrameSpans, read: Read) -> bytes:
+    """The bytes of a frame, which are read at once if they lie together."""
+    stored, spans = frame
+    if len(spans) > 1:
+        start, stop = spans[0].offset, spans[-1].offset + spans[-1].length
+        if stop - start == sum(span.length + _HEADER for span in spans) - _HEADER:
+            whole = memoryview(_slice(stored, read, start, stop))
+            return b"".join(
+                whole[offset - start : offset - start + length] for offset, length in spans
+            )
+    return b"".join(_slice(stored, read, offset, offset + length) for offset, length in spans)
+
+
+def ahead(read: Read, size: int) -> Read:
+    """What reads as `read` does, but at least `size` bytes: what is near each other at once.
+
+    Only of one value.
+    """
     kept, first = b"", 0
 
     def reading(reference: Mapping[str, Any], start: int, stop: int) -> bytes:
@@ -192,7 +210,7 @@ def _ahead(read: Read) -> Read:
         stop = min(stop, reference["length"])
         if not first <= start <= stop <= first + len(kept):
             first = start
-            kept = read(reference, start, min(max(stop, start + _READ_AHEAD), reference["length"]))
+            kept = read(reference, start, min(max(stop, start + size), reference["length"]))
         return kept[start - first : stop - first]
 
     return reading
@@ -235,9 +253,34 @@ def _integer(stored: object) -> object:
 # Native pixel data
 
 
+class _NativeFrames(Sequence[FrameSpans]):
+    """So many frames of so many bits in a value, of which each is made when it is asked for."""
+
+    def __init__(self, stored: Stored, bits: int, number: int) -> None:
+        self._stored = stored
+        self._starts = range(0, bits * number, bits)
+        self._bits = bits
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> FrameSpans: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FrameSpans]: ...
+
+    def __getitem__(self, index: int | slice) -> FrameSpans | Sequence[FrameSpans]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(len(self))[index]]
+        start = self._starts[index]
+        first, end = start // 8, -(-(start + self._bits) // 8)
+        return FrameSpans(self._stored, (Span(first, end - first),))
+
+
 def _native(
     attributes: Mapping[str, Any], value: _Value, bits: int, number: int
-) -> list[FrameSpans]:
+) -> Sequence[FrameSpans]:
     size = bits or _positive(attributes, "BitsAllocated", value)
     for keyword in ("Rows", "Columns", "SamplesPerPixel"):
         size *= _positive(attributes, keyword, value)
@@ -250,11 +293,7 @@ def _native(
         raise value.error(
             f"{number} of {size / 8:g} bytes are more than the {value.length} of the pixel data"
         )
-    edges = [size * index for index in range(number + 1)]
-    return [
-        FrameSpans(value.stored, (Span(start // 8, -(-stop // 8) - start // 8),))
-        for start, stop in pairwise(edges)
-    ]
+    return _NativeFrames(value.stored, size, number)
 
 
 def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int:

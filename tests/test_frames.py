@@ -19,7 +19,7 @@ from pydicom.pixels.utils import get_expected_length
 
 from dicomstudy.elements import PIXEL_DATA_TAGS, Span
 from dicomstudy.errors import StudyError
-from dicomstudy.frames import FrameSpans, find, fragments, pixel_words
+from dicomstudy.frames import FrameSpans, Read, ahead, find, fragments, frame_bytes, pixel_words
 from tests.real_files import Decoded, fixture, from_pydicom, own_files, shared_files
 
 JPEG = "1.2.840.10008.1.2.4.70"
@@ -382,7 +382,61 @@ def test_float_pixels_need_no_bits_allocated() -> None:
     image: dict[str, Any] = {"Rows": 1, "Columns": 2, "SamplesPerPixel": 1}
     for keyword, size in (("FloatPixelData", 8), ("DoubleFloatPixelData", 16)):
         spans = find({**image, keyword: bytes(size)}, lambda *_: b"", big=False, uid="1.2")
-        assert spans == [FrameSpans(bytes(size), (Span(0, size),))]
+        assert list(spans) == [FrameSpans(bytes(size), (Span(0, size),))]
+
+
+def test_each_native_frame_is_made_when_it_is_asked_for() -> None:
+    """Of 1 bit, there may be many more than there is memory for."""
+    reference = {"length": 1 << 40, "sha256": "x"}
+    image = {"Rows": 1, "Columns": 1, "SamplesPerPixel": 1, "BitsAllocated": 1}
+    image |= {"PixelData": reference, "NumberOfFrames": str(1 << 39)}
+    spans = find(image, lambda *_: b"", big=False, uid="1.2")
+    assert len(spans) == 1 << 39
+    assert spans[-1] == FrameSpans(reference, (Span((1 << 36) - 1, 1),))
+    assert spans[6:10:2] == [FrameSpans(reference, (Span(at, 1),)) for at in (0, 1)]
+    with pytest.raises(IndexError):
+        spans[1 << 39]
+
+
+def reading(value: bytes, asked: list[tuple[int, int]]) -> Read:
+    """What gives bytes of a value, and notes which."""
+
+    def read(_: Mapping[str, Any], start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        return value[start:stop]
+
+    return read
+
+
+def test_fragments_of_a_frame_are_read_at_once() -> None:
+    value = bytes(range(100))
+    reference = {"length": len(value)}
+    for spans, times in (
+        ((Span(8, 2), Span(18, 4), Span(30, 0), Span(38, 5)), 1),
+        ((Span(18, 4), Span(8, 2), Span(30, 9)), 3),
+        ((Span(8, 2), Span(60, 2)), 2),
+        ((Span(8, 2),), 1),
+        ((), 0),
+    ):
+        asked: list[tuple[int, int]] = []
+        expected = b"".join(value[offset : offset + length] for offset, length in spans)
+        frame = FrameSpans(reference, spans)
+        assert frame_bytes(frame, reading(value, asked)) == expected
+        assert len(asked) == times
+        assert frame_bytes(FrameSpans(value, spans), reading(b"", [])) == expected
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_small_frames_are_read_together(size: int) -> None:
+    value = bytes(range(100))
+    asked: list[tuple[int, int]] = []
+    read = ahead(reading(value, asked), size)
+    places = [(0, 3), (3, 30), (33, 33), (40, 41), (35, 36), (90, 100)]
+    for start, stop in places:
+        assert read({"length": 100}, start, stop) == value[start:stop]
+    assert len(asked) <= len(places)
+    assert len(asked) == 1 or size < 100
+    assert all(stop - start <= max(size, 30) for start, stop in asked)
 
 
 def test_native_frames_that_cannot_be_told_apart() -> None:

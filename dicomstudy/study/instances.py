@@ -41,6 +41,8 @@ __all__ = ["Chunk", "Instance", "copied"]
 
 #: Pieces below so many bytes are put together.
 _SMALL = 1 << 15
+#: Of frames one after another, so many bytes are read at once.
+_SMALL_FRAMES = 1 << 18
 #: Codes of what came out other than its digest says.
 _NOT_PROVED = {"bulk/digest", "study/sha256"}
 _CHANGEABLE = frozenset((dict, list))
@@ -495,14 +497,15 @@ class Instance:
         """The frames of the pixel data as they are encoded, one after another.
 
         Encapsulated frames are their fragments joined (PS3.5 section A.4), found by the
-        extended or basic offset table; native ones are cut by the image attributes. Nothing
-        but the bytes of the frames is read, so that no digest proves them: of a P10 file that is
-        referred to, its size and time of modification are trusted (spec/bulk.md).
+        extended or basic offset table; native ones are cut by the image attributes. Only the
+        pixel data is read, several small frames at once, so that no digest proves them: of a P10
+        file that is referred to, its size and time of modification are trusted (spec/bulk.md).
 
         Raises:
             StudyError: there is no pixel data, or it cannot be told where frames start.
         """
-        return map(self._read_frame, self.frame_spans)
+        read = frame_index.ahead(self._range, _SMALL_FRAMES)
+        return (frame_index.frame_bytes(frame, read) for frame in self.frame_spans)
 
     def frame(self, number: int) -> bytes:
         """One frame as it is encoded, counted from 1 as in DICOM; not proved, as `frames`.
@@ -516,16 +519,10 @@ class Instance:
                 "study/no-frame",
                 f"there is no frame {number} in {self.uid}: it has 1 to {len(all_spans)}",
             )
-        return self._read_frame(all_spans[number - 1])
-
-    def _read_frame(self, frame: frame_index.FrameSpans) -> bytes:
-        return b"".join(
-            b"".join(self._large.read(frame.reference, span.offset, span.offset + span.length))
-            for span in frame.spans
-        )
+        return frame_index.frame_bytes(all_spans[number - 1], self._range)
 
     @cached_property
-    def frame_spans(self) -> list[frame_index.FrameSpans]:
+    def frame_spans(self) -> Sequence[frame_index.FrameSpans]:
         """Which bytes of which large value each frame is made of."""
         return frame_index.find(
             self._attributes(), self._range, big=self._is_big_endian, uid=self.uid
