@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import values
@@ -126,13 +126,13 @@ class Amender:
                     vrs[path] = vr
                 inner = _set_at(attributes, steps, charset)
                 value = self._bytes(given, vr, inner) if vr and type(given) is str else given
-                new = _placed(attributes.get(key, ...), steps, value)
-                if self.is_same(key, new, attributes.get(key, ...), charset):
-                    continue  # whatever it is written in
+                whole = attributes.get(key, ...)
+                if self._is_there(whole, steps, value, inner):
+                    continue
                 if not self._holds(steps[-1][0], value, inner):
                     raise _NotHeldError
                 touched.add(key)
-                _put(attributes, key, new)
+                _put(attributes, key, _placed(whole, steps, value))
         for key in touched:
             if self.is_same(key, attributes.get(key, ...), before.get(key, ...), charset):
                 _put(attributes, key, before.get(key, ...))  # in the form that it had
@@ -212,6 +212,19 @@ class Amender:
 
     def _hex(self, key: str) -> str:
         return format_tag(self._definitions.tag(key))
+
+    def _is_there(
+        self, whole: Any, steps: Sequence[Step], value: Any, charset: CharacterSet
+    ) -> bool:
+        """Whether a value is there already, whatever it is written in, or has no item to be in.
+
+        `whole` is that of the first of `steps`, and `charset` that at their end.
+        """
+        for (_, item), (key, _) in pairwise(steps):
+            if item is None or type(whole) is not list or item >= len(whole):
+                return True
+            whole = whole[item].get(key, ...)
+        return self.is_same(steps[-1][0], value, whole, charset)
 
     def is_same(self, key: str, value: Any, before: Any, charset: CharacterSet) -> bool:
         """Whether a value is the one that was there `before`, which may be a large one.

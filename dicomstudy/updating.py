@@ -126,11 +126,16 @@ def _read(change: Change, checks: Iterable[_Check]) -> None:
     for check in checks:
         if check.is_of_instances:
             scoped.add(check, check.edit.get("series"), names_in(check.edit))
+    meant = {(check.edit.get("series"), check.edit.get("instance")) for check in checks}
+    series, instance = meant.pop() if len(meant) == 1 else (None, None)
     with change.archive.open(change.path) as study:
-        for instance in study.values():
-            for check in scoped.of(instance.series, instance.uid):
-                if instance.is_meant(check.edit):
-                    check.look_at(instance)
+        for chunk in study.chunks(series=series, instance=instance):
+            if isinstance(chunk, DicomStudyError):
+                raise chunk
+            for each in chunk:
+                for check in scoped.of(each.series, each.uid):
+                    if each.is_meant(check.edit):
+                        check.look_at(each)
 
 
 class _Check:
@@ -146,7 +151,8 @@ class _Check:
         self._definitions = definitions
         paths = [*edit["set"], *edit["remove"]]
         self._in_items = [path for path in paths if "[" in path]
-        self._private = [path for path in paths if _is_private(path)]
+        self._private = dict.fromkeys(path for path in paths if _is_private(path))
+        self._removed = frozenset(edit["remove"])
         self.is_of_instances = bool(self._in_items or self._private or "instance" in edit)
         self._is_meant = False
         self._there: set[str] = set()
@@ -156,17 +162,47 @@ class _Check:
         """See one of the instances; what is known of a path already is not looked for again."""
         self._is_meant = True
         in_items = [path for path in self._in_items if path not in self._there]
-        for path in dict.fromkeys((*in_items, *self._private)):
+        paths = dict.fromkeys((*in_items, *self._private))
+        attributes = instance.attributes() if paths else {}
+        for path in paths:
             if path in self._errors:
                 continue
-            try:
-                struct = _struct_at(instance, path)
-                if struct:
-                    self._there.add(path)
-                    if path in self._private:
-                        _check_creator(path, self.edit, struct, self._definitions)
-            except DicomStudyError as error:
-                self._errors[path] = error
+            struct = _struct_at(attributes, path)
+            if struct:
+                self._there.add(path)
+                if path in self._private:
+                    try:
+                        self._check_creator(path, struct)
+                    except DicomStudyError as error:
+                        self._errors[path] = error
+
+    def _check_creator(self, path: str, struct: Mapping[str, Any]) -> None:
+        """Refuse an attribute without its creator, and a creator to go before what it is of."""
+        prefix, dot, key = path.rpartition(".")
+        tag = self._definitions.tag(key)
+        creator = creator_of(tag)
+        if path in self._removed and is_creator(tag):
+            left = (
+                other
+                for other in struct
+                if prefix + dot + other not in self._removed and _creator_of_key(other) == tag
+            )
+            if (other := next(left, None)) is not None:
+                raise DicomStudyError(
+                    "change/no-creator",
+                    f"{path} is the private creator of {other}, which is not removed with it "
+                    "(PS3.5 section 7.8.1)",
+                    tag=tag,
+                )
+        if path in self.edit["set"] and creator is not None:
+            name = self._definitions.keyword(creator)
+            if prefix + dot + name not in self.edit["set"] and not struct.get(name):
+                raise DicomStudyError(
+                    "change/no-creator",
+                    f"{path} needs the private creator ({name[:4]},{name[4:]}), which not every "
+                    "instance has: set it too (PS3.5 section 7.8.1)",
+                    tag=tag,
+                )
 
     def raise_wrong(self) -> None:
         """Raise what is wrong with the edit, once all instances were seen."""
@@ -187,49 +223,15 @@ def _is_private(path: str) -> bool:
     return private_tag(parse_path(path)[-1][0]) is not None
 
 
-def _struct_at(instance: Instance, path: str) -> Mapping[str, Any] | None:
+def _struct_at(attributes: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
     """The attributes of the data set, or of the item, that a path leads into; None without."""
-    struct: Mapping[str, Any] = instance.attributes()
+    struct = attributes
     for key, item in parse_path(path)[:-1]:
         items = struct.get(key)
         if item is None or type(items) is not list or item >= len(items):
             return None
         struct = items[item]
     return struct
-
-
-def _check_creator(
-    path: str,
-    edit: Mapping[str, Any],
-    struct: Mapping[str, Any],
-    definitions: Definitions,
-) -> None:
-    """Refuse a private attribute without its creator, and a creator to go before what it is of."""
-    prefix, dot, key = path.rpartition(".")
-    tag = definitions.tag(key)
-    creator = creator_of(tag)
-    if path in edit["remove"] and is_creator(tag):
-        left = (
-            other
-            for other in struct
-            if prefix + dot + other not in edit["remove"] and _creator_of_key(other) == tag
-        )
-        if (other := next(left, None)) is not None:
-            raise DicomStudyError(
-                "change/no-creator",
-                f"{path} is the private creator of {other}, which is not removed with it "
-                "(PS3.5 section 7.8.1)",
-                tag=tag,
-            )
-    if path in edit["set"] and creator is not None:
-        name = definitions.keyword(creator)
-        if prefix + dot + name not in edit["set"] and not struct.get(name):
-            raise DicomStudyError(
-                "change/no-creator",
-                f"{path} needs the private creator ({name[:4]},{name[4:]}), which not every "
-                "instance has: set it too (PS3.5 section 7.8.1)",
-                tag=tag,
-            )
 
 
 def _creator_of_key(key: str) -> int | None:

@@ -388,7 +388,7 @@ def test_float_pixels_need_no_bits_allocated() -> None:
 def test_each_native_frame_is_made_when_it_is_asked_for() -> None:
     """Of 1 bit, there may be many more than there is memory for."""
     reference = {"length": 1 << 40, "sha256": "x"}
-    image = {"Rows": 1, "Columns": 1, "SamplesPerPixel": 1, "BitsAllocated": 1}
+    image: dict[str, Any] = {"Rows": 1, "Columns": 1, "SamplesPerPixel": 1, "BitsAllocated": 1}
     image |= {"PixelData": reference, "NumberOfFrames": str(1 << 39)}
     spans = find(image, lambda *_: b"", big=False, uid="1.2")
     assert len(spans) == 1 << 39

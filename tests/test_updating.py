@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import dicomstudy
 from dicomstudy import ion
 from dicomstudy.document import Document, whole
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.study import Instance
 from dicomstudy.updating import read_edits
 from fixtures import make
 from tests import real_files, studies
@@ -793,3 +795,52 @@ def test_numbers_mean_one_thing_only(tmp_path: Path) -> None:
             (instance,) = study.values()
             assert vr == instance.to_dataset()["SmallestImagePixelValue"].VR
             assert instance.to_dataset().SmallestImagePixelValue == value
+
+
+def test_an_edit_of_many_items_costs_each_of_them_once(tmp_path: Path) -> None:
+    """Every reading looks at each item, and at no other for its sake."""
+    count = 4000
+    items = [make.item(make.element(0x00080100, "SH", f"{at}")) for at in range(count)]
+    codes = make.element(0x00081032, "SQ", b"".join(items))
+    file = make.ct_slice("ct", 1, 1, replace={0x00081032: codes})
+    studies.write_files(tmp_path / "in", [("1.dcm", file)])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    paths = [f"ProcedureCodeSequence[{at}].CodeValue" for at in range(count)]
+    before = time.process_time()
+    update(tmp_path / "archive", CT, set=dict.fromkeys(paths, "x"))
+    (instance,) = dicomstudy.open_archive(tmp_path / "archive")[CT].values()
+    codes_now = instance.attributes()["ProcedureCodeSequence"]
+    assert time.process_time() - before < 20
+    assert codes_now == [{"CodeValue": "x"}] * count
+
+
+def test_an_edit_of_many_private_attributes_costs_each_of_them_once(tmp_path: Path) -> None:
+    tags = [0x00111000 | low for low in range(0x100)]
+    replace = {0x00110010: make.element(0x00110010, "LO", "ACME")}
+    replace |= {tag: make.element(tag, "LO", "old") for tag in tags}
+    files = [(f"{n}.dcm", make.ct_slice("ct", 1, n, replace=replace)) for n in range(1, 4)]
+    studies.write_files(tmp_path / "in", files)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    with mock.patch.object(
+        Instance, "attributes", autospec=True, side_effect=Instance.attributes
+    ) as asked:
+        update(tmp_path / "archive", CT, set={f"{tag:08X}:LO": "new" for tag in tags})
+        update(tmp_path / "archive", CT, remove=[f"{tag:08X}" for tag in (0x00110010, *tags)])
+        assert asked.call_count == 2 * len(files)
+
+
+def test_of_one_instance_only_its_chunk_is_read(tmp_path: Path) -> None:
+    studies.write_files(tmp_path / "in", make.study(12, series=3, rows=2, columns=2))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    (uid,) = archive
+    with archive[uid] as study:
+        meant = next(iter(study))
+        chunks = study.document.chunks
+        first = len(study.document._frames) - len(chunks)
+    value = Document._value
+    with mock.patch.object(Document, "_value", autospec=True, side_effect=value) as read:
+        update(tmp_path / "archive", uid, instance=meant, set={"InstanceNumber": 77})
+    frames = {call.args[1] for call in read.call_args_list}
+    may_have = [chunk for chunk in chunks if chunk["first"] <= meant <= chunk["last"]]
+    assert len([at for at in frames if at >= first]) <= len(may_have) < len(chunks)
