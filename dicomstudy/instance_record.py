@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple, TypeGuard
 from dicomstudy import ion, layout
 from dicomstudy.bulk import Places
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import PIXEL_DATA_TAGS, Buffer, is_count, is_private
+from dicomstudy.elements import PIXEL_DATA_TAGS, Buffer, Form, is_count, is_private, sha256_of
 from dicomstudy.errors import IonError, RecordError
 from dicomstudy.grouping import Source, ordered
 from dicomstudy.layout import Token
@@ -45,6 +46,8 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _HEADER = 8
 #: What a record of as many elements as a file may have stays below.
 _MAX_VALUES = 1 << 22
+#: More bytes than the items of any file have that are in large values (spec/p10.md).
+_MAX_BYTES = 1 << 30
 
 
 class Loaded(NamedTuple):
@@ -175,10 +178,10 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
     if not isinstance(struct, dict) or not isinstance(struct.get("dataSet"), dict):
         raise RecordError("record/not-a-record", "it has no struct 'dataSet'", source=source)
     encoding = struct.get("encoding")
+    if not isinstance(encoding, dict | None):
+        raise RecordError("record/encoding", "the encoding is no struct")
     origin = _source(struct, source, known=encoding is not None)
     data_set = _DataSetCheck(definitions, origin.size).checked(struct["dataSet"])
-    if encoding is not None:
-        _check_encoding(encoding, data_set, definitions)
     groups: dict[str, list[Attribute]] = {}
     places: Places = {}
     for key, value in data_set.items():
@@ -186,6 +189,9 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
         group = group_of(key, definitions)
         if key != VRS_KEY or encoding is None:
             groups.setdefault(group, []).append(Attribute(key, plain, group))
+    if encoding is not None:
+        attributes = {each.key: each.value for several in groups.values() for each in several}
+        _FileCheck(Encoder(definitions), places).check(attributes, encoding, origin)
     return Loaded(
         Record(Template.closed(groups, encoding or {}), [], [], []),
         origin,
@@ -319,14 +325,92 @@ class _DataSetCheck:
         return rest | {"fragments": lengths}
 
 
-def _check_encoding(
-    encoding: object, data_set: Mapping[str, Any], definitions: Definitions
-) -> None:
-    """Raise if no file could be written by `encoding`."""
-    if not isinstance(encoding, dict):
-        raise RecordError("record/encoding", "the encoding is no struct")
-    for key in Encoder(definitions).plan(encoding).keys:
-        if key and key not in data_set:
-            raise RecordError(
-                "record/missing-attribute", f"the layout names {key!r}, which is missing"
-            )
+class _FileCheck:
+    """Refuses a record of another file than the one that it names, as far as it tells.
+
+    Nothing is read of the file: values that stay there may be others than the record says.
+
+    Args:
+        encoder: writes the file.
+        places: where each large value lies, by SHA-256: in the file, or with its bytes.
+    """
+
+    def __init__(self, encoder: Encoder, places: Places) -> None:
+        self._encoder = encoder
+        self._places = places
+        self._room = _MAX_BYTES
+        self._is_open = False
+
+    def check(
+        self, attributes: Mapping[str, Any], encoding: Mapping[str, Any], file: Source
+    ) -> None:
+        """Compare what would be written with what is said of the file.
+
+        Raises:
+            RecordError: a large value is not what its digest says (``record/digest``), an
+                attribute is in no layout (``record/value``), no file can be written (as
+                spec/record.md says), or it is another one (``record/file``).
+        """
+        for sha256, place in self._places.items():
+            if "data" in place and sha256_of(place["data"]) != sha256:
+                raise RecordError("record/digest", "a large value is not what its digest says")
+        tokens = self._encoder.plan(encoding).tokens
+        self._check_layout(attributes, {key: token for key, (token, _) in tokens.items()})
+        digest, size = hashlib.sha256(), 0
+        said: dict[str, int] = {}
+        found: dict[str, set[int]] = {}
+        for segment in self._encoder.write(attributes, encoding, self._resolve):
+            if isinstance(segment, bytes):
+                digest.update(segment)
+                size += len(segment)
+                continue
+            name = segment.get("sha256", "")
+            place = self._places.get(name) or dict(segment)
+            if "data" in place:
+                digest.update(place["data"])
+            else:
+                said[name] = place["dataOffset"]
+                found.setdefault(name, set()).add(size)
+            size += segment["length"]
+        for name, offset in said.items():
+            if offset not in found[name]:
+                raise _other_file(f"has no large value at {offset}")
+        if size != file.size:
+            raise _other_file(f"has {size} bytes, not {file.size}")
+        if not (said or self._is_open) and digest.hexdigest() != file.sha256:
+            raise _other_file(f"has the SHA-256 {digest.hexdigest()}, not {file.sha256}")
+
+    def _resolve(self, reference: Mapping[str, Any]) -> bytes:
+        """The bytes of a value that is written with others; zeros if they stay in the file."""
+        place = self._places.get(reference.get("sha256", ""), {})
+        if "data" in place:
+            return bytes(place["data"])
+        self._is_open = True
+        self._room -= reference["length"]
+        if self._room < 0:
+            raise RecordError("record/too-large", "its items have too many bytes")
+        return bytes(reference["length"])
+
+    def _check_layout(self, struct: Mapping[str, Any], tokens: Mapping[str, Token]) -> None:
+        """Refuse attributes of a data set, or of an item, that its layout does not have."""
+        for key, value in struct.items():
+            if key[:1] == "_":
+                continue
+            token = tokens.get(key)
+            if token is None:
+                raise _refused(key, "is in no layout")
+            if type(value) is list:
+                for item, written in zip(value, token.items or (), strict=False):
+                    self._check_layout(item, self._by_key(written.tokens))
+
+    def _by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
+        definitions = self._encoder.definitions
+        return {
+            definitions.key(token.tag, token.occurrence): token
+            for token in tokens
+            if token.form is not Form.GROUP_LENGTH
+        }
+
+
+def _other_file(why: str) -> RecordError:
+    return RecordError("record/file", f"the file that it describes {why}")

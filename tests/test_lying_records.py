@@ -411,3 +411,93 @@ def test_a_uri_that_names_no_file_is_that_of_a_file_that_is_gone(
         dicomstudy.restore(tmp_path / "archive", tmp_path / "out").problems,
     ):
         assert [problem.code for problem in problems] == ["bulk/source-missing"]
+
+
+@pytest.fixture(params=["whole", "with a place"])
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """A record with items, and with pixel data that stays in the file if it is not whole."""
+    other = make.item(make.element(0x00100020, "LO", "OTHER"))
+    replace = {0x00101002: make.element(0x00101002, "SQ", other + make.item())}
+    if request.param == "whole":
+        replace[0x7FE00010] = b""
+    path = tmp_path / "1.dcm"
+    path.write_bytes(make.ct_slice("lies", 1, 1, replace=replace))
+    dicomstudy.write_records([path], tmp_path / "records")
+    (record,) = (tmp_path / "records").iterdir()
+    struct: dict[str, Any] = ion.loads(record.read_bytes())
+    return struct
+
+
+ITEMS = "OtherPatientIDsSequence"
+#: What is put where, None for nothing; and the code.
+CONTRADICTIONS: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
+    "no attribute": (("PatientName",), None, "record/missing-attribute"),
+    "no attribute in an item": ((ITEMS, 0, "PatientID"), None, "record/missing-attribute"),
+    "an item less": ((ITEMS, 1), None, "record/items"),
+    "text for items": ((ITEMS,), "x", "record/items"),
+    "items for text": (("PatientName",), [{}], "record/value"),
+    "text for a number": (("Rows",), "x", "record/value"),
+    "a number out of range": (("Rows",), 70000, "record/value"),
+    "text beyond the character set": (("PatientName",), "\u65e5\u672c", "record/value"),
+    "text beyond its header": (("PatientName",), "x" * 70000, "p10/too-long"),
+    "text of another length": (("PatientName",), "Other^Name^Longer", "record/file"),
+    "a short preamble": (("_preamble",), b"abc", "record/value"),
+    "a path that is none": (("_raw.x",), b"abc", "record/raw-path"),
+    "an attribute more": (("PatientComments",), "forged", "record/value"),
+    "an attribute more in an item": ((ITEMS, 0, "PatientName"), "forged", "record/value"),
+    "an attribute in no item": ((ITEMS, 1, "PatientName"), "forged", "record/value"),
+    "a repeated attribute more": (("PatientName#1",), "forged", "record/value"),
+    "a private attribute more": (("00091099",), "forged", "record/value"),
+    "a name of nothing": (("MyNote",), "forged", "record/value"),
+    "something behind it": (("_trailing",), b"abc", "record/file"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_a_record_of_another_file_is_refused(
+    name: str, written: dict[str, Any], tmp_path: Path
+) -> None:
+    place, value, code = CONTRADICTIONS[name]
+    lie = lying(written, ("dataSet", *place), value)
+    if value is None:
+        inner = lie["dataSet"]
+        for step in place[:-1]:
+            inner = inner[step]
+        del inner[place[-1]]
+    assert refused(lie, tmp_path) == code
+
+
+def test_a_record_of_another_size_is_refused(written: dict[str, Any], tmp_path: Path) -> None:
+    lie = lying(written, ("fileInfo", "size"), written["fileInfo"]["size"] + 1)
+    assert refused(lie, tmp_path) == "record/file"
+
+
+@pytest.mark.parametrize("written", ["with a place"], indirect=True)
+def test_a_record_of_another_place_is_refused(written: dict[str, Any], tmp_path: Path) -> None:
+    offset = written["dataSet"]["PixelData"]["dataOffset"]
+    lie = lying(written, ("dataSet", "PixelData", "dataOffset"), offset - 1)
+    assert refused(lie, tmp_path) == "record/file"
+
+
+@pytest.mark.parametrize("written", ["whole"], indirect=True)
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(("dataSet", "PatientName"), "eXAMPLE"), (("fileInfo", "sha256"), SHA256)],
+    ids=["a name", "a digest"],
+)
+def test_a_record_that_has_all_bytes_is_compared_with_the_digest(
+    place: tuple[str, str], value: str, written: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where values stay in the file, it would have to be read."""
+    if place[1] == "PatientName":
+        value = value.ljust(len(written["dataSet"]["PatientName"]), "x")
+    assert refused(lying(written, place, value), tmp_path) == "record/file"
+
+
+def test_items_with_more_bytes_than_any_file_has_are_refused(
+    written: dict[str, Any], tmp_path: Path
+) -> None:
+    """Before there are so many in memory."""
+    lie = lying(written, ("fileInfo", "size"), 1 << 62)
+    lie["dataSet"][ITEMS][0]["PatientID"] = reference(length=1 << 40)
+    assert refused(lie, tmp_path) == "record/too-large"
