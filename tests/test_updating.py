@@ -844,3 +844,32 @@ def test_of_one_instance_only_its_chunk_is_read(tmp_path: Path) -> None:
     frames = {call.args[1] for call in read.call_args_list}
     may_have = [chunk for chunk in chunks if chunk["first"] <= meant <= chunk["last"]]
     assert len([at for at in frames if at >= first]) <= len(may_have) < len(chunks)
+
+
+@pytest.mark.parametrize(
+    "edit", [{"set": {"PatientComments": "new"}}, {"remove": ["PatientComments"]}]
+)
+def test_a_large_value_of_a_record_without_its_file_is_still_said(
+    edit: dict[str, Any], tmp_path: Path
+) -> None:
+    """dicom2ion-js says where it lies, in a group too."""
+    file = make.ct_slice(
+        "ct", 1, 1, replace={0x00104000: make.element(0x00104000, "LT", "c" * 300)}
+    )
+    (tmp_path / "1.dcm").write_bytes(file)
+    value: dict[str, Any] = {"dataOffset": file.index(b"c" * 300), "length": 300}
+    value["sha256"] = ion.blob_hash_hex([b"c" * 300])
+    uids = {"StudyInstanceUID": CT, "SeriesInstanceUID": "1.3", "SOPInstanceUID": "1.4"}
+    record = {
+        "sourceInfo": {"uri": (tmp_path / "1.dcm").as_uri()},
+        "dataSet": {**uids, "PatientComments": value},
+    }
+    (tmp_path / "1.ion").write_bytes(ion.dumps(record))
+    dicomstudy.convert([tmp_path / "1.ion"], tmp_path / "archive")
+    update(tmp_path / "archive", CT, edit)
+    for _ in range(2):
+        assert dicomstudy.verify(tmp_path / "archive").problems == []
+        (instance,) = dicomstudy.open_archive(tmp_path / "archive")[CT].values()
+        (said,) = instance.to_json()["04000561"]["Value"][0]["04000550"]["Value"]
+        assert said["00104000"]["Value"] == ["c" * 300]
+        dicomstudy.collect(tmp_path / "archive", older_versions=True, remove=True)

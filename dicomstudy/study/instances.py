@@ -30,7 +30,7 @@ from dicomstudy.p10 import deflate
 from dicomstudy.record import DEFLATED, Resolve, Segment
 from dicomstudy.sources import FileIdentity
 from dicomstudy.study import datasets
-from dicomstudy.study.large import LargeValues, positions
+from dicomstudy.study.large import LargeValues
 
 if TYPE_CHECKING:
     import pydicom
@@ -194,13 +194,14 @@ class Instance:
     @cached_property
     def _large(self) -> LargeValues:
         chunk = self._frame.get("bulk", {})
-        # what asks another object for positions is let go of with this one
-        find = self.original()._positions  # noqa: SLF001 (of its class)
-        return LargeValues(self.study, self.source, chunk, self._stored_own, find)
-
-    def _positions(self) -> dict[str, int]:
-        """Where its large values stand in its file, by SHA-256."""
-        return positions(self.study.encoder, self._stored_groups, self._stored_own)
+        other = self.original()  # what asks another object is let go of with this one
+        return LargeValues(
+            self.study,
+            self.source,
+            chunk,
+            self._stored_own,
+            lambda: other._stored_groups,  # noqa: SLF001 (of its class)
+        )
 
     def deflated(self) -> bytes | None:
         """The deflate stream of its data set, None if it has none or is not `changed`."""

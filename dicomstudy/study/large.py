@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from dicomstudy.sources import FileIdentity, Window
 if TYPE_CHECKING:
     from dicomstudy.study.studies import Study
 
-__all__ = ["LargeValues", "positions"]
+__all__ = ["LargeValues"]
 
 #: Bytes of a P10 file that are read at once.
 _PIECE = 1 << 20
@@ -39,7 +39,7 @@ class LargeValues:
         source: the file that it came from.
         chunk: the places of its chunk, by SHA-256.
         own: the attributes that it came with and that are in no group.
-        find: gives where values stand in that file, by SHA-256 (`positions`).
+        groups: gives the groups that it came with.
     """
 
     def __init__(
@@ -48,21 +48,28 @@ class LargeValues:
         source: Source,
         chunk: Mapping[str, Any],
         own: Mapping[str, Any],
-        find: Callable[[], Mapping[str, int]],
+        groups: Callable[[], Sequence[HashedGroup]],
     ) -> None:
         self._study = study
         self._source = source
         self._chunk = chunk
         self._own = own
-        self._find = find
+        self._groups = groups
         self._is_doubted = False
 
     @cached_property
     def own_places(self) -> Places:
-        """Where the values of attributes lie that are in no group, by SHA-256."""
+        """Where the values lie that the instance came with and that say so, by SHA-256.
+
+        They are in no group; but those of an instance without encoding, at any depth.
+        """
+        values = [value for value in self._own.values() if is_reference(value)]
+        if all(name != ENCODING for _, name, _ in self._groups()):
+            contents = [content for _, _, content in self._groups()]
+            values = [*references_in([contents, self._own])]
         places = {}
-        for value in self._own.values():
-            if is_reference(value) and "sha256" in value and (place := place_fields(value)):
+        for value in values:
+            if "sha256" in value and (place := place_fields(value)):
                 places[value["sha256"]] = self._source.located(place)
         return places
 
@@ -215,7 +222,8 @@ class LargeValues:
 
     @cached_property
     def _positions(self) -> Mapping[str, int]:
-        return self._find()
+        """Where values stand in the instance's own file, by SHA-256."""
+        return _positions(self._study.encoder, self._groups(), self._own)
 
     def _open(self, source: Source, value: _Value, *, doubted: bool = False) -> Window:
         """The P10 file that has a value."""
@@ -229,7 +237,7 @@ class LargeValues:
         )
 
 
-def positions(
+def _positions(
     encoder: Encoder, groups: Iterable[HashedGroup], own: Mapping[str, Any]
 ) -> dict[str, int]:
     """Where large values of an instance stand in its file, by SHA-256, as its layout says.
