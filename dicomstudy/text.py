@@ -103,6 +103,10 @@ _RESETS = (
 _NOT_KATAKANA = re.compile(rb"[\x80-\xa0\xe0-\xff]")
 _BYTE_RUNS = re.compile(rb"([\x21-\x7e]+)|([\x80-\xff]+|[\x00-\x20\x7f]+)")
 _TEXT_RUNS = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
+#: What has more values is not remembered; there are some twenty terms.
+_MOST_VALUES = 64
+#: Problems that one character set has.
+_MOST_PROBLEMS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +136,6 @@ class CharacterSet:
         return _ROMAJI if self.initial == _SETS["13"] else _ASCII
 
 
-@lru_cache(maxsize=1024)
 def character_set(values: tuple[str, ...]) -> CharacterSet:
     """The character set that the values of (0008,0005) name.
 
@@ -142,6 +145,10 @@ def character_set(values: tuple[str, ...]) -> CharacterSet:
     Args:
         values: the attribute's values, split at the backslash; () or ("",) if absent or empty.
     """
+    return _remembered(values) if len(values) <= _MOST_VALUES else _character_set(values)
+
+
+def _character_set(values: tuple[str, ...]) -> CharacterSet:
     written = [value.strip(" \0") for value in values]
     while written and not written[-1]:
         written.pop()
@@ -153,7 +160,7 @@ def character_set(values: tuple[str, ...]) -> CharacterSet:
     if _number(terms[0]) in _MULTI_BYTE:
         message = f"character set {terms[0]!r} as value 1, which must be a single-byte one"
         problems.append(_problem("text/misplaced-character-set", message))
-    for value in filter(None, others):
+    for value in filter(None, dict.fromkeys(others)):
         term = _read_term(value, problems, several=several)
         if term and (term in _STANDALONE or terms[0] in _STANDALONE):
             message = f"character set {term!r} ignored after {terms[0]!r}: they do not combine"
@@ -163,7 +170,7 @@ def character_set(values: tuple[str, ...]) -> CharacterSet:
     if terms[0] in _STANDALONE:
         return CharacterSet(
             terms=tuple(terms),
-            problems=tuple(problems),
+            problems=tuple(problems[:_MOST_PROBLEMS]),
             extensions=False,
             codec=_STANDALONE[terms[0]],
             initial=None,
@@ -175,12 +182,15 @@ def character_set(values: tuple[str, ...]) -> CharacterSet:
         initial = None
     return CharacterSet(
         terms=tuple(terms),
-        problems=tuple(problems),
+        problems=tuple(problems[:_MOST_PROBLEMS]),
         extensions=terms[0].startswith("ISO 2022"),
         codec=initial.codec if initial else "ascii",
         initial=initial,
         sets=sets,
     )
+
+
+_remembered = lru_cache(maxsize=1024)(_character_set)
 
 
 def decode(

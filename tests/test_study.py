@@ -231,6 +231,27 @@ def test_a_bad_value_keeps_back_no_others_whether_there_is_a_file_or_not(tmp_pat
     assert read(of_record.ReferencedImageSequence[0], "PixelSpacing") == ["1,5", "2.5"]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_bad_private_value_keeps_back_no_others(tmp_path: Path) -> None:
+    """pydicom would decode it at once."""
+    record = r"""{dataSet: {
+        SOPInstanceUID: "1.2.3.2", StudyInstanceUID: "1.2", SeriesInstanceUID: "1.2.3",
+        SpecificCharacterSet: 5, PatientName: "A^B", '00090010': "ACME", '00091001': "text",
+        '00091002': "abc", '00091003': "fine",
+        _vrs: {'00090010': "LO", '00091001': "FD", '00091002': "IS", '00091003': "LO"},
+    }}"""
+    studies.write_files(tmp_path / "in", [("2.ion", record.encode())])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    (instance,) = dicomstudy.open_archive(tmp_path / "archive")["1.2"].values()
+    found = instance.to_dataset()
+    assert found.PatientName == "A^B"
+    assert found.private_block(9, "ACME")[3].value == "fine"
+    assert found[0x00091003].private_creator == "ACME"
+    for tag in (0x00091001, 0x00091002):
+        with pytest.raises((BytesLengthException, TypeError, ValueError)):
+            found[tag]
+
+
 FRAGMENTS = make.encapsulate([[b"fragment"]], end=False)
 ODD = {
     "pixels": make.element(0x7FE00010, "UN", FRAGMENTS, undefined=True),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dicomstudy.text import character_set, decode, decode_lenient, encode
+from dicomstudy.text import _remembered, character_set, decode, decode_lenient, encode
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -274,6 +274,17 @@ def test_hostile_terms() -> None:
         assert charset.terms == ("ISO_IR 6",)
         assert len(charset.problems[0].message) < 200
     assert time.process_time() - before < 5
+
+
+def test_many_terms_are_few_problems_and_not_remembered() -> None:
+    before = _remembered.cache_info().currsize
+    charset = character_set(("ISO_IR 100", *("X",) * 10_000, "Y"))
+    codes = [problem.code for problem in charset.problems]
+    assert codes == ["text/misspelled-character-set", *["text/unknown-character-set"] * 2]
+    charset = character_set(("ISO 2022 IR 100", *map(str, range(10_000)), "ISO 2022 IR 144"))
+    assert len(charset.problems) == 16
+    assert charset.terms[-1] == "ISO 2022 IR 144"
+    assert _remembered.cache_info().currsize == before
 
 
 pydicom_missing = importlib.util.find_spec("pydicom") is None

@@ -19,6 +19,7 @@ from dicomstudy.errors import StudyError
 if TYPE_CHECKING:
     import pydicom
     from pydicom.dataelem import RawDataElement
+    from pydicom.tag import BaseTag
 
 __all__ = ["from_json", "from_p10"]
 
@@ -69,13 +70,21 @@ def _data_set(
 ) -> pydicom.Dataset:
     import pydicom  # noqa: PLC0415 (as above)
 
-    made = pydicom.Dataset()
+    raw: dict[BaseTag, pydicom.DataElement | RawDataElement] = {}
+    decoded: list[pydicom.DataElement] = []
     for key, attribute in model.items():
         if attribute["vr"] == "SQ":
             items = [_data_set(item, read, native=native) for item in attribute.get("Value", ())]
-            made.add_new(int(key, 16), "SQ", items)
+            decoded.append(pydicom.DataElement(int(key, 16), "SQ", items))
+            continue
+        element = _element(key, attribute, read, native=native)
+        if isinstance(element, pydicom.DataElement):
+            decoded.append(element)
         else:
-            made[int(key, 16)] = _element(key, attribute, read, native=native)
+            raw[element.tag] = element
+    made = pydicom.Dataset(raw)  # to set private ones would be to decode them
+    for each in decoded:
+        made.add(each)
     return made
 
 
