@@ -21,6 +21,7 @@ from dicomstudy.document import (
     name_of_instance,
     source_of,
     uid_of,
+    without_places,
 )
 from dicomstudy.elements import Piece, sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
@@ -251,9 +252,11 @@ class Instance:
         """Every attribute by keyword, in the order of the file, groups merged in.
 
         Values are those of documents (spec/values.md), private ones decoded by the VR that the
-        file gives them. Large values are references, a struct with `length` and `sha256`.
+        file gives them. Large values are references, a struct with `length` and `sha256`;
+        pixel data that is in its P10 file only, with `dataOffset` instead of that.
         """
-        return json_model.metadata(self.attributes(), self.encoding, self.study.encoder)
+        attributes = {key: without_places(value) for key, value in self.attributes().items()}
+        return json_model.metadata(attributes, self.encoding, self.study.encoder)
 
     def to_json(self) -> dict[str, Any]:
         """The instance in the DICOM JSON model (PS3.18 Annex F).
