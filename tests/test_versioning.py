@@ -401,10 +401,10 @@ def test_a_record_never_takes_the_place_of_what_was_proved(tmp_path: Path) -> No
     archive, records = tmp_path / "archive", tmp_path / "records"
     studies.write_files(tmp_path / "in", [("a.dcm", file_with(1, "OB", b"ab"))])
     dicomstudy.convert([tmp_path / "in"], archive)
-    dicomstudy.write_records([tmp_path / "in"], records)
+    dicomstudy.write_records([tmp_path / "in"], records, max_inline=1)
     (path,) = records.rglob("*.ion")
     record = ion.loads(path.read_bytes())
-    record["dataSet"]["StudyDescription"] = "another"
+    record["dataSet"]["00090010"] = "MY"
     path.write_bytes(ion.dumps(record))
     dicomstudy.delete(archive, "1.2.3")
     assert dicomstudy.convert([records], archive).instances == 1
