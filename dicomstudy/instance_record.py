@@ -46,8 +46,8 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _HEADER = 8
 #: What a record of as many elements as a file may have stays below.
 _MAX_VALUES = 1 << 22
-#: More bytes than the items of any file have that are in large values (spec/p10.md).
-_MAX_BYTES = 1 << 30
+#: So many bytes of large values in items are written to see where what follows stands.
+_MAX_WRITTEN = 1 << 24
 
 
 class Loaded(NamedTuple):
@@ -338,8 +338,10 @@ class _FileCheck:
     def __init__(self, encoder: Encoder, places: Places) -> None:
         self._encoder = encoder
         self._places = places
-        self._room = _MAX_BYTES
+        self._room = _MAX_WRITTEN
+        self._left_out = 0
         self._is_open = False
+        self._in_items: set[str] = set()
 
     def check(
         self, attributes: Mapping[str, Any], encoding: Mapping[str, Any], file: Source
@@ -372,24 +374,33 @@ class _FileCheck:
                 said[name] = place["dataOffset"]
                 found.setdefault(name, set()).add(size)
             size += segment["length"]
-        for name, offset in said.items():
-            if offset not in found[name]:
-                raise _other_file(f"has no large value at {offset}")
+        # one that is in an item, too, may be said to lie there
+        for name in said.keys() - self._in_items if not self._left_out else ():
+            if said[name] not in found[name]:
+                raise _other_file(f"has no large value at {said[name]}")
+        size += self._left_out
         if size != file.size:
             raise _other_file(f"has {size} bytes, not {file.size}")
         if not (said or self._is_open) and digest.hexdigest() != file.sha256:
             raise _other_file(f"has the SHA-256 {digest.hexdigest()}, not {file.sha256}")
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
-        """The bytes of a value that is written with others; zeros if they stay in the file."""
-        place = self._places.get(reference.get("sha256", ""), {})
-        if "data" in place:
-            return bytes(place["data"])
-        self._is_open = True
-        self._room -= reference["length"]
+        """The bytes of a value that is written with others; zeros if they stay in the file.
+
+        Nothing, if they are many.
+        """
+        name, length = reference.get("sha256", ""), reference["length"]
+        self._in_items.add(name)
+        data = self._places.get(name, {}).get("data")
+        if data is not None and len(data) != length:
+            raise RecordError("record/value", "a large value has two lengths")
+        self._is_open |= data is None
+        self._room -= length
         if self._room < 0:
-            raise RecordError("record/too-large", "its items have too many bytes")
-        return bytes(reference["length"])
+            self._is_open = True
+            self._left_out += length
+            return b""
+        return bytes(length) if data is None else bytes(data)
 
     def _check_layout(self, struct: Mapping[str, Any], tokens: Mapping[str, Token]) -> None:
         """Refuse attributes of a data set, or of an item, that its layout does not have."""

@@ -10,6 +10,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 import dicomstudy
 from dicomstudy import ion
-from dicomstudy.document import Document, read_batch, readable, reader, whole, writer
+from dicomstudy.document import Document, fields, read_batch, readable, reader, whole, writer
 from dicomstudy.errors import DicomStudyError, StudyError
 from dicomstudy.grouping import Batch
 from fixtures import make
@@ -449,7 +450,7 @@ def test_a_bomb_is_refused(kind: str, folder: Path) -> None:
 @pytest.mark.parametrize("has_table", [False, True])
 def test_more_values_than_a_document_has_are_refused(folder: Path, *, has_table: bool) -> None:
     """Before there is any of them in memory."""
-    header = ion.dumps({"format": "dicomstudy", "other": [{}] * 5000})
+    header = ion.dumps({"format": "dicomstudy", "other": [{}] * 50_000})
     path = folder / "values.ion.zst"
     frames = writer.Frames()
     compressed = zstandard.compress(header)
@@ -457,17 +458,23 @@ def test_more_values_than_a_document_has_are_refused(folder: Path, *, has_table:
     path.write_bytes(data if has_table else compressed)
     with (
         mock.patch.object(readable, "MAX_VALUES", 4000),
-        mock.patch.object(reader, "MAX_VALUES", 4000),
+        mock.patch.object(fields, "MAX_VALUES", 4000),
         pytest.raises(StudyError, match="more than 4,000 values") as raised,
     ):
         Document(path)
     assert raised.value.code == ("study/damaged" if has_table else "study/too-large")
 
 
-@pytest.mark.parametrize(("name", "limit"), [("MAX_FRAME", 10_000), ("MAX_VALUES", 200)])
-def test_nothing_is_written_that_nobody_would_read(name: str, limit: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "limits"),
+    [(writer, {"MAX_FRAME": 10_000}), (fields, {"MAX_VALUES": 200, "_UNCOUNTED": 1000})],
+    ids=["bytes", "values"],
+)
+def test_nothing_is_written_that_nobody_would_read(
+    module: ModuleType, limits: dict[str, Any], tmp_path: Path
+) -> None:
     studies.write_files(tmp_path / "in", [("1.dcm", make.small("1")), ("2.dcm", wide(2))])
-    with mock.patch.object(writer, name, limit):
+    with mock.patch.multiple(module, **limits):
         report = dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
     assert [problem.code for problem in report.problems] == ["study/too-large"]
     assert not report.complete

@@ -16,6 +16,7 @@ from dicomstudy import instance_record, ion
 from dicomstudy.errors import RecordError
 from dicomstudy.show import render
 from fixtures import make
+from tests import studies
 from tests.strategies import DEFINITIONS
 
 HOSPITAL = Path(make.__file__).parent / "archive"
@@ -494,10 +495,34 @@ def test_a_record_that_has_all_bytes_is_compared_with_the_digest(
     assert refused(lying(written, place, value), tmp_path) == "record/file"
 
 
-def test_items_with_more_bytes_than_any_file_has_are_refused(
-    written: dict[str, Any], tmp_path: Path
-) -> None:
+def test_items_that_have_no_bytes_cost_none(written: dict[str, Any], tmp_path: Path) -> None:
     """Before there are so many in memory."""
     lie = lying(written, ("fileInfo", "size"), 1 << 62)
     lie["dataSet"][ITEMS][0]["PatientID"] = reference(length=1 << 40)
-    assert refused(lie, tmp_path) == "record/too-large"
+    assert refused(lie, tmp_path) == "record/file"
+
+
+def test_a_large_value_has_one_length(written: dict[str, Any], tmp_path: Path) -> None:
+    """Its bytes stand for no other value."""
+    data = b"x" * 1000
+    digest = hashlib.sha256(data).hexdigest()
+    value = {"length": 1000, "sha256": digest, "data": data}
+    lie = lying(written, ("dataSet", ITEMS, 0, "PatientID"), reference(sha256=digest, length=5))
+    lie["dataSet"]["StudyDescription"] = value
+    assert refused(lie, tmp_path) == "record/value"
+
+
+@pytest.mark.parametrize("max_inline", [5, 256])
+def test_a_large_value_may_stand_in_an_item_too(max_inline: int, tmp_path: Path) -> None:
+    text = "as it was." * 40
+    item = make.item(make.element(0x00104000, "LT", text))
+    replace = {
+        0x00081120: make.element(0x00081120, "SQ", item),
+        0x00104000: make.element(0x00104000, "LT", text),
+        0x00400555: make.element(0x00400555, "SQ", item * 2),
+    }
+    studies.write_files(tmp_path / "in", [("1.dcm", make.ct_slice("s", 1, 1, replace=replace))])
+    dicomstudy.write_records([tmp_path / "in"], tmp_path / "records", max_inline=max_inline)
+    report = dicomstudy.convert([tmp_path / "records"], tmp_path / "archive", bulk="reference")
+    assert (report.instances, report.problems) == (1, [])
+    assert dicomstudy.restore(tmp_path / "archive", tmp_path / "out").files == 1

@@ -22,12 +22,20 @@ TABLE_ENTRY = struct.Struct("<II")
 
 #: How many bytes a frame has at most, and values, one in another.
 MAX_FRAME, MAX_VALUES = 1 << 30, 1 << 24
+#: Values are counted in frames of more bytes, and in smaller ones that were compressed to less than
+#: one in so many: it takes as long as to read them.
+_UNCOUNTED, _DENSEST = 1 << 26, 200
 #: Fields of an instance that are no attributes of it.
 NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_versions"))
 #: Fields of a reference that say where its value lies, not what it is.
 _PLACE_FIELDS = frozenset(
     ("offset", "stored", "chunk", "word", "dataOffset", "uri", "size", "source", "modified")
 )
+
+
+def most_values(plain: int, stored: int) -> int | None:
+    """How many values a frame may have, by its size and what it is compressed to; None for any."""
+    return MAX_VALUES if plain > _UNCOUNTED or plain > _DENSEST * stored else None
 
 
 def described(series: str, keys: Collection[str]) -> dict[str, Any]:

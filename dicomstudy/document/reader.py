@@ -24,11 +24,11 @@ from dicomstudy.document.fields import (
     FOOTER,
     FORMAT,
     MAX_FRAME,
-    MAX_VALUES,
     SEEKABLE,
     TABLE_ENTRY,
     VERSION,
     ZSTD_MAGIC,
+    most_values,
     references_in,
     uid_of,
 )
@@ -157,7 +157,8 @@ class Document:
                 raise self._error("study/damaged", "the document ends early")
             return self._values[at]
         try:
-            return ion.loads(self._decompressed(at), max_values=MAX_VALUES)
+            plain = self._decompressed(at)
+            return ion.loads(plain, max_values=most_values(len(plain), self._frames[at][1]))
         except IonError as error:
             raise self._error("study/damaged", f"a frame is not Ion: {error.message}") from error
 

@@ -18,7 +18,6 @@ from dicomstudy.document.fields import (
     FOOTER,
     FORMAT,
     MAX_FRAME,
-    MAX_VALUES,
     SEEKABLE,
     SKIPPABLE,
     TABLE_ENTRY,
@@ -26,6 +25,7 @@ from dicomstudy.document.fields import (
     add_places,
     by_name,
     described,
+    most_values,
     references,
 )
 from dicomstudy.document.reader import Document
@@ -72,9 +72,11 @@ class Frames:
             StudyError: nobody would read it (``study/too-large``).
         """
         plain = ion.dumps(value)
-        if len(plain) > MAX_FRAME or has_more_values(plain, MAX_VALUES):
+        compressed = self._compress(plain)
+        most = most_values(len(plain), len(compressed))
+        if len(plain) > MAX_FRAME or (most is not None and has_more_values(plain, most)):
             raise StudyError("study/too-large", "an instance of it is too large for any document")
-        return self._compress(plain), len(plain)
+        return compressed, len(plain)
 
     def copy(self, compressed: bytes, plain_size: int) -> bytes:
         """The next frame, which was made before."""
