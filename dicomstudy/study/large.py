@@ -213,11 +213,11 @@ class LargeValues:
         if offset is None:
             return None
         value = _Value(offset, int(reference["length"]), sha256)
-        with contextlib.suppress(DicomStudyError, OSError):
-            window = self._open(self._source, value)
+        with contextlib.suppress(DicomStudyError, OSError), contextlib.ExitStack() as stack:
+            window = stack.enter_context(self._open(self._source, value))
             if value(window):
+                stack.pop_all()
                 return window, offset
-            window.close()
         return None
 
     @cached_property
