@@ -48,6 +48,8 @@ _HEADER = 8
 _MAX_VALUES = 1 << 22
 #: So many bytes of large values in items are written to see where what follows stands.
 _MAX_WRITTEN = 1 << 24
+#: Of a larger file, whose values are said to be here, the SHA-256 is not compared.
+_MAX_HASHED = 1 << 30
 
 
 class Loaded(NamedTuple):
@@ -340,7 +342,7 @@ class _FileCheck:
         self._places = places
         self._room = _MAX_WRITTEN
         self._left_out = 0
-        self._is_open = False
+        self._is_partial = False
         self._in_items: set[str] = set()
 
     def check(
@@ -359,8 +361,8 @@ class _FileCheck:
         tokens = self._encoder.plan(encoding).tokens
         self._check_layout(attributes, {key: token for key, (token, _) in tokens.items()})
         digest, size = hashlib.sha256(), 0
-        said: dict[str, int] = {}
-        found: dict[str, set[int]] = {}
+        said: set[tuple[str, int]] = set()
+        found: set[tuple[str, int]] = set()  # those that are in no item
         for segment in self._encoder.write(attributes, encoding, self._resolve):
             if isinstance(segment, bytes):
                 digest.update(segment)
@@ -369,19 +371,21 @@ class _FileCheck:
             name = segment.get("sha256", "")
             place = self._places.get(name) or dict(segment)
             if "data" in place:
-                digest.update(place["data"])
+                _check_length(place["data"], segment)
+                if size < _MAX_HASHED:
+                    digest.update(place["data"])
             else:
-                said[name] = place["dataOffset"]
-                found.setdefault(name, set()).add(size)
+                said.add((name, place["dataOffset"]))
+                found.add((name, size))
             size += segment["length"]
-        # one that is in an item, too, may be said to lie there
-        for name in said.keys() - self._in_items if not self._left_out else ():
-            if said[name] not in found[name]:
-                raise _other_file(f"has no large value at {said[name]}")
+        for name, offset in () if self._left_out else said - found:
+            if name not in self._in_items:  # else it may be said to lie there
+                raise _other_file(f"has no large value at {offset}")
         size += self._left_out
         if size != file.size:
             raise _other_file(f"has {size} bytes, not {file.size}")
-        if not (said or self._is_open) and digest.hexdigest() != file.sha256:
+        whole = not said and not self._is_partial and size < _MAX_HASHED
+        if whole and digest.hexdigest() != file.sha256:
             raise _other_file(f"has the SHA-256 {digest.hexdigest()}, not {file.sha256}")
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
@@ -392,12 +396,11 @@ class _FileCheck:
         name, length = reference.get("sha256", ""), reference["length"]
         self._in_items.add(name)
         data = self._places.get(name, {}).get("data")
-        if data is not None and len(data) != length:
-            raise RecordError("record/value", "a large value has two lengths")
-        self._is_open |= data is None
+        if data is not None:
+            _check_length(data, reference)
         self._room -= length
+        self._is_partial |= data is None or self._room < 0
         if self._room < 0:
-            self._is_open = True
             self._left_out += length
             return b""
         return bytes(length) if data is None else bytes(data)
@@ -421,6 +424,11 @@ class _FileCheck:
             for token in tokens
             if token.form is not Form.GROUP_LENGTH
         }
+
+
+def _check_length(data: bytes, reference: Mapping[str, Any]) -> None:
+    if len(data) != reference["length"]:
+        raise RecordError("record/value", "a large value has two lengths")
 
 
 def _other_file(why: str) -> RecordError:

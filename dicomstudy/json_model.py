@@ -181,8 +181,8 @@ def to_json(
 
     Without the file meta information, group lengths and repeated elements. The VR is that of
     the file, or where it has none, or UN, that of the dictionary; "US or SS" is told by Pixel
-    Representation, "OB or OW" is OW unless its length is undefined. What is not of its VR is given
-    as UN, and numbers that JSON cannot hold are strings (spec/json.md).
+    Representation, "OB or OW" is OW, and OB if it ends with a delimiter. What is not of its VR is
+    given as UN, and numbers that JSON cannot hold are strings (spec/json.md).
 
     Args:
         attributes: the values of an instance by keyword, as in documents.

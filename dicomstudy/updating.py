@@ -123,10 +123,12 @@ def _check(change: Change, edits: list[dict[str, Any]]) -> None:
 def _read(change: Change, checks: Iterable[_Check]) -> None:
     """Let checks look at the instances that their edits are for, all in one go."""
     scoped: Scoped[_Check] = Scoped()
+    meant = set()
     for check in checks:
         if check.is_of_instances:
-            scoped.add(check, check.edit.get("series"), names_in(check.edit))
-    meant = {(check.edit.get("series"), check.edit.get("instance")) for check in checks}
+            edit = check.edit
+            scoped.add(check, edit.get("series"), names_in(edit))
+            meant.add((edit.get("series"), edit.get("instance")))
     series, instance = meant.pop() if len(meant) == 1 else (None, None)
     with change.archive.open(change.path) as study:
         for chunk in study.chunks(series=series, instance=instance):

@@ -228,8 +228,10 @@ def encode(value: Scalar, rule: Rule, context: Context, *, space: bool = False) 
     if isinstance(value, bytes):
         return swap(value, rule.word) if context.big else value
     if isinstance(value, str):
-        if kind is Kind.TAG or kind is Kind.NUMBER:
-            return _encode_tags(value, context) if kind is Kind.TAG else None
+        if kind is Kind.NUMBER:
+            return None
+        if kind is Kind.TAG:
+            return _encode_tags(value, context)
         if value.isascii():
             encoded: bytes | None = value.encode("ascii")
         else:

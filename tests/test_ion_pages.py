@@ -120,6 +120,12 @@ def test_hostile_text_takes_linear_time(repeated: bytes) -> None:
     assert time.process_time() - before < 10
 
 
+def test_seconds_are_cut_behind_a_blob_that_looks_like_a_comment() -> None:
+    blob, moment = ion.load_all(b"{{ //8= }} 2020-01-01T00:00:00.00000012345Z")
+    assert blob == b"\xff\xff"
+    assert moment.year == 2020
+
+
 def test_a_symbol_number_is_refused_unless_it_is_quoted() -> None:
     for text in (b"'$1234567890'", b'"$1234567890"', b"1 // $1234567890", b"/* $1234567890 */ 1"):
         assert len(ion.load_all(text)) == 1

@@ -23,6 +23,7 @@ from dicomstudy.errors import BulkError, StudyError
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.sources import SourceFiles
 from dicomstudy.study import Instance, Study
+from dicomstudy.study.large import LargeValues
 from fixtures import make
 from tests import studies
 from tests.samples import chance_of
@@ -400,6 +401,23 @@ def test_frames_are_found_once(archive: dicomstudy.Archive) -> None:
         one_by_one = [rle.frame(number) for number in range(1, 5)]
         assert one_by_one == list(rle.frames())
     assert find.call_count == 1
+
+
+def test_small_frames_are_read_at_once(tmp_path: Path) -> None:
+    number = make.element(0x00280008, "IS", "64")
+    file = make.ct_slice(
+        "ct", 1, 1, rows=8, columns=8, pixels=bytes(8192), replace={0x00280008: number}
+    )
+    studies.write_files(tmp_path / "in", [("1.dcm", file)])
+    for bulk in ("copy", "reference"):
+        dicomstudy.convert([tmp_path / "in"], tmp_path / bulk, bulk=bulk)
+        (study,) = dicomstudy.open_archive(tmp_path / bulk).values()
+        (instance,) = study.values()
+        read = LargeValues.read
+        with mock.patch.object(LargeValues, "read", autospec=True, side_effect=read) as reads:
+            assert list(instance.frames()) == [bytes(128)] * 64
+            assert reads.call_count == 1
+            assert instance.frame(64) == bytes(128)
 
 
 def test_one_instance_costs_one_chunk(study: Study) -> None:

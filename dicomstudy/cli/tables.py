@@ -205,6 +205,6 @@ def _open_tables(source: Path, folders: Sequence[str]) -> Tables:
         return dicomstudy.open_archive(source, sources=folders).tables()
     found = dicomstudy.open_tables(source)
     if folders:
-        message = f"{source} has tables, which refer to no P10 files"
+        message = f"{source} is a folder of tables, and these refer to no P10 files"
         raise click.BadParameter(message, param_hint="--sources")
     return found

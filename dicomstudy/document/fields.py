@@ -20,7 +20,7 @@ SEEKABLE = 0x8F92EAB1
 FOOTER = struct.Struct("<IBI")
 TABLE_ENTRY = struct.Struct("<II")
 
-#: How many bytes a frame has at most, and values, one in another.
+#: Bytes of a frame at most, and values in it, at all levels.
 MAX_FRAME, MAX_VALUES = 1 << 30, 1 << 24
 #: Values are counted in frames of more bytes, and in smaller ones that were compressed to less than
 #: one in so many: it takes as long as to read them.

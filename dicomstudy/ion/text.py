@@ -39,7 +39,7 @@ _SYMBOL_NUMBER: Final = re.compile(rb"\$[0-9]{9}")
 # Without an end, they go on to that of the data, so that no byte is read twice.
 _QUOTES: Final = (
     rb"""'{3}(?:[^'\\]++|\\.|'(?!''))*+(?:'{3})?|"(?:[^"\\]++|\\.)*+"?|'(?:[^'\\]++|\\.)*+'?"""
-    rb"""|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?"""
+    rb"""|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?|\{\{[A-Za-z0-9+/=\s]*+\}\}"""
 )
 _QUOTED: Final = re.compile(_QUOTES, re.DOTALL)
 _FINE_SECONDS: Final = re.compile(

@@ -195,7 +195,7 @@ class Instance:
     @cached_property
     def _large(self) -> LargeValues:
         chunk = self._frame.get("bulk", {})
-        other = self.original()  # what asks another object is let go of with this one
+        other = self.original()  # bound to itself, it would be freed late
         return LargeValues(
             self.study,
             self.source,

@@ -112,9 +112,10 @@ class LargeValues:
         """
         found, seen = set(), set()
         for reference, table in self._in_files(values):
-            source, value = self._in_source(reference, table)
-            file = _name_of(source, value)
-            if file not in seen:
+            file = None  # without a place, the instance's own file may have it
+            with contextlib.suppress(BulkError):
+                file = _name_of(*self._in_source(reference, table))
+            if file is None or file not in seen:
                 seen.add(file)
                 window, _ = self._opened(reference, table)
                 with window:
@@ -122,9 +123,9 @@ class LargeValues:
         return found
 
     def prove_files(self, values: Iterable[Any]) -> bool:
-        """Take the SHA-256 of the same files, on which it depends from now on; whether any is.
+        """Prove the files that values are read from, by their SHA-256 from now on; whether any is.
 
-        What the instance's own file has, too, is read from there from now on.
+        A value that the instance's own file has is read from there from now on, and proves it.
 
         Raises:
             BulkError: one of them is another (``bulk/source-changed``), and is nowhere else.
@@ -242,8 +243,7 @@ def _positions(
 ) -> dict[str, int]:
     """Where large values of an instance stand in its file, by SHA-256, as its layout says.
 
-    Those of items are found if they are as long as a mark; none if there is no layout, or it is
-    malformed.
+    Values in items are found from 12 bytes on; none if there is no layout, or it is malformed.
 
     Args:
         encoder: writes the file.
@@ -267,8 +267,10 @@ def _positions(
         if room < 0:
             raise RecordError("record/too-large", "items have too many bytes")
         content = _MARK + len(marked).to_bytes(4)
+        if length < len(content):
+            return bytes(length)
         marked.append(reference.get("sha256", ""))
-        return content.ljust(length, b"\0")[:length]
+        return content.ljust(length, b"\0")
 
     try:
         segments = encoder.rebuild(contents, own, encoding, mark)
@@ -298,8 +300,9 @@ def _name_of(source: Source, value: _Value) -> Hashable:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value in a file. If no digest is recorded of that, as in records of dicom2ion, it decides.
+    """A value in a file, which decides where the SHA-256 of the file is not known.
 
+    That is so of records of dicom2ion.
     Whoever wrote such a record could name any file of this machine: only one that has a value of
     this digest is read, which is an Ion Hash, or a SHA-256.
     """
