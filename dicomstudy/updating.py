@@ -170,13 +170,14 @@ class _Check:
             if path in self._errors:
                 continue
             struct = _struct_at(attributes, path)
-            if struct:
-                self._there.add(path)
+            if not struct:
+                continue
+            self._there.add(path)
+            try:
                 if path in self._private:
-                    try:
-                        self._check_creator(path, struct)
-                    except DicomStudyError as error:
-                        self._errors[path] = error
+                    self._check_creator(path, struct)
+            except DicomStudyError as error:
+                self._errors[path] = error
 
     def _check_creator(self, path: str, struct: Mapping[str, Any]) -> None:
         """Refuse an attribute without its creator, and a creator to go before what it is of."""

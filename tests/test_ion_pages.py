@@ -96,20 +96,28 @@ def like_split_integers() -> bytes:
 
 
 def split_integers() -> bytes:
-    """One at the end of each page, more or less."""
-    return b"".join(
-        b"\x21\x01" * ((PAGE - 8) // 2) + b"\x28" + b"\xff" * 8 for _ in range(_LONG // PAGE)
-    )
+    """One at the end of each page, behind a blob with the bytes of many numbers."""
+    blob = b"".join(number.to_bytes(8) for number in range(_LONG // 8))
+    start = b"\xae" + varuint(len(blob)) + blob
+    before = 9 + len(start)  # with the header of the list that holds all
+    page = b"\x20" + b"\x21\x01" * ((PAGE - 10) // 2) + b"\x28" + b"\xff" * 8
+    return start + b"\x20" * (4 - before % PAGE + PAGE) + page * (_LONG // PAGE)
+
+
+def varuint(number: int) -> bytes:
+    return bytes([*((number >> shift) & 127 for shift in (21, 14, 7)), number & 127 | 128])
 
 
 @pytest.mark.parametrize("made", [like_split_integers, split_integers])
 def test_hostile_streams_take_linear_time(made: Callable[[], bytes]) -> None:
     body = made()
-    size = bytes([(len(body) >> shift) & 127 for shift in (21, 14, 7)] + [len(body) & 127 | 128])
+    data = BINARY_MARK + b"\xbe" + varuint(len(body)) + body
     before = time.process_time()
-    (values,) = ion.load_all(BINARY_MARK + b"\xbe" + size + body)
-    assert len(values) > _LONG // 3
+    (values,) = ion.load_all(data)
+    _, taken = take_out(data)
     assert time.process_time() - before < 10
+    expected = _LONG // PAGE if made is split_integers else 0
+    assert len(taken) == expected == values.count((1 << 64) - 1)
 
 
 @pytest.mark.parametrize("repeated", [b'"\\"', b"/*a", b"'''a", b"'\\'", b"''''", b"'a"])

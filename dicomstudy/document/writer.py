@@ -76,8 +76,8 @@ class Frames:
         most = most_values(len(plain), len(compressed))
         if len(plain) > MAX_FRAME or (most is not None and has_more_values(plain, most)):
             instances = value.get("instances", {})
-            what = f"what it has of {' '.join(list(instances)[:3])}" if instances else "its history"
-            raise StudyError("study/too-large", f"{what} is too large for any document")
+            what = f"of {' '.join(list(instances)[:3])}" if instances else "of all, or its history,"
+            raise StudyError("study/too-large", f"what it has {what} is too large for any document")
         return compressed, len(plain)
 
     def copy(self, compressed: bytes, plain_size: int) -> bytes:

@@ -27,7 +27,7 @@ __all__ = ["LargeValues"]
 _PIECE = 1 << 20
 #: What a value of an item begins with while it is looked for; its number of four bytes follows.
 _MARK = bytes.fromhex("9d1f5be08c27a364")
-#: More bytes than the items of any instance have (spec/p10.md).
+#: Where items have more bytes in large values, nothing is looked for.
 _MAX_MARKED = 1 << 28
 
 
