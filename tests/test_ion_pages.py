@@ -120,11 +120,16 @@ def test_hostile_streams_take_linear_time(made: Callable[[], bytes]) -> None:
     assert len(taken) == expected == values.count((1 << 64) - 1)
 
 
-@pytest.mark.parametrize("repeated", [b'"\\"', b"/*a", b"'''a", b"'\\'", b"''''", b"'a"])
-def test_hostile_text_takes_linear_time(repeated: bytes) -> None:
+@pytest.mark.parametrize(
+    ("start", "repeated"),
+    [(b'"', b'\\"'), (b"", b"/*a"), (b"'", b"\\'")],
+    ids=["text", "comment", "symbol"],
+)
+def test_hostile_text_takes_linear_time(start: bytes, repeated: bytes) -> None:
+    """What begins again and again, and never ends."""
     before = time.process_time()
     with pytest.raises(IonError):
-        ion.load_all(b"$123456789 00:00:00.0000001 " + repeated * (_LONG // len(repeated)) + b"'/*")
+        ion.load_all(b"$123456789 " + start + repeated * (_LONG // len(repeated)))
     assert time.process_time() - before < 10
 
 
