@@ -32,7 +32,15 @@ from dicomstudy.sources import Window
 from fixtures import make
 from fixtures.make import element, item, part10
 from tests import strategies
-from tests.samples import files_below, fixture_files, mutant, own_files, rewritten, taken_apart
+from tests.samples import (
+    chance_of,
+    files_below,
+    fixture_files,
+    mutant,
+    own_files,
+    rewritten,
+    taken_apart,
+)
 
 UNDEFINED = make.UNDEFINED
 DELIMITER = b"\xfe\xff\xdd\xe0" + bytes(4)
@@ -595,6 +603,71 @@ def test_the_limit_of_inflating_is_not_exceeded(monkeypatch: pytest.MonkeyPatch)
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     with pytest.raises(P10Error, match="too large"):
         p10.inflate(compressor.compress(bytes(1001)) + compressor.flush())
+
+
+EMPTY = element(0x00100010, "PN", b"")
+#: The last is pixel data in fragments, the others are as many bytes of elements or items.
+MANY = {
+    "the same element": 1000 * EMPTY,
+    "elements": b"".join(element(0x00090000 | at, "LO", b"") for at in range(0x1000, 0x13E8)),
+    "items": element(0x00081140, "SQ", 1000 * item(b""), undefined=True),
+    "sequences": 100 * element(0x00081140, "SQ", 10 * item(b"")),
+    "items of defined length": element(0x00081140, "SQ", 1000 * item(b"")),
+    "fragments": element(0x7FE00010, "OB", 1000 * item(b""), undefined=True),
+}
+
+
+@pytest.mark.parametrize("many", MANY.values(), ids=MANY)
+def test_elements_of_a_deflated_data_set_have_so_many_bytes(
+    many: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomstudy.p10.reader.INFLATED_FOR_EACH", 0)
+    data = file_of(make.deflated(NAME + many), syntax=make.DEFLATED)
+    room = len(NAME) + 8000 - 1
+    for enough in (False, True):
+        monkeypatch.setattr("dicomstudy.p10.reader.SURELY_INFLATED", room + 5000 * enough)
+        file = read(data)
+        found = [problem.code for problem in file.problems]
+        assert ("p10/too-many-elements" in found) is not enough
+        assert file.elements[0].value == b"A^B "
+        assert file.starts[-1] <= room or enough
+        assert rewritten(data, file) == data
+
+
+def test_large_values_of_a_deflated_data_set_may_have_any_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dicomstudy.p10.reader.SURELY_INFLATED", 1000)
+    monkeypatch.setattr("dicomstudy.p10.reader.INFLATED_FOR_EACH", 0)
+    pixels = element(0x7FE00010, "OW", bytes(1 << 16))
+    data = file_of(make.deflated(NAME + pixels), syntax=make.DEFLATED)
+    for max_inline in (0, 256, 1 << 20):
+        assert read(data, max_inline=max_inline).problems == ()
+
+
+def test_a_data_set_that_was_stored_in_more_bytes_may_have_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dicomstudy.p10.reader.SURELY_INFLATED", 0)
+    texts = chance_of(0).randbytes(20_000).hex()
+    distinct = b"".join(element(0x00100010, "PN", texts[at : at + 40]) for at in range(1000))
+    assert codes(file_of(make.deflated(distinct), syntax=make.DEFLATED)) == []
+    assert codes(file_of(make.deflated(1000 * NAME), syntax=make.DEFLATED)) != []
+
+
+@pytest.mark.parametrize("many", MANY.values(), ids=MANY)
+def test_what_is_known_of_other_files_takes_no_deflated_one_beyond_its_limit(
+    many: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomstudy.p10.reader.SURELY_INFLATED", 6000)
+    monkeypatch.setattr("dicomstudy.p10.reader.INFLATED_FOR_EACH", 0)
+    data = file_of(make.deflated(NAME + many), syntax=make.DEFLATED)
+    reader = Reader()
+    for _ in range(3):
+        reader.read(file_of(NAME, many))
+    again = reader.read(data)
+    assert again.elements == read(data).elements
+    assert again.problems == read(data).problems
 
 
 # -- problems ----------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ from itertools import accumulate
 from operator import lt
 from typing import NamedTuple
 
-from dicomstudy.elements import Buffer, Element, Span
+from dicomstudy.elements import Buffer, Element, Encapsulated, Sequence, Span
 from dicomstudy.errors import Problem
-from dicomstudy.p10.headers import Header
+from dicomstudy.p10.headers import SEQUENCE_STARTS, Header
 
+#: What an element without items weighs at most, and what each of its fragments does.
+_MOST_WEIGHT, _FRAGMENT = 268, 8
 #: The bytes of a preamble and of what stands behind it.
 _FRONT = 132
 
@@ -37,7 +39,8 @@ class Run:
     """
 
     __slots__ = (
-        *("_elements", "ascending", "encoded", "group", "head", "high", "low", "singles", "size"),
+        *("_elements", "_weight", "ascending", "encoded", "group", "head", "high", "low"),
+        *("singles", "size"),
     )
 
     def __init__(
@@ -50,6 +53,7 @@ class Run:
         self.head = head
         self.encoded = encoded
         self.size = len(encoded) if size is None else size
+        self._weight: int | None = None
         self.low = self.high = elements[0].tag if head is None else head.tag
         self.group = self.low >> 16
         self.ascending = True
@@ -81,6 +85,22 @@ class Run:
         if head is not None and not self._elements:
             self._elements = (Element(head.tag, head.vr, self.encoded[head.size :]),)
         return self._elements
+
+    @property
+    def weight(self) -> int:
+        """What it counts against the limit of a deflated data set (spec/p10.md)."""
+        if self._weight is None:
+            singles = self.singles
+            self._weight = sum([one.weight for one in singles]) if singles else self._weigh()
+        return self._weight
+
+    def _weigh(self) -> int:
+        value = self.elements[0].value
+        is_bytes = isinstance(value, bytes)
+        if isinstance(value, Sequence) or (is_bytes and value[:4] in SEQUENCE_STARTS):
+            return self.size
+        fragments = len(value.fragments) if isinstance(value, Encapsulated) else 0
+        return min(self.size, _MOST_WEIGHT) + _FRAGMENT * fragments
 
     def size_of_first(self, group: int) -> int:
         """The bytes of its first elements that are of a group."""

@@ -38,16 +38,17 @@ _MAX_ITEMS = 1 << 28
 _BYTES_A_HEADER = 256
 #: What says that a limit is exceeded, and nothing of what is read.
 _LIMITS = frozenset(("p10/too-deep", "p10/too-large", "p10/too-many-elements"))
-#: Items and elements that the value of one element may have inside.
+#: Items, elements and fragments that the value of one element may have inside.
 MAX_INSIDE = 1 << 22
 
 
 class Parser:
     """Takes elements off a buffer in one byte order.
 
-    Values of more bytes than `limit` stay where they are. Of arguments of its methods, `pos`,
-    `start` and `end` are places in the buffer; `explicit` says whether headers have VRs, and
-    `depth` how many sequences are around.
+    Values of more bytes than `limit` stay where they are, and that of one element has at most
+    `inside` items, elements and fragments. Of arguments of its methods, `pos`, `start` and `end`
+    are places in the buffer; `explicit` says whether headers have VRs, and `depth` how many
+    sequences are around.
 
     Attributes:
         data: the buffer.
@@ -59,15 +60,16 @@ class Parser:
     """
 
     __slots__ = (
-        *("_ahead", "_inside", "_limit", "_met_stranger", "_strangers", "_taken"),
+        *("_ahead", "_inside", "_limit", "_met_stranger", "_most_inside", "_strangers", "_taken"),
         *("big", "data", "flaws", "irregular", "looked", "order"),
     )
 
-    def __init__(self, data: Buffer, *, big: bool, limit: int) -> None:
+    def __init__(self, data: Buffer, *, big: bool, limit: int, inside: int | None = None) -> None:
         self.data = data
         self.big = big
         self.order = BIG if big else LITTLE
         self._limit = limit
+        self._most_inside = MAX_INSIDE if inside is None else min(inside, MAX_INSIDE)
         self.irregular = False
         self.flaws: list[Problem] = []
         self.looked = False
@@ -410,6 +412,8 @@ class Parser:
             if head[:4] != item_tag:
                 break
             (length,) = length_of(head, 4)
+            if len(fragments) == self._most_inside:
+                raise self._too_many(pos)
             last = pos + 8
             fragments.append(Span(last - start, length))
             pos = last + length
@@ -498,9 +502,12 @@ class Parser:
     def _count(self, pos: int) -> None:
         """Count one more item or element inside the element that is read."""
         self._inside += 1
-        if self._inside > MAX_INSIDE:
-            message = f"one element has more than {MAX_INSIDE} inside"
-            raise P10Error("p10/too-many-elements", message, offset=pos)
+        if self._inside > self._most_inside:
+            raise self._too_many(pos)
+
+    def _too_many(self, pos: int) -> P10Error:
+        message = f"one element has more than {self._most_inside} inside"
+        return P10Error("p10/too-many-elements", message, offset=pos)
 
     def _is_explicit(self, pos: int, end: int, *, delimited: bool, unknown: bool) -> bool:
         """Whether the item whose elements start at `pos` is, in an explicit data set.

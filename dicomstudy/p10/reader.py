@@ -32,6 +32,9 @@ from dicomstudy.p10.parser import Parser
 MAX_INFLATED = 1 << 28
 #: A data set with more elements is not taken apart from there on.
 MAX_ELEMENTS = 1 << 20
+#: Nor is one that was deflated, if its runs weigh more than this, and so much for each byte that it
+#: was stored in.
+SURELY_INFLATED, INFLATED_FOR_EACH = 1 << 21, 32
 
 PREFIX = b"DICM"
 TRANSFER_SYNTAX_UID = 0x00020010
@@ -123,7 +126,8 @@ class _Known:
 class _Pass(NamedTuple):
     """One reading of the file meta information, a command set or a data set, with its `problems`.
 
-    `group`: what all elements that are read begin with, in the former two.
+    `group`: what all elements that are read begin with, in the former two. `room`: what the runs
+    of a data set that was deflated may weigh together.
     """
 
     parser: Parser
@@ -132,23 +136,37 @@ class _Pass(NamedTuple):
     group: bytes
     source: str | None
     problems: list[Problem]
+    room: int | None
+
+    def cost(self, run: Run) -> int:
+        """What a run counts against the limit."""
+        return (len(run.singles) or 1) if self.room is None else run.weight
 
     @property
     def header_size(self) -> int:
         """The bytes of the header that a large value mostly has."""
         return _LONG_HEADER if self.explicit else _HEADER
 
+    @property
+    def most(self) -> int:
+        """What the runs may cost together."""
+        return MAX_ELEMENTS if self.room is None else self.room
+
+    @property
+    def _too_many(self) -> str:
+        if self.room is None:
+            return f"the data set has more than {MAX_ELEMENTS} elements"
+        return (
+            f"the elements of the deflated data set have more than {self.room} bytes to take apart"
+        )
+
     def read_one(self, pos: int, count: int) -> Run | None:
-        """The run of the element at `pos`, before which there are `count`.
+        """The run of the element at `pos`, before which there are runs that cost `count`.
 
         None where the data set ends.
         """
         parser, problems = self.parser, self.problems
         if self.group and parser.data[pos : pos + 2] != self.group:
-            return None
-        if count >= MAX_ELEMENTS:
-            message = f"the data set has more than {MAX_ELEMENTS} elements"
-            problems.append(Problem(self.source, "p10/too-many-elements", message, pos))
             return None
         try:
             read = self._placed(pos) or self._take_apart(pos)
@@ -156,6 +174,9 @@ class _Pass(NamedTuple):
             rest = parser.data[pos : pos + _HEADER]
             if len(rest) == _HEADER or any(rest):  # else it is padding
                 problems.append(error.problem(self.source))
+            return None
+        if read is not None and count + self.cost(read) > self.most:
+            problems.append(Problem(self.source, "p10/too-many-elements", self._too_many, pos))
             return None
         if parser.flaws:
             problems += [flaw._replace(source=self.source) for flaw in parser.flaws]
@@ -256,8 +277,12 @@ class Reader:
                         problems.append(error.problem(source)._replace(offset=pos))
             if not problems:
                 syntax = _find_syntax(uid, body[pos : pos + 8], deflated=deflated is not None)
-                parser = Parser(body, big=syntax.big, limit=self.max_inline)
-                runs, starts, problems = self._read_runs(parser, pos, syntax.explicit, source)
+                room = deflated and SURELY_INFLATED + INFLATED_FOR_EACH * deflated.length
+                inside = room and room // _HEADER
+                parser = Parser(body, big=syntax.big, limit=self.max_inline, inside=inside)
+                runs, starts, problems = self._read_runs(
+                    parser, pos, syntax.explicit, source, room=room
+                )
         end = starts[-1]
         trailing = Span(end, len(body) - end)
         if trailing.length and not problems:
@@ -284,7 +309,13 @@ class Reader:
         return ([], pos) if is_same and any(data[pos : pos + 64]) else (runs, after)
 
     def _read_runs(
-        self, parser: Parser, pos: int, explicit: bool, source: str | None, group: bytes = b""
+        self,
+        parser: Parser,
+        pos: int,
+        explicit: bool,
+        source: str | None,
+        group: bytes = b"",
+        room: int | None = None,
     ) -> tuple[list[Run], list[int], list[Problem]]:
         """The runs from `pos` on, their offsets and where they end, and why they end there.
 
@@ -294,7 +325,8 @@ class Reader:
         state = self._known.setdefault((explicit, parser.big, group), _Known())
         known = state.runs
         runs: list[Run] = []
-        reading = _Pass(parser, state, explicit, group, source, [])
+        reading = _Pass(parser, state, explicit, group, source, [], room)
+        most = reading.most
         opened: set[Run] = set()
         start = pos
         index = count = inserted = 0
@@ -302,11 +334,11 @@ class Reader:
             if index < len(known):
                 run = known[index]
                 after = pos + run.size
-                size = len(run.singles) or 1
-                if data[pos:after] == run.encoded and count + size <= MAX_ELEMENTS:
+                cost = (len(run.singles) or 1) if room is None else run.weight
+                if data[pos:after] == run.encoded and count + cost <= most:
                     runs.append(run)
                     pos = after
-                    count += size
+                    count += cost
                     index += 1
                     continue
                 if run.singles and run.tag <= parser.tag(pos):  # no other element stands before it
@@ -314,16 +346,18 @@ class Reader:
                     opened.update(run.singles)
                     continue
                 head = run.head
-                if head is not None and count < MAX_ELEMENTS:
+                if head is not None:
                     ends = parser.again(head, pos, end)
                     if ends is not None:
                         again = state.ordinary(head, data[pos:ends])
-                        known[index] = again
-                        runs.append(again)
-                        pos = ends
-                        count += 1
-                        index += 1
-                        continue
+                        cost = 1 if room is None else again.weight
+                        if count + cost <= most:
+                            known[index] = again
+                            runs.append(again)
+                            pos = ends
+                            count += cost
+                            index += 1
+                            continue
                 if data[pos : pos + 4] != run.encoded[:4] and run.tag < parser.tag(pos):
                     index += 1
                     continue
@@ -342,7 +376,7 @@ class Reader:
                 index += 1
             runs.append(read)
             pos += read.size
-            count += 1
+            count += reading.cost(read)
         if opened:
             runs = _join(runs, opened.intersection(runs))
         if opened or len(known) > 2 * len(runs) + _MOST_SKIPPED:
