@@ -134,13 +134,14 @@ def make_folder(path: Path) -> None:
         if path.parent == path:
             raise
         make_folder(path.parent)
-        make_folder(path)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()  # where that may not be, the system may say the same as before
     except OSError:
         if not path.is_dir():
             raise
-    else:
-        with contextlib.suppress(PermissionError):  # whoever may write there may not read there
-            sync(path.parent)
+        return
+    with contextlib.suppress(PermissionError):  # whoever may write there may not read there
+        sync(path.parent)
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None = None) -> int:
@@ -148,10 +149,10 @@ def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None
 
     Until it is whole it stands in the folder `within`, on the same file system.
     """
-    part = (within or path.parent) / f"{path.name}.{os.getpid()}.part"
+    part = (within or path.parent) / f"{os.urandom(8).hex()}.part"
     size = 0
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             for piece in pieces:
                 file.write(piece)
                 size += len(piece)

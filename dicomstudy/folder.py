@@ -394,8 +394,7 @@ def _not_empty(path: Path) -> ArchiveError:
 
 def _is_ours(name: str) -> bool:
     """Whether a run that was killed while it made an archive may have left `name`."""
-    unfinished = name.startswith(MARKER) and name.endswith(".part")
-    return unfinished or name in {*_FOLDERS, _LOCK}
+    return name in {*_FOLDERS, _LOCK}
 
 
 def name_of(uid: str) -> str:

@@ -102,7 +102,7 @@ def restore(
         with writing(target):
             target.mkdir(parents=True, exist_ok=True)
             incoming = stack.enter_context(own_folder(target))
-        with contextlib.closing(_Files(target, incoming, restored)) as files:
+        with contextlib.closing(_Files(archive, target, incoming, restored)) as files:
             for each in _opened(archive, study, restored.problems):
                 with each:
                     chosen = _chosen(each, series, instance, restored.problems)
@@ -198,7 +198,8 @@ class _Files:
     proved is made once more: `settle` while the study is open.
     """
 
-    def __init__(self, target: Path, incoming: Path, restored: Restored) -> None:
+    def __init__(self, archive: Archive, target: Path, incoming: Path, restored: Restored) -> None:
+        self._archive = archive
         self._target = target
         self._incoming = incoming
         self._count = 0
@@ -206,7 +207,7 @@ class _Files:
         self._beside = Beside(_write)
         self._pending: deque[_Pending] = deque()
         self._given: tuple[Study, set[str]] | None = None
-        self._read_from: tuple[Study, set[FileIdentity]] | None = None
+        self._read_from: set[FileIdentity] | None = None
 
     def close(self) -> None:
         """End the thread; files that were not settled get no name."""
@@ -219,7 +220,7 @@ class _Files:
         try:
             self._check_new(instance, path)
             if (instance.source.size or 0) > _MAX_IN_MEMORY:
-                self._done(instance, part, path, _write_proved(instance, part))
+                self._done(part, path, _write_proved(instance, part))
             else:
                 data = instance.rebuilt()
                 self._pending.append(_Pending(instance, part, path, len(data)))
@@ -266,14 +267,14 @@ class _Files:
                     raise
                 # one of the files may be damaged, and there be another
                 _write_proved(pending.instance, pending.part)
-            self._done(*pending)
+            self._done(pending.part, pending.path, pending.size)
         except DicomStudyError as error:
             self._restored.problems.append(error.problem(pending.instance.uid))
             _remove(pending.part)
         self._pending.popleft()
 
-    def _done(self, instance: Instance, part: str, path: str, size: int) -> None:
-        if self._is_needed(instance.study, part, path):
+    def _done(self, part: str, path: str, size: int) -> None:
+        if self._is_needed(part, path):
             raise ArchiveError(
                 "archive/source",
                 "an original that the archive refers to would be replaced by another file: "
@@ -284,13 +285,10 @@ class _Files:
         self._restored.files += 1
         self._restored.bytes_out += size
 
-    def _is_needed(self, study: Study, part: str, path: str) -> bool:
-        """Whether there is a file that values of the study are read from, and not an equal one."""
+    def _is_needed(self, part: str, path: str) -> bool:
+        """Whether there is a file that the archive reads values from, and not an equal one."""
         try:
             there = file_identity(os.stat(path))  # noqa: PTH116 (a Path costs more than the question)
-            if self._read_from is None or self._read_from[0] is not study:
-                self._read_from = study, _files_of(study)
-            return there in self._read_from[1] and not filecmp.cmp(part, path, shallow=False)
         except ABSENT:
             return False
         except OSError as error:
@@ -298,15 +296,38 @@ class _Files:
                 return False
             message = f"the file that would be replaced cannot be looked at: {error.strerror}"
             raise ArchiveError("archive/unreadable", message, source=path) from error
+        with contextlib.suppress(OSError):  # what cannot be read may be another
+            if filecmp.cmp(part, path, shallow=False):
+                return False
+        if self._read_from is None:
+            self._read_from = _files_of(self._archive)
+        return there in self._read_from
 
 
-def _files_of(study: Study) -> set[FileIdentity]:
-    """The files that large values of a study are read from, those of older versions too."""
-    found = set()
-    for chunk in study.chunks(retired=True):
-        for instance in () if isinstance(chunk, DicomStudyError) else chunk:
-            with contextlib.suppress(DicomStudyError):
-                found |= instance.files()
+def _files_of(archive: Archive) -> set[FileIdentity]:
+    """The files that large values of an archive are read from, those of older versions too.
+
+    Raises:
+        ArchiveError: that cannot be told for the moment (``archive/source``).
+    """
+    found: set[FileIdentity] = set()
+    try:
+        for _, study in archive.studies():
+            if isinstance(study, DicomStudyError):
+                raise study
+            with study:
+                for chunk in study.chunks(retired=True):
+                    if isinstance(chunk, DicomStudyError):
+                        raise chunk
+                    for instance in chunk:
+                        found |= instance.files()
+    except DicomStudyError as error:
+        raise ArchiveError(
+            "archive/source",
+            "it cannot be told whether the archive refers to files that would be replaced: restore "
+            f"into another folder ({error})",
+            source=error.location.source,
+        ) from error
     return found
 
 
@@ -330,10 +351,16 @@ def _create(path: str) -> int:
 def _rename(part: str, path: str) -> None:
     """Give a file its name; its folder is made if need be."""
     try:
-        os.replace(part, path)  # noqa: PTH105 (as above)
+        _replace(part, path)
     except FileNotFoundError:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(part, path)  # noqa: PTH105 (the same)
+        _replace(part, path)
+
+
+def _replace(part: str, path: str) -> None:
+    """Give a file its name, on another file system too."""
+    try:
+        os.replace(part, path)  # noqa: PTH105 (as above)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Self, TypeAlias
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from dicomstudy.disk import ABSENT
 from dicomstudy.elements import sha256_of
 from dicomstudy.errors import BulkError, DicomStudyError, Problem
 
@@ -29,6 +30,7 @@ __all__ = [
     "listed",
     "path_of",
     "read_whole",
+    "unreadable",
     "uri_of",
 ]
 
@@ -248,6 +250,23 @@ def _opened(path: Path) -> int:
     return descriptor
 
 
+def unreadable(uri: str) -> set[FileIdentity]:
+    """The file that a URI names, if it is there and cannot be opened; otherwise none."""
+    path = path_of(uri)
+    if path is None:
+        return set()
+    try:
+        os.close(_opened(path))
+    except ABSENT:
+        pass
+    except OSError:
+        with contextlib.suppress(OSError):
+            return {file_identity(path.stat())}
+    except DicomStudyError:
+        pass  # a folder, say
+    return set()
+
+
 def uri_of(path: str | os.PathLike[str], member: str = "") -> str:
     """The file URI of a path; of a member, with its name as the fragment."""
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 (links are not followed)
@@ -326,7 +345,14 @@ class SourceFiles:
         for path, told in self._candidates(uri, size, sha256):
             try:
                 window = Window(path)
-            except (OSError, DicomStudyError):
+            except ABSENT:
+                continue
+            except OSError as error:
+                message = f"the referenced file cannot be read: {error.strerror or error}"
+                problem = problem or DicomStudyError("source/unreadable", message, source=uri)
+                continue
+            except DicomStudyError as error:
+                problem = problem or error
                 continue
             try:
                 same = told and key not in self._doubted
@@ -347,8 +373,10 @@ class SourceFiles:
             window.close()
         raise problem or BulkError(
             "bulk/source-missing",
-            "the referenced file is gone; name the folder that has it with --sources",
-            source=uri,
+            "the referenced file is gone; name the folder that has it with --sources"
+            if uri
+            else "the document does not name the file that has a large value",
+            source=uri or None,
         )
 
     def _candidates(

@@ -35,20 +35,41 @@ def own_folder(parent: Path) -> Iterator[Path]:
         _remove_left(left)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        with contextlib.ExitStack() as stack:
+        file = _locked(folder)
+        if file is None:
+            continue
+        try:
+            yield folder
+        finally:
             try:
-                file = stack.enter_context((folder / _LOCK).open("wb"))
-                with contextlib.suppress(OSError):  # it has no locks
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                if not _has_its_name(file, folder / _LOCK):
-                    continue
-            except FileNotFoundError:  # another run took it for one that is left
-                continue
-            try:
-                yield folder
-            finally:
                 _remove(folder)
-            return
+            finally:
+                with contextlib.suppress(OSError):  # it has no content
+                    file.close()
+        return
+
+
+def _locked(folder: Path) -> BinaryIO | None:
+    """The lock of a new folder; None if another run took that for one that is left.
+
+    Raises:
+        OSError: it cannot be made; nor is the folder there then.
+    """
+    path = folder / _LOCK
+    try:
+        file = path.open("wb")
+        with contextlib.suppress(OSError):  # it has no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if _has_its_name(file, path):
+            return file
+        file.close()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+    return None
 
 
 def remove_tree(folder: Path) -> None:

@@ -41,8 +41,9 @@ def workers(jobs: int, *, source: str) -> Iterator[Workers]:
         DicomStudyError: one of them was killed, or could not begin (``convert/worker``).
     """
     fork = sys.platform == "linux" and threading.active_count() == 1
-    pool = Workers(jobs, multiprocessing.get_context("fork" if fork else "spawn"))
+    pool: Workers | None = None
     try:
+        pool = Workers(jobs, multiprocessing.get_context("fork" if fork else "spawn"))
         yield pool
     except _NoWorker as error:
         why = (
@@ -62,7 +63,8 @@ def workers(jobs: int, *, source: str) -> Iterator[Workers]:
             )
         raise DicomStudyError("convert/worker", why, source=source) from error
     finally:
-        pool.end()
+        if pool is not None:
+            pool.end()
 
 
 class _NoWorker(Exception):  # noqa: N818 (it says what there is, and becomes an error of ours)
@@ -78,7 +80,10 @@ class Workers(ProcessPoolExecutor):
     """
 
     def __init__(self, jobs: int, context: BaseContext) -> None:
-        super().__init__(jobs, context, initializer=_begin)
+        try:
+            super().__init__(jobs, context, initializer=_begin)
+        except OSError as error:  # it has no open files to spare
+            raise _NoWorker from error
         self._jobs = jobs
 
     @property

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -274,7 +275,8 @@ def test_an_archive_is_not_made_beside_other_files(tmp_path: Path) -> None:
 
 def test_an_archive_that_was_cut_off_while_it_was_made_is_made_whole(tmp_path: Path) -> None:
     """Killed before the marker got its name: what is there is ours."""
-    (tmp_path / "archive.ion.123.part").write_bytes(b"{for")
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "incoming" / "0123456789abcdef.part").write_bytes(b"{for")
     assert len(create(tmp_path)) == 0
 
 
@@ -460,6 +462,31 @@ def test_making_a_folder_above_all_others_is_no_endless_work(
     monkeypatch.setattr(Path, "mkdir", gone)
     with pytest.raises(FileNotFoundError):
         disk.make_folder(Path("new"))
+
+
+def test_a_folder_that_cannot_be_made_though_there_is_one_above_is_no_endless_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As below ``/proc``."""
+
+    def gone(path: Path) -> None:
+        raise FileNotFoundError if path != tmp_path else FileExistsError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "mkdir", gone)
+        with pytest.raises(FileNotFoundError):
+            disk.make_folder(tmp_path / "new")
+
+
+def test_threads_write_one_file_at_once(tmp_path: Path) -> None:
+    def write(content: bytes) -> None:
+        for _ in range(100):
+            disk.write_atomically(tmp_path / "file", [content[:1], content[1:]])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, (bytes([number]) * 1000 for number in range(4))))
+    assert len((tmp_path / "file").read_bytes()) == 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_archive_as_it_was(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -119,6 +120,29 @@ def test_a_report_replaces_reports_only(
         assert json.loads(Path("report.json").read_bytes())["quarantined"] == 1
         assert main(["deidentify", str(archive), f"away-{number}", *report]) == 0
         assert json.loads(Path("report.json").read_bytes())["studies"] == 5
+
+
+def test_a_report_that_cannot_be_written_whole_leaves_that_which_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    report, link = tmp_path / "report.json", tmp_path / "link"
+    report.write_text("{}")
+    link.symlink_to(report)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", full)
+        with (
+            pytest.raises(click.BadParameter, match="No space left"),
+            output.reported(report, lambda: "new"),
+        ):
+            pass
+    assert report.read_text() == "{}"
+    with output.reported(link, lambda: "new"):
+        assert report.read_text() == "new"
+    assert link.is_symlink()
+    assert sorted(tmp_path.iterdir()) == [link, report]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -134,6 +135,19 @@ def test_processes_that_cannot_all_begin_are_one_error_and_end(short: str, tmp_p
     assert dicomstudy.verify(tmp_path / "archive").problems == []
     assert dicomstudy.convert([tmp_path / "in"], tmp_path / "archive").instances == 300
     assert list((tmp_path / "archive" / "incoming").iterdir()) == []
+
+
+def test_workers_without_open_files_to_spare_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    studies.write_files(tmp_path / "in", make.study(3, series=1))
+    monkeypatch.setattr(ProcessPoolExecutor, "__init__", short)
+    with pytest.raises(DicomStudyError, match="Too many open files") as raised:
+        dicomstudy.convert([tmp_path / "in"], tmp_path / "archive", jobs=2)
+    assert raised.value.code == "convert/worker"
 
 
 def test_a_worker_without_a_thread_to_spare_works(tmp_path: Path) -> None:

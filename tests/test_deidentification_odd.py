@@ -229,6 +229,19 @@ def test_no_study_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert report.studies == 1
 
 
+def test_memory_that_does_not_suffice_is_no_defect_of_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Transfer, "add", short)
+    studies.write_files(tmp_path / "in", [("odd.dcm", file_of())])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    with pytest.raises(MemoryError):
+        dicomstudy.deidentify(tmp_path / "archive", tmp_path / "out", key=KEY)
+
+
 def private(*elements: bytes, charset: str = "ISO_IR 192", name: str = "Öz^X") -> bytes:
     """A file with such private elements, all of which it declares safe."""
     creator = make.element(0x00090010, "LO", "MAKER")

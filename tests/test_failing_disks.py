@@ -16,7 +16,7 @@ import pytest
 import dicomstudy
 from dicomstudy import folder, ingestion, sources
 from dicomstudy.document import Document
-from dicomstudy.errors import DicomStudyError
+from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
 from tests.studies import state_of, write_files
 
@@ -419,6 +419,22 @@ def test_a_run_that_is_killed_while_it_cleans_up_leaves_what_the_next_one_finds(
         if raised.type is KeyboardInterrupt:
             return
     pytest.fail("there is more to remove than is made")
+
+
+def test_a_folder_whose_lock_cannot_be_made_is_not_left(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.name == "dicomstudy.lock":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return open_(path, *arguments, **named)
+
+    open_ = Path.open
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(ArchiveError) as raised:
+        dicomstudy.restore(archive, tmp_path / "out")
+    assert raised.value.code == "archive/full"
+    assert [*(tmp_path / "out").iterdir()] == []
 
 
 def test_what_cannot_be_removed_or_closed_fails_no_run(

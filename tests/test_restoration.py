@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import dicomstudy
-from dicomstudy import restoration
+from dicomstudy import restoration, sources
 from dicomstudy.beside import Beside
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError
@@ -83,6 +83,56 @@ def test_an_original_of_another_instance_is_not_replaced_either(
     assert (done.files, [problem.code for problem in done.problems]) == (1, ["archive/source"])
     assert digests_below(tmp_path / "files") == [sha256(early).hexdigest()] * 2
     assert dicomstudy.verify(tmp_path / "archive").problems == []
+
+
+def test_an_original_that_cannot_be_read_for_the_moment_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its values come from a copy, or nobody knows where from."""
+    studies.write_files(tmp_path / "in", make.study(3, series=1))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "first")
+    dicomstudy.restore(tmp_path / "first", tmp_path / "files")
+    originals = digests_below(tmp_path / "files")
+    shutil.copytree(tmp_path / "files", tmp_path / "copy")
+    dicomstudy.convert([tmp_path / "files"], tmp_path / "archive", bulk="reference")
+    dicomstudy.update(tmp_path / "archive", make.uid("study"), [{"set": {"PatientID": "new"}}])
+    opened = sources._opened
+
+    def failing(path: Path) -> int:
+        if path.is_relative_to(tmp_path / "files"):
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path)
+
+    monkeypatch.setattr(sources, "_opened", failing)
+    for found in ([tmp_path / "copy"], []):
+        done = dicomstudy.restore(tmp_path / "archive", tmp_path / "files", sources=found)
+        assert (done.files, len(done.problems)) == (0, 3)
+        assert digests_below(tmp_path / "files") == originals
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_another_study_is_read_from_is_not_replaced(
+    tmp_path: Path, *, is_damaged: bool
+) -> None:
+    """Moved instances are; what of a study that cannot be read, nobody knows."""
+    studies.write_files(tmp_path / "in", make.study(3, series=1))
+    studies.write_files(tmp_path / "ct", [("1.dcm", make.ct_slice("ct", 1, 1))])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "first")
+    dicomstudy.restore(tmp_path / "first", tmp_path / "files")
+    originals = digests_below(tmp_path / "files")
+    study, series = make.uid("study"), make.uid("study/1")
+    dicomstudy.update(tmp_path / "first", study, [{"set": {"PatientID": "new"}}])
+    dicomstudy.restore(tmp_path / "first", tmp_path / "others")
+    archive = tmp_path / "archive"
+    dicomstudy.convert([tmp_path / "files", tmp_path / "ct"], archive, bulk="reference")
+    dicomstudy.move(archive, study, series=series, to_study=make.uid("ct"))
+    dicomstudy.collect(archive, study=study, older_versions=True, remove=True)
+    dicomstudy.convert([tmp_path / "others"], archive)
+    if is_damaged:
+        dicomstudy.open_archive(archive)[make.uid("ct")].path.write_bytes(b"no document")
+    done = dicomstudy.restore(archive, tmp_path / "files", study=study)
+    assert (done.files, [problem.code for problem in done.problems]) == (0, ["archive/source"] * 3)
+    assert digests_below(tmp_path / "files") == originals
 
 
 @pytest.mark.parametrize("name", [CT, f"{CT}/{SERIES}"])
@@ -273,11 +323,12 @@ def test_a_destination_needs_no_locks(
     assert studies.state_of(tmp_path / "out") == studies.state_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("has_series", [True, False])
 def test_folders_may_be_on_another_file_system(
-    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_series: bool
 ) -> None:
     def replace(old: str, new: str) -> None:
-        if ".dicomstudy-" in str(old):
+        if ".dicomstudy-" in str(old) and Path(new).parent.exists():
             raise OSError(errno.EXDEV, "Invalid cross-device link")
         rename(old, new)
 
@@ -286,7 +337,7 @@ def test_folders_may_be_on_another_file_system(
     monkeypatch.setattr(os, "replace", replace)
     (tmp_path / "out").mkdir()
     for folder in (tmp_path / "whole").rglob("*"):
-        if folder.is_dir():
+        if folder.is_dir() and (has_series or folder.parent == tmp_path / "whole"):
             (tmp_path / "out" / folder.relative_to(tmp_path / "whole")).mkdir()
     assert dicomstudy.restore(converted / "copy", tmp_path / "out").problems == []
     assert studies.state_of(tmp_path / "out") == studies.state_of(tmp_path / "whole")

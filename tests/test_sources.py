@@ -389,7 +389,7 @@ def test_a_moved_file_that_could_not_be_read_once_is_found_later(
     many = OSError(errno.EMFILE, "Too many open files")
     with (
         mock.patch.object(sources, "_opened", side_effect=many),
-        pytest.raises(BulkError),
+        pytest.raises(DicomStudyError, match="Too many open files"),
     ):
         opened(files, recorded)
     assert opened(files, recorded) == b"content"

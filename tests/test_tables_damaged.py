@@ -312,6 +312,18 @@ def test_two_runs_never_write_at_once(archive: Path, copied_tables: Path) -> Non
     assert caught.value.code == "tables/locked"
 
 
+def test_a_file_system_without_locks_is_no_other_run(
+    archive: Path, copied_tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("dicomstudy.tables.export.fcntl.flock", none)
+    with pytest.raises(ArchiveError) as caught:
+        dicomstudy.export_tables(archive, copied_tables)
+    assert caught.value.code == "archive/unwritable"
+
+
 def test_a_destination_that_cannot_be_made_is_an_error(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ArchiveError) as caught:

@@ -119,7 +119,7 @@ def reported(path: Path | None, to_json: Callable[[], str]) -> Iterator[None]:
     comes_last = path == STANDARD_OUTPUT
     failed = None
     if path is not None and not comes_last:
-        failed = _refused(lambda: path.write_text(to_json(), encoding="utf-8"))
+        failed = _refused(lambda: _write_report(path, to_json()))
     with contextlib.ExitStack() as stack:
         if comes_last:
             stack.enter_context(quietly(sys.stderr))
@@ -131,6 +131,16 @@ def reported(path: Path | None, to_json: Callable[[], str]) -> Iterator[None]:
         name = "standard output" if comes_last else path
         message = f"{name} cannot be written: {failed.strerror or failed}"
         raise click.BadParameter(message, param_hint="--report") from failed
+
+
+def _write_report(path: Path, report: str) -> None:
+    """Write a report; one that was there before stays until this one is whole."""
+    from dicomstudy.disk import write_atomically
+
+    if path.exists() and not path.is_file():  # a pipe or a device
+        path.write_text(report, encoding="utf-8")
+    else:
+        write_atomically(path.resolve(), [report.encode()])
 
 
 def _refused(write: Callable[[], object]) -> OSError | None:

@@ -117,6 +117,8 @@ def deidentify(
                     if error.code in UNWRITABLE:
                         raise  # the next study could not be written either
                     report.problems.append(error.problem(str(path)))
+                except MemoryError:
+                    raise  # no defect, and there is none for the next study either
                 except Exception as error:  # noqa: BLE001 (whatever is in one, others are not lost)
                     report.problems.append(_failed(error).problem(str(path)))
     return report

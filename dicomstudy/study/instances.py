@@ -478,10 +478,10 @@ class Instance:
         return self._large.reads_files(self._original_attributes().values())
 
     def files(self) -> set[FileIdentity]:
-        """The files that large values of the original are read from.
+        """The files that large values of the original are read from, as far as they are there.
 
         Raises:
-            BulkError: one of them is gone or has changed.
+            DicomStudyError: some cannot be read for the moment.
         """
         return self._large.files(self._original_attributes().values())
 

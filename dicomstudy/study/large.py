@@ -16,7 +16,7 @@ from dicomstudy.grouping import ENCODING, HashedGroup, Source
 from dicomstudy.ion import blob_hash_hex
 from dicomstudy.p10 import PREFIX
 from dicomstudy.record import Encoder, is_reference
-from dicomstudy.sources import FileIdentity, Window
+from dicomstudy.sources import FileIdentity, Window, unreadable
 
 if TYPE_CHECKING:
     from dicomstudy.study.studies import Study
@@ -105,21 +105,25 @@ class LargeValues:
         return any(True for _ in self._in_files(values))
 
     def files(self, values: Iterable[Any]) -> set[FileIdentity]:
-        """The P10 files that references in some values stand for values of.
+        """The P10 files that references in some values stand for values of, if they are there.
 
         Raises:
-            BulkError: one of them is gone or has changed.
+            DicomStudyError: what else there is cannot be read for the moment.
         """
-        found, seen = set(), set()
+        found: set[FileIdentity] = set()
+        seen = set()
         for reference, table in self._in_files(values):
             file = None  # without a place, the instance's own file may have it
             with contextlib.suppress(BulkError):
-                file = _name_of(*self._in_source(reference, table))
+                source, value = self._in_source(reference, table)
+                file = _name_of(source, value)
+                found |= unreadable(source.uri)
             if file is None or file not in seen:
                 seen.add(file)
-                window, _ = self._opened(reference, table)
-                with window:
-                    found.add(window.identity)
+                with contextlib.suppress(BulkError):
+                    window, _ = self._opened(reference, table)
+                    with window:
+                        found.add(window.identity)
         return found
 
     def prove_files(self, values: Iterable[Any]) -> bool:

@@ -153,7 +153,7 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder / catalog_.LOCK).open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise TableError(
                 "tables/locked", "another run is writing to these tables", source=str(folder)
             ) from error
