@@ -270,6 +270,53 @@ def test_columns_that_are_not_of_their_attribute_are_refused(
     assert caught.value.code == "tables/schema"
 
 
+@pytest.mark.parametrize("name", ["incoming/today/image.dcm", "incoming/image.dcm", "lock"])
+def test_what_only_has_our_names_is_left_alone(archive: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("dear")
+    with pytest.raises(TableError) as caught:
+        dicomstudy.export_tables(archive, tmp_path)
+    assert caught.value.code == "tables/not-empty"
+    assert (tmp_path / name).read_text() == "dear"
+
+
+def test_what_a_run_leaves_that_was_killed_is_ours(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "incoming").mkdir()
+    for name in ("series.0.arrow", "patient.12.parquet", "counts", "counts-journal", "0f.part"):
+        (tmp_path / "incoming" / name).write_bytes(b"half")
+    (tmp_path / "lock").touch()
+    assert dicomstudy.export_tables(archive, tmp_path).studies
+    assert not (tmp_path / "incoming").exists()
+
+
+def test_a_row_group_of_many_rows_is_not_read(
+    copied_tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dicomstudy.open_tables(copied_tables) as tables:
+        patient = tables["patient"]
+        monkeypatch.setattr(parquet, "GROUP_ROWS", len(patient.to_table()) - 1)
+        with pytest.raises(TableError, match="row groups of more than") as caught:
+            next(parquet.read(patient.files[0], "patient", patient.schema))
+    assert caught.value.code == "tables/damaged"
+
+
+def test_links_lead_no_run_out_of_its_folder(
+    archive: Path, copied_tables: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    (copied_tables / "series").rename(outside)
+    (copied_tables / "series").symlink_to(outside)
+    (outside / "999999.parquet").write_text("dear")
+    dicomstudy.export_tables(archive, copied_tables)
+    assert (outside / "999999.parquet").read_text() == "dear"
+    (copied_tables / "lock").unlink(missing_ok=True)
+    (copied_tables / "lock").symlink_to(outside / "999999.parquet")
+    with pytest.raises(ArchiveError) as caught:
+        dicomstudy.export_tables(archive, copied_tables)
+    assert caught.value.code == "archive/unwritable"
+    assert (outside / "999999.parquet").read_text() == "dear"
+
+
 def test_a_folder_of_something_else_is_left_alone(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(TableError) as caught:

@@ -209,14 +209,40 @@ def test_questions_do_not_depend_on_those_before(tables: dicomstudy.Tables) -> N
         ("SET threads = 1", "tables/read-only", "one SELECT"),
         ("ATTACH 'x.db'", "tables/read-only", "one SELECT"),
         ("INSTALL httpfs", "tables/read-only", "one SELECT"),
+        ("WITH x AS (COPY (SELECT 1) TO '{file}') SELECT 1", "tables/read-only", "one SELECT"),
+        (
+            "WITH x AS (COPY (SELECT 1) TO '{file}') FROM x PIVOT (count(*) FOR a IN (1))",
+            "tables/read-only",
+            "one SELECT",
+        ),
+        (
+            "SELECT 1 WHERE EXISTS (WITH x AS (COPY (SELECT 1) TO '{file}') FROM x)",
+            "tables/read-only",
+            "one SELECT",
+        ),
     ],
 )
 def test_a_wrong_question_says_what_is_wrong(
     query: str, code: str, says: str, tables: dicomstudy.Tables
 ) -> None:
+    (file,) = tables["patient"].files
+    before = file.read_bytes()
     with pytest.raises(TableError, match=says) as caught:
-        tables.sql(query)
+        tables.sql(query.replace("{file}", str(file)))
     assert caught.value.code == code
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["PatientID=1", "digest=2", "a*", "what?", "a[1]", "b\\", "it's"])
+def test_the_name_of_a_folder_means_nothing(
+    name: str, tables_folder: Path, tables: dicomstudy.Tables, tmp_path: Path
+) -> None:
+    """Not the value of a column, nor a pattern of other names."""
+    asked = "SELECT PatientID, Modality FROM metadata ORDER BY ALL"
+    for folder in (name, "ab", "whatx", "a1"):
+        shutil.copytree(tables_folder, tmp_path / folder)
+    with dicomstudy.open_tables(tmp_path / name) as moved:
+        assert moved.sql(asked).to_arrow().equals(tables.sql(asked).to_arrow())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,6 +63,8 @@ __all__ = ["Exported", "export_tables"]
 
 #: Instances of a part, and rows of a file of groups.
 FILE_ROWS = 1 << 16
+#: Files in `incoming/` of a run that was killed.
+_UNFINISHED = re.compile(r"\w+\.[0-9]+\.(?:arrow|parquet)|counts(?:-\w+)?|[0-9a-f]+\.part")
 
 
 class Exported(NamedTuple):
@@ -132,10 +135,8 @@ def export_tables(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         has_catalog = is_there(folder / catalog_.NAME)
-        foreign = [
-            e.name for e in folder.iterdir() if e.name not in {catalog_.INCOMING, catalog_.LOCK}
-        ]
-        if foreign and not has_catalog:
+        foreign = [] if has_catalog else [e.name for e in folder.iterdir() if not _is_ours(e)]
+        if foreign:
             raise TableError(
                 "tables/not-empty",
                 f"the folder has {foreign[0]!r} in it and no tables: name an empty or new one",
@@ -147,10 +148,24 @@ def export_tables(
                 return run.export()
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a run that was killed before there were tables may have left this."""
+    if path.is_symlink():
+        return False
+    if path.name == catalog_.LOCK:
+        return path.is_file() and not path.stat().st_size
+    return (
+        path.name == catalog_.INCOMING
+        and path.is_dir()
+        and all(_UNFINISHED.fullmatch(each.name) and each.is_file() for each in path.iterdir())
+    )
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Be the only run that writes to a folder of tables. A process that ends lets go of it."""
-    with (folder / catalog_.LOCK).open("wb") as file:
+    descriptor = os.open(folder / catalog_.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(descriptor, "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -95,7 +95,14 @@ def open_file(path: Path, table: str, schema: pa.Schema) -> pq.ParquetFile:
     with reading(path, table):
         file = pq.ParquetFile(path)
         found = file.schema_arrow
+        groups = [file.metadata.row_group(at) for at in range(file.num_row_groups)]
     check_schema(found, path, table, schema)
+    if any(group.num_rows > GROUP_ROWS for group in groups):  # each is read as a whole
+        raise TableError(
+            "tables/damaged",
+            f"a file of the table {table} has row groups of more than {GROUP_ROWS} rows",
+            source=str(path),
+        )
     return file
 
 

@@ -6,15 +6,24 @@ A `Question` may be about more than its query needs, never less: in doubt, about
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["METADATA", "parsed"]
+__all__ = ["METADATA", "is_reading", "parsed"]
 
 #: The view that joins all groups to their instances.
 METADATA = "metadata"
 #: What has all columns of what it is of, or some by their place.
 _EVERY_COLUMN = frozenset(("PIVOT", "POSITIONAL_REFERENCE", "SHOW_REF", "STAR"))
+#: Parts of a query that read; COPY and INSERT, say, are others, and may stand in a WITH.
+_READING = frozenset(("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"))
+#: What may write, in a query that DuckDB does not take apart for others, as it does not PIVOT.
+_WRITING = re.compile(
+    r"\b(?:ALTER|ATTACH|CALL|COPY|CREATE|DELETE|DROP|EXPORT|IMPORT|INSERT|INSTALL|LOAD|MERGE|SET"
+    r"|TRUNCATE|UPDATE)\b",
+    re.IGNORECASE,
+)
 #: Functions that give rows without looking at any table.
 _OF_NO_TABLE = frozenset(("generate_series", "range", "unnest"))
 
@@ -34,6 +43,22 @@ class Question(NamedTuple):
 
 #: The question of what cannot be taken apart, or looks at which tables there are.
 _ANYTHING = Question(None, every_column=True)
+
+
+def is_reading(query: str, tree: str) -> bool:
+    """Whether a query reads, and does nothing else: not even in a part of it.
+
+    Args:
+        query: one statement.
+        tree: what ``json_serialize_sql`` gives for it.
+    """
+    try:
+        nodes = list(_nodes(json.loads(tree)))
+    except (RecursionError, ValueError):
+        nodes = []
+    if not nodes or any(node.get("error") is True for node in nodes):
+        return _WRITING.search(query) is None
+    return all(_type(node) in _READING for node in nodes if _type(node).endswith("_NODE"))
 
 
 def parsed(tree: str, tables: Container[str]) -> Question:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import LABEL
 from dicomstudy.tables.fields import COUNT, DIGEST, INSTANCES, VRS, digest_columns
-from dicomstudy.tables.questions import METADATA, parsed
+from dicomstudy.tables.questions import METADATA, is_reading, parsed
 from dicomstudy.tables.result import Result
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _UNKNOWN_COLUMN = re.compile(
 _UNKNOWN_TABLE = re.compile(
     r'(?:Table with name|Referenced table) "?(.+?)"? (?:does not|not found)'
 )
+#: What means something else than itself in a pattern.
+_PATTERN = re.compile(r"[*?\[]")
 #: Seconds until it is looked for Ctrl-C, and until DuckDB is told again to stop: before it has
 #: begun, it takes no notice.
 _AGAIN = 0.1
@@ -96,7 +98,8 @@ class Database:
         files = [str(path) for table in self._tables.values() for path in table.files]
         connection.execute("SET parquet_metadata_cache = true")
         connection.execute("SET temp_directory = ?", [self._spill])
-        connection.execute("SET allowed_paths = ?", [files])
+        patterns = [_pattern(path) for path in files]
+        connection.execute("SET allowed_paths = ?", [sorted({*files, *patterns})])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         return duckdb, connection
@@ -113,6 +116,8 @@ class Database:
     def _answer(self, query: str, cursor: duckdb.DuckDBPyConnection) -> Result:
         self._check(query)
         ((tree,),) = cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
+        if not is_reading(query, tree):
+            raise _read_only()
         question = parsed(tree, self._by_name)
         words = {METADATA, *self._by_name} if question.words is None else question.words
         named = {self._by_name[word] for word in words & self._by_name.keys()}
@@ -151,9 +156,7 @@ class Database:
             raise TableError("tables/query", str(error)) from error
         kinds = [statement.type for statement in statements]
         if kinds != [self._duckdb.StatementType.SELECT]:
-            raise TableError(
-                "tables/read-only", "a query is one SELECT: tables are read here, and nothing else"
-            )
+            raise _read_only()
 
     def _make_views(
         self, named: set[str], definition: str, cursor: duckdb.DuckDBPyConnection
@@ -167,17 +170,18 @@ class Database:
 
     def _view(self, table: str) -> str:
         """The definition of the view of a table."""
-        files = ", ".join(_text(str(path)) for path in self._tables[table].files)
+        files = ", ".join(_text(_pattern(str(path))) for path in self._tables[table].files)
+        source = f"read_parquet([{files}], hive_partitioning = false)"
         schema = self._tables[table].schema
         places = [f"c{at}" for at in range(len(schema))]
         values = [_value(*pair) for pair in zip(places, schema.types, strict=True)]
         if values == places and self.renamed.keys().isdisjoint(schema.names):
-            return f"SELECT * FROM read_parquet([{files}])"  # noqa: S608 (quoted)
+            return f"SELECT * FROM {source}"  # noqa: S608 (quoted)
         columns = ", ".join(
             f"{value} AS {quoted(name)}"
             for value, name in zip(values, self._names(table), strict=True)
         )
-        return f"SELECT {columns} FROM read_parquet([{files}]) AS t({', '.join(places)})"  # noqa: S608 (quoted)
+        return f"SELECT {columns} FROM {source} AS t({', '.join(places)})"  # noqa: S608 (quoted)
 
     def _names(self, table: str) -> list[str]:
         """The names of the columns of a table in SQL."""
@@ -264,6 +268,12 @@ def _in_a_thread(
                 wait((running,), timeout=_AGAIN)
 
 
+def _read_only() -> TableError:
+    return TableError(
+        "tables/read-only", "a query is one SELECT: tables are read here, and nothing else"
+    )
+
+
 def no_column(name: str, names: Iterable[str], where: str) -> TableError:
     """The error that there is no such column, with those that are near."""
     return TableError(
@@ -284,6 +294,11 @@ def quoted(name: str) -> str:
 
 def _text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _pattern(path: str) -> str:
+    """A path that DuckDB, which takes it for a pattern, finds that very file by."""
+    return _PATTERN.sub(r"[\g<0>]", path)
 
 
 def _renamed(names: Iterable[str]) -> dict[str, str]:

@@ -45,7 +45,8 @@ class Writer:
         self._incoming.mkdir()
         known = set(old.paths(self._folder))
         for table in {*PART_TABLES, *self._columns.definitions.groups}:
-            for path in (self._folder / table).glob("*.parquet"):
+            folder = self._folder / table
+            for path in () if folder.is_symlink() else folder.glob("*.parquet"):
                 if path not in known and path.stem.isdecimal():
                     path.unlink()
 
