@@ -27,16 +27,20 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-__all__ = ["Member", "is_container", "open_members"]
+__all__ = ["Member", "holds_files", "is_container", "open_members"]
 
 #: Members of zip and tar files beyond this are refused.
 MAX_MEMBER = 8 << 30
 #: Zip and tar files that unpack to more than so many times their size are not unpacked further.
 MAX_RATIO = 1100
 _BLOCK = 512
+#: Enough of a compressed file for its first bytes, whatever compressed it.
+_LONGEST_BLOCK = 1 << 20
 _TOO_LARGE = "it is too large to be taken out of its zip or tar file"
 _TOO_MUCH = f"it unpacks to more than {MAX_RATIO} times its size"
 _ZIP = b"PK\x03\x04"
+#: What the first member of a zip file is called that is a document or a program.
+_OF_DOCUMENTS = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"META-INF/", b"mimetype")
 #: Bytes of a zip or tar file that are read at once.
 _BUFFERED = 1 << 16
 
@@ -86,6 +90,16 @@ class Member(NamedTuple):
 def is_container(head: bytes) -> bool:
     """Whether the first 512 bytes of a file may be those of a zip or tar file."""
     return head.startswith((_ZIP, GZIP, XZ, BZIP2)) or is_tar(head)
+
+
+def holds_files(data: bytes | Window) -> bool:
+    """Whether a member is a zip or tar file itself, by its first bytes; no document or program."""
+    head = data[:_BLOCK]
+    if head.startswith(_ZIP):
+        return not head[30:].startswith(_OF_DOCUMENTS)
+    with contextlib.suppress(Exception):  # of damage the libraries raise whatever they meet
+        return is_tar(next(unpacked(io.BytesIO(data[:_LONGEST_BLOCK]), head), b""))
+    return False
 
 
 def open_members(path: Path, *, folder: Path | None = None) -> Iterator[Member]:

@@ -23,7 +23,7 @@ from dicomstudy.elements import Buffer, Span, bare_uid, chunks, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, RecordError
 from dicomstudy.frames import pixel_words
 from dicomstudy.grouping import Batch, Entry, Grouper, Pending, Source
-from dicomstudy.inputs import Input, is_of_source, may_be_p10, take_apart
+from dicomstudy.inputs import Input, is_of_source, may_be_p10, not_taken, take_apart
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.quarantine import Quarantined, keep
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
@@ -236,7 +236,10 @@ class Ingester:
 
     def _member(self, path: Path, member: Member) -> None:
         given = Input.of(member, path)
-        if given is not None:
+        if (problem := not_taken(member, path)) is not None:
+            self._result.files += 1
+            self._refuse(problem)
+        elif given is not None:
             self._result.files += 1
             try:
                 self._p10(given)

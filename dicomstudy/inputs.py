@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dicomstudy.containers import Member
+from dicomstudy import instance_record
+from dicomstudy.containers import Member, holds_files
 from dicomstudy.elements import Buffer, Span, chunks
-from dicomstudy.errors import DicomStudyError
+from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.grouping import Grouper
 from dicomstudy.p10 import PREFIX, VRS, P10File, Reader
 from dicomstudy.record import Decoder, Record
 from dicomstudy.sources import Window, uri_of
 
-__all__ = ["Input", "is_of_source", "may_be_p10", "take_apart"]
+__all__ = ["Input", "is_of_source", "may_be_p10", "not_taken", "take_apart"]
 
+_HEAD = 512
 #: What bare data sets with a command set begin with: its length, or the tag of its class.
 _COMMAND_LENGTH, _COMMAND_CLASS = b"\0\0\0\0\4\0\0\0", b"\0\0\2\0"
 
@@ -50,6 +52,23 @@ class Input(NamedTuple):
         """Raise `DicomStudyError` if a large file was written to while it was read."""
         if isinstance(self.data, Window):
             self.data.check()
+
+
+def not_taken(member: Member, path: Path, *, records: bool = True) -> Problem | None:
+    """The problem of a member that would be taken outside of a zip or tar file; None of others.
+
+    Of `records` only if those would be taken.
+    """
+    if member.data is None or may_be_p10(member.data):
+        return None
+    if holds_files(member.data):
+        kind = "a zip or tar file"
+    elif records and instance_record.is_record(member.data[:_HEAD], Path(member.name).suffix):
+        kind = "an instance record"
+    else:
+        return None
+    message = f"{kind} inside another file is not read: unpack what it is in"
+    return Problem(member.source_in(path), "source/member", message)
 
 
 class TakenApart(NamedTuple):

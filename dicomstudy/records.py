@@ -18,7 +18,7 @@ from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
 from dicomstudy.folder import Progress, other_archive, outside, silent
 from dicomstudy.grouping import Grouper, Source
-from dicomstudy.inputs import Input, take_apart
+from dicomstudy.inputs import Input, not_taken, take_apart
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.record import Decoder
 from dicomstudy.sources import MAX_WHOLE, Found, Window, find, listed, read_whole, uri_of
@@ -169,7 +169,10 @@ class _Writer:
 
     def _member(self, member: Member, path: Path, name: PurePosixPath) -> None:
         given = Input.of(member, path)
-        if given is not None:
+        if (problem := not_taken(member, path, records=False)) is not None:
+            self.result.files += 1
+            self._refuse(problem)
+        elif given is not None:
             try:
                 self._p10(given, name / _safe(member.name))
             except DicomStudyError as error:

@@ -633,3 +633,56 @@ def test_methods_that_are_unknown_are_refused(tmp_path: Path) -> None:
     assert first.problem is not None
     assert "method 9" in first.problem.message
     assert second == Member("b", b"2")
+
+
+# -- zip and tar files and records inside others ---------------------------------------------------
+
+SMALL = make.ct_slice("ct", 1, 1)
+OFFICE = {"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<document/>"}
+PROGRAM = {"META-INF/MANIFEST.MF": b"", "Viewer.class": b"code"}
+
+
+@pytest.mark.parametrize("outer", ["zip", "tar.gz"])
+@pytest.mark.parametrize("inner", CONTAINERS)
+def test_what_is_in_a_zip_or_tar_file_inside_another_is_said_to_be_left_out(
+    outer: str, inner: str, tmp_path: Path
+) -> None:
+    content = CONTAINERS[outer]({"a.dcm": SMALL, f"b.{inner}": CONTAINERS[inner](FILES)})
+    (tmp_path / "in").write_bytes(content)
+    report = dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    (problem,) = report.problems
+    assert (problem.code, problem.source) == ("source/member", f"{tmp_path / 'in'}!b.{inner}")
+    assert (report.files, report.instances, report.refused, report.skipped) == (2, 1, 1, 0)
+    written = dicomstudy.write_records([tmp_path / "in"], tmp_path / "records")
+    assert [each.code for each in written.problems] == ["source/member"]
+    assert (written.files, written.records, written.skipped) == (2, 1, 0)
+
+
+def test_a_record_inside_a_zip_file_is_said_to_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(SMALL)
+    dicomstudy.write_records([tmp_path / "a.dcm"], tmp_path / "records")
+    (record,) = (tmp_path / "records").rglob("*.ion")
+    (tmp_path / "in.zip").write_bytes(a_zip({"a.ion": record.read_bytes()}))
+    report = dicomstudy.convert([tmp_path / "in.zip"], tmp_path / "archive")
+    assert [problem.code for problem in report.problems] == ["source/member"]
+    written = dicomstudy.write_records([tmp_path / "in.zip"], tmp_path / "more")
+    assert (written.problems, written.skipped) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        a_zip(OFFICE),
+        a_zip(PROGRAM),
+        gzip.compress(b"some volume"),
+        gzip.compress(b"some volume")[:15],
+        b"BZh9 and no more",
+        b"PK",
+        b"text",
+        b"",
+    ],
+)
+def test_other_members_are_skipped(other: bytes, tmp_path: Path) -> None:
+    (tmp_path / "in.zip").write_bytes(a_zip({"other": other}))
+    report = dicomstudy.convert([tmp_path / "in.zip"], tmp_path / "archive")
+    assert (report.skipped, report.problems) == (1, [])
