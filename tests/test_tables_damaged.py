@@ -31,6 +31,7 @@ from dicomstudy.errors import (
     TableError,
 )
 from dicomstudy.tables import catalog, parquet
+from fixtures import make
 from tests import studies
 
 
@@ -189,6 +190,27 @@ def test_bulk_is_taken_from_where_the_user_says(
         assert caught.value.code == "bulk/missing"
         tables.to_archive(tmp_path / "again", bulk=archive)
     assert dicomstudy.verify(tmp_path / "again").problems == []
+
+
+def test_a_bulk_file_of_a_later_time_is_an_error(tmp_path: Path) -> None:
+    """Its study was removed with all that was of it, and came in anew."""
+    pixels = make.phantom(16, 16)
+    for at in range(3):
+        turned = pixels[at * 2 :] + pixels[: at * 2]
+        file = make.ct_slice("study", 1, at, rows=16, columns=16, pixels=turned)
+        studies.write_files(tmp_path / "in", [(f"{at}.dcm", file)])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables")
+    dicomstudy.delete(tmp_path / "archive", make.uid("study"))
+    dicomstudy.collect(tmp_path / "archive", older_versions=True, remove=True)
+    for at, path in enumerate(sorted((tmp_path / "in").iterdir(), reverse=True)):
+        path.rename(tmp_path / f"in/other-{at}.dcm")
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        with pytest.raises(BulkError, match="another than when the tables were made"):
+            tables.to_archive(tmp_path / "rebuilt")
+        assert dicomstudy.verify(tmp_path / "rebuilt").studies == 0
+        assert [*(tmp_path / "rebuilt" / "incoming").iterdir()] == []
 
 
 def test_a_bulk_file_that_was_cut_off_is_an_error(

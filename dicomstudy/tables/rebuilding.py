@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dicomstudy.bulk import BulkFile, BulkReader
+from dicomstudy.bulk import BulkFile, BulkReader, Place
 from dicomstudy.definitions import Definitions
-from dicomstudy.disk import is_there, make_folder, write_atomically, writing
+from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writing
 from dicomstudy.document import encode
-from dicomstudy.errors import ArchiveError, BulkError, TableError
+from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, TableError
 from dicomstudy.folder import Folder, Progress, at_work, locked, make, silent
 from dicomstudy.grouping import Group
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.study import Study
 from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import Columns
 from dicomstudy.tables.fields import (
@@ -79,7 +80,7 @@ class Rebuilder:
 
         Raises:
             ArchiveError: `destination` has something in it, or cannot be written.
-            BulkError: a bulk file is missing or too short.
+            BulkError: a bulk file is missing, too short, or another than that of the tables.
             TableError: the tables are damaged.
         """
         make(destination)
@@ -202,7 +203,32 @@ class Rebuilder:
                 pieces = _bulk(bulk, uid, length, number)
                 write_atomically(archive.bulk_path(uid), pieces, within=archive.incoming)
             pieces = encode(uid, content, self._definitions, bulk=BulkFile(length=length))
-            write_atomically(path, pieces, within=archive.incoming)
+            made = archive.incoming / path.name
+            write_atomically(made, pieces)
+            if length:
+                self._prove(made, archive.bulk_path(uid))
+            made.replace(path)
+            sync(path.parent)
+
+    def _prove(self, document: Path, bulk: Path) -> None:
+        """Prove the values of a document that has no name yet; without, its bulk file goes.
+
+        Raises:
+            BulkError: one is not what its digest says, as in a file of that number of a later time.
+        """
+        try:
+            with Study(document, definitions=self._definitions, bulk=bulk) as study:
+                for sha256, length, place in study.places():
+                    study.bulk.verify(Place.from_struct(place, length), sha256)
+        except DicomStudyError as error:
+            bulk.unlink()
+            document.unlink()
+            raise BulkError(
+                error.code,
+                "the bulk file is damaged, or another than when the tables were made; make them "
+                f"anew then: {error.message}",
+                source=str(bulk),
+            ) from error
 
 
 def _has_studies(archive: Path) -> ArchiveError:
