@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -319,6 +320,105 @@ def test_a_row_group_of_many_rows_is_not_read(
         monkeypatch.setattr(parquet, "GROUP_ROWS", len(patient.to_table()) - 1)
         with pytest.raises(TableError, match="row groups of more than") as caught:
             next(parquet.read(patient.files[0], "patient", patient.schema))
+    assert caught.value.code == "tables/damaged"
+
+
+Change = Callable[[Any], Any]
+#: What of the catalog is made another, and how.
+LIES: dict[str, tuple[tuple[Any, ...], Change]] = {
+    "no number": (("tables", "patient", "files", 0, "number"), lambda _: None),
+    "no rows": (("tables", "patient", "files", 0, "rows"), lambda _: "x"),
+    "fewer than no rows": (("tables", "patient", "files", 0, "rows"), lambda _: -1),
+    "no UID": (("parts", 0, "first"), lambda _: 7),
+    "a list for a number": (("parts", 0, "files", "instances"), lambda _: []),
+    "no files": (("parts", 0, "files"), lambda _: None),
+    "files of no part": (("parts",), lambda _: []),
+    "parts twice": (("parts",), lambda parts: parts * 2),
+    "a range that ends before it begins": (("parts", 0, "first"), lambda _: "~~"),
+    "an unknown table": (("tables",), lambda tables: tables | {"qqq": tables["patient"]}),
+}
+
+
+@pytest.mark.parametrize(("path", "lie"), LIES.values(), ids=LIES)
+def test_a_catalog_that_lies_is_an_error(
+    archive: Path, copied_tables: Path, path: tuple[Any, ...], lie: Change
+) -> None:
+    value = json.loads((copied_tables / "catalog.json").read_bytes())
+    inner = value
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = lie(inner[path[-1]])
+    (copied_tables / "catalog.json").write_text(json.dumps(value))
+    for ask in (dicomstudy.open_tables, lambda folder: dicomstudy.export_tables(archive, folder)):
+        with pytest.raises(TableError) as caught:
+            ask(copied_tables)
+        assert caught.value.code == "tables/damaged"
+
+
+def test_a_pipe_is_no_catalog(copied_tables: Path) -> None:
+    (copied_tables / "catalog.json").unlink()
+    os.mkfifo(copied_tables / "catalog.json")
+    with pytest.raises(TableError) as caught:
+        dicomstudy.open_tables(copied_tables)
+    assert caught.value.code == "tables/damaged"
+
+
+def _retyped(name: str, kind: pa.DataType) -> Callable[[pa.Schema], pa.Schema]:
+    def change(schema: pa.Schema) -> pa.Schema:
+        at = schema.get_field_index(name)
+        return schema.set(at, schema.field(at).with_type(kind))
+
+    return change
+
+
+def _without(name: str) -> Callable[[pa.Schema], pa.Schema]:
+    return lambda schema: schema.remove(schema.get_field_index(name))
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("patient", _retyped("instances", pa.string())),
+        ("patient", _without("digest")),
+        ("patient", lambda schema: schema.append(schema.field("digest"))),
+        ("patient", lambda s: s.set(0, s.field(0).with_metadata({b"\xff": b"\xff"}))),
+        ("instances", _retyped("patient_digest", pa.int64())),
+        ("instances", _retyped("source_uri", pa.binary())),
+        ("instances", _without("StudyInstanceUID")),
+        ("bulk", _retyped("sha256", pa.list_(pa.string()))),
+    ],
+)
+def test_columns_that_are_not_those_of_the_format_are_an_error(
+    archive: Path,
+    copied_tables: Path,
+    tmp_path: Path,
+    table: str,
+    change: Callable[[pa.Schema], pa.Schema],
+) -> None:
+    """Though catalog and files agree."""
+    value = json.loads((copied_tables / "catalog.json").read_bytes())
+    stored = value["tables"][table]
+    schema = change(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored["schema"]))))
+    stored["schema"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
+    for file in stored["files"]:
+        path = catalog.path_of(copied_tables, table, file["number"])
+        pq.write_table(pa.table([pa.nulls(1, field.type) for field in schema], schema=schema), path)
+        file["size"], file["rows"] = path.stat().st_size, 1
+    (copied_tables / "catalog.json").write_text(json.dumps(value))
+    with pytest.raises(TableError) as caught, dicomstudy.open_tables(copied_tables) as tables:
+        tables.to_archive(tmp_path / "rebuilt")
+    assert caught.value.code == "tables/schema"
+    with pytest.raises(TableError) as caught:
+        dicomstudy.export_tables(archive, copied_tables)
+    assert caught.value.code == "tables/schema"
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([b"\xff"]).view(pa.string()), pa.array([2**62], pa.timestamp("us"))]
+)
+def test_cells_that_cannot_be_held_are_an_error(column: pa.Array[Any]) -> None:
+    with pytest.raises(TableError) as caught:
+        list(parquet.as_rows(pa.table({"a": column})))
     assert caught.value.code == "tables/damaged"
 
 

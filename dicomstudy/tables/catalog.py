@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow as pa
 from dicomstudy.definitions import Definitions
 from dicomstudy.disk import ABSENT, write_atomically
 from dicomstudy.errors import TableError
+from dicomstudy.tables.fields import PART_TABLES
 from dicomstudy.tables.parquet import File
 
 __all__ = [
@@ -39,7 +41,6 @@ NAME = "catalog.json"
 INCOMING, LOCK = "incoming", "lock"
 FORMAT = "dicomstudy tables"
 VERSION = 1
-_TABLE = re.compile(r"[A-Za-z]+")
 
 
 @dataclass(slots=True)
@@ -170,6 +171,8 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
     check_path(folder)
     path = folder / NAME
     try:
+        if path.exists() and not path.is_file():  # nobody waits for a pipe
+            raise _damaged(path, "it is no file")
         value = json.loads(path.read_bytes())
     except ABSENT:
         raise TableError(
@@ -188,9 +191,10 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
     try:
         _check_definitions(value["definitions"], definitions, path)
         catalog = _catalog(value)
+        is_consistent = _is_consistent(catalog, {*PART_TABLES, *definitions.groups})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"{error!r}") from error
-    if not _is_consistent(catalog):
+    if not is_consistent:
         raise _damaged(path, "it contradicts itself")
     return catalog
 
@@ -221,20 +225,31 @@ def _catalog(value: Mapping[str, Any]) -> Catalog:
     return Catalog(value["archive"], value["next"], parts, tables)
 
 
-def _is_consistent(catalog: Catalog) -> bool:
-    """Whether all values are of their types, and all files that parts name are there."""
+def _is_consistent(catalog: Catalog, names: AbstractSet[str]) -> bool:
+    """Whether all values are of their types, and parts are in order and share out their files.
+
+    Args:
+        catalog: what was read.
+        names: of all tables that there may be.
+    """
+    counts = [catalog.next, *(part.instances for part in catalog.parts)]
+    for table in catalog.tables.values():
+        counts += [number for file in table.files.values() for number in file]
+    uids = [uid for part in catalog.parts for uid in (part.first, part.last)]
+    of_parts = Counter(file for part in catalog.parts for file in part.files.items())
+    there = Counter(
+        (name, number)
+        for name in PART_TABLES
+        if name in catalog.tables
+        for number in catalog.tables[name].files
+    )
     return (
-        type(catalog.archive) is str
-        and type(catalog.next) is int
-        and all(_TABLE.fullmatch(name) is not None for name in catalog.tables)
+        all(type(text) is str for text in (catalog.archive, *uids))
+        and all(type(count) is int and count >= 0 for count in counts)
+        and catalog.tables.keys() <= names
         and all(
-            type(number) is int and 0 <= number < catalog.next
-            for table in catalog.tables.values()
-            for number in table.files
+            number < catalog.next for table in catalog.tables.values() for number in table.files
         )
-        and all(
-            name in catalog.tables and number in catalog.tables[name].files
-            for part in catalog.parts
-            for name, number in part.files.items()
-        )
+        and of_parts == there
+        and uids == sorted(uids)
     )

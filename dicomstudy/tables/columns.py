@@ -377,7 +377,7 @@ class Level:
         """
         names = []
         for found in fields:
-            metadata = {k.decode(): v.decode() for k, v in (found.metadata or {}).items()}
+            metadata = _metadata_of(found)
             if "key" not in metadata:
                 continue
             traits = _traits(metadata["key"], "", metadata.get("vr", ""), self._definitions)
@@ -397,6 +397,14 @@ class Level:
                 column.level.load(found.type.value_type)
             names.append(found.name)
         return names
+
+
+def _metadata_of(field: pa.Field[Any]) -> dict[str, str]:
+    """What a field says beside its type."""
+    try:
+        return {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    except UnicodeDecodeError:
+        raise TableError("tables/schema", f"the column {field.name!r} is not UTF-8") from None
 
 
 def creators_of(attributes: Mapping[str, Any]) -> dict[str, str]:
@@ -452,11 +460,25 @@ class Columns:
         """Know a table by the schema that it has.
 
         Raises:
-            TableError: a column is not of its attribute (``tables/schema``).
+            TableError: a column is not of its attribute, or one that there always is is missing,
+                there twice or of another type (``tables/schema``).
         """
         names = set(self.level.load(schema))
         self._names.setdefault(table, set()).update(names)
-        self.declare(table, [field for field in schema if field.name not in names])
+        rest = [field for field in schema if field.name not in names]
+        kinds = {field.name: field.type for field in rest}
+        always = self._own.get(table, {})
+        wrong = {name for name, field in always.items() if kinds.get(name) != field.type}
+        wrong |= {
+            name for name, kind in kinds.items() if name.endswith(REFERS) and kind != pa.string()
+        }
+        if wrong or len(set(schema.names)) < len(schema.names):
+            raise TableError(
+                "tables/schema",
+                f"the columns of the table {table} are not those of the format: "
+                f"{', '.join(sorted(wrong)) or 'some are there twice'}",
+            )
+        self.declare(table, rest)
 
     def schema(self, table: str) -> pa.Schema:
         """The schema of a table: its own columns, then attributes as documents order them.

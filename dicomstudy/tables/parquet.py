@@ -193,7 +193,7 @@ def as_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
             places: Sequence[Any] = range(len(rows))
             if column.null_count:
                 places = pc.indices_nonzero(column.is_valid()).to_pylist()
-            for place, cell in zip(places, column.drop_null().to_pylist(), strict=True):
+            for place, cell in zip(places, _cells(column.drop_null(), name), strict=True):
                 rows[place][name] = cell
         yield from rows
 
@@ -217,7 +217,21 @@ def find(
 
 def texts(table: pa.Table, column: str) -> list[str]:
     """The texts of a column, without nulls."""
-    return [text for text in table[column].to_pylist() if text is not None]
+    return [text for text in _cells(table[column], column) if text is not None]
+
+
+def _cells(column: pa.ChunkedArray[Any], name: str) -> list[Any]:
+    """The cells of a column.
+
+    Raises:
+        TableError: one cannot be held, as text that is no UTF-8 (``tables/damaged``).
+    """
+    try:
+        cells: list[Any] = column.to_pylist()
+    except (pa.ArrowException, OverflowError, ValueError) as error:
+        message = f"a cell of the column {name} cannot be read: {error}"
+        raise TableError("tables/damaged", message) from error
+    return cells
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from struct import error as struct_error
 from typing import Any
 
 from dicomstudy import ion
@@ -42,6 +43,11 @@ _LARGE_COLUMNS = {"length": "length", "sha256": "sha256", "fragments": "fragment
 _TEXTS = frozenset(("sha256", "uri", "source", "record"))
 _LISTS = frozenset(("fragments", "stored"))
 _ITEM = re.compile(r"([^.\[]+)\[(\d+)\]\.")
+#: What is raised where cells are not what goes into a value.
+_CONTRADICTING = (
+    *(AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError),
+    *(IonError, struct_error),
+)
 #: A value of so many characters or bytes weighs as a cell more.
 _LONG = 64
 
@@ -201,7 +207,7 @@ def decode(
         if exact is not None:
             for path, value in ion.loads(exact).items():
                 _put(attributes, path, value)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, IonError) as error:
+    except _CONTRADICTING as error:
         raise TableError(
             "tables/damaged", f"the values of a row contradict: {error!r}", source=source
         ) from error
