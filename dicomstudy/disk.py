@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from dicomstudy.errors import ArchiveError, unwritable
 
@@ -21,6 +22,7 @@ __all__ = [
     "is_there",
     "make_folder",
     "reading",
+    "replacing",
     "status_of",
     "sync",
     "write_all",
@@ -149,13 +151,36 @@ def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None
 
     Until it is whole it stands in the folder `within`, on the same file system.
     """
-    part = (within or path.parent) / f"{os.urandom(8).hex()}.part"
     size = 0
+    with _whole(path, within or path.parent) as file:
+        for piece in pieces:
+            file.write(piece)
+            size += len(piece)
+    return size
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write in the place of another, which stays until this one is whole.
+
+    A pipe or device is written itself, and what a link leads to is replaced, not the link.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    place = path.resolve()
+    with _whole(place, place.parent) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _whole(path: Path, within: Path) -> Iterator[BinaryIO]:
+    """A file to write in a folder, which is at its path once it is whole and on disk."""
+    part = within / f"{os.urandom(8).hex()}.part"
     try:
         with part.open("xb") as file:
-            for piece in pieces:
-                file.write(piece)
-                size += len(piece)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -163,7 +188,6 @@ def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None
         part.unlink(missing_ok=True)
         raise
     sync(path.parent)
-    return size
 
 
 def write_all(descriptor: int, data: bytes) -> None:

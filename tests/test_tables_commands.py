@@ -158,6 +158,28 @@ def test_what_may_be_an_earlier_answer_is_replaced(
         assert path.read_bytes() not in {b"", b"PAR1"}
 
 
+@pytest.mark.parametrize(
+    ("form", "wrong"),
+    [
+        ("csv", "SELECT CASE WHEN i = 9000 THEN 'infinity'::date END AS d FROM range(9999) r(i)"),
+        ("parquet", "SELECT INTERVAL 1 MONTH AS i"),
+    ],
+)
+def test_an_answer_that_cannot_be_written_leaves_an_earlier_one(
+    form: str, wrong: str, tables_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"answer.{form}"
+
+    def ask(question: str) -> int:
+        return run("query", tables_folder, question, "--format", form, "--output", path)
+
+    assert ask("SELECT 1 AS a") == 0
+    before = path.read_bytes()
+    assert ask(wrong) != 0
+    assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path]
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
     """Ctrl-C is heard also where tests run in the background: shells let it be ignored there."""

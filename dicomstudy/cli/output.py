@@ -134,13 +134,10 @@ def reported(path: Path | None, to_json: Callable[[], str]) -> Iterator[None]:
 
 
 def _write_report(path: Path, report: str) -> None:
-    """Write a report; one that was there before stays until this one is whole."""
-    from dicomstudy.disk import write_atomically
+    from dicomstudy.disk import replacing
 
-    if path.exists() and not path.is_file():  # a pipe or a device
-        path.write_text(report, encoding="utf-8")
-    else:
-        write_atomically(path.resolve(), [report.encode()])
+    with replacing(path) as file:
+        file.write(report.encode())
 
 
 def _refused(write: Callable[[], object]) -> OSError | None:

@@ -110,11 +110,12 @@ def query(
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
+    from dicomstudy.disk import replacing
     from dicomstudy.errors import TableError
 
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
+        with replacing(path) as file:
+            file.writelines(piece.encode() for piece in pieces)
     except OSError as error:
         raise TableError(
             "tables/unwritable",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dicomstudy.disk import replacing
 from dicomstudy.errors import TableError
 from dicomstudy.printable import escape, escape_json
 
@@ -124,7 +125,7 @@ class Result:
             TableError: it cannot be written (``tables/unwritable``).
         """
         try:
-            with path.open("wb") as file:
+            with replacing(path) as file:
                 pq.write_table(self._table, file, compression="zstd")
         except (pa.ArrowException, OSError) as error:
             raise TableError(
