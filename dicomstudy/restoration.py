@@ -33,6 +33,8 @@ __all__ = ["Restored", "restore"]
 _MAX_IN_MEMORY = 16 << 20
 #: So many of them wait to be written and proved.
 _MOST_PENDING = 4
+#: The field that says where in a P10 file a value lies (spec/bulk.md).
+_IN_A_FILE = "dataOffset"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -316,6 +318,8 @@ def _files_of(archive: Archive) -> set[FileIdentity]:
             if isinstance(study, DicomStudyError):
                 raise study
             with study:
+                if not study.document.mentions([_IN_A_FILE]):
+                    continue
                 for chunk in study.chunks(retired=True):
                     if isinstance(chunk, DicomStudyError):
                         raise chunk
