@@ -355,6 +355,24 @@ def test_a_catalog_that_lies_is_an_error(
         assert caught.value.code == "tables/damaged"
 
 
+@pytest.mark.parametrize("errors", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_tables_that_the_system_does_not_read_are_not_damaged(
+    copied_tables: Path, errors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errors, os.strerror(errors))
+
+    with dicomstudy.open_tables(copied_tables) as tables:
+        monkeypatch.setattr(pq, "ParquetFile", refused)
+        with pytest.raises(TableError, match=os.strerror(errors)) as caught:
+            tables["patient"].check()
+    assert caught.value.code == "tables/unreadable"
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(TableError, match=os.strerror(errors)) as caught:
+        dicomstudy.open_tables(copied_tables)
+    assert caught.value.code == "tables/unreadable"
+
+
 def test_a_pipe_is_no_catalog(copied_tables: Path) -> None:
     (copied_tables / "catalog.json").unlink()
     os.mkfifo(copied_tables / "catalog.json")

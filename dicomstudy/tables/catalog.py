@@ -165,8 +165,8 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
 
     Raises:
         TableError: there is none (``tables/not-tables``), it is of an unknown version
-            (``tables/unknown-version``), of other definitions (``tables/definitions``), or damaged;
-            or as `check_path`.
+            (``tables/unknown-version``), of other definitions (``tables/definitions``), or damaged,
+            or the system refuses to read it (``tables/unreadable``); or as `check_path`.
     """
     check_path(folder)
     path = folder / NAME
@@ -178,7 +178,13 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
         raise TableError(
             "tables/not-tables", "there are no tables in this folder", source=str(folder)
         ) from None
-    except (OSError, RecursionError, ValueError) as error:
+    except OSError as error:
+        raise TableError(
+            "tables/unreadable",
+            f"the catalog cannot be read: {error.strerror or error}",
+            source=str(path),
+        ) from error
+    except (RecursionError, ValueError) as error:
         raise _damaged(path, f"{error!r}") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise TableError("tables/not-tables", "this is not the catalog of tables", source=str(path))

@@ -6,6 +6,7 @@ The law: ``read(write(tables))`` has the same rows, with the columns of the sche
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 from bisect import bisect_right
 from collections import defaultdict
@@ -74,13 +75,15 @@ def reading(path: Path, table: str) -> Iterator[None]:
     """Turn what pyarrow says of a file into an error.
 
     Raises:
-        TableError: the file is missing, or is no whole Parquet file (``tables/damaged``).
+        TableError: the file is missing, or is no whole Parquet file (``tables/damaged``), or the
+            system refuses to read it (``tables/unreadable``).
     """
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
+        is_refused = isinstance(error, OSError) and error.errno not in {None, errno.ENOENT}
         raise TableError(
-            "tables/damaged",
+            "tables/unreadable" if is_refused else "tables/damaged",
             f"a file of the table {table} cannot be read: {error}",
             source=str(path),
         ) from error
