@@ -4,6 +4,7 @@ import copy
 import hashlib
 import pickle
 import random
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -33,6 +34,7 @@ from dicomstudy.ion import (
     loads,
     quick,
 )
+from tests.samples import chance_of
 
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors" / "ion-hash"
 MARK = b"\xe0\x01\x00\xea"
@@ -664,3 +666,29 @@ def test_records_by_another_author(shared: Path) -> None:
         twin = file.with_name(file.name.replace(".dcm.ion", ".dcm.text.ion"))
         if twin != file and twin.exists():
             assert ion_hash(loads(twin.read_bytes())) == ion_hash(record)
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """A timer raises KeyboardInterrupt, as Ctrl-C does."""
+    before = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("text", [False, True])
+def test_ctrl_c_is_no_damage(*, text: bool) -> None:
+    """The library loses what is raised inside it, and says that the text is damaged."""
+    data = dumps({"a": [{"b": number, "c": str(number)} for number in range(20)]}, text=text)
+    chance = chance_of(0)
+
+    def read_until_ctrl_c() -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, chance.uniform(1e-4, 1e-3))
+        while True:
+            loads(data)
+
+    for _ in range(300):
+        with pytest.raises(KeyboardInterrupt):
+            read_until_ctrl_c()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from io import BytesIO
+from threading import current_thread, main_thread
 from typing import Any, Final, Literal, overload
 
 from amazon.ion import exceptions, simpleion
@@ -36,6 +38,8 @@ LIBRARY_ERRORS: Final = (
     TypeError,
     ValueError,
 )
+#: What the library says where something was raised inside it, such as a Ctrl-C, which is lost then.
+_LOST = "IERR_INTERNAL_ERROR"
 
 
 @overload
@@ -61,11 +65,19 @@ def load(data: bytes, limit: int | None, model: simpleion.IonPyValueModel) -> li
         model: what the library makes of them.
     """
     try:
-        values: list[Any] = simpleion.load(
-            BytesIO(data), single_value=False, text_buffer_size_limit=limit, value_model=model
-        )
+        return _load(data, limit, model)
     except LIBRARY_ERRORS as error:
+        if _LOST in str(error) and current_thread() is main_thread():
+            with contextlib.suppress(*LIBRARY_ERRORS):
+                _load(data, limit, model)
+                raise KeyboardInterrupt from error  # of which only the library's own error is left
         raise translated(error, "ion/malformed", "not Ion, or damaged") from error
+
+
+def _load(data: bytes, limit: int | None, model: simpleion.IonPyValueModel) -> list[Any]:
+    values: list[Any] = simpleion.load(
+        BytesIO(data), single_value=False, text_buffer_size_limit=limit, value_model=model
+    )
     return values
 
 
