@@ -345,14 +345,11 @@ class SourceFiles:
         for path, told in self._candidates(uri, size, sha256):
             try:
                 window = Window(path)
-            except ABSENT:
+            except (*ABSENT, DicomStudyError):  # a folder or pipe, say, is no file
                 continue
             except OSError as error:
                 message = f"the referenced file cannot be read: {error.strerror or error}"
                 problem = problem or DicomStudyError("source/unreadable", message, source=uri)
-                continue
-            except DicomStudyError as error:
-                problem = problem or error
                 continue
             try:
                 same = told and key not in self._doubted

@@ -73,8 +73,10 @@ def test_names_that_are_no_utf8_are_shown(
 )
 def test_what_is_no_file_is_missing(uri: str) -> None:
     assert path_of(uri) is None
-    with pytest.raises(BulkError, match="gone"):
+    says = "gone" if uri else "does not name the file"
+    with pytest.raises(BulkError, match=says) as raised:
         SourceFiles().open(uri, size=None, sha256=None)
+    assert raised.value.code == "bulk/source-missing"
 
 
 def test_nobody_waits_for_a_pipe(tmp_path: Path) -> None:

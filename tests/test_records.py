@@ -189,7 +189,7 @@ def test_what_is_no_p10_file_is_none_for_records_either(
             archive.write(source, name)
         source = tmp_path / "in.zip"
     recorded = dicomstudy.write_records([source], tmp_path / "records")
-    if name != "notes.ion" or inside:
+    if name != "notes.ion":  # which `convert` takes for a record
         report = dicomstudy.convert([source], tmp_path / "archive")
         assert (report.files, report.skipped) == (recorded.files, recorded.skipped)
         assert report.problems == recorded.problems
