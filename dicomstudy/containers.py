@@ -39,8 +39,10 @@ _LONGEST_BLOCK = 1 << 20
 _TOO_LARGE = "it is too large to be taken out of its zip or tar file"
 _TOO_MUCH = f"it unpacks to more than {MAX_RATIO} times its size"
 _ZIP = b"PK\x03\x04"
-#: What the first member of a zip file is called that is a document or a program.
-_OF_DOCUMENTS = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"META-INF/", b"mimetype")
+#: Names of members that documents and programs have which are zip files.
+_OF_DOCUMENTS = (b"[Content_Types].xml", b"META-INF/MANIFEST.MF", b"META-INF/container.xml")
+#: What a document begins with that names its kind in its first member, behind the header of that.
+_KIND = b"mimetype"
 #: Bytes of a zip or tar file that are read at once.
 _BUFFERED = 1 << 16
 
@@ -93,10 +95,12 @@ def is_container(head: bytes) -> bool:
 
 
 def holds_files(data: bytes | Window) -> bool:
-    """Whether a member is a zip or tar file itself, by its first bytes; no document or program."""
+    """Whether a member is a zip or tar file itself, and no document or program that is one."""
     head = data[:_BLOCK]
     if head.startswith(_ZIP):
-        return not head[30:].startswith(_OF_DOCUMENTS)
+        directory = data[max(len(data) - _BUFFERED, 0) : len(data)]
+        is_document = head[30:].startswith(_KIND) or any(n in directory for n in _OF_DOCUMENTS)
+        return not is_document
     with contextlib.suppress(Exception):  # of damage the libraries raise whatever they meet
         return is_tar(next(unpacked(io.BytesIO(data[:_LONGEST_BLOCK]), head), b""))
     return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -163,7 +164,8 @@ def write_atomically(path: Path, pieces: Iterable[bytes], *, within: Path | None
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write in the place of another, which stays until this one is whole.
 
-    A pipe or device is written itself, and what a link leads to is replaced, not the link.
+    It has the permissions of that. A pipe or device is written itself, and what a link leads to is
+    replaced, not the link.
     """
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
@@ -171,6 +173,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         return
     place = path.resolve()
     with _whole(place, place.parent) as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.fchmod(file.fileno(), stat.S_IMODE(place.stat().st_mode))
         yield file
 
 

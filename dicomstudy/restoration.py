@@ -209,7 +209,7 @@ class _Files:
         self._beside = Beside(_write)
         self._pending: deque[_Pending] = deque()
         self._given: tuple[Study, set[str]] | None = None
-        self._read_from: set[FileIdentity] | None = None
+        self._read_from: set[FileIdentity] | ArchiveError | None = None
 
     def close(self) -> None:
         """End the thread; files that were not settled get no name."""
@@ -302,7 +302,12 @@ class _Files:
             if filecmp.cmp(part, path, shallow=False):
                 return False
         if self._read_from is None:
-            self._read_from = _files_of(self._archive)
+            try:
+                self._read_from = _files_of(self._archive)
+            except ArchiveError as error:
+                self._read_from = error
+        if isinstance(self._read_from, ArchiveError):
+            raise self._read_from
         return there in self._read_from
 
 

@@ -27,10 +27,10 @@ __all__ = [
     "Window",
     "file_identity",
     "find",
+    "identity_at",
     "listed",
     "path_of",
     "read_whole",
-    "unreadable",
     "uri_of",
 ]
 
@@ -250,20 +250,14 @@ def _opened(path: Path) -> int:
     return descriptor
 
 
-def unreadable(uri: str) -> set[FileIdentity]:
-    """The file that a URI names, if it is there and cannot be opened; otherwise none."""
+def identity_at(uri: str, size: int | None) -> set[FileIdentity]:
+    """The file that a URI names, whether it can be opened or not; none if it has another size."""
     path = path_of(uri)
-    if path is None:
-        return set()
-    try:
-        os.close(_opened(path))
-    except ABSENT:
-        pass
-    except OSError:
+    if path is not None:
         with contextlib.suppress(OSError):
-            return {file_identity(path.stat())}
-    except DicomStudyError:
-        pass  # a folder, say
+            status = path.stat()
+            if size in {None, status.st_size}:
+                return {file_identity(status)}
     return set()
 
 

@@ -57,17 +57,18 @@ def _locked(folder: Path) -> BinaryIO | None:
     """
     path = folder / _LOCK
     try:
-        file = path.open("wb")
-        with contextlib.suppress(OSError):  # it has no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if _has_its_name(file, path):
-            return file
-        file.close()
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(path.open("wb"))
+            with contextlib.suppress(OSError):  # it has no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _has_its_name(file, path):
+                stack.pop_all()
+                return file
     except FileNotFoundError:
         pass
     except OSError:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        path.unlink(missing_ok=True)
+        folder.rmdir()
         raise
     return None
 

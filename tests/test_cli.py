@@ -130,6 +130,7 @@ def test_a_report_that_cannot_be_written_whole_leaves_that_which_was_there(
 
     report, link = tmp_path / "report.json", tmp_path / "link"
     report.write_text("{}")
+    report.chmod(0o600)
     link.symlink_to(report)
     with monkeypatch.context() as failing:
         failing.setattr(os, "fsync", full)
@@ -142,6 +143,7 @@ def test_a_report_that_cannot_be_written_whole_leaves_that_which_was_there(
     with output.reported(link, lambda: "new"):
         assert report.read_text() == "new"
     assert link.is_symlink()
+    assert report.stat().st_mode & 0o777 == 0o600
     assert sorted(tmp_path.iterdir()) == [link, report]
 
 

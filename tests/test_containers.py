@@ -673,7 +673,10 @@ def test_a_record_inside_a_zip_file_is_said_to_be_left_out(tmp_path: Path) -> No
     "other",
     [
         a_zip(OFFICE),
+        a_zip(dict(reversed(OFFICE.items()))),
         a_zip(PROGRAM),
+        a_zip(dict(reversed(PROGRAM.items()))),
+        a_zip({"mimetype": b"application/epub+zip", "a.xml": b""}),
         gzip.compress(b"some volume"),
         gzip.compress(b"some volume")[:15],
         b"BZh9 and no more",

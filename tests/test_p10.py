@@ -634,6 +634,19 @@ def test_elements_of_a_deflated_data_set_have_so_many_bytes(
         assert rewritten(data, file) == data
 
 
+@pytest.mark.parametrize("vr", ["OB", "OW", "UN"])
+@pytest.mark.parametrize("tag", [0x00420011, 0x7FE00010])
+def test_what_only_begins_as_items_weighs_the_same_inline(
+    tag: int, vr: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomstudy.p10.reader.SURELY_INFLATED", 1000)
+    monkeypatch.setattr("dicomstudy.p10.reader.INFLATED_FOR_EACH", 0)
+    value = element(tag, vr, item(b"") + bytes(5000))
+    data = file_of(make.deflated(NAME + value), syntax=make.DEFLATED)
+    found = [read(data, max_inline=size).problems for size in (256, 1 << 20)]
+    assert found[0] == found[1]
+
+
 def test_large_values_of_a_deflated_data_set_may_have_any_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -643,6 +656,22 @@ def test_large_values_of_a_deflated_data_set_may_have_any_size(
     data = file_of(make.deflated(NAME + pixels), syntax=make.DEFLATED)
     for max_inline in (0, 256, 1 << 20):
         assert read(data, max_inline=max_inline).problems == ()
+
+
+def test_many_frames_that_are_alike_are_not_too_many() -> None:
+    """As those of segmentations, which are deflated: to a fiftieth."""
+    code = element(0x00080100, "SH", "121322") + element(0x00080102, "SH", "DCM")
+    frames = []
+    for number in range(10_000):
+        image = element(0x00081155, "UI", f"1.3.6.1.4.1.14519.5.2.1.6279.6001.{number // 100:024}")
+        source = element(0x00082112, "SQ", item(image + element(0x0040A170, "SQ", item(code))))
+        place = element(0x00200032, "DS", f"-250\\-250\\{-100 + 1.25 * (number // 100)}")
+        index = element(0x00209157, "UL", struct.pack("<II", number % 100, number // 100))
+        frames.append(item(source + element(0x00209113, "SQ", item(place)) + index))
+    data_set = NAME + element(0x52009230, "SQ", b"".join(frames))
+    data = file_of(make.deflated(data_set), syntax=make.DEFLATED)
+    assert len(data_set) > 30 * len(data)
+    assert codes(data) == []
 
 
 def test_a_data_set_that_was_stored_in_more_bytes_may_have_more(

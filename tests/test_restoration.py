@@ -10,6 +10,7 @@ import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -130,9 +131,12 @@ def test_what_another_study_is_read_from_is_not_replaced(
     dicomstudy.convert([tmp_path / "others"], archive)
     if is_damaged:
         dicomstudy.open_archive(archive)[make.uid("ct")].path.write_bytes(b"no document")
-    done = dicomstudy.restore(archive, tmp_path / "files", study=study)
+    asked = mock.Mock(side_effect=restoration._files_of)
+    with mock.patch.object(restoration, "_files_of", asked):
+        done = dicomstudy.restore(archive, tmp_path / "files", study=study)
     assert (done.files, [problem.code for problem in done.problems]) == (0, ["archive/source"] * 3)
     assert digests_below(tmp_path / "files") == originals
+    assert asked.call_count == 1
 
 
 @pytest.mark.parametrize("name", [CT, f"{CT}/{SERIES}"])

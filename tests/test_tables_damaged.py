@@ -212,6 +212,7 @@ def test_a_bulk_file_of_a_later_time_is_an_error(tmp_path: Path) -> None:
             tables.to_archive(tmp_path / "rebuilt")
         assert dicomstudy.verify(tmp_path / "rebuilt").studies == 0
         assert [*(tmp_path / "rebuilt" / "incoming").iterdir()] == []
+        assert [*(tmp_path / "rebuilt").rglob("*.bulk")] == []
 
 
 def test_a_bulk_file_that_was_cut_off_is_an_error(
@@ -440,7 +441,7 @@ def test_cells_that_cannot_be_held_are_an_error(column: pa.Array[Any]) -> None:
     assert caught.value.code == "tables/damaged"
 
 
-def test_links_lead_no_run_out_of_its_folder(
+def test_what_is_behind_links_is_neither_swept_nor_emptied(
     archive: Path, copied_tables: Path, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"

@@ -211,6 +211,21 @@ def test_questions_do_not_depend_on_those_before(tables: dicomstudy.Tables) -> N
         ("INSTALL httpfs", "tables/read-only", "one SELECT"),
         ("WITH x AS (COPY (SELECT 1) TO '{file}') SELECT 1", "tables/read-only", "one SELECT"),
         (
+            "FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+            "tables/read-only",
+            "one SELECT",
+        ),
+        (
+            "FROM query('WITH x AS (CO' || 'PY (SELECT 1) TO ''{file}'') FROM x')",
+            "tables/read-only",
+            "one SELECT",
+        ),
+        (
+            "FROM query('WITH x AS (COPY (SELECT 1) TO ''{file}'') FROM x')",
+            "tables/read-only",
+            "one SELECT",
+        ),
+        (
             "WITH x AS (COPY (SELECT 1) TO '{file}') FROM x PIVOT (count(*) FOR a IN (1))",
             "tables/read-only",
             "one SELECT",
@@ -231,6 +246,13 @@ def test_a_wrong_question_says_what_is_wrong(
         tables.sql(query.replace("{file}", str(file)))
     assert caught.value.code == code
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("tree", ["", "[", '{"error": true}'])
+def test_of_what_is_not_taken_apart_words_tell_whether_it_writes(tree: str) -> None:
+    assert questions.is_reading("PIVOT instances ON Modality", tree)
+    for query in ("WITH x AS (COPY a TO b) PIVOT x ON c", "pivot query('copy a to b') on c"):
+        assert not questions.is_reading(query, tree)
 
 
 @pytest.mark.parametrize("name", ["PatientID=1", "digest=2", "a*", "what?", "a[1]", "b\\", "it's"])

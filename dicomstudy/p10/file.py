@@ -7,12 +7,13 @@ from itertools import accumulate
 from operator import lt
 from typing import NamedTuple
 
-from dicomstudy.elements import Buffer, Element, Encapsulated, Sequence, Span
+from dicomstudy.elements import PIXEL_DATA_TAGS, Buffer, Element, Encapsulated, Sequence, Span
 from dicomstudy.errors import Problem
-from dicomstudy.p10.headers import SEQUENCE_STARTS, Header
+from dicomstudy.p10.headers import BIG, LITTLE, Header
 
 #: What an element without items weighs at most, and what each of its fragments does.
 _MOST_WEIGHT, _FRAGMENT = 268, 8
+_ITEM_TAGS = frozenset((LITTLE.item_tag, BIG.item_tag))
 #: The bytes of a preamble and of what stands behind it.
 _FRONT = 132
 
@@ -95,9 +96,9 @@ class Run:
         return self._weight
 
     def _weigh(self) -> int:
-        value = self.elements[0].value
-        is_bytes = isinstance(value, bytes)
-        if isinstance(value, Sequence) or (is_bytes and value[:4] in SEQUENCE_STARTS):
+        (element,) = self.elements
+        value = element.value
+        if isinstance(value, Sequence) or _has_items(element):
             return self.size
         fragments = len(value.fragments) if isinstance(value, Encapsulated) else 0
         return min(self.size, _MOST_WEIGHT) + _FRAGMENT * fragments
@@ -120,6 +121,13 @@ class Run:
     def last(self) -> int:
         """The tag of its last element."""
         return self.singles[-1].low if self.singles else self.low
+
+
+def _has_items(element: Element) -> bool:
+    """Whether the value of an element is bytes that are to be split into items."""
+    if not isinstance(element.value, bytes) or element.tag in PIXEL_DATA_TAGS:
+        return False
+    return element.vr == "SQ" or (element.vr in {"", "UN"} and element.value[:4] in _ITEM_TAGS)
 
 
 class P10File(NamedTuple):

@@ -34,7 +34,7 @@ MAX_INFLATED = 1 << 28
 MAX_ELEMENTS = 1 << 20
 #: Nor is one that was deflated, if its runs weigh more than this, and so much for each byte that it
 #: was stored in.
-SURELY_INFLATED, INFLATED_FOR_EACH = 1 << 21, 32
+SURELY_INFLATED, INFLATED_FOR_EACH = 1 << 20, 128
 
 PREFIX = b"DICM"
 TRANSFER_SYNTAX_UID = 0x00020010
@@ -277,8 +277,10 @@ class Reader:
                         problems.append(error.problem(source)._replace(offset=pos))
             if not problems:
                 syntax = _find_syntax(uid, body[pos : pos + 8], deflated=deflated is not None)
-                room = deflated and SURELY_INFLATED + INFLATED_FOR_EACH * deflated.length
-                inside = room and room // _HEADER
+                room = inside = None
+                if deflated is not None:
+                    room = SURELY_INFLATED + INFLATED_FOR_EACH * deflated.length
+                    inside = room // _HEADER
                 parser = Parser(body, big=syntax.big, limit=self.max_inline, inside=inside)
                 runs, starts, problems = self._read_runs(
                     parser, pos, syntax.explicit, source, room=room
@@ -334,6 +336,7 @@ class Reader:
             if index < len(known):
                 run = known[index]
                 after = pos + run.size
+                # as `reading.cost` would say: a call for each run takes longer than the rest
                 cost = (len(run.singles) or 1) if room is None else run.weight
                 if data[pos:after] == run.encoded and count + cost <= most:
                     runs.append(run)

@@ -277,6 +277,7 @@ class Instance:
         Raises:
             StudyError: it names none of this instance (``study/no-value``).
             BulkError: the value is missing or damaged.
+            DicomStudyError: the file that has it cannot be read (``source/unreadable``).
         """
         read = self._bulk_data.get(uri)
         if read is None:
@@ -494,6 +495,7 @@ class Instance:
 
         Raises:
             BulkError: it is missing or damaged.
+            DicomStudyError: the file that has it cannot be read (``source/unreadable``).
         """
         return self._large.read(reference)
 

@@ -16,7 +16,7 @@ from dicomstudy.grouping import ENCODING, HashedGroup, Source
 from dicomstudy.ion import blob_hash_hex
 from dicomstudy.p10 import PREFIX
 from dicomstudy.record import Encoder, is_reference
-from dicomstudy.sources import FileIdentity, Window, unreadable
+from dicomstudy.sources import FileIdentity, Window, identity_at
 
 if TYPE_CHECKING:
     from dicomstudy.study.studies import Study
@@ -84,6 +84,7 @@ class LargeValues:
 
         Raises:
             BulkError: it is missing or damaged.
+            DicomStudyError: the file that has it cannot be read (``source/unreadable``).
         """
         if isinstance(reference, bytes):
             yield reference[start:stop]
@@ -113,11 +114,12 @@ class LargeValues:
         found: set[FileIdentity] = set()
         seen = set()
         for reference, table in self._in_files(values):
+            found |= identity_at(self._source.uri, self._source.size)  # which may have it too
             file = None  # without a place, the instance's own file may have it
             with contextlib.suppress(BulkError):
                 source, value = self._in_source(reference, table)
                 file = _name_of(source, value)
-                found |= unreadable(source.uri)
+                found |= identity_at(source.uri, source.size)
             if file is None or file not in seen:
                 seen.add(file)
                 with contextlib.suppress(BulkError):

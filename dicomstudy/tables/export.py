@@ -154,11 +154,17 @@ def _is_ours(path: Path) -> bool:
         return False
     if path.name == catalog_.LOCK:
         return path.is_file() and not path.stat().st_size
-    return (
-        path.name == catalog_.INCOMING
-        and path.is_dir()
-        and all(_UNFINISHED.fullmatch(each.name) and each.is_file() for each in path.iterdir())
-    )
+    if path.name != catalog_.INCOMING:
+        return False
+    try:
+        # a run that is at work makes and removes them meanwhile
+        return all(
+            _UNFINISHED.fullmatch(each.name) and not each.is_dir() for each in path.iterdir()
+        )
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
 
 
 @contextlib.contextmanager

@@ -18,10 +18,12 @@ METADATA = "metadata"
 _EVERY_COLUMN = frozenset(("PIVOT", "POSITIONAL_REFERENCE", "SHOW_REF", "STAR"))
 #: Parts of a query that read; COPY and INSERT, say, are others, and may stand in a WITH.
 _READING = frozenset(("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"))
-#: What may write, in a query that DuckDB does not take apart for others, as it does not PIVOT.
+#: Functions that ask another question: one that stands in a text, and in a tree as a text.
+_ASKS, _ASKS_A_TREE = "query", "json_execute_serialized_sql"
+#: What may write, in a query that DuckDB does not take apart for others, as PIVOT ON.
 _WRITING = re.compile(
     r"\b(?:ALTER|ATTACH|CALL|COPY|CREATE|DELETE|DROP|EXPORT|IMPORT|INSERT|INSTALL|LOAD|MERGE|SET"
-    r"|TRUNCATE|UPDATE)\b",
+    r"|TRUNCATE|UPDATE|JSON_EXECUTE_SERIALIZED_SQL|QUERY)\b",
     re.IGNORECASE,
 )
 #: Functions that give rows without looking at any table.
@@ -58,7 +60,27 @@ def is_reading(query: str, tree: str) -> bool:
         nodes = []
     if not nodes or any(node.get("error") is True for node in nodes):
         return _WRITING.search(query) is None
-    return all(_type(node) in _READING for node in nodes if _type(node).endswith("_NODE"))
+    return all(map(_may_be_read, nodes))
+
+
+def _may_be_read(node: dict[str, Any]) -> bool:
+    if _type(node).endswith("_NODE"):
+        return _type(node) in _READING
+    name = str(node.get("function_name")).lower()
+    if name != _ASKS:
+        return name != _ASKS_A_TREE
+    # whoever wants more than to read may put a text together, so that it has to stand there
+    texts = [text for text in _constants(node) if text is not None]
+    return len(texts) == 1 and _WRITING.search(texts[0]) is None
+
+
+def _constants(node: dict[str, Any]) -> Iterator[str | None]:
+    """The texts that a function is given; None for what is none, or of another form."""
+    for given in node.get("arguments") or node.get("children") or ():
+        expression = given.get("expression", given)
+        value = expression.get("literal") or expression.get("value") or {}
+        text = value.get("text", value.get("value"))
+        yield text if isinstance(text, str) else None
 
 
 def parsed(tree: str, tables: Container[str]) -> Question:

@@ -46,7 +46,9 @@ class Writer:
         known = set(old.paths(self._folder))
         for table in {*PART_TABLES, *self._columns.definitions.groups}:
             folder = self._folder / table
-            for path in () if folder.is_symlink() else folder.glob("*.parquet"):
+            if folder.is_symlink():
+                continue
+            for path in folder.glob("*.parquet"):
                 if path not in known and path.stem.isdecimal():
                     path.unlink()
 
