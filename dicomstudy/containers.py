@@ -101,6 +101,8 @@ def holds_files(data: bytes | Window) -> bool:
         directory = data[max(len(data) - _BUFFERED, 0) : len(data)]
         is_document = head[30:].startswith(_KIND) or any(n in directory for n in _OF_DOCUMENTS)
         return not is_document
+    if not is_container(head):
+        return False
     with contextlib.suppress(Exception):  # of damage the libraries raise whatever they meet
         return is_tar(next(unpacked(io.BytesIO(data[:_LONGEST_BLOCK]), head), b""))
     return False

@@ -9,7 +9,6 @@ from dicomstudy.p10.file import P10File, Run, Syntax
 from dicomstudy.p10.headers import (
     BIG,
     LITTLE,
-    SEQUENCE_STARTS,
     VRS,
     Header,
     encode_delimiter,
@@ -31,7 +30,6 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_INFLATED",
     "PREFIX",
-    "SEQUENCE_STARTS",
     "VRS",
     "Header",
     "P10File",

@@ -41,10 +41,6 @@ BIG = Order(
     b"\xff\xfe\xe0\x0d",
     b"\xff\xfe\xe0\xdd",
 )
-#: What the items of a sequence begin with, or its delimiter if there are none.
-SEQUENCE_STARTS = frozenset(
-    (LITTLE.item_tag, BIG.item_tag, LITTLE.sequence_delimiter, BIG.sequence_delimiter)
-)
 
 
 def looks_explicit(vr: bytes) -> bool:

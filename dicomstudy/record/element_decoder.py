@@ -23,7 +23,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import P10Error, RecordError
 from dicomstudy.layout import Token
-from dicomstudy.p10 import SEQUENCE_STARTS, Header, P10File, Run
+from dicomstudy.p10 import BIG, LITTLE, Header, P10File, Run
 from dicomstudy.record.attributes import (
     RAW,
     RAW_GROUP,
@@ -40,6 +40,10 @@ from dicomstudy.values import Context, Kind, Rules, rules_of, swap
 ELEMENT_WEIGHT, _PLACE_WEIGHT = 64, 1 << 10
 #: Bytes of sequences of defined length that stand in one another: each has those of the inner ones.
 _MAX_AROUND = 1 << 29
+#: What the items of a sequence begin with, or its delimiter if there are none.
+_ITEM_TAGS = frozenset(
+    (LITTLE.item_tag, BIG.item_tag, LITTLE.sequence_delimiter, BIG.sequence_delimiter)
+)
 
 
 class Memo(NamedTuple):
@@ -378,7 +382,7 @@ def _token_text(token: Token) -> str:
 
 
 def _begins_as_items(value: bytes) -> bool:
-    return value[:4] in SEQUENCE_STARTS
+    return value[:4] in _ITEM_TAGS
 
 
 def _items(value: bytes, vr: str, memo: Memo, depth: int) -> Sequence | None:

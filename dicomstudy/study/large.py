@@ -114,18 +114,20 @@ class LargeValues:
         found: set[FileIdentity] = set()
         seen = set()
         for reference, table in self._in_files(values):
-            found |= identity_at(self._source.uri, self._source.size)  # which may have it too
             file = None  # without a place, the instance's own file may have it
             with contextlib.suppress(BulkError):
                 source, value = self._in_source(reference, table)
                 file = _name_of(source, value)
-                found |= identity_at(source.uri, source.size)
+                if file not in seen:
+                    found |= identity_at(source.uri, source.size)
             if file is None or file not in seen:
                 seen.add(file)
                 with contextlib.suppress(BulkError):
                     window, _ = self._opened(reference, table)
                     with window:
                         found.add(window.identity)
+        if seen:  # the instance's own file may have all of them too
+            found |= identity_at(self._source.uri, self._source.size)
         return found
 
     def prove_files(self, values: Iterable[Any]) -> bool:

@@ -70,12 +70,12 @@ def _may_be_read(node: dict[str, Any]) -> bool:
     if name != _ASKS:
         return name != _ASKS_A_TREE
     # whoever wants more than to read may put a text together, so that it has to stand there
-    texts = [text for text in _constants(node) if text is not None]
-    return len(texts) == 1 and _WRITING.search(texts[0]) is None
+    texts = [*_texts_given(node)]
+    return bool(texts) and all(text and _WRITING.search(text) is None for text in texts)
 
 
-def _constants(node: dict[str, Any]) -> Iterator[str | None]:
-    """The texts that a function is given; None for what is none, or of another form."""
+def _texts_given(node: dict[str, Any]) -> Iterator[str | None]:
+    """What a function is given as it stands there; None for what is no text, or is made of some."""
     for given in node.get("arguments") or node.get("children") or ():
         expression = given.get("expression", given)
         value = expression.get("literal") or expression.get("value") or {}

@@ -13,7 +13,7 @@ from dicomstudy.bulk import BulkFile, BulkReader, Place
 from dicomstudy.definitions import Definitions
 from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writing
 from dicomstudy.document import encode
-from dicomstudy.errors import ArchiveError, BulkError, DicomStudyError, TableError
+from dicomstudy.errors import ArchiveError, BulkError, TableError
 from dicomstudy.folder import Folder, Progress, at_work, locked, make, silent
 from dicomstudy.grouping import Group
 from dicomstudy.ion import ion_hash_hex
@@ -220,7 +220,7 @@ class Rebuilder:
             with Study(document, definitions=self._definitions, bulk=bulk) as study:
                 for sha256, length, place in study.places():
                     study.bulk.verify(Place.from_struct(place, length), sha256)
-        except DicomStudyError as error:
+        except BulkError as error:
             bulk.unlink()
             document.unlink()
             raise BulkError(
