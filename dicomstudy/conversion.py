@@ -107,8 +107,8 @@ def convert(
     Args:
         sources: files and folders; also zip and tar files of P10 files, and instance records.
         archive: the folder of the archive.
-        bulk: "copy" puts large values into the archive; "reference" leaves them in the files. Those
-            that a record has not with it stay in its P10 file until that is taken in as well.
+        bulk: "copy" puts large values into the archive, those of records too if their P10 files
+            are still where they were; "reference" leaves them in the files.
         max_inline: values of more bytes than this are large.
         jobs: processes to use, at most four for each processor. A daemonic process, as those of
             `multiprocessing.Pool` are, may have none of its own, and does all of it by itself.

@@ -27,7 +27,7 @@ from dicomstudy.inputs import Input, is_of_source, may_be_p10, not_taken, take_a
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.quarantine import Quarantined, keep
 from dicomstudy.record import Checker, Decoder, Encoder, Large, Record
-from dicomstudy.sources import MAX_WHOLE, Window, read_whole, uri_of
+from dicomstudy.sources import MAX_WHOLE, SourceFiles, Window, path_of, read_whole, uri_of
 
 __all__ = [
     "Ingested",
@@ -376,7 +376,16 @@ class Ingester:
     def _record(self, data: Buffer, path: Path) -> None:
         if len(data) > _MAX_RECORD:
             raise RecordError("record/too-large", f"a record has at most {_MAX_RECORD} bytes")
-        loaded = instance_record.load(data[0 : len(data)], self._definitions, source=str(path))
+        with contextlib.ExitStack() as files:
+            loaded = instance_record.load(
+                data[0 : len(data)],
+                self._definitions,
+                source=str(path),
+                opened=lambda source: self._original(source, files),
+            )
+            if loaded.original is not None:
+                self._instead(loaded.original, loaded.source)
+                return
         uids = self._grouper.uids(loaded.record)
         if uids is None:
             raise RecordError("record/no-uids", "the record lacks one of its three UIDs")
@@ -392,6 +401,25 @@ class Ingester:
                 for sha256, place in loaded.places.items()
             },
         )
+
+    def _original(self, source: Source, files: contextlib.ExitStack) -> Window | None:
+        """The file of a record, if its values are to be copied and it is still there.
+
+        It is closed with `files`.
+        """
+        if self._settings.bulk != "copy":
+            return None
+        try:
+            window = SourceFiles().open(source.uri, size=source.size, sha256=source.sha256)
+        except DicomStudyError:
+            return None
+        return files.enter_context(window)
+
+    def _instead(self, window: Window, source: Source) -> None:
+        """Take in the file of a record, which has its large values too."""
+        data = window[0 : len(window)] if len(window) <= MAX_WHOLE else window
+        window.check()
+        self._p10(Input(data, source.uri, str(path_of(source.uri)), window.modified))
 
     def _carried(self, sha256: str, data: bytes, study: str) -> dict[str, Any]:
         """The place of a value that a record has with it, which is what its digest says."""

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from dicomstudy import ion, layout
 from dicomstudy.bulk import Places
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import PIXEL_DATA_TAGS, Buffer, Form, is_count, is_private, sha256_of
+from dicomstudy.elements import (
+    PIXEL_DATA_TAGS,
+    Buffer,
+    Form,
+    Piece,
+    Span,
+    chunks,
+    is_count,
+    is_private,
+    sha256_of,
+)
 from dicomstudy.errors import IonError, RecordError
 from dicomstudy.grouping import Source, ordered
 from dicomstudy.layout import Token
@@ -28,6 +38,7 @@ from dicomstudy.record import (
     group_of,
     is_reference,
 )
+from dicomstudy.sources import Window
 
 __all__ = ["is_record", "load", "to_struct"]
 
@@ -53,11 +64,12 @@ _MAX_HASHED = 1 << 30
 
 
 class Loaded(NamedTuple):
-    """A record that was read: what `Grouper.add` asks for."""
+    """A record that was read: what `Grouper.add` asks for; and its file, if that was opened."""
 
     record: Record
     source: Source
     places: Places
+    original: Window | None
 
 
 def is_record(head: bytes, suffix: str) -> bool:
@@ -164,12 +176,29 @@ def _vrs(
     return vrs
 
 
-def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
+def _not_opened(_source: Source) -> None:
+    """No file."""
+
+
+def load(
+    data: bytes,
+    definitions: Definitions,
+    *,
+    source: str,
+    opened: Callable[[Source], Window | None] = _not_opened,
+) -> Loaded:
     """An instance record, of this package or of dicom2ion-js, binary or text.
+
+    Args:
+        data: the record.
+        definitions: those of the format.
+        source: where it comes from.
+        opened: gives the P10 file of a record with encoding, if it is to be compared with that.
+            Its size and its SHA-256 are then those of the record.
 
     Raises:
         RecordError: the data are no instance record (``record/not-a-record``), or no file
-            could be written of what they say; they have too many values
+            could be written of what they say, or another one; they have too many values
             (``record/too-large``); one of them can be none (``record/value``).
     """
     try:
@@ -191,14 +220,14 @@ def load(data: bytes, definitions: Definitions, *, source: str) -> Loaded:
         group = group_of(key, definitions)
         if key != VRS_KEY or encoding is None:
             groups.setdefault(group, []).append(Attribute(key, plain, group))
+    original = None
     if encoding is not None:
+        original = opened(origin)
         attributes = {each.key: each.value for several in groups.values() for each in several}
-        _FileCheck(Encoder(definitions), places).check(attributes, encoding, origin)
-    return Loaded(
-        Record(Template.closed(groups, encoding or {}), [], [], []),
-        origin,
-        places,
-    )
+        check = _FileCheck(Encoder(definitions), places, original)
+        check.check(attributes, encoding, origin)
+    record = Record(Template.closed(groups, encoding or {}), [], [], [])
+    return Loaded(record, origin, places, original)
 
 
 def _source(struct: Mapping[str, Any], path: str, *, known: bool) -> Source:
@@ -330,16 +359,18 @@ class _DataSetCheck:
 class _FileCheck:
     """Refuses a record of another file than the one that it names, as far as it tells.
 
-    Nothing is read of the file: values that stay there may be others than the record says.
+    Without that file, values that stay there may be others than the record says.
 
     Args:
         encoder: writes the file.
         places: where each large value lies, by SHA-256: in the file, or with its bytes.
+        original: the file, if it is there.
     """
 
-    def __init__(self, encoder: Encoder, places: Places) -> None:
+    def __init__(self, encoder: Encoder, places: Places, original: Buffer | None) -> None:
         self._encoder = encoder
         self._places = places
+        self._original = original
         self._room = _MAX_WRITTEN
         self._left_out = 0
         self._is_partial = False
@@ -355,12 +386,13 @@ class _FileCheck:
                 attribute is in no layout (``record/value``), no file can be written (as
                 spec/record.md says), or it is another one (``record/file``).
         """
-        for sha256, place in self._places.items():
-            if "data" in place and sha256_of(place["data"]) != sha256:
+        for sha256, known in self._places.items():
+            if "data" in known and sha256_of(known["data"]) != sha256:
                 raise RecordError("record/digest", "a large value is not what its digest says")
         tokens = self._encoder.plan(encoding).tokens
         self._check_layout(attributes, {key: token for key, (token, _) in tokens.items()})
         digest, size = hashlib.sha256(), 0
+        most = _MAX_HASHED if self._original is None else len(self._original)
         said: set[tuple[str, int]] = set()
         found: set[tuple[str, int]] = set()  # those that are in no item
         for segment in self._encoder.write(attributes, encoding, self._resolve):
@@ -369,14 +401,12 @@ class _FileCheck:
                 size += len(segment)
                 continue
             name = segment.get("sha256", "")
-            place = self._places.get(name) or dict(segment)
-            if "data" in place:
-                _check_length(place["data"], segment)
-                if size < _MAX_HASHED:
-                    digest.update(place["data"])
-            else:
+            place = self._place(segment)
+            if "data" not in place:
                 said.add((name, place["dataOffset"]))
                 found.add((name, size))
+            for piece in self._pieces(place, segment) if size < most else ():
+                digest.update(piece)
             size += segment["length"]
         for name, offset in () if self._left_out else said - found:
             if name not in self._in_items:  # else it may be said to lie there
@@ -384,8 +414,8 @@ class _FileCheck:
         size += self._left_out
         if size != file.size:
             raise _other_file(f"has {size} bytes, not {file.size}")
-        whole = not said and not self._is_partial and size < _MAX_HASHED
-        if whole and digest.hexdigest() != file.sha256:
+        is_whole = not self._is_partial and (self._original is not None or not said)
+        if is_whole and size <= most and digest.hexdigest() != file.sha256:
             raise _other_file(f"has the SHA-256 {digest.hexdigest()}, not {file.sha256}")
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
@@ -393,17 +423,36 @@ class _FileCheck:
 
         Nothing, if they are many.
         """
-        name, length = reference.get("sha256", ""), reference["length"]
-        self._in_items.add(name)
-        data = self._places.get(name, {}).get("data")
-        if data is not None:
-            _check_length(data, reference)
+        length = reference["length"]
+        self._in_items.add(reference.get("sha256", ""))
+        pieces = self._pieces(self._place(reference), reference)
         self._room -= length
-        self._is_partial |= data is None or self._room < 0
         if self._room < 0:
+            self._is_partial = True
             self._left_out += length
             return b""
-        return bytes(length) if data is None else bytes(data)
+        data = b"".join(pieces)
+        self._is_partial |= len(data) < length
+        return data or bytes(length)
+
+    def _place(self, reference: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Where a large value lies.
+
+        Raises:
+            RecordError: ``record/value``, it has another length there.
+        """
+        place = self._places.get(reference.get("sha256", "")) or reference
+        if "data" in place and len(place["data"]) != reference["length"]:
+            raise RecordError("record/value", "a large value has two lengths")
+        return place
+
+    def _pieces(self, place: Mapping[str, Any], reference: Mapping[str, Any]) -> Iterable[Piece]:
+        """The bytes of a large value; none if they stay in the file, and that is not here."""
+        if "data" in place:
+            return [place["data"]]
+        if self._original is None or "dataOffset" not in place:
+            return ()
+        return chunks(self._original, Span(place["dataOffset"], reference["length"]))
 
     def _check_layout(self, struct: Mapping[str, Any], tokens: Mapping[str, Token]) -> None:
         """Refuse attributes of a data set, or of an item, that its layout does not have."""
@@ -424,11 +473,6 @@ class _FileCheck:
             for token in tokens
             if token.form is not Form.GROUP_LENGTH
         }
-
-
-def _check_length(data: bytes, reference: Mapping[str, Any]) -> None:
-    if len(data) != reference["length"]:
-        raise RecordError("record/value", "a large value has two lengths")
 
 
 def _other_file(why: str) -> RecordError:

@@ -135,13 +135,16 @@ LIES_ABOUT_VALUES: dict[str, Lie] = {
 }
 
 
-def refused(record: dict[str, Any], tmp_path: Path) -> str:
-    """The code of the problem that a record alone has beside a sound file."""
+def refused(record: dict[str, Any], tmp_path: Path, *, bulk: str = "reference") -> str:
+    """The code of the problem that a record alone has beside a sound file.
+
+    To copy values, the file of the record is read.
+    """
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "a lie.ion").write_bytes(ion.dumps(record))
     (folder / "sound.dcm").write_bytes(make.ct_slice("sound", 1, 1))
-    report = dicomstudy.convert([folder], tmp_path / "archive")
+    report = dicomstudy.convert([folder], tmp_path / "archive", bulk=bulk)
     assert (report.instances, report.refused) == (1, 1)
     (problem,) = report.problems
     assert Path(problem.source or "").name == "a lie.ion"
@@ -493,6 +496,15 @@ def test_a_record_that_has_all_bytes_is_compared_with_the_digest(
     if place[1] == "PatientName":
         value = value.ljust(len(written["dataSet"]["PatientName"]), "x")
     assert refused(lying(written, place, value), tmp_path) == "record/file"
+
+
+@pytest.mark.parametrize("written", ["with a place"], indirect=True)
+def test_a_record_is_compared_with_a_file_that_values_are_copied_of(
+    written: dict[str, Any], tmp_path: Path
+) -> None:
+    name = "eXAMPLE".ljust(len(written["dataSet"]["PatientName"]), "x")
+    lie = lying(written, ("dataSet", "PatientName"), name)
+    assert refused(lie, tmp_path, bulk="copy") == "record/file"
 
 
 def test_items_that_have_no_bytes_cost_none(written: dict[str, Any], tmp_path: Path) -> None:

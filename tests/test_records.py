@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import shutil
 import signal
 import tarfile
 import zipfile
@@ -121,8 +122,10 @@ def test_records_convert_as_their_files_do(text: bool, tmp_path: Path) -> None:
 
 def test_files_come_back_of_their_records(tmp_path: Path) -> None:
     """Deflated, big-endian and zipped ones too, whose large values cannot be pointed at."""
-    dicomstudy.write_records([HOSPITAL], tmp_path / "records")
+    shutil.copytree(HOSPITAL, tmp_path / "in")
+    dicomstudy.write_records([tmp_path / "in"], tmp_path / "records")
     dicomstudy.convert([tmp_path / "records"], tmp_path / "archive")
+    shutil.rmtree(tmp_path / "in")
     restored = dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
     assert (restored.files, restored.problems) == (37, [])
     dicomstudy.convert([HOSPITAL], tmp_path / "of files")
@@ -131,10 +134,25 @@ def test_files_come_back_of_their_records(tmp_path: Path) -> None:
     assert dicomstudy.verify(tmp_path / "archive").problems == []
 
 
+def test_a_record_whose_file_is_there_is_taken_for_it(tmp_path: Path) -> None:
+    source = HOSPITAL / "us/native.dcm"
+    dicomstudy.write_records([source], tmp_path / "records")
+    dicomstudy.convert([tmp_path / "records"], tmp_path / "of records", max_inline=20)
+    report = dicomstudy.convert([source], tmp_path / "of records", max_inline=20)
+    assert (report.unchanged, report.bytes_out) == (1, 0)
+    dicomstudy.convert([source], tmp_path / "of files", max_inline=20)
+    assert digests(tmp_path / "of records") == digests(tmp_path / "of files")
+    (one,) = (tmp_path / "of records").rglob("*.bulk")
+    (other,) = (tmp_path / "of files").rglob("*.bulk")
+    assert one.read_bytes() == other.read_bytes()
+
+
 def test_real_files_come_back_of_their_records(shared: Path, tmp_path: Path) -> None:
     files = shared / "corpus/dagcom/encoding-variants"
-    dicomstudy.write_records([files], tmp_path / "records")
+    shutil.copytree(files, tmp_path / "in")
+    dicomstudy.write_records([tmp_path / "in"], tmp_path / "records")
     dicomstudy.convert([tmp_path / "records"], tmp_path / "archive")
+    shutil.rmtree(tmp_path / "in")
     restored = dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
     assert restored.problems == []
     assert sha256s(tmp_path / "out") == sha256s(files)
@@ -144,13 +162,35 @@ def test_a_source_that_is_gone_or_changed_is_reported(tmp_path: Path) -> None:
     source = tmp_path / "native.dcm"
     source.write_bytes((HOSPITAL / "us/native.dcm").read_bytes())
     dicomstudy.write_records([source], tmp_path / "records")
-    dicomstudy.convert([tmp_path / "records"], tmp_path / "archive")
+    dicomstudy.convert([tmp_path / "records"], tmp_path / "archive", bulk="reference")
     source.write_bytes(source.read_bytes()[:-1] + b"\xff")
     (problem,) = dicomstudy.restore(tmp_path / "archive", tmp_path / "out").problems
     assert problem.code == "bulk/source-changed"
     source.unlink()
     (problem,) = dicomstudy.restore(tmp_path / "archive", tmp_path / "out").problems
     assert problem.code == "bulk/source-missing"
+
+
+@pytest.mark.parametrize("other", [b"", b"other bytes"], ids=["gone", "changed"])
+def test_values_are_copied_once_the_file_of_the_record_is_there(
+    other: bytes, tmp_path: Path
+) -> None:
+    source, archive = tmp_path / "native.dcm", tmp_path / "archive"
+    content = (HOSPITAL / "us/native.dcm").read_bytes()
+    source.write_bytes(content)
+    dicomstudy.write_records([source], tmp_path / "records")
+    source.unlink()
+    if other:
+        source.write_bytes(content[: -len(other)] + other)
+    report = dicomstudy.convert([tmp_path / "records"], archive)
+    assert (report.instances, report.problems) == (1, [])
+    assert len(dicomstudy.restore(archive, tmp_path / "out").problems) == 1
+    source.write_bytes(content)
+    report = dicomstudy.convert([tmp_path / "records"], archive)
+    assert (report.unchanged, report.problems) == (0, [])
+    source.unlink()
+    assert dicomstudy.restore(archive, tmp_path / "out").problems == []
+    assert sha256s(tmp_path / "out") == {hashlib.sha256(content).hexdigest()}
 
 
 def test_wrecks_have_records_or_problems(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def convert(
 
     ARCHIVE is a folder, made if it is not there. A SOURCE is a P10 file, a zip or tar file of
     them, an instance record (.ion), or a folder of all these. Running again adds what is new.
-    What belongs to no study is kept in quarantine. Large values that a record has not with it
-    stay in its P10 file, until that is taken in as well.
+    What belongs to no study is kept in quarantine. To copy, a record brings in its P10 file if
+    that is still where it was; if not, large values stay in that file.
     """
     import dicomstudy
 
