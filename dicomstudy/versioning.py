@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import operator
+from numbers import Integral
 from typing import SupportsIndex
 
 from dicomstudy.archive import AnyArchive, opened
@@ -112,9 +111,8 @@ def delete(
 
 def _number(to: SupportsIndex) -> int:
     """The number of a version as an `int`, of whatever is an integer, and no truth value."""
-    if not isinstance(to, bool):
-        with contextlib.suppress(TypeError):
-            return operator.index(to)
+    if isinstance(to, Integral) and not isinstance(to, bool):
+        return int(to)
     raise DicomStudyError("change/value", f"{to!r:.80} is no number of a version")
 
 

@@ -234,7 +234,7 @@ def test_a_file_takes_the_place_of_no_record_that_says_it_is_elsewhere(tmp_path:
     record = ion.loads(path.read_bytes())
     record["dataSet"]["SeriesInstanceUID"] = "1.2.3.9"
     path.write_bytes(ion.dumps(record))
-    dicomstudy.convert([path], archive)
+    dicomstudy.convert([path], archive, bulk="reference")
     dicomstudy.convert([folder], archive)
     with dicomstudy.open_archive(archive)[STUDY] as study:
         said = {each.series: each.attributes()["SeriesInstanceUID"] for each in study.values()}

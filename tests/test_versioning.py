@@ -407,7 +407,7 @@ def test_a_record_never_takes_the_place_of_what_was_proved(tmp_path: Path) -> No
     record["dataSet"]["00090010"] = "MY"
     path.write_bytes(ion.dumps(record))
     dicomstudy.delete(archive, "1.2.3")
-    assert dicomstudy.convert([records], archive).instances == 1
+    assert dicomstudy.convert([records], archive, bulk="reference").instances == 1
     with dicomstudy.open_archive(archive)["1.2.3"] as study:
         (instance,) = study.values()
         assert instance.to_p10() == file_with(1, "OB", b"ab")
