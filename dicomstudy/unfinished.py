@@ -1,6 +1,7 @@
 """A folder of one run alone, for files that it has not finished (spec/archive.md, "restore").
 
-An archive has ``incoming/`` for them. Here they are beside what users have in a folder of theirs.
+An archive has ``incoming/`` for them. Here they are beside what users have in a folder of theirs,
+or where the system has temporary ones.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["own_folder", "remove_tree"]
+from dicomstudy.errors import DicomStudyError
+
+__all__ = ["TemporaryFolder", "own_folder", "remove_tree"]
 
 _PREFIX = ".dicomstudy-"
 _LOCK, _PART = "dicomstudy.lock", ".part"
@@ -71,6 +75,36 @@ def _locked(folder: Path) -> BinaryIO | None:
         folder.rmdir()
         raise
     return None
+
+
+class TemporaryFolder:
+    """A new folder where the system has those of programs; it goes with the process that made it.
+
+    It stays if one goes that was forked from that.
+
+    Raises:
+        DicomStudyError: it cannot be made (``system/temporary``).
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix=prefix))
+        except OSError as error:
+            why = f"no folder for temporary files can be made: {error.strerror or error}"
+            raise DicomStudyError("system/temporary", why) from error
+        self._removed = weakref.finalize(self, _remove_own, self.path, os.getpid())
+
+    def remove(self) -> None:
+        """Remove it, with all that is in it."""
+        self._removed()
+
+
+def _remove_own(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        remove_tree(folder)
 
 
 def remove_tree(folder: Path) -> None:

@@ -73,14 +73,14 @@ def dumps(value: Value, *, text: bool = False) -> bytes:
     Raises:
         IonError: ``ion/unsupported-value``, ``ion/too-deep``, ``ion/too-large``.
     """
-    check(value)
+    in_python = check(value)
     if text:
         lines: list[str] = []
         write_text(value, "\n", lines)
         lines.append("\n")
         data = "".join(lines).encode()
     else:
-        data = encode(value)
+        data = encode(value, in_python=in_python)
     if len(data) > MAX_BYTES:
         raise too_large()
     return data

@@ -29,6 +29,7 @@ __all__ = ["BLOBS", "CONTAINERS", "MAX_FRACTION_DIGITS", "adopt", "check", "no_p
 # Limits well inside what the library writes and reads exactly: it changes integers and
 # coefficients of more than 240 bits, and fractions of more than 9 digits, without a word.
 _MAX_INT_BITS: Final = 128
+_LARGE: Final = 1 << 63
 _MAX_DECIMAL_DIGITS: Final = 34
 _MAX_DECIMAL_EXPONENT: Final = 6000
 MAX_FRACTION_DIGITS: Final = 6  # of a second, as in a datetime
@@ -39,15 +40,20 @@ _TEXTS: Final = frozenset({str, Text, Symbol})
 BLOBS: Final = frozenset({bytes, Blob})
 _CHECKED: Final = _TEXTS | BLOBS | {int, Decimal, datetime, Timestamp}
 _WRITABLE: Final = _ATOMS | _CHECKED | CONTAINERS
+_IN_PYTHON: Final = frozenset({Decimal, datetime, Timestamp})
 _NAMES: Final = frozenset({str, Symbol})
 _LIMITED: Final = frozenset({int, Decimal})
 _LOADED: Final = _ATOMS | _LIMITED | CONTAINERS | {str, bytes, core.Timestamp}
 
 
-def check(value: Value) -> None:
-    """Refuse what the library would drop, garble, or crash on."""
+def check(value: Value) -> bool:
+    """Refuse what the library would drop, garble, or crash on.
+
+    Whether the library calls Python to write something of the rest.
+    """
     level: list[Any] = [[value]]
     size = 0
+    in_python = False
     for _ in range(MAX_DEPTH + 1):
         names: list[Any] = []
         items: list[Any] = []
@@ -65,11 +71,13 @@ def check(value: Value) -> None:
             raise unsupported(no_place_for(level))
         size += _text_length(names) + _MAX_OVERHEAD * (len(names) + len(items))
         for kind in kinds & _CHECKED:
-            size += _check_scalars(kind, [item for item in items if type(item) is kind])
+            some: list[Any] = [item for item in items if type(item) is kind]
+            size += _check_scalars(kind, some)
+            in_python |= kind in _IN_PYTHON or (kind is int and _has_large(some))
         if size > MAX_BYTES:
             raise too_large()
         if kinds.isdisjoint(CONTAINERS):
-            return
+            return in_python
         level = [item for item in items if type(item) in CONTAINERS]
     raise too_deep()
 
@@ -90,6 +98,11 @@ def _check_scalars(kind: type, items: list[Any]) -> int:
         for item in items:
             _check_moment(item)
     return 0
+
+
+def _has_large(numbers: list[int]) -> bool:
+    """Whether one of them has more bits than the library has in C."""
+    return min(numbers) < -_LARGE or max(numbers) >= _LARGE
 
 
 def _text_length(texts: list[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -24,6 +24,7 @@ from dicomstudy.tables.parquet import check_schema, open_file, reading
 from dicomstudy.tables.rebuilding import Rebuilder
 from dicomstudy.tables.result import Result
 from dicomstudy.tables.sql import Database, no_column, quoted
+from dicomstudy.unfinished import TemporaryFolder
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -174,7 +175,11 @@ class Tables(Mapping[str, Table]):
         self._tables: dict[str, Table] = {}
         self._database: Database | None = None
         self._at_close = at_close
+        self._lock = threading.Lock()
+        self._asked = 0
         self._closed = False
+        #: Databases of the process that this one was forked from: none of their threads is here.
+        self._others: list[Database] = []
 
     def __getitem__(self, name: str) -> Table:
         table = self._tables.get(name)
@@ -233,11 +238,15 @@ class Tables(Mapping[str, Table]):
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
         """Say of files that are gone because of a newer catalog, or of `close`, that it is so."""
-        if self._closed:
-            raise TableError("tables/closed", "the tables are closed", source=str(self.path))
+        with self._lock:
+            if self._closed:
+                raise self._no_longer_open()
+            self._asked += 1
         try:
             yield
         except TableError as error:
+            if self._closed:
+                raise self._no_longer_open() from error
             if error.code in {"tables/damaged", "tables/schema"} and self._is_changed():
                 raise TableError(
                     "tables/changed",
@@ -245,6 +254,13 @@ class Tables(Mapping[str, Table]):
                     source=str(self.path),
                 ) from error
             raise
+        finally:
+            with self._lock:
+                self._asked -= 1
+            self._let_go()
+
+    def _no_longer_open(self) -> TableError:
+        return TableError("tables/closed", "the tables are closed", source=str(self.path))
 
     def _is_changed(self) -> bool:
         try:
@@ -253,9 +269,13 @@ class Tables(Mapping[str, Table]):
             return False
 
     def _opened_database(self) -> Database:
-        if self._database is None:
-            self._database = Database(self)
-        return self._database
+        with self._lock:
+            if self._database is not None and self._database.process != os.getpid():
+                self._others.append(self._database)
+                self._database = None
+            if self._database is None:
+                self._database = Database(self)
+            return self._database
 
     def select(self, columns: Iterable[str], *, where: str | None = None) -> pa.Table:
         """Attributes of instances, in whatever groups they are: a row for each instance.
@@ -311,12 +331,27 @@ class Tables(Mapping[str, Table]):
             return rebuilder.write(target, bulk_folder, progress)
 
     def close(self) -> None:
-        """Let go of files. Nothing can be asked any more."""
-        self._closed = True
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-        self._at_close()
+        """Let go of files. Nothing can be asked any more.
+
+        What another thread has asked ends first, and soon if it is SQL (``tables/closed``).
+        """
+        with self._lock:
+            self._closed = True
+            if self._database is not None:
+                self._database.interrupt()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of files if they are closed and nobody asks any more."""
+        with self._lock:
+            if self._asked or not self._closed:
+                return
+            database, self._database = self._database, None
+        try:
+            if database is not None:
+                database.close()
+        finally:
+            self._at_close()
 
     def __enter__(self) -> Self:
         return self
@@ -348,10 +383,10 @@ def tables_of(archive: str | os.PathLike[str] | Folder) -> Tables:
     Raises:
         ArchiveError: there is no such archive.
     """
-    folder = tempfile.TemporaryDirectory(prefix="dicomstudy-tables-")
+    folder = TemporaryFolder("dicomstudy-tables-")
     try:
-        exported = export_tables(archive, folder.name)
-        return Tables(Path(folder.name), problems=exported.problems, at_close=folder.cleanup)
+        exported = export_tables(archive, folder.path)
+        return Tables(folder.path, problems=exported.problems, at_close=folder.remove)
     except BaseException:
-        folder.cleanup()
+        folder.remove()
         raise

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
-import shutil
-import tempfile
-import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from dicomstudy.beside import aside
 from dicomstudy.errors import TableError
 from dicomstudy.tables.columns import LABEL
 from dicomstudy.tables.fields import COUNT, DIGEST, INSTANCES, VRS, digest_columns
 from dicomstudy.tables.questions import METADATA, is_reading, parsed
 from dicomstudy.tables.result import Result
+from dicomstudy.unfinished import TemporaryFolder
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,10 +40,8 @@ _UNKNOWN_TABLE = re.compile(
 )
 #: What means something else than itself in a pattern.
 _PATTERN = re.compile(r"[*?\[]")
-#: Seconds until it is looked for Ctrl-C, and until DuckDB is told again to stop: before it has
-#: begun, it takes no notice.
-_AGAIN = 0.1
-_Given = TypeVar("_Given")
+#: The schema of all views that are not temporary.
+_MAIN = "main"
 _LEFT_OUT = frozenset((DIGEST, COUNT, VRS, "large", "empty", "exact"))
 
 
@@ -66,20 +64,26 @@ class Database:
     """The tables as views in DuckDB. Nothing can be written, and no other file read.
 
     Views are made when a query names them, so that opening does not depend on their number.
+    Several threads may ask at once.
+
+    Attributes:
+        process: the process that made it: in one that is forked, DuckDB answers nothing.
 
     Raises:
         TableError: DuckDB is not installed (``tables/no-extra``).
     """
 
     def __init__(self, tables: Mapping[str, TableFiles]) -> None:
+        self.process = os.getpid()
         self._tables = tables
         self._by_name = {name.lower(): name for name in tables}
         self._made: set[str] = set()
-        self._columns: dict[str, tuple[str, list[str]]] | None = None
+        self._making, self._in_main = Lock(), Lock()
+        #: Where questions are asked just now.
+        self._cursors: set[duckdb.DuckDBPyConnection] = set()
         # Questions too large for memory go through it; it is the one folder that DuckDB allows.
-        self._spill = tempfile.mkdtemp(prefix="dicomstudy-sql-")
-        self._remove = weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
-        self._duckdb, self._connection = _in_a_thread(self._connect)
+        self._spill = TemporaryFolder("dicomstudy-sql-")
+        self._duckdb, self._connection = aside(self._connect)
 
     def _connect(self) -> tuple[ModuleType, duckdb.DuckDBPyConnection]:
         try:
@@ -97,7 +101,7 @@ class Database:
         connection = duckdb.connect(":memory:", config=config)
         files = [str(path) for table in self._tables.values() for path in table.files]
         connection.execute("SET parquet_metadata_cache = true")
-        connection.execute("SET temp_directory = ?", [self._spill])
+        connection.execute("SET temp_directory = ?", [str(self._spill.path)])
         patterns = [_pattern(path) for path in files]
         connection.execute("SET allowed_paths = ?", [sorted({*files, *patterns})])
         connection.execute("SET enable_external_access = false")
@@ -111,7 +115,18 @@ class Database:
             TableError: as `Tables.sql`.
         """
         with self._connection.cursor() as cursor:
-            return _in_a_thread(partial(self._answer, query, cursor), cursor.interrupt)
+            self._cursors.add(cursor)
+            try:
+                return aside(partial(self._answer, query, cursor), cursor.interrupt)
+            except self._duckdb.InterruptException as error:
+                raise TableError("tables/query", "the question was interrupted") from error
+            finally:
+                self._cursors.remove(cursor)
+
+    def interrupt(self) -> None:
+        """Let questions that are asked just now end soon (``tables/query``)."""
+        for cursor in [*self._cursors]:
+            cursor.interrupt()
 
     def _answer(self, query: str, cursor: duckdb.DuckDBPyConnection) -> Result:
         self._check(query)
@@ -119,17 +134,16 @@ class Database:
         if not is_reading(query, tree):
             raise _read_only()
         question = parsed(tree, self._by_name)
-        words = {METADATA, *self._by_name} if question.words is None else question.words
+        words = {METADATA, _MAIN, *self._by_name} if question.words is None else question.words
         named = {self._by_name[word] for word in words & self._by_name.keys()}
         definition = ""
         if METADATA in words and INSTANCES in self._tables:
             definition, joined = self._metadata(None if question.every_column else words)
             named |= joined
         try:
-            self._make_views(named, definition, cursor)
-            found = cursor.sql(query).to_arrow_table()
-        except self._duckdb.InterruptException as error:
-            raise TableError("tables/query", "the question was interrupted") from error
+            found = self._found(query, named, definition, cursor, in_main=_MAIN in words)
+        except self._duckdb.InterruptException:
+            raise
         except self._duckdb.Error as error:
             raise self._translated(str(error).strip(), named, METADATA in words) from error
         except pa.ArrowException as error:
@@ -143,8 +157,10 @@ class Database:
 
     def close(self) -> None:
         """Close the database."""
-        self._connection.close()
-        self._remove()
+        try:
+            self._connection.close()
+        finally:
+            self._spill.remove()
 
     def _check(self, query: str) -> None:
         try:
@@ -158,15 +174,30 @@ class Database:
         if kinds != [self._duckdb.StatementType.SELECT]:
             raise _read_only()
 
-    def _make_views(
-        self, named: set[str], definition: str, cursor: duckdb.DuckDBPyConnection
-    ) -> None:
-        """Make the views of some tables, and the one of all with this definition."""
-        for name in sorted(named - self._made):
-            cursor.execute(f"CREATE VIEW {quoted(name)} AS {self._view(name)}")
-            self._made.add(name)
-        if definition:
-            cursor.execute(f"CREATE OR REPLACE VIEW {METADATA} AS {definition}")
+    def _found(
+        self,
+        query: str,
+        named: set[str],
+        definition: str,
+        cursor: duckdb.DuckDBPyConnection,
+        *,
+        in_main: bool,
+    ) -> pa.Table:
+        """The answer, with the views of some tables, and the one of all with this definition.
+
+        That is of this question alone, others being asked at once of other columns: a temporary
+        view, or, if it may be asked for by its schema, one that no other question has meanwhile.
+        """
+        with self._making:
+            for name in sorted(named - self._made):
+                cursor.execute(f"CREATE VIEW {quoted(name)} AS {self._view(name)}")
+                self._made.add(name)
+        kind = "OR REPLACE" if in_main else "TEMP"
+        with self._in_main if definition and in_main else contextlib.nullcontext():
+            if definition:
+                cursor.execute(f"CREATE {kind} VIEW {METADATA} AS {definition}")
+            found: pa.Table = cursor.sql(query).to_arrow_table()
+            return found
 
     def _view(self, table: str) -> str:
         """The definition of the view of a table."""
@@ -191,7 +222,7 @@ class Database:
         """The definition of the view with the columns that are named, and its tables."""
         columns = []
         joined: set[str] = set()
-        for lower, (name, tables) in self._sources().items():
+        for lower, (name, tables) in self._sources.items():
             if words is None or lower in words:
                 columns.append(f"{_merged(name, tables)} AS {quoted(name)}")
                 joined.update(tables)
@@ -209,19 +240,19 @@ class Database:
         columns = digest_columns(self._tables[INSTANCES].schema.names)
         return {column: group for column, group in columns.items() if group in self._tables}
 
+    @cached_property
     def _sources(self) -> dict[str, tuple[str, list[str]]]:
         """The columns of the view by their names in lower case, with the tables that have them."""
-        if self._columns is None:
-            self._columns = {}
-            # Those of the format, not of an attribute, are the instance's alone.
-            schema = self._tables[INSTANCES].schema
-            own = {field.name for field in schema if b"key" not in (field.metadata or {})}
-            for table in (INSTANCES, *self._digests().values()):
-                for name in self._names(table):
-                    if name in _LEFT_OUT or (table != INSTANCES and name in own):
-                        continue
-                    self._columns.setdefault(name.lower(), (name, []))[1].append(table)
-        return self._columns
+        columns: dict[str, tuple[str, list[str]]] = {}
+        # Those of the format, not of an attribute, are the instance's alone.
+        schema = self._tables[INSTANCES].schema
+        own = {field.name for field in schema if b"key" not in (field.metadata or {})}
+        for table in (INSTANCES, *self._digests().values()):
+            for name in self._names(table):
+                if name in _LEFT_OUT or (table != INSTANCES and name in own):
+                    continue
+                columns.setdefault(name.lower(), (name, []))[1].append(table)
+        return columns
 
     def _labels(self, named: set[str]) -> set[str]:
         """The columns of tables that are categorical in pandas."""
@@ -245,27 +276,8 @@ class Database:
             return TableError("tables/query", message)
         names = {name for table in named for name in self._names(table)}
         if has_metadata and INSTANCES in self._tables:
-            names = {name for name, _ in self._sources().values()}
+            names = {name for name, _ in self._sources.values()}
         return no_column(unknown[1], names, "these tables")
-
-
-def _in_a_thread(
-    asked: Callable[[], _Given], interrupt: Callable[[], object] | None = None
-) -> _Given:
-    """What a function gives that calls DuckDB, with Ctrl-C raised here and never in there.
-
-    DuckDB has its own way with it: none until it has an answer, or an error of Python's.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(asked)
-        try:
-            while not running.done():
-                wait((running,), timeout=_AGAIN)
-            return running.result()
-        finally:
-            while interrupt is not None and not running.done():
-                interrupt()
-                wait((running,), timeout=_AGAIN)
 
 
 def _read_only() -> TableError:
