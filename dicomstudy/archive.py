@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -60,7 +60,21 @@ class Archive(Folder, Mapping[str, "Study"]):
     def __getitem__(self, uid: str) -> Study:
         if uid not in self:
             raise KeyError(uid)
-        return self.open(self.document_path(uid))
+        path = self.document_path(uid)
+        try:
+            return self.open(path)
+        except DicomStudyError as error:
+            if self.is_gone(path):  # another run collects it just now
+                raise KeyError(uid) from error
+            raise
+
+    def items(self) -> ItemsView[str, Study]:
+        """All UIDs with their studies, but for those that are collected meanwhile."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Study]:
+        """All studies, but for those that are collected meanwhile."""
+        return _Values(self)
 
     def studies(self) -> Iterator[tuple[Path, Study | DicomStudyError]]:
         """Every document, opened, or what is wrong with it; the caller closes it.
@@ -172,6 +186,26 @@ class Archive(Folder, Mapping[str, "Study"]):
         if not paths:
             self.check_there()
         yield from kept_in(self.quarantine, [path.name for path in paths])
+
+
+class _Items(ItemsView[str, "Study"]):
+    _mapping: Archive
+
+    def __iter__(self) -> Iterator[tuple[str, Study]]:
+        for uid in self._mapping:
+            try:
+                study = self._mapping[uid]
+            except KeyError:
+                continue
+            yield uid, study
+
+
+class _Values(ValuesView["Study"]):
+    _mapping: Archive
+
+    def __iter__(self) -> Iterator[Study]:
+        for _, study in _Items(self._mapping):
+            yield study
 
 
 #: An archive, or the folder of one.

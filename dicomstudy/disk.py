@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from dicomstudy.errors import ArchiveError, unwritable
+from dicomstudy.errors import ArchiveError, StudyError, unwritable
 
 __all__ = [
     "ABSENT",
@@ -69,6 +69,7 @@ class ReadOnly:
     """A file that is read by position, and closed at the latest when nobody has it any more."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         # nobody waits for what is no file, such as a pipe
         self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self.close = weakref.finalize(self, os.close, self._descriptor)
@@ -82,7 +83,11 @@ class ReadOnly:
 
         The system may give fewer for other reasons, such as an unreadable page behind them, of
         which only the next read tells.
+
+        Raises:
+            StudyError: it is closed (``study/closed``).
         """
+        self._check_open()
         data = os.pread(self.fileno(), length, offset)
         while 0 < len(data) < length:
             more = os.pread(self.fileno(), length - len(data), offset + len(data))
@@ -92,8 +97,14 @@ class ReadOnly:
         return data
 
     def status(self) -> os.stat_result:
-        """What the system says of the open file."""
+        """What the system says of the open file. Errors as in `pread`."""
+        self._check_open()
         return os.fstat(self.fileno())
+
+    def _check_open(self) -> None:
+        if not self.close.alive:
+            message = "the study is closed: ask while it is open, or open it again"
+            raise StudyError("study/closed", message, source=str(self._path))
 
 
 @contextlib.contextmanager

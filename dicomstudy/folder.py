@@ -42,6 +42,8 @@ __all__ = [
     "outside",
     "path_named",
     "silent",
+    "told",
+    "unlocking",
 ]
 
 FORMAT = "dicomstudy archive"
@@ -64,6 +66,33 @@ Progress: TypeAlias = Callable[[str, int, int | None], None]
 
 def silent(step: str, done: int, total: int | None) -> None:
     """Progress that is not shown."""
+
+
+class _Raised(BaseException):
+    """Carries what was raised past all that would make another error of it."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+@contextlib.contextmanager
+def told(progress: Progress | None) -> Iterator[Progress]:
+    """Who is told how far a run has come. What that raises is raised as it is.
+
+    For runs that make something of the errors that they meet: of a disk that is full, say.
+    """
+
+    def tell(step: str, done: int, total: int | None) -> None:
+        if progress is not None:
+            try:
+                progress(step, done, total)
+            except Exception as error:
+                raise _Raised(error) from error
+
+    try:
+        yield tell
+    except _Raised as raised:
+        raise raised.error from None
 
 
 class Folder:
@@ -236,16 +265,23 @@ class Folder:
 
 
 def path_named(path: str | os.PathLike[str]) -> Path:
-    """The path that somebody named.
+    """The path that somebody named, from the root on: the current folder may be another later.
 
     Raises:
         ArchiveError: it is none (``archive/no-path``): it is empty, which is no name of the current
-            folder, or has a NUL in it.
+            folder, or has a NUL in it; or the current folder is gone.
+        TypeError: it is not text.
     """
     text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"a path is a str or an os.PathLike of one, not {path!r:.80}")
     if not text or "\0" in text:
         raise ArchiveError("archive/no-path", "a path is empty, or has a NUL in it")
-    return Path(path)
+    try:
+        return Path(text).absolute()
+    except OSError as error:
+        message = f"there is no current folder: {error.strerror or error}"
+        raise ArchiveError("archive/no-path", message, source=text) from error
 
 
 def outside(path: str | os.PathLike[str]) -> Path:
@@ -368,7 +404,7 @@ def make_new(path: Path) -> None:
         _check_empty(path)  # before there is a lock in it
         outside(path)
         make_folder(path)
-        with (path / _LOCK).open("ab") as file:
+        with unlocking((path / _LOCK).open("ab")) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -410,18 +446,23 @@ def at_work(path: Path) -> Iterator[None]:
     with writing(path):
         (path / _INCOMING).mkdir(exist_ok=True)  # a backup may have no empty folders
         file = (path / _LOCK).open("wb")
-    with _unlocking(file):
+    with unlocking(file):
         with writing(path):
             _begin(file, path / _INCOMING)
         yield
 
 
 @contextlib.contextmanager
-def _unlocking(file: BinaryIO) -> Iterator[BinaryIO]:
-    """Close the file of a lock at the end; of an error nothing follows, as it has no content."""
+def unlocking(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Let go of a lock at the end, and close its file: a process forked meanwhile has that too.
+
+    Of an error nothing follows, as it has no content.
+    """
     try:
         yield file
     finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
         with contextlib.suppress(OSError):
             file.close()
 
@@ -453,7 +494,7 @@ def locked(document: Path) -> Iterator[None]:
     """
     path = document.with_name(document.name.removesuffix(DOCUMENT) + ".lock")
     while True:
-        with _unlocking(path.open("wb")) as file:
+        with unlocking(path.open("wb")) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 there = path.stat().st_ino == os.fstat(file.fileno()).st_ino

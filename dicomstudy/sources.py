@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple, Self, TypeAlias
+from typing import IO, Any, NamedTuple, Self, TypeAlias
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from dicomstudy.disk import ABSENT
@@ -81,7 +81,7 @@ def find(
             whether it is a folder. One that has a problem is not looked into.
     """
     for source in listed(sources):
-        path = str(source if isinstance(source, Path) or not source else Path(source))
+        path = str(source if isinstance(source, Path) or source == "" else Path(source))
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path costs more than the question)
             is_folder = stat.S_ISDIR(status.st_mode)
@@ -294,10 +294,15 @@ class SourceFiles:
     """
 
     def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
-        self._folders = [*listed(folders)]
+        #: From the root on: the current folder may be another when they are looked into.
+        self._folders = [os.path.abspath(folder) for folder in listed(folders)]  # noqa: PTH100 (so in `uri_of`)
         self._below: _Below | None = None
         self._found: dict[tuple[str, Hashable], Path] = {}
         self._doubted: set[tuple[str, Hashable]] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what was seen below the folders, which another process may see otherwise."""
+        return self.__dict__ | {"_below": None}
 
     def open(
         self,

@@ -440,7 +440,7 @@ def test_a_folder_whose_lock_cannot_be_made_is_not_left(
 def test_what_cannot_be_removed_or_closed_fails_no_run(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask, unlocking = os.fstat, cast("Any", folder._unlocking)
+    ask, unlocking = os.fstat, cast("Any", folder.unlocking)
 
     def fstat(descriptor: int) -> os.stat_result:
         status = ask(descriptor)

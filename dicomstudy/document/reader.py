@@ -408,7 +408,7 @@ class Document:
         """Whether it is still the document at its path."""
         try:
             return os.path.samestat(self.path.stat(), self._file.status())
-        except OSError:
+        except (OSError, StudyError):  # it is closed
             return False
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from dicomstudy.current import as_it_is
 from dicomstudy.disk import is_there, writing
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, outside, path_named, silent
+from dicomstudy.folder import Folder, Progress, outside, path_named, told, unlocking
 from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
@@ -132,7 +132,7 @@ def export_tables(
         archive = Folder(path_named(archive), sources=sources)
     folder = outside(destination)
     catalog_.check_path(folder)
-    with writing(folder):
+    with told(progress) as said, writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         has_catalog = is_there(folder / catalog_.NAME)
         foreign = [] if has_catalog else [e.name for e in folder.iterdir() if not _is_ours(e)]
@@ -143,7 +143,7 @@ def export_tables(
                 source=str(folder),
             )
         with _alone(folder):
-            run = _Run(archive, folder, has_catalog=has_catalog, progress=progress or silent)
+            run = _Run(archive, folder, has_catalog=has_catalog, progress=said)
             with contextlib.closing(run):
                 return run.export()
 
@@ -171,7 +171,7 @@ def _is_ours(path: Path) -> bool:
 def _alone(folder: Path) -> Iterator[None]:
     """Be the only run that writes to a folder of tables. A process that ends lets go of it."""
     descriptor = os.open(folder / catalog_.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    with os.fdopen(descriptor, "r+b") as file:
+    with unlocking(os.fdopen(descriptor, "r+b")) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

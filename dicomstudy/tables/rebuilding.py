@@ -14,7 +14,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writing
 from dicomstudy.document import encode
 from dicomstudy.errors import ArchiveError, BulkError, TableError
-from dicomstudy.folder import Folder, Progress, at_work, locked, make, silent
+from dicomstudy.folder import Folder, Progress, at_work, locked, make, told
 from dicomstudy.grouping import Group
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.study import Study
@@ -87,10 +87,9 @@ class Rebuilder:
         archive = Folder(destination)
         if next(archive.documents(), None) is not None:
             raise _has_studies(destination)
-        progress = progress or silent
         done = 0
         total = self._catalog.tables[STUDIES].rows if STUDIES in self._catalog.tables else 0
-        with writing(destination), at_work(destination):
+        with told(progress) as said, writing(destination), at_work(destination):
             for part in self._catalog.parts:
                 holding = list(self._holding(part))
                 for studies in _together(self._studies(part)):
@@ -98,7 +97,7 @@ class Rebuilder:
                     for rows in studies:
                         self._write_study(archive, rows, groups, bulk)
                         done += 1
-                        progress("studies", done, total)
+                        said("studies", done, total)
                     del studies, groups  # before the next are read
         return done
 

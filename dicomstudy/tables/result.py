@@ -29,6 +29,8 @@ __all__ = ["Result"]
 _SEPARATOR = "  "
 #: A cell of a text table is cut behind so many characters.
 _WIDTH = 64
+#: Rows that a result is shown by.
+_SHOWN = 20
 
 
 class Result:
@@ -45,7 +47,12 @@ class Result:
         return len(self._table)
 
     def __repr__(self) -> str:
-        return "".join(self.to_text()).rstrip("\n")
+        first = Result(self._table.slice(0, _SHOWN))
+        try:
+            text = "".join(first.to_text()).rstrip("\n")
+        except TableError:  # there is a value that Python has not
+            text = " ".join(map(escape, self._table.column_names))
+        return text if len(first) == len(self) else f"{text}\n… {len(self)} rows"
 
     def to_arrow(self) -> pa.Table:
         """The rows as a pyarrow table."""
