@@ -269,12 +269,11 @@ def path_named(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ArchiveError: it is none (``archive/no-path``): it is empty, which is no name of the current
-            folder, or has a NUL in it; or the current folder is gone.
-        TypeError: it is not text.
+            folder, has a NUL in it, or is not text; or the current folder is gone.
     """
     text = os.fspath(path)
     if not isinstance(text, str):
-        raise TypeError(f"a path is a str or an os.PathLike of one, not {path!r:.80}")
+        raise ArchiveError("archive/no-path", f"a path is text, not {text!r:.80}")
     if not text or "\0" in text:
         raise ArchiveError("archive/no-path", "a path is empty, or has a NUL in it")
     try:

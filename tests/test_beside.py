@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 import threading
+import time
 
 import pytest
 
-from dicomstudy.beside import Beside
+from dicomstudy.beside import Beside, aside
 
 
 def test_results_come_in_the_order_of_what_was_given() -> None:
@@ -40,6 +43,60 @@ def test_without_a_thread_to_spare_all_is_done_at_once(monkeypatch: pytest.Monke
     beside.give(2)
     assert [beside.take(), beside.take()] == [1, 0.5]
     beside.close()
+
+
+def test_the_thread_ends_with_an_owner_who_forgets_it() -> None:
+    before = threading.active_count()
+    beside: Beside[int, int] = Beside(abs)
+    assert threading.active_count() == before + 1
+    del beside
+    gc.collect()
+    until = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_nobody_has_to_wait_for_the_end() -> None:
+    goes_on = threading.Event()
+    beside: Beside[int, bool] = Beside(lambda _: goes_on.wait(10))
+    beside.give(1)
+    assert not beside.close(0.01)
+    goes_on.set()
+    assert beside.close()
+
+
+def test_aside_is_another_thread() -> None:
+    assert aside(threading.get_ident) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        aside(lambda: 1 // 0)
+
+
+def test_aside_is_here_where_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("dicomstudy.beside.start_new_thread", short)
+    assert aside(threading.get_ident) == threading.get_ident()
+
+
+def test_what_is_aside_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a Ctrl-C, until it does; then that is raised."""
+    told = threading.Semaphore(0)
+    main = threading.get_ident()
+    monkeypatch.setattr("dicomstudy.beside._AGAIN", 0.01)
+
+    def work() -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        for _ in range(2):
+            told.acquire()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            aside(work, told.release)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_the_function_raises_is_raised_for_whoever_asks() -> None:
