@@ -594,7 +594,7 @@ def test_what_is_no_document_is_not_opened(
     Path("cut.ion.zst").write_bytes(document.read_bytes()[:500])
     with pytest.raises(StudyError) as raised:
         dicomstudy.open_study(name)
-    assert (raised.value.code, raised.value.location.source) == (code, str(Path(name)))
+    assert (raised.value.code, raised.value.location.source) == (code, str(tmp_path / name))
 
 
 def test_a_document_of_the_seed_is_opened(shared: Path) -> None:
