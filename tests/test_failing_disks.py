@@ -457,7 +457,7 @@ def test_what_cannot_be_removed_or_closed_fails_no_run(
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fstat", fstat)
-    monkeypatch.setattr(folder, "_unlocking", lambda file: unlocking(Lock(file)))
+    monkeypatch.setattr(folder, "unlocking", lambda file: unlocking(Lock(file)))
     assert not dicomstudy.convert([tmp_path / "in" / "mr"], archive).problems
     dicomstudy.update(archive, MR, [{"set": {"StudyID": "1"}}])
     assert not dicomstudy.restore(archive, tmp_path / "out").problems
