@@ -87,24 +87,31 @@ class ReadOnly:
         Raises:
             StudyError: it is closed (``study/closed``).
         """
-        self._check_open()
-        data = os.pread(self.fileno(), length, offset)
-        while 0 < len(data) < length:
-            more = os.pread(self.fileno(), length - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
+        try:
+            data = os.pread(self.fileno(), length, offset)
+            while 0 < len(data) < length:
+                more = os.pread(self.fileno(), length - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            if self.close.alive:
+                raise
+            raise self._closed() from error
         return data
 
     def status(self) -> os.stat_result:
         """What the system says of the open file. Errors as in `pread`."""
-        self._check_open()
-        return os.fstat(self.fileno())
+        try:
+            return os.fstat(self.fileno())
+        except OSError as error:
+            if self.close.alive:
+                raise
+            raise self._closed() from error
 
-    def _check_open(self) -> None:
-        if not self.close.alive:
-            message = "the study is closed: ask while it is open, or open it again"
-            raise StudyError("study/closed", message, source=str(self._path))
+    def _closed(self) -> StudyError:
+        message = "the study is closed: ask while it is open, or open it again"
+        return StudyError("study/closed", message, source=str(self._path))
 
 
 @contextlib.contextmanager
