@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from _thread import allocate_lock, start_new_thread
+from _thread import LockType, allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
-from threading import Thread
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 __all__ = ["Beside", "aside"]
@@ -46,19 +46,22 @@ class Beside(Generic[_Given, _Result]):
         self._given: _Inbox[_Given] = SimpleQueue()
         self._results: _Outbox[_Result] = SimpleQueue()
         weakref.finalize(self, self._given.put, None)
-        work = (function, self._given, self._results)
-        self._thread: Thread | None = Thread(target=_work, args=work, daemon=True)
+        work = partial(_work, function, self._given, self._results)
+        self._has_thread = True
+        self._ended = allocate_lock()
+        self._ended.acquire()
         try:
-            self._thread.start()
+            start_new_thread(_run, (work, self._ended))
         except RuntimeError:
-            self._thread = None
+            self._has_thread = False
+            self._ended.release()
 
     def give(self, given: _Given) -> None:
         """Let the function be called on `given` as soon as there is time."""
-        if self._thread is None:
-            self._results.put(self._function(given))
-        else:
+        if self._has_thread:
             self._given.put(given)
+        else:
+            self._results.put(self._function(given))
 
     def take(self) -> _Result:
         """The result of the first call of which it was not taken yet, once it is there.
@@ -72,16 +75,11 @@ class Beside(Generic[_Given, _Result]):
             raise result.error
         return result
 
-    def close(self, timeout: float | None = None) -> bool:
-        """End the thread, once it has done all that it was given, or has failed.
-
-        Whether it has ended, for which no more than `timeout` seconds are waited.
-        """
+    def close(self) -> None:
+        """End the thread, once it has done all that it was given, or has failed."""
         self._given.put(None)
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        with self._ended:
+            pass
 
 
 def aside(call: Callable[[], _Result], interrupt: Callable[[], object] = lambda: None) -> _Result:
@@ -92,32 +90,46 @@ def aside(call: Callable[[], _Result], interrupt: Callable[[], object] = lambda:
     it does.
     """
     outcome: list[_Result | _Failed] = []
-    ended = allocate_lock()
-    ended.acquire()
 
     def work() -> None:
         try:
             outcome.append(call())
         except BaseException as error:  # noqa: BLE001 (it is raised where the result is awaited)
             outcome.append(_Failed(error))
-        finally:
-            ended.release()
 
+    has_thread = True
+    ended = allocate_lock()
+    ended.acquire()
     try:
-        # A `Thread` calls Python when it is forgotten, where what handlers raise is lost.
+        # no function of ours is called in between, at the start of which a signal might be handled
         try:
-            start_new_thread(work, ())
-        except RuntimeError:  # there is none to spare
-            work()
-        ended.acquire()
+            start_new_thread(_run, (work, ended))
+        except RuntimeError:
+            has_thread = False
+        else:
+            ended.acquire()
     finally:
-        while not outcome:
+        while has_thread and not outcome:
             interrupt()
             ended.acquire(timeout=_AGAIN)
+    if not has_thread:
+        work()
     (result,) = outcome
     if isinstance(result, _Failed):
         raise result.error
     return result
+
+
+def _run(work: Callable[[], object], ended: LockType) -> None:
+    """What a thread does, as a `Thread` would.
+
+    That calls Python while it is started, and when it is forgotten: what the handler of a signal
+    raises there is lost, or the thread.
+    """
+    try:
+        work()
+    finally:
+        ended.release()
 
 
 def _work(
