@@ -220,7 +220,8 @@ def _copy(old: Path, new: Path, moves: Mapping[str, _Move]) -> None:
                 0,
             )
     except BaseException:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what ended it is to be said, and not this
+            new.unlink()
         raise
     sync(new.parent)
 

@@ -207,7 +207,8 @@ def _whole(path: Path, within: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what ended it is to be said, and not this
+            part.unlink()
         raise
     sync(path.parent)
 

@@ -504,5 +504,6 @@ def locked(document: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a file that is left is locked by the next one
+                    path.unlink()
             return

@@ -383,7 +383,7 @@ def _rename_elsewhere(part: Path, path: Path) -> None:
         shutil.copyfile(part, beside)
         beside.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        _remove(str(beside))
     part.unlink()
 
 
@@ -415,6 +415,6 @@ def _restore_quarantined(
             kept.prove(file.write)
         _rename(str(part), str(path))
     finally:
-        part.unlink(missing_ok=True)
+        _remove(str(part))
     restored.files += 1
     restored.bytes_out += kept.size
