@@ -31,7 +31,7 @@ from dicomstudy.folder import (
     path_named,
 )
 from dicomstudy.quarantine import Quarantined, kept_in
-from dicomstudy.sources import SourceFiles
+from dicomstudy.sources import SourceFiles, listed
 
 if TYPE_CHECKING:
     from dicomstudy.study import Study
@@ -60,13 +60,7 @@ class Archive(Folder, Mapping[str, "Study"]):
     def __getitem__(self, uid: str) -> Study:
         if uid not in self:
             raise KeyError(uid)
-        path = self.document_path(uid)
-        try:
-            return self.open(path)
-        except DicomStudyError as error:
-            if self.is_gone(path):  # another run collects it just now
-                raise KeyError(uid) from error
-            raise
+        return self.open(self.document_path(uid))
 
     def items(self) -> ItemsView[str, Study]:
         """All UIDs with their studies, but for those that are collected meanwhile."""
@@ -193,10 +187,13 @@ class _Items(ItemsView[str, "Study"]):
 
     def __iter__(self) -> Iterator[tuple[str, Study]]:
         for uid in self._mapping:
+            path = self._mapping.document_path(uid)
             try:
-                study = self._mapping[uid]
-            except KeyError:
-                continue
+                study = self._mapping.open(path)
+            except DicomStudyError:
+                if self._mapping.is_gone(path):
+                    continue
+                raise
             yield uid, study
 
 
@@ -254,7 +251,7 @@ def open_study(
         document,
         definitions=definitions.load(),
         bulk=bulk_beside(document),
-        sources=SourceFiles(sources),
+        sources=SourceFiles(map(path_named, listed(sources))),
     )
 
 

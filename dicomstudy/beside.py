@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from _thread import LockType, allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 __all__ = ["Beside", "aside"]
 
@@ -25,7 +26,7 @@ class _Failed(NamedTuple):
     error: BaseException
 
 
-_Inbox: TypeAlias = "SimpleQueue[_Given | None]"
+_Inbox: TypeAlias = "SimpleQueue[_Given | Any]"
 _Outbox: TypeAlias = "SimpleQueue[_Result | _Failed]"
 
 
@@ -38,15 +39,17 @@ class Beside(Generic[_Given, _Result]):
     once, and what the function raises is raised there.
 
     Args:
-        function: what is called; not on None.
+        function: what is called.
     """
 
     def __init__(self, function: Callable[[_Given], _Result]) -> None:
         self._function = function
         self._given: _Inbox[_Given] = SimpleQueue()
         self._results: _Outbox[_Result] = SimpleQueue()
-        weakref.finalize(self, self._given.put, None)
-        work = partial(_work, function, self._given, self._results)
+        #: Ends the thread. It comes into the queue when nobody has the owner any more, by no code
+        #: of Python in which what the handler of a signal raises would be lost.
+        self._end: Any = weakref.ref(self, self._given.put)
+        work = partial(_work, function, self._given, self._end, self._results)
         self._has_thread = True
         self._ended = allocate_lock()
         self._ended.acquire()
@@ -77,17 +80,21 @@ class Beside(Generic[_Given, _Result]):
 
     def close(self) -> None:
         """End the thread, once it has done all that it was given, or has failed."""
-        self._given.put(None)
+        self._given.put(self._end)
         with self._ended:
             pass
 
 
-def aside(call: Callable[[], _Result], interrupt: Callable[[], object] = lambda: None) -> _Result:
+def aside(
+    call: Callable[[], _Result],
+    interrupt: Callable[[], object] = lambda: None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> _Result:
     """What a function gives that knows nothing of signals, or has its own way with them.
 
     It is called in a thread of its own. What the handler of a signal raises, as Ctrl-C does, is
     raised here, and never in there: once the call has ended, which is told to `interrupt` until
-    it does.
+    it does. So it is once it `is_over`.
     """
     outcome: list[_Result | _Failed] = []
 
@@ -97,22 +104,21 @@ def aside(call: Callable[[], _Result], interrupt: Callable[[], object] = lambda:
         except BaseException as error:  # noqa: BLE001 (it is raised where the result is awaited)
             outcome.append(_Failed(error))
 
-    has_thread = True
+    has_begun = False
     ended = allocate_lock()
     ended.acquire()
     try:
-        # no function of ours is called in between, at the start of which a signal might be handled
-        try:
+        with contextlib.suppress(RuntimeError):  # there is no thread to spare
             start_new_thread(_run, (work, ended))
-        except RuntimeError:
-            has_thread = False
-        else:
-            ended.acquire()
+            has_begun = True
+        while has_begun and not ended.acquire(timeout=_AGAIN):
+            if is_over():
+                interrupt()
     finally:
-        while has_thread and not outcome:
+        while has_begun and not outcome:
             interrupt()
             ended.acquire(timeout=_AGAIN)
-    if not has_thread:
+    if not has_begun:
         work()
     (result,) = outcome
     if isinstance(result, _Failed):
@@ -133,10 +139,13 @@ def _run(work: Callable[[], object], ended: LockType) -> None:
 
 
 def _work(
-    function: Callable[[_Given], _Result], given: _Inbox[_Given], results: _Outbox[_Result]
+    function: Callable[[_Given], _Result],
+    given: _Inbox[_Given],
+    end: object,
+    results: _Outbox[_Result],
 ) -> None:
     """What the thread does. It knows nothing of its owner, who may be forgotten."""
     try:
-        deque(map(results.put, map(function, iter(given.get, None))), maxlen=0)
+        deque(map(results.put, map(function, iter(given.get, end))), maxlen=0)
     except BaseException as error:  # noqa: BLE001 (it is raised where results are taken)
         results.put(_Failed(error))

@@ -110,7 +110,7 @@ class ReadOnly:
             raise self._closed() from error
 
     def _closed(self) -> StudyError:
-        message = "the study is closed: ask while it is open, or open it again"
+        message = "it is closed: ask while it is open, or open it again"
         return StudyError("study/closed", message, source=str(self._path))
 
 

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
@@ -18,7 +18,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.disk import ABSENT, entries, is_there, make_folder, write_atomically, writing
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, IonError, Problem, StudyError
-from dicomstudy.sources import SourceFiles
+from dicomstudy.sources import SourceFiles, listed
 
 if TYPE_CHECKING:
     from dicomstudy.study import Study
@@ -30,6 +30,7 @@ __all__ = [
     "VERSION",
     "Folder",
     "Progress",
+    "Told",
     "at_work",
     "bulk_beside",
     "document_beside",
@@ -42,7 +43,6 @@ __all__ = [
     "outside",
     "path_named",
     "silent",
-    "told",
     "unlocking",
 ]
 
@@ -75,24 +75,28 @@ class _Raised(BaseException):
         self.error = error
 
 
-@contextlib.contextmanager
-def told(progress: Progress | None) -> Iterator[Progress]:
+class Told:
     """Who is told how far a run has come. What that raises is raised as it is.
 
     For runs that make something of the errors that they meet: of a disk that is full, say.
     """
 
-    def tell(step: str, done: int, total: int | None) -> None:
-        if progress is not None:
-            try:
-                progress(step, done, total)
-            except Exception as error:
-                raise _Raised(error) from error
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress or silent
 
-    try:
-        yield tell
-    except _Raised as raised:
-        raise raised.error from None
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        """Tell it."""
+        try:
+            self._progress(step, done, total)
+        except Exception as error:
+            raise _Raised(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: object, raised: BaseException | None, _traceback: object) -> None:
+        if isinstance(raised, _Raised):
+            raise raised.error from raised.error.__cause__
 
 
 class Folder:
@@ -108,7 +112,7 @@ class Folder:
 
     def __init__(self, path: Path, *, sources: Iterable[str | os.PathLike[str]] = ()) -> None:
         self.path = path
-        self.sources = SourceFiles(sources)
+        self.sources = SourceFiles(map(path_named, listed(sources)))
         marker = path / MARKER
         try:
             with marker.open("rb") as file:
@@ -480,7 +484,8 @@ def _begin(file: BinaryIO, incoming: Path) -> None:
 
                 remove_tree(stale)
             else:
-                stale.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # as in `remove_tree`
+                    stale.unlink()
     fcntl.flock(file, fcntl.LOCK_SH)
 
 

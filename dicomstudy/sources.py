@@ -294,8 +294,7 @@ class SourceFiles:
     """
 
     def __init__(self, folders: Iterable[str | os.PathLike[str]] = ()) -> None:
-        #: From the root on: the current folder may be another when they are looked into.
-        self._folders = [os.path.abspath(folder) for folder in listed(folders)]  # noqa: PTH100 (so in `uri_of`)
+        self._folders = [*listed(folders)]
         self._below: _Below | None = None
         self._found: dict[tuple[str, Hashable], Path] = {}
         self._doubted: set[tuple[str, Hashable]] = set()

@@ -96,6 +96,30 @@ def test_what_is_aside_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_what_is_over_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Semaphore(0)
+    monkeypatch.setattr("dicomstudy.beside._AGAIN", 0.01)
+    over = iter([False, False, True])
+    assert aside(lambda: told.acquire(timeout=10), told.release, lambda: next(over))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_a_ctrl_c_where_there_is_no_thread_is_no_wait(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise error
+
+    monkeypatch.setattr("dicomstudy.beside.start_new_thread", short)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            aside(threading.get_ident)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_what_the_function_raises_is_raised_for_whoever_asks() -> None:
     beside: Beside[int, float] = Beside(lambda number: 1 / number)
     for number in (1, 0, 2):

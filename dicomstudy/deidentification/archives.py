@@ -21,7 +21,7 @@ from dicomstudy.deidentification.transfer import Transfer
 from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writing
 from dicomstudy.document import encode_version
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem
-from dicomstudy.folder import Progress, at_work, locked, make_new, path_named, told
+from dicomstudy.folder import Progress, Told, at_work, locked, make_new, path_named
 from dicomstudy.study import Study
 from dicomstudy.unfinished import remove_tree
 
@@ -104,7 +104,7 @@ def deidentify(
     pseudonyms = Pseudonyms(_key(key))
     target = _new(destination)
     report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
-    with told(progress) as said, at_work(target.path), _incoming(target) as incoming:
+    with Told(progress) as said, at_work(target.path), _incoming(target) as incoming:
         for path, study in source.studies():
             if isinstance(study, DicomStudyError):
                 report.problems.append(study.problem(str(path)))

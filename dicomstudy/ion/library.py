@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from io import BytesIO
 from threading import current_thread, main_thread
@@ -39,6 +40,9 @@ LIBRARY_ERRORS: Final = (
     TypeError,
     ValueError,
 )
+#: What the library says where something was raised inside it, which is lost then. It is taken for a
+#: Ctrl-C: binary Ion is read too often to be read aside, for timestamps that it hardly ever has.
+_LOST = "IERR_INTERNAL_ERROR"
 _Result = TypeVar("_Result")
 
 
@@ -81,6 +85,10 @@ def load(data: bytes, limit: int | None, model: simpleion.IonPyValueModel) -> li
     try:
         return loaded() if limit is None else _uninterrupted(loaded)
     except LIBRARY_ERRORS as error:
+        if limit is None and _LOST in str(error) and current_thread() is main_thread():
+            with contextlib.suppress(*LIBRARY_ERRORS):
+                aside(loaded)
+                raise KeyboardInterrupt from error  # of which only the library's own error is left
         raise translated(error, "ion/malformed", "not Ion, or damaged") from error
 
 

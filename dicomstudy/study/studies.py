@@ -205,13 +205,9 @@ class Study(Mapping[str, "Instance"]):
                 ]
         return keys
 
-    @property
-    def series(self) -> dict[str, list[str]]:
-        """The keys of the instances of each series, by Series Instance UID."""
-        return {uid: [*keys] for uid, keys in self._series.items()}
-
     @cached_property
-    def _series(self) -> dict[str, list[str]]:
+    def series(self) -> dict[str, list[str]]:
+        """The keys of the instances of each series, by Series Instance UID; not to be changed."""
         series: dict[str, list[str]] = {}
         for number, chunk in enumerate(self.document.chunks):
             keys = series.setdefault(chunk["seriesInstanceUID"], [])

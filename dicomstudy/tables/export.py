@@ -24,7 +24,7 @@ from dicomstudy.current import as_it_is
 from dicomstudy.disk import is_there, writing
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, outside, path_named, told, unlocking
+from dicomstudy.folder import Folder, Progress, Told, outside, path_named, unlocking
 from dicomstudy.grouping import ENCODING
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
@@ -132,7 +132,7 @@ def export_tables(
         archive = Folder(path_named(archive), sources=sources)
     folder = outside(destination)
     catalog_.check_path(folder)
-    with told(progress) as said, writing(folder):
+    with Told(progress) as said, writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         has_catalog = is_there(folder / catalog_.NAME)
         foreign = [] if has_catalog else [e.name for e in folder.iterdir() if not _is_ours(e)]

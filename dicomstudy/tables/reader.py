@@ -175,11 +175,10 @@ class Tables(Mapping[str, Table]):
         self._tables: dict[str, Table] = {}
         self._database: Database | None = None
         self._at_close = at_close
-        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._own_lock = threading.RLock()
         self._asked = 0
         self._closed = False
-        #: Databases of the process that this one was forked from: none of their threads is here.
-        self._others: list[Database] = []
 
     def __getitem__(self, name: str) -> Table:
         table = self._tables.get(name)
@@ -259,6 +258,20 @@ class Tables(Mapping[str, Table]):
                 self._asked -= 1
             self._let_go()
 
+    @property
+    def _lock(self) -> threading.RLock:
+        """What one thread holds, but for handlers of signals in it.
+
+        In a process that was forked, no other thread holds it, none asks, and DuckDB answers
+        nothing.
+        """
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._own_lock = threading.RLock()
+            self._asked = 0
+            self._database = None
+        return self._own_lock
+
     def _no_longer_open(self) -> TableError:
         return TableError("tables/closed", "the tables are closed", source=str(self.path))
 
@@ -270,9 +283,6 @@ class Tables(Mapping[str, Table]):
 
     def _opened_database(self) -> Database:
         with self._lock:
-            if self._database is not None and self._database.process != os.getpid():
-                self._others.append(self._database)
-                self._database = None
             if self._database is None:
                 self._database = Database(self)
             return self._database
@@ -333,7 +343,8 @@ class Tables(Mapping[str, Table]):
     def close(self) -> None:
         """Let go of files. Nothing can be asked any more.
 
-        What another thread has asked ends first, and soon if it is SQL (``tables/closed``).
+        What another thread asks just now ends, soon if it is SQL (``tables/closed``); files go
+        with the last of that, for which this does not wait.
         """
         with self._lock:
             self._closed = True

@@ -14,7 +14,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writing
 from dicomstudy.document import encode
 from dicomstudy.errors import ArchiveError, BulkError, TableError
-from dicomstudy.folder import Folder, Progress, at_work, locked, make, told
+from dicomstudy.folder import Folder, Progress, Told, at_work, locked, make
 from dicomstudy.grouping import Group
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.study import Study
@@ -89,7 +89,7 @@ class Rebuilder:
             raise _has_studies(destination)
         done = 0
         total = self._catalog.tables[STUDIES].rows if STUDIES in self._catalog.tables else 0
-        with told(progress) as said, writing(destination), at_work(destination):
+        with Told(progress) as said, writing(destination), at_work(destination):
             for part in self._catalog.parts:
                 holding = list(self._holding(part))
                 for studies in _together(self._studies(part)):

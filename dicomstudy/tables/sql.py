@@ -6,10 +6,13 @@ DuckDB is an extra, and is imported when the first question is asked.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import weakref
+from _thread import LockType
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
@@ -40,9 +43,24 @@ _UNKNOWN_TABLE = re.compile(
 )
 #: What means something else than itself in a pattern.
 _PATTERN = re.compile(r"[*?\[]")
+#: Seconds until a question that waits for another looks whether it is interrupted.
+_AGAIN = 0.1
 #: The schema of all views that are not temporary.
 _MAIN = "main"
 _LEFT_OUT = frozenset((DIGEST, COUNT, VRS, "large", "empty", "exact"))
+
+
+#: All that this process has made.
+_DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _let_stay() -> None:
+    """Let no database come to an end in a process that was forked."""
+    for database in _DATABASES:
+        database.stay()
+
+
+os.register_at_fork(after_in_child=_let_stay)
 
 
 class TableFiles(Protocol):
@@ -64,26 +82,23 @@ class Database:
     """The tables as views in DuckDB. Nothing can be written, and no other file read.
 
     Views are made when a query names them, so that opening does not depend on their number.
-    Several threads may ask at once.
-
-    Attributes:
-        process: the process that made it: in one that is forked, DuckDB answers nothing.
+    Several threads may ask at once. In a process that is forked it answers nothing, and must not
+    come to an end, as DuckDB's threads are not there: so it stays.
 
     Raises:
         TableError: DuckDB is not installed (``tables/no-extra``).
     """
 
     def __init__(self, tables: Mapping[str, TableFiles]) -> None:
-        self.process = os.getpid()
         self._tables = tables
         self._by_name = {name.lower(): name for name in tables}
         self._made: set[str] = set()
         self._making, self._in_main = Lock(), Lock()
-        #: Where questions are asked just now.
-        self._cursors: set[duckdb.DuckDBPyConnection] = set()
+        self._is_over = False
         # Questions too large for memory go through it; it is the one folder that DuckDB allows.
         self._spill = TemporaryFolder("dicomstudy-sql-")
         self._duckdb, self._connection = aside(self._connect)
+        _DATABASES.add(self)
 
     def _connect(self) -> tuple[ModuleType, duckdb.DuckDBPyConnection]:
         try:
@@ -115,20 +130,20 @@ class Database:
             TableError: as `Tables.sql`.
         """
         with self._connection.cursor() as cursor:
-            self._cursors.add(cursor)
+            question = _Question(query, cursor)
             try:
-                return aside(partial(self._answer, query, cursor), cursor.interrupt)
+                return aside(
+                    partial(self._answer, question), question.interrupt, lambda: self._is_over
+                )
             except self._duckdb.InterruptException as error:
-                raise TableError("tables/query", "the question was interrupted") from error
-            finally:
-                self._cursors.remove(cursor)
+                raise _interrupted() from error
 
     def interrupt(self) -> None:
-        """Let questions that are asked just now end soon (``tables/query``)."""
-        for cursor in [*self._cursors]:
-            cursor.interrupt()
+        """Let questions that are asked from now on, or just now, end soon (``tables/query``)."""
+        self._is_over = True
 
-    def _answer(self, query: str, cursor: duckdb.DuckDBPyConnection) -> Result:
+    def _answer(self, asked: _Question) -> Result:
+        query, cursor = asked.query, asked.cursor
         self._check(query)
         ((tree,),) = cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
         if not is_reading(query, tree):
@@ -141,7 +156,7 @@ class Database:
             definition, joined = self._metadata(None if question.every_column else words)
             named |= joined
         try:
-            found = self._found(query, named, definition, cursor, in_main=_MAIN in words)
+            found = self._found(asked, named, definition, in_main=_MAIN in words)
         except self._duckdb.InterruptException:
             raise
         except self._duckdb.Error as error:
@@ -154,6 +169,10 @@ class Database:
     def renamed(self) -> dict[str, str]:
         """The columns that have other names in SQL than in their tables, with these names."""
         return _renamed(name for table in self._tables.values() for name in table.schema.names)
+
+    def stay(self) -> None:
+        """Never come to an end, as in a process that was forked."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
 
     def close(self) -> None:
         """Close the database."""
@@ -175,28 +194,23 @@ class Database:
             raise _read_only()
 
     def _found(
-        self,
-        query: str,
-        named: set[str],
-        definition: str,
-        cursor: duckdb.DuckDBPyConnection,
-        *,
-        in_main: bool,
+        self, asked: _Question, named: set[str], definition: str, *, in_main: bool
     ) -> pa.Table:
         """The answer, with the views of some tables, and the one of all with this definition.
 
         That is of this question alone, others being asked at once of other columns: a temporary
         view, or, if it may be asked for by its schema, one that no other question has meanwhile.
         """
+        cursor = asked.cursor
         with self._making:
             for name in sorted(named - self._made):
                 cursor.execute(f"CREATE VIEW {quoted(name)} AS {self._view(name)}")
                 self._made.add(name)
         kind = "OR REPLACE" if in_main else "TEMP"
-        with self._in_main if definition and in_main else contextlib.nullcontext():
+        with asked.alone(self._in_main) if definition and in_main else contextlib.nullcontext():
             if definition:
                 cursor.execute(f"CREATE {kind} VIEW {METADATA} AS {definition}")
-            found: pa.Table = cursor.sql(query).to_arrow_table()
+            found: pa.Table = cursor.sql(asked.query).to_arrow_table()
             return found
 
     def _view(self, table: str) -> str:
@@ -278,6 +292,35 @@ class Database:
         if has_metadata and INSTANCES in self._tables:
             names = {name for name, _ in self._sources.values()}
         return no_column(unknown[1], names, "these tables")
+
+
+class _Question:
+    """A query that is asked, and where."""
+
+    def __init__(self, query: str, cursor: duckdb.DuckDBPyConnection) -> None:
+        self.query = query
+        self.cursor = cursor
+        self._is_interrupted = False
+
+    def interrupt(self) -> None:
+        """Let it end soon. Before it has begun DuckDB takes no notice: to be said again."""
+        self._is_interrupted = True
+        self.cursor.interrupt()
+
+    @contextlib.contextmanager
+    def alone(self, lock: LockType) -> Iterator[None]:
+        """Hold a lock, unless it is interrupted before it has that."""
+        while not lock.acquire(timeout=_AGAIN):
+            if self._is_interrupted:
+                raise _interrupted()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _interrupted() -> TableError:
+    return TableError("tables/query", "the question was interrupted")
 
 
 def _read_only() -> TableError:
