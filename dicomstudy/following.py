@@ -45,6 +45,8 @@ IN_UNICODE = Context(character_set_of(UNICODE), False)
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
 _ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
+#: The text of values of VR AT.
+_TAGS = re.compile(r"[0-9A-F]{8}(?:\\[0-9A-F]{8})*")
 #: Zero as text of VR IS.
 _ZERO = re.compile(r" *(?:[+-]?0+)? *")
 
@@ -78,9 +80,12 @@ def _is_other(before: object, after: object) -> bool:
 def _difference(before: object, after: object) -> Hashable:
     """What the layout of a changed value depends on: equal for changes with an equal one.
 
-    That is its type; of a number itself, as not every VR holds it; and of a sequence how many
-    items it had, the keys in each, and which of their values are the same or differ in what.
+    That is its type; of a number itself, and of a text whether it is one of tags, as not every VR
+    holds them; and of a sequence how many items it had, the keys in each, and which of their
+    values are the same or differ in what.
     """
+    if isinstance(after, str):
+        return type(after), _TAGS.fullmatch(after) is not None
     if type(after) is not list:
         return type(after), after if isinstance(after, int | float) else None
     old = before if type(before) is list else []
@@ -385,7 +390,9 @@ class Follower:
         if isinstance(value, str) and rule.kind is not Kind.TAG:
             fits = rule.kind in TEXT_KINDS
         else:
-            fits = values.encode(value, rule, IN_UNICODE) is not None
+            encoded = values.encode(value, rule, IN_UNICODE)
+            again = None if encoded is None else values.decode(encoded, rule, IN_UNICODE)
+            fits = freeze(again) == freeze(value)
         return token.vr if fits else _vr_of(token.tag, self._definitions, signed=scope.signed)
 
     def _add(
