@@ -10,10 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomstudy.bulk import MAGIC, MAX_CHUNK, BulkReader, BulkWriter, Place, shuffle, unshuffle
+from dicomstudy.bulk import (
+    MAGIC,
+    MAX_CHUNK,
+    BulkReader,
+    BulkWriter,
+    Place,
+    append,
+    shuffle,
+    unshuffle,
+)
 from dicomstudy.errors import BulkError
 from tests import processes, studies
 from tests.samples import chance_of
@@ -335,3 +345,85 @@ def test_nothing_stands_behind_the_frame_of_a_chunk(folder: Path) -> None:
     with pytest.raises(BulkError) as caught:
         BulkReader(path).read(longer)
     assert caught.value.code == "bulk/damaged"
+
+
+RANDOM = chance_of(7).randbytes(1 << 12)
+
+
+def test_a_chunk_that_gets_no_smaller_is_stored_as_it_is(tmp_path: Path) -> None:
+    """One of its own length is taken for its bytes."""
+    compress = zstandard.ZstdCompressor(level=3).compress
+    values = [RANDOM[:noise] + bytes(zeros) for noise in range(1, 40) for zeros in range(40)]
+    (value, *_) = [each for each in values if len(compress(each)) == len(each)]
+    first = RANDOM[:1] + bytes((1 << 18) - 1)  # the value is its second chunk
+    with BulkWriter(tmp_path / "bulk") as writer:
+        place = writer.add([first, value], len(first) + len(value))
+    with BulkReader(tmp_path / "bulk") as reader:
+        assert reader.read(place) == first + value
+
+
+def test_a_value_that_failed_leaves_no_bytes(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield RANDOM * 100
+        raise InterruptedError
+
+    with BulkWriter(tmp_path / "bulk") as writer:
+        with pytest.raises(InterruptedError):
+            writer.add(pieces(), len(RANDOM) * 200)
+        place = writer.add([b"next"], 4)
+    with BulkReader(tmp_path / "bulk") as reader:
+        assert reader.read(place) == b"next"
+
+
+def test_what_belongs_to_no_document_is_not_copied(tmp_path: Path) -> None:
+    with BulkWriter(tmp_path / "a") as writer:
+        place = writer.add([b"content"], 7)
+    for length in (place.end - 1, place.end):
+        with (
+            BulkReader(tmp_path / "a", length=length) as reader,
+            BulkWriter(tmp_path / "b") as writer,
+        ):
+            if length < place.end:
+                with pytest.raises(BulkError):
+                    writer.copy(reader, place)
+                with pytest.raises(BulkError):
+                    reader.read(place)
+            else:
+                assert writer.copy(reader, place).stored == place.stored
+
+
+@pytest.mark.parametrize("rest", [b"half of", b"what is left of a run that was killed"])
+def test_what_belongs_to_no_document_need_not_be_a_bulk_file(rest: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bulk").write_bytes(rest)
+    with BulkWriter(tmp_path / "bulk", end=0) as writer:
+        place = writer.add([b"content"], 7)
+    with BulkReader(tmp_path / "bulk") as reader:
+        assert reader.read(place) == b"content"
+
+
+def test_appended_values_are_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, sizes = os.fsync, []
+
+    def spy(descriptor: int) -> None:
+        sizes.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    with BulkWriter(tmp_path / "a") as writer:
+        place = writer.add([b"content"], 7)
+    monkeypatch.setattr(os, "fsync", spy)
+    with BulkReader(tmp_path / "a") as reader:
+        end, _ = append(tmp_path / "b", {"": (reader, place.to_struct())}, 0)
+    assert sizes == [end]
+
+
+def test_a_bulk_file_that_is_in_a_file_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BulkError) as raised:
+        BulkReader(tmp_path / "file" / "bulk")
+    assert raised.value.code == "bulk/missing"
+
+
+def test_a_file_of_eight_other_bytes_is_no_bulk_file(tmp_path: Path) -> None:
+    (tmp_path / "bulk").write_bytes(b"DCMBULK9")
+    with pytest.raises(BulkError):
+        BulkWriter(tmp_path / "bulk")

@@ -196,8 +196,10 @@ class Cancelled(Exception):  # noqa: N818 (as a program may call it)
 
 @pytest.mark.parametrize("raised", [Cancelled(), BrokenPipeError(32, "nobody looks")], ids=str)
 def test_what_progress_raises_is_raised(raised: Exception, two: Path, tmp_path: Path) -> None:
+    why = ValueError("why")
+
     def progress(*_: object) -> None:
-        raise raised
+        raise raised from why
 
     dicomstudy.export_tables(two, tmp_path / "tables")
     calls: list[Callable[[], object]] = [
@@ -215,6 +217,7 @@ def test_what_progress_raises_is_raised(raised: Exception, two: Path, tmp_path: 
         with pytest.raises(type(raised)) as caught:
             call()
         assert caught.value is raised
+        assert raised.__cause__ is why
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pydicom
 import pytest
 
 import dicomstudy
+from dicomstudy import lineage
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.study import Instance
 from fixtures import make
@@ -316,3 +317,118 @@ def test_what_is_set_and_removed_at_once_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DicomStudyError, match="change/twice"):
         dicomstudy.update(tmp_path / "archive", STUDY, [edit])
     assert only(tmp_path).to_p10() == file
+
+
+# -- several instances -------------------------------------------------------------------
+
+
+def archive_of(folder: Path, *several: Mapping[int, bytes]) -> Path:
+    """An archive of instances 1, 2, … with these elements beside the usual ones."""
+    for number, elements in enumerate(several, 1):
+        uid = f"1.2.3.4.{number}"
+        all_of_it = {**BASE, 0x00080018: make.element(0x00080018, "UI", uid), **elements}
+        data_set = b"".join(element for _, element in sorted(all_of_it.items()))
+        file = make.part10(make.file_meta(make.EXPLICIT, sop_instance=uid), data_set)
+        studies.write_files(folder / "in", [(uid, file)])
+    dicomstudy.convert([folder / "in"], folder / "archive")
+    return folder / "archive"
+
+
+def elements_of_all(archive: Path, tag: int) -> list[pydicom.DataElement]:
+    with dicomstudy.open_archive(archive)[STUDY] as study:
+        return [instance.to_dataset()[tag] for instance in study.values()]
+
+
+@pytest.mark.parametrize("signed", [(0, 1), (1, 0)])
+def test_each_instance_has_the_sign_of_its_own_pixels(
+    signed: tuple[int, int], tmp_path: Path
+) -> None:
+    archive = archive_of(
+        tmp_path, *({0x00280103: make.element(0x00280103, "US", (each,))} for each in signed)
+    )
+    dicomstudy.update(archive, STUDY, [{"set": {"SmallestImagePixelValue": 5}}])
+    vrs = [element.VR for element in elements_of_all(archive, 0x00280106)]
+    assert vrs == ["SS" if each else "US" for each in signed]
+
+
+def test_each_instance_has_the_vr_that_its_edit_gives(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, {}, {})
+    edits = [
+        {"instance": f"1.2.3.4.{number}", "set": {f"SmallestImagePixelValue:{vr}": 5}}
+        for number, vr in ((1, "US"), (2, "SS"))
+    ]
+    dicomstudy.update(archive, STUDY, edits)
+    assert [element.VR for element in elements_of_all(archive, 0x00280106)] == ["US", "SS"]
+
+
+@pytest.mark.parametrize("texts", [("00200010", "ABC"), ("ABC", "00200010")])
+def test_each_instance_has_a_vr_that_holds_its_own_text(
+    texts: tuple[str, str], tmp_path: Path
+) -> None:
+    tags = make.element(0x00204000, "AT", (0x00100010,))
+    archive = archive_of(tmp_path, {0x00204000: tags}, {0x00204000: tags})
+    edits = [
+        {"instance": f"1.2.3.4.{number}", "set": {"ImageComments": text}}
+        for number, text in enumerate(texts, 1)
+    ]
+    dicomstudy.update(archive, STUDY, edits)
+    assert not dicomstudy.verify(archive).problems
+    vrs = [element.VR for element in elements_of_all(archive, 0x00204000)]
+    assert vrs == ["AT" if text[0] == "0" else "LT" for text in texts]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_was_there_is_written_as_it_would_be_alone(
+    order: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Original Attributes Sequence."""
+    monkeypatch.setattr(lineage, "moment", lambda: "2026-11-28T00:00:00Z")
+    odd = [{0x00100020: make.element(0x00100020, "UT", text)} for text in ("", "text")][::order]
+    files = []
+    for name, several in (("both", odd), ("one", odd[:1]), ("other", [odd[1], odd[1]])):
+        archive = archive_of(tmp_path / name, *several)
+        for key in ("StudyDescription", "PatientID"):
+            dicomstudy.update(archive, STUDY, [{"set": {key: "new"}}])
+        with dicomstudy.open_archive(archive)[STUDY] as study:
+            files.append([instance.to_p10() for instance in study.values()])
+    assert files[0] == [files[1][0], files[2][1]]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_group_length_goes_with_the_last_of_its_group(before: int, tmp_path: Path) -> None:
+    elements = {
+        0x00100000: make.element(0x00100000, "UL", (12,)),
+        0x00100020: make.element(0x00100020, "LO", "text"),
+    }
+    archive = archive_of(tmp_path, elements)
+    for _ in range(before):
+        dicomstudy.update(archive, STUDY, [{"set": {"StudyDescription": "new"}}])
+    dicomstudy.update(archive, STUDY, [{"remove": ["PatientID"]}])
+    with dicomstudy.open_archive(archive)[STUDY] as study:
+        (instance,) = study.values()
+        assert b"\x10\x00\x00\x00UL" not in instance.to_p10()
+
+
+# -- values that the VR of the file does not hold ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tag", "element", "keyword", "value", "vr"),
+    [
+        (0x00100020, ("AT", (0x00100010,)), "PatientID", "12345678", "AT"),
+        (0x00100020, ("AT", (0x00100010,)), "PatientID", "ABCD", "LO"),
+        (0x00100020, ("AT", (0x00100010,)), "PatientID", "abcdef01", "LO"),
+        (0x00100020, ("AT", (0x00100010,)), "PatientID", "12 34 56 78", "LO"),
+        (0x00189073, ("FL", (2.5,)), "AcquisitionDuration", 0.5, "FL"),
+        (0x00189073, ("FL", (2.5,)), "AcquisitionDuration", 0.1, "FD"),
+        (0x00209057, ("FL", (2.5,)), "InStackPositionNumber", 16777217, "UL"),
+    ],
+)
+def test_a_value_is_in_the_file_what_it_is_in_the_document(
+    tag: int, element: tuple[str, Any], keyword: str, value: Any, vr: str, tmp_path: Path
+) -> None:
+    after = edited(tmp_path, {tag: make.element(tag, *element)}, set={keyword: value})
+    assert after.metadata()[keyword] == value
+    kept = after.to_dataset()[tag].VR
+    assert kept == vr
+    assert converted(tmp_path / "again", after.to_p10()).metadata()[keyword] == value

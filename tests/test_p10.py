@@ -28,6 +28,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import P10Error
 from dicomstudy.p10 import Reader, Syntax, read, read_items
+from dicomstudy.p10.file import elements_of
 from dicomstudy.sources import Window
 from fixtures import make
 from fixtures.make import element, item, part10
@@ -924,3 +925,39 @@ def test_a_file_unlike_those_before_takes_no_longer() -> None:
         before = time.process_time()
         assert len(reader.read(data).elements) >= len(elements)
         assert time.process_time() - before < 8
+
+
+# -- a reader that has read other files ----------------------------------------------------
+
+
+def written(*elements: bytes) -> bytes:
+    return part10(make.file_meta(make.EXPLICIT), b"".join(elements))
+
+
+def test_a_flaw_is_told_of_every_file_that_has_it() -> None:
+    uid = element(0x00080016, "UI", "1.2")
+    item_of_nothing = b"\xfe\xff\x00\xe0" + bytes(4)
+    delimiter_with_a_length = b"\xfe\xff\xdd\xe0\4\0\0\0"
+    sequence = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff" + item_of_nothing + delimiter_with_a_length
+    data, reader = written(uid, sequence, element(0x00100020, "LO", "X")), Reader()
+    once = read(data).problems
+    assert once
+    for _ in range(5):
+        assert reader.read(data).problems == once
+
+
+def test_what_an_element_is_may_depend_on_what_is_behind_it() -> None:
+    """So that in another file the same bytes may be another element."""
+    delimiter = b"\xfe\xff\xdd\xe0" + bytes(4)
+    # an item of another tag, whose length leads to the value of the element behind
+    stranger = b"\x09\0\x01\0" + (28).to_bytes(4, "little")
+    sequence = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff" + stranger + b"\x08\0\x55\x11UI\x14\0"
+    files = [
+        written(sequence + delimiter, element(0x00204000, "LT", bytes(4) + behind + b"text"))
+        for behind in (b"an" * 8, b"\xfe\xff\x00\xe0" + bytes(4) + delimiter)
+    ]
+    alone = [[each.value for each in elements_of(read(data).runs)] for data in files]
+    assert alone[0] != alone[1]
+    reader = Reader()
+    for at in (0, 1, 1, 0, 0, 1, 0, 1, 0, 1):
+        assert [each.value for each in elements_of(reader.read(files[at]).runs)] == alone[at]

@@ -579,3 +579,33 @@ def test_changed_pixels_of_changed_instances_are_found(referring: Path) -> None:
     done = dicomstudy.restore(referring / "archive", referring / "out")
     assert [problem.code for problem in done.problems] == ["bulk/source-changed"]
     assert done.files == 5 == len(digests_below(referring / "out"))
+
+
+def test_the_originals_of_what_was_deleted_are_not_replaced(tmp_path: Path) -> None:
+    """Whoever goes back needs them."""
+    studies.write_files(tmp_path / "in", make.study(1, series=1))
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "first")
+    dicomstudy.restore(tmp_path / "first", tmp_path / "files")
+    originals = digests_below(tmp_path / "files")
+    study, series = make.uid("study"), make.uid("study/1")
+    dicomstudy.update(tmp_path / "first", study, [{"set": {"PatientID": "new"}}])
+    dicomstudy.restore(tmp_path / "first", tmp_path / "others")
+    archive = tmp_path / "archive"
+    dicomstudy.convert([tmp_path / "files"], archive, bulk="reference")
+    dicomstudy.delete(archive, study, series=series)
+    dicomstudy.convert([tmp_path / "others"], archive)
+    done = dicomstudy.restore(archive, tmp_path / "files")
+    assert (done.files, [problem.code for problem in done.problems]) == (0, ["archive/source"])
+    assert digests_below(tmp_path / "files") == originals
+
+
+def test_quarantine_that_cannot_be_written_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies.write_files(tmp_path / "in", [("wreck", make.wrecks()["uid-missing.dcm"].content)])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    assert [*dicomstudy.open_archive(tmp_path / "archive").quarantined()]
+    monkeypatch.setattr(restoration, "_rename", studies.disk_full)
+    with pytest.raises(ArchiveError) as raised:
+        dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
+    assert raised.value.code == "archive/full"

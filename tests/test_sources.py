@@ -22,6 +22,7 @@ from dicomstudy.sources import (
     Window,
     find,
     path_of,
+    read_whole,
     uri_of,
 )
 from tests import studies
@@ -400,3 +401,66 @@ def test_a_file_of_which_nothing_is_known_is_taken_as_it_is(
 ) -> None:
     with SourceFiles().open(str(referred[1]["uri"]), size=None, sha256=None) as window:
         assert window[:] == b"content"
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    fstat = os.fstat
+
+    def growing(descriptor: int) -> os.stat_result:
+        status = fstat(descriptor)
+        path.write_bytes(b"content" * 9)
+        return status
+
+    monkeypatch.setattr(os, "fstat", growing)
+    assert read_whole(str(path))[0] == b"content" * 9
+
+
+@pytest.mark.parametrize(("content", "time"), [(b"CONTENT", 2), (b"content and more", 1)])
+def test_a_window_tells_of_a_file_that_was_written_to(
+    content: bytes, time: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    os.utime(path, ns=(1, 1))
+    with Window(path) as window:
+        window.check()
+        path.write_bytes(content)
+        os.utime(path, ns=(time, time))
+        with pytest.raises(DicomStudyError) as raised:
+            window.check()
+    assert raised.value.code == "source/changed"
+
+
+def test_a_copy_that_changed_since_it_was_found_is_not_found_again(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"content")
+    files, digest = SourceFiles([tmp_path]), hashlib.sha256(b"content").hexdigest()
+    gone = uri_of(tmp_path / "gone")
+    with files.open(gone, size=7, sha256=digest) as window:
+        first = window.identity
+    (found,) = [each for each in tmp_path.iterdir() if each.stat().st_ino == first[1]]
+    found.write_bytes(b"CONTENT")
+    with files.open(gone, size=7, sha256=digest, doubted=True) as window:
+        assert window[:] == b"content"
+
+
+def test_a_file_that_has_one_value_need_not_have_another(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    files, uri = SourceFiles(), uri_of(tmp_path / "file")
+    files.open(uri, size=None, sha256=None, has=lambda window: window[:7] == b"content").close()
+    with pytest.raises(DicomStudyError):
+        files.open(uri, size=None, sha256=None, has=lambda window: window[:7] == b"another")
+
+
+def test_a_file_that_was_cut_without_a_trace_in_its_time_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    os.utime(path, ns=(1, 1))
+    digest = hashlib.sha256(b"content and more").hexdigest()
+    with pytest.raises(DicomStudyError) as raised:
+        SourceFiles().open(uri_of(path), size=16, sha256=digest, modified=1)
+    assert raised.value.code == "bulk/source-changed"
