@@ -111,19 +111,24 @@ def test_an_original_that_cannot_be_read_for_the_moment_is_not_replaced(
         assert digests_below(tmp_path / "files") == originals
 
 
+def originals_and_others(folder: Path, count: int) -> list[str]:
+    """Files in the places of `restore`, and others for the same ones; digests of the former."""
+    studies.write_files(folder / "in", make.study(count, series=1))
+    dicomstudy.convert([folder / "in"], folder / "first")
+    dicomstudy.restore(folder / "first", folder / "files")
+    dicomstudy.update(folder / "first", make.uid("study"), [{"set": {"PatientID": "new"}}])
+    dicomstudy.restore(folder / "first", folder / "others")
+    return digests_below(folder / "files")
+
+
 @pytest.mark.parametrize("is_damaged", [False, True])
 def test_what_another_study_is_read_from_is_not_replaced(
     tmp_path: Path, *, is_damaged: bool
 ) -> None:
     """Moved instances are; what of a study that cannot be read, nobody knows."""
-    studies.write_files(tmp_path / "in", make.study(3, series=1))
+    originals = originals_and_others(tmp_path, 3)
     studies.write_files(tmp_path / "ct", [("1.dcm", make.ct_slice("ct", 1, 1))])
-    dicomstudy.convert([tmp_path / "in"], tmp_path / "first")
-    dicomstudy.restore(tmp_path / "first", tmp_path / "files")
-    originals = digests_below(tmp_path / "files")
     study, series = make.uid("study"), make.uid("study/1")
-    dicomstudy.update(tmp_path / "first", study, [{"set": {"PatientID": "new"}}])
-    dicomstudy.restore(tmp_path / "first", tmp_path / "others")
     archive = tmp_path / "archive"
     dicomstudy.convert([tmp_path / "files", tmp_path / "ct"], archive, bulk="reference")
     dicomstudy.move(archive, study, series=series, to_study=make.uid("ct"))
@@ -583,16 +588,10 @@ def test_changed_pixels_of_changed_instances_are_found(referring: Path) -> None:
 
 def test_the_originals_of_what_was_deleted_are_not_replaced(tmp_path: Path) -> None:
     """Whoever goes back needs them."""
-    studies.write_files(tmp_path / "in", make.study(1, series=1))
-    dicomstudy.convert([tmp_path / "in"], tmp_path / "first")
-    dicomstudy.restore(tmp_path / "first", tmp_path / "files")
-    originals = digests_below(tmp_path / "files")
-    study, series = make.uid("study"), make.uid("study/1")
-    dicomstudy.update(tmp_path / "first", study, [{"set": {"PatientID": "new"}}])
-    dicomstudy.restore(tmp_path / "first", tmp_path / "others")
+    originals = originals_and_others(tmp_path, 1)
     archive = tmp_path / "archive"
     dicomstudy.convert([tmp_path / "files"], archive, bulk="reference")
-    dicomstudy.delete(archive, study, series=series)
+    dicomstudy.delete(archive, make.uid("study"), series=make.uid("study/1"))
     dicomstudy.convert([tmp_path / "others"], archive)
     done = dicomstudy.restore(archive, tmp_path / "files")
     assert (done.files, [problem.code for problem in done.problems]) == (0, ["archive/source"])

@@ -40,6 +40,7 @@ _TEXTS: Final = frozenset({str, Text, Symbol})
 BLOBS: Final = frozenset({bytes, Blob})
 _CHECKED: Final = _TEXTS | BLOBS | {int, Decimal, datetime, Timestamp}
 _WRITABLE: Final = _ATOMS | _CHECKED | CONTAINERS
+#: What the library calls Python for when it writes it; so it does for large integers.
 _IN_PYTHON: Final = frozenset({Decimal, datetime, Timestamp})
 _NAMES: Final = frozenset({str, Symbol})
 _LIMITED: Final = frozenset({int, Decimal})
@@ -49,7 +50,7 @@ _LOADED: Final = _ATOMS | _LIMITED | CONTAINERS | {str, bytes, core.Timestamp}
 def check(value: Value) -> bool:
     """Refuse what the library would drop, garble, or crash on.
 
-    Whether the library calls Python to write something of the rest.
+    Returns whether the library calls Python for something that it writes.
     """
     level: list[Any] = [[value]]
     size = 0
