@@ -228,6 +228,7 @@ def _chunks(content: Clustered) -> Iterator[_Chunk]:
     # a group that many instances have is mostly in no chunk, or in one that has many of them
     times = Counter(d for series in content.series for e in series.entries for d in e.groups)
     shares = {d: 64 + _size(content.contents[d][1]) // number for d, number in times.items()}
+    sizes = [64 + (_size(value) if _is_long(value) else 0) for _, _, value in content.rows]
     for series in content.series:
         entries: list[tuple[str, Entry]] = []
         size = 0
@@ -236,9 +237,8 @@ def _chunks(content: Clustered) -> Iterator[_Chunk]:
                 yield _Chunk(series.uid, series.groups, entries)
                 entries, size = [], 0
             entries.append((keys[entry.name], entry))
-            values = [content.rows[number].value for number in entry.own]
-            size += 64 * len(values) + sum(_size(value) for value in values if _is_long(value))
-            size += sum(shares[digest] for digest in entry.groups)
+            size += sum([sizes[number] for number in entry.own])
+            size += sum([shares[digest] for digest in entry.groups])
         if entries:
             yield _Chunk(series.uid, series.groups, entries)
 
