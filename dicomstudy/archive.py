@@ -30,6 +30,7 @@ from dicomstudy.folder import (
     name_of,
     path_named,
 )
+from dicomstudy.meanwhile import Seen
 from dicomstudy.quarantine import Quarantined, kept_in
 from dicomstudy.sources import SourceFiles, listed
 
@@ -87,12 +88,42 @@ class Archive(Folder, Mapping[str, "Study"]):
             except ArchiveError as error:
                 yield shard, error
                 continue
-            for path in paths:
-                try:
-                    yield path, self.open(path)
-                except DicomStudyError as error:
-                    if not self.is_gone(path):
-                        yield path, error
+            yield from self._opened(paths)
+
+    def _opened(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Study | DicomStudyError]]:
+        for path in paths:
+            try:
+                yield path, self.open(path)
+            except DicomStudyError as error:
+                if not self.is_gone(path):
+                    yield path, error
+
+    def all_studies(self) -> Iterator[tuple[Path, Study | DicomStudyError, int]]:
+        """As `studies`, so that no instance is missed that is moved meanwhile.
+
+        What instances were moved to since it was given comes again, with the version that it was
+        of (spec/moving.md); that is 0 of what comes for the first time.
+        """
+        seen, is_told = Seen(self), False
+        coming = ((path, study, 0) for path, study in self.studies())
+        while True:
+            for path, study, before in coming:
+                is_told |= isinstance(study, ArchiveError)
+                seen.add(path, None if isinstance(study, DicomStudyError) else study.document)
+                yield path, study, before
+            try:
+                again = seen.again()
+            except ArchiveError as error:
+                if not is_told:
+                    yield self.path / "studies", error, 0
+                return
+            if not again:
+                return
+            coming = (
+                (path, study, before)
+                for document, before in again
+                for path, study in self._opened([document])
+            )
 
     def __contains__(self, uid: object) -> bool:
         return isinstance(uid, str) and self.has(self.document_path(uid))
@@ -129,9 +160,9 @@ class Archive(Folder, Mapping[str, "Study"]):
         if uid in self:
             whole = self[uid]
             return [(whole, list(whole))]
-        found: list[tuple[Study, list[str]]] = []
+        found: dict[str, tuple[Study, list[str]]] = {}
         errors: list[DicomStudyError] = []
-        for _, study in self.studies():
+        for _, study, _ in self.all_studies():
             if isinstance(study, DicomStudyError):
                 errors.append(study)
                 continue
@@ -140,15 +171,17 @@ class Archive(Folder, Mapping[str, "Study"]):
             except DicomStudyError as error:
                 errors.append(error)
                 keys = []
+            if study.uid in found:  # as it was before instances came to it
+                found.pop(study.uid)[0].close()
             if keys:
-                found.append((study, keys))
+                found[study.uid] = study, keys
             else:
                 study.close()
         if errors and not found:
             raise errors[0]
         if damaged is not None:
             damaged += errors
-        return found
+        return list(found.values())
 
     def not_found(self, study: str | Path) -> ArchiveError:
         """The error that there is no such study."""

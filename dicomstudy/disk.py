@@ -22,6 +22,7 @@ __all__ = [
     "entries",
     "is_there",
     "make_folder",
+    "mark_of",
     "reading",
     "replacing",
     "status_of",
@@ -63,6 +64,11 @@ def status_of(path: Path) -> os.stat_result | None:
             return path.stat()
         except ABSENT:
             return None
+
+
+def mark_of(status: os.stat_result) -> int:
+    """What tells a file from those that were at its path before, as far as the system does."""
+    return hash((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
 
 
 class ReadOnly:

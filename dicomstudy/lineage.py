@@ -327,6 +327,16 @@ class History:
             result.append(scoped)
         return result
 
+    def brings(self, since: int) -> bool:
+        """Whether instances may have come after version `since` otherwise than by `convert`.
+
+        So they do from other studies, and where a study goes back. Of 0, ever.
+        """
+        if not self.first - 1 <= since <= self.current:
+            return True
+        later = self.versions[since + 1 - self.first :]
+        return any(version.from_study or version.to for version in later)
+
     def all_edits(self) -> Iterator[dict[str, Any]]:
         """The edits of all versions, and those that came with instances."""
         for version in self.versions:

@@ -105,9 +105,9 @@ def restore(
             target.mkdir(parents=True, exist_ok=True)
             incoming = stack.enter_context(own_folder(target))
         with contextlib.closing(_Files(archive, target, incoming, restored)) as files:
-            for each in _opened(archive, study, restored.problems):
+            for each, before in _opened(archive, study, restored.problems):
                 with each:
-                    chosen = _chosen(each, series, instance, restored.problems)
+                    chosen = _chosen(each, series, instance, before, restored.problems)
                     _restore_study(chosen, files, target, tell, original=original)
                 tell()
         for kept in _kept(archive, restored.problems) if everything else ():
@@ -144,15 +144,20 @@ def _restore_study(
 
 
 def _chosen(
-    study: Study, series: str | None, instance: str | None, problems: list[Problem]
+    study: Study, series: str | None, instance: str | None, before: int, problems: list[Problem]
 ) -> Iterator[Instance]:
-    """The instances of a study that have these UIDs; what is damaged becomes a problem."""
+    """The instances of a study that have these UIDs; what is damaged becomes a problem.
+
+    Not those that it had in the version `before`, which were written.
+    """
     for chunk in study.chunks(series=series, instance=instance):
         if isinstance(chunk, DicomStudyError):
             problems.append(chunk.problem(study.uid))
             continue
         for candidate in chunk:
-            if series in {None, candidate.series} and (
+            if series not in {None, candidate.series} or study.had(candidate, before):
+                continue
+            if (
                 instance is None
                 or instance == candidate.key
                 or is_named(instance, candidate.uid, candidate.identity)
@@ -160,20 +165,25 @@ def _chosen(
                 yield candidate
 
 
-def _opened(archive: Archive, study: str | None, problems: list[Problem]) -> Iterator[Study]:
-    """One study, or all; a problem for each that cannot be opened."""
+def _opened(
+    archive: Archive, study: str | None, problems: list[Problem]
+) -> Iterator[tuple[Study, int]]:
+    """One study, or all, each with the version that was given before; 0 if none was.
+
+    A problem for each that cannot be opened.
+    """
     if study is not None:
         if study in archive:
             try:
-                yield archive[study]
+                yield archive[study], 0
             except DicomStudyError as error:
                 problems.append(error.problem(study))
         return
-    for path, found in archive.studies():
+    for path, found, before in archive.all_studies():
         if isinstance(found, DicomStudyError):
             problems.append(found.problem(str(path)))
         else:
-            yield found
+            yield found, before
 
 
 def _kept(archive: Archive, problems: list[Problem]) -> Iterator[Quarantined]:

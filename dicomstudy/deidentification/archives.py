@@ -105,11 +105,14 @@ def deidentify(
     target = _new(destination)
     report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
     with Told(progress) as said, at_work(target.path), _incoming(target) as incoming:
-        for path, study in source.studies():
+        for path, study, before in source.all_studies():
             if isinstance(study, DicomStudyError):
                 report.problems.append(study.problem(str(path)))
                 continue
             with study:
+                if before:
+                    report.problems.append(Problem(str(path), "deidentify/moved", _MOVED))
+                    continue
                 try:
                     _take_over(study, target, incoming, policy_, pseudonyms, report, said)
                 except DicomStudyError as error:
@@ -121,6 +124,12 @@ def deidentify(
                 except Exception as error:  # noqa: BLE001 (whatever is in one, others are not lost)
                     report.problems.append(_failed(error).problem(str(path)))
     return report
+
+
+_MOVED = (
+    "instances came to the study from another one after it was taken over, and are missing: "
+    "de-identify the archive again, into a new folder"
+)
 
 
 def _failed(error: Exception) -> DicomStudyError:

@@ -18,7 +18,7 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import BulkFile
 from dicomstudy.definitions import Definitions
-from dicomstudy.disk import ABSENT, ReadOnly
+from dicomstudy.disk import ABSENT, ReadOnly, mark_of
 from dicomstudy.document.checks import is_frame, is_header
 from dicomstudy.document.fields import (
     FOOTER,
@@ -77,6 +77,11 @@ class Document:
     def size(self) -> int:
         """Its size in bytes."""
         return self._status().st_size
+
+    @property
+    def mark(self) -> int:
+        """What tells it from those that were at its path before, and come after it."""
+        return mark_of(self._status())
 
     def _error(self, code: str, message: str) -> StudyError:
         return StudyError(code, message, source=str(self.path))

@@ -26,6 +26,7 @@ from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
 from dicomstudy.folder import Folder, Progress, Told, outside, path_named, unlocking
 from dicomstudy.grouping import ENCODING
+from dicomstudy.meanwhile import Seen
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, path_of
@@ -143,9 +144,15 @@ def export_tables(
                 source=str(folder),
             )
         with _alone(folder):
-            run = _Run(archive, folder, has_catalog=has_catalog, progress=said)
-            with contextlib.closing(run):
-                return run.export()
+            done: list[Exported] = []
+            is_behind = True
+            while is_behind:
+                run = _Run(archive, folder, has_catalog=has_catalog or bool(done), progress=said)
+                with contextlib.closing(run):
+                    done.append(run.export())
+                    is_behind = run.is_behind()
+    counts = ("added", "replaced", "removed", "bytes_out")
+    return done[-1]._replace(**{name: sum(getattr(e, name) for e in done) for name in counts})
 
 
 def _is_ours(path: Path) -> bool:
@@ -206,6 +213,7 @@ class _Run:
         #: How many more, or fewer, instances refer to each group than before. It has all groups.
         self._change = Counts(folder / catalog_.INCOMING / "counts")
         self._problems: list[Problem] = []
+        self._seen = Seen(archive)
         #: Studies whose documents could be read at first, and then not.
         self._left_out: set[str] = set()
         self._groups: dict[str, Spool] = {}
@@ -244,19 +252,24 @@ class _Run:
             problems=self._problems,
         )
 
+    def is_behind(self) -> bool:
+        """Whether instances were moved since to a study whose document had been read."""
+        return bool(self._seen.again())
+
     def _documents(self) -> dict[str, _Found]:
         """The documents of the archive by their studies."""
         found: dict[str, _Found] = {}
         for done, path in enumerate(self._archive.documents(), 1):
             self._progress("documents", done, None)
             try:
-                document = Document(path)
-                document.close()
+                with contextlib.closing(Document(path)) as document:
+                    self._seen.add(path, document)
                 with path.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             except DicomStudyError as error:
                 if not self._archive.is_gone(path):
                     self._problems.append(error.problem(str(path)))
+                    self._seen.add(path, None)
                 continue
             except OSError as error:
                 if not self._archive.is_gone(path):
