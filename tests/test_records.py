@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import signal
 import tarfile
@@ -15,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dicomstudy
-from dicomstudy import ion
+from dicomstudy import ingestion, ion
 from dicomstudy.records import _safe
+from dicomstudy.sources import Window
 from fixtures import make
 from tests import studies
 from tests.kills import forked, kill
@@ -120,8 +122,13 @@ def test_records_convert_as_their_files_do(text: bool, tmp_path: Path) -> None:
         assert study.digest == of_files[uid].digest
 
 
-def test_files_come_back_of_their_records(tmp_path: Path) -> None:
+@pytest.mark.parametrize("largest", [None, 1000], ids=["whole", "in windows"])
+def test_files_come_back_of_their_records(
+    largest: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Deflated, big-endian and zipped ones too, whose large values cannot be pointed at."""
+    if largest is not None:
+        monkeypatch.setattr(ingestion, "MAX_WHOLE", largest)
     shutil.copytree(HOSPITAL, tmp_path / "in")
     dicomstudy.write_records([tmp_path / "in"], tmp_path / "records")
     dicomstudy.convert([tmp_path / "records"], tmp_path / "archive")
@@ -191,6 +198,25 @@ def test_values_are_copied_once_the_file_of_the_record_is_there(
     source.unlink()
     assert dicomstudy.restore(archive, tmp_path / "out").problems == []
     assert sha256s(tmp_path / "out") == {hashlib.sha256(content).hexdigest()}
+
+
+def test_the_file_of_a_record_is_not_taken_in_if_it_is_written_to_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "native.dcm"
+    source.write_bytes((HOSPITAL / "us/native.dcm").read_bytes())
+    dicomstudy.write_records([source], tmp_path / "records")
+    read = Window.__getitem__
+
+    def meanwhile(window: Window, place: slice) -> bytes:
+        data = read(window, place)
+        os.utime(source, ns=(1, 1))
+        return data
+
+    monkeypatch.setattr(Window, "__getitem__", meanwhile)
+    report = dicomstudy.convert([tmp_path / "records"], tmp_path / "archive")
+    assert [problem.code for problem in report.problems] == ["source/changed"]
+    assert (report.instances, report.refused) == (0, 1)
 
 
 def test_wrecks_have_records_or_problems(tmp_path: Path) -> None:
