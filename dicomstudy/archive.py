@@ -24,8 +24,8 @@ from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.folder import (
     DOCUMENT,
     Folder,
+    Listed,
     bulk_beside,
-    documents_in,
     make,
     name_of,
     path_named,
@@ -77,53 +77,32 @@ class Archive(Folder, Mapping[str, "Study"]):
         A folder of documents that cannot be read is like one of them. A study that is collected
         meanwhile is left out.
         """
-        try:
-            shards = self.shards()
-        except ArchiveError as error:
-            yield self.path / "studies", error
-            return
-        for shard in shards:
-            try:
-                paths = documents_in(shard)
-            except ArchiveError as error:
-                yield shard, error
-                continue
-            yield from self._opened(paths)
+        yield from self._opened(self.listing())
 
-    def _opened(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Study | DicomStudyError]]:
-        for path in paths:
+    def all_studies(self) -> Iterator[tuple[Path, Study | DicomStudyError, bool]]:
+        """As `studies`, so that no instance is missed that another run moves meanwhile.
+
+        A study that instances may have come to or gone from since it was given comes again as it
+        is then, and True with it (spec/moving.md).
+        """
+        seen = Seen(self)
+        coming: Iterable[Listed] = self.listing()
+        while coming:
+            for path, study in self._opened(coming):
+                document = None if isinstance(study, DicomStudyError) else study.document
+                yield path, study, seen.add(path, document)
+            coming = seen.again()
+
+    def _opened(self, listed: Iterable[Listed]) -> Iterator[tuple[Path, Study | DicomStudyError]]:
+        for path, unreadable in listed:
+            if unreadable is not None:
+                yield path, unreadable
+                continue
             try:
                 yield path, self.open(path)
             except DicomStudyError as error:
                 if not self.is_gone(path):
                     yield path, error
-
-    def all_studies(self) -> Iterator[tuple[Path, Study | DicomStudyError, int]]:
-        """As `studies`, so that no instance is missed that is moved meanwhile.
-
-        What instances were moved to since it was given comes again, with the version that it was
-        of (spec/moving.md); that is 0 of what comes for the first time.
-        """
-        seen, is_told = Seen(self), False
-        coming = ((path, study, 0) for path, study in self.studies())
-        while True:
-            for path, study, before in coming:
-                is_told |= isinstance(study, ArchiveError)
-                seen.add(path, None if isinstance(study, DicomStudyError) else study.document)
-                yield path, study, before
-            try:
-                again = seen.again()
-            except ArchiveError as error:
-                if not is_told:
-                    yield self.path / "studies", error, 0
-                return
-            if not again:
-                return
-            coming = (
-                (path, study, before)
-                for document, before in again
-                for path, study in self._opened([document])
-            )
 
     def __contains__(self, uid: object) -> bool:
         return isinstance(uid, str) and self.has(self.document_path(uid))
@@ -160,27 +139,28 @@ class Archive(Folder, Mapping[str, "Study"]):
         if uid in self:
             whole = self[uid]
             return [(whole, list(whole))]
-        found: dict[str, tuple[Study, list[str]]] = {}
-        errors: list[DicomStudyError] = []
-        for _, study, _ in self.all_studies():
+        found: dict[Path, tuple[Study, list[str]]] = {}
+        errors: dict[Path, DicomStudyError] = {}
+
+        for path, study, _ in self.all_studies():
+            if path in found:  # as it was before
+                found.pop(path)[0].close()
+            errors.pop(path, None)
             if isinstance(study, DicomStudyError):
-                errors.append(study)
+                errors[path] = study
                 continue
             try:
                 keys = study.keys_of(uid)
             except DicomStudyError as error:
-                errors.append(error)
-                keys = []
-            if study.uid in found:  # as it was before instances came to it
-                found.pop(study.uid)[0].close()
+                errors[path], keys = error, []
             if keys:
-                found[study.uid] = study, keys
+                found[path] = study, keys
             else:
                 study.close()
         if errors and not found:
-            raise errors[0]
+            raise next(iter(errors.values()))
         if damaged is not None:
-            damaged += errors
+            damaged += errors.values()
         return list(found.values())
 
     def not_found(self, study: str | Path) -> ArchiveError:

@@ -29,6 +29,7 @@ __all__ = [
     "MARKER",
     "VERSION",
     "Folder",
+    "Listed",
     "Progress",
     "Told",
     "at_work",
@@ -60,6 +61,8 @@ _LOCK = "lock"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SHARD = re.compile(r"[0-9a-f]{2}")
 
+#: Where a document is; or a folder of documents, and why it cannot be read.
+Listed: TypeAlias = tuple[Path, ArchiveError | None]
 #: Is told how far a run has come: the step, how much of it is done, and of how much if known.
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 
@@ -191,6 +194,21 @@ class Folder:
         """
         for shard in self.shards():
             yield from documents_in(shard)
+
+    def listing(self) -> Iterator[Listed]:
+        """The path of every document; of a folder of them that cannot be read, its own, and why."""
+        try:
+            shards = self.shards()
+        except ArchiveError as error:
+            yield self.path / _STUDIES, error
+            return
+        for shard in shards:
+            try:
+                paths = documents_in(shard)
+            except ArchiveError as error:
+                yield shard, error
+            else:
+                yield from ((path, None) for path in paths)
 
     def bulk_files(self) -> list[Path]:
         """The bulk files of all studies, those that no document refers to as well.

@@ -327,15 +327,15 @@ class History:
             result.append(scoped)
         return result
 
-    def brings(self, since: int) -> bool:
-        """Whether instances may have come after version `since` otherwise than by `convert`.
+    def moved(self, since: int) -> bool:
+        """Whether instances may have come from elsewhere, or gone there, after version `since`.
 
-        So they do from other studies, and where a study goes back. Of 0, ever.
+        So they may where a study went back, too. Of 0, ever.
         """
-        if not self.first - 1 <= since <= self.current:
-            return True
+        if since < self.first - 1:
+            return True  # nobody knows
         later = self.versions[since + 1 - self.first :]
-        return any(version.from_study or version.to for version in later)
+        return any(each.from_study or each.to_study or each.to for each in later)
 
     def all_edits(self) -> Iterator[dict[str, Any]]:
         """The edits of all versions, and those that came with instances."""

@@ -10,14 +10,17 @@ from pathlib import Path
 
 from dicomstudy.disk import mark_of
 from dicomstudy.document import Document
-from dicomstudy.errors import DicomStudyError
-from dicomstudy.folder import Folder
+from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.folder import Folder, Listed
 
-__all__ = ["Seen"]
+__all__ = ["MOST_LOOKS", "Seen", "changing"]
+
+#: So often is an archive looked at again; then it is said that there is no end of it.
+MOST_LOOKS = 16
 
 
 class Seen:
-    """The documents of an archive that were read, each with the version that it was of.
+    """The documents of an archive that were read, and what could not be read of it.
 
     Args:
         archive: what they are of.
@@ -25,41 +28,75 @@ class Seen:
 
     def __init__(self, archive: Folder) -> None:
         self._archive = archive
+        #: The version of each that was read, 0 if it need not be; and how it was looked at.
         self._documents: dict[str, tuple[int, int]] = {}
-        #: Those that could not be opened, of which was told.
         self._failed: set[str] = set()
+        self._looks = 0
 
-    def add(self, path: Path, document: Document | None) -> None:
-        """Remember a document that is read now; None if it cannot be opened."""
-        if document is None:
-            self._failed.add(path.name)
-        else:
-            self._documents[path.name] = document.version, document.mark
+    def add(self, path: Path, document: Document | None) -> bool:
+        """Remember a document that is read now, None if it cannot be.
 
-    def again(self) -> list[tuple[Path, int]]:
-        """Where instances came from elsewhere since: the documents that are to be read again.
-
-        Of each, the version that was read; 0 if none was. That instances come by `convert` is not
-        looked at: whoever reads need not wait for them.
-
-        Raises:
-            ArchiveError: as of `Folder.documents`.
+        Returns whether it was read before.
         """
-        since = ((path, self._since(path)) for path in self._archive.documents())
-        return [(path, version) for path, version in since if version is not None]
+        name = _name(path)
+        version, _ = self._documents.get(name, (0, 0))
+        if document is None:
+            self._failed.add(name)
+        else:
+            self._documents[name] = document.version, document.mark
+        return version > 0
 
-    def _since(self, path: Path) -> int | None:
-        """The version of a document after which instances came; None if none did."""
-        version, mark = self._documents.get(path.name, (0, 0))
+    def again(self) -> list[Listed]:
+        """What is to be read again, as instances were moved since; at last, that there is no end.
+
+        That they come by `convert` is no reason: nobody waits for those.
+        """
+        while True:
+            there: set[str] = set()
+            coming: list[Listed] = []
+            for path, error in self._archive.listing():
+                there.add(_name(path))
+                if self._is_to_be_read(path, error):
+                    coming.append((path, error))
+            gone = self._documents.keys() - there
+            for name in gone:
+                del self._documents[name]
+            if coming or not gone:  # what went to another one and is gone may have passed by
+                break
+        self._looks += 1
+        if not coming or self._looks <= MOST_LOOKS:
+            return coming
+        is_told = self._looks > MOST_LOOKS + 1
+        return [] if is_told else [(self._archive.path, changing(self._archive.path))]
+
+    def _is_to_be_read(self, path: Path, error: ArchiveError | None) -> bool:
+        name = _name(path)
+        if error is not None:
+            return name not in self._failed
+        version, mark = self._documents.get(name, (0, 0))
         with contextlib.suppress(OSError):  # the document says so itself
             if mark_of(path.stat()) == mark:
-                return None
+                return False
         try:
             with contextlib.closing(self._archive.document(path)) as document:
-                if document.history.brings(version):
-                    return version
-                self._documents[path.name] = version, document.mark
+                # one of the same version was written otherwise, or made anew
+                if document.version > version and not document.history.moved(version):
+                    self._documents[name] = version, document.mark
+                    return False
         except DicomStudyError:
-            is_told = path.name in self._failed or self._archive.is_gone(path)
-            return None if is_told else 0
-        return None
+            return name not in self._failed and not self._archive.is_gone(path)
+        return True
+
+
+def changing(path: Path) -> ArchiveError:
+    """The error that other runs do not let an archive be read to its end."""
+    message = (
+        "other runs move instances while the archive is read, again and again, so that some may "
+        "be missed: run this again when they are done"
+    )
+    return ArchiveError("archive/changing", message, source=str(path))
+
+
+def _name(path: Path) -> str:
+    """The path within the archive; that of a folder is that of no document."""
+    return f"{path.parent.name}/{path.name}"

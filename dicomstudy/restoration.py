@@ -105,10 +105,16 @@ def restore(
             target.mkdir(parents=True, exist_ok=True)
             incoming = stack.enter_context(own_folder(target))
         with contextlib.closing(_Files(archive, target, incoming, restored)) as files:
-            for each, before in _opened(archive, study, restored.problems):
+            for each, is_again in _opened(archive, study, restored.problems):
+                files.begin(again=is_again)
+                told = [*restored.problems] if is_again else []
                 with each:
-                    chosen = _chosen(each, series, instance, before, restored.problems)
+                    chosen = _chosen(each, series, instance, restored.problems)
                     _restore_study(chosen, files, target, tell, original=original)
+                if told:
+                    new = restored.problems[len(told) :]
+                    new = [problem for problem in new if problem not in told]
+                    restored.problems[:] = told + new
                 tell()
         for kept in _kept(archive, restored.problems) if everything else ():
             try:
@@ -144,20 +150,15 @@ def _restore_study(
 
 
 def _chosen(
-    study: Study, series: str | None, instance: str | None, before: int, problems: list[Problem]
+    study: Study, series: str | None, instance: str | None, problems: list[Problem]
 ) -> Iterator[Instance]:
-    """The instances of a study that have these UIDs; what is damaged becomes a problem.
-
-    Not those that it had in the version `before`, which were written.
-    """
+    """The instances of a study that have these UIDs; what is damaged becomes a problem."""
     for chunk in study.chunks(series=series, instance=instance):
         if isinstance(chunk, DicomStudyError):
             problems.append(chunk.problem(study.uid))
             continue
         for candidate in chunk:
-            if series not in {None, candidate.series} or study.had(candidate, before):
-                continue
-            if (
+            if series in {None, candidate.series} and (
                 instance is None
                 or instance == candidate.key
                 or is_named(instance, candidate.uid, candidate.identity)
@@ -167,23 +168,20 @@ def _chosen(
 
 def _opened(
     archive: Archive, study: str | None, problems: list[Problem]
-) -> Iterator[tuple[Study, int]]:
-    """One study, or all, each with the version that was given before; 0 if none was.
-
-    A problem for each that cannot be opened.
-    """
+) -> Iterator[tuple[Study, bool]]:
+    """One study, or all, and whether it was given before; a problem if it cannot be opened."""
     if study is not None:
         if study in archive:
             try:
-                yield archive[study], 0
+                yield archive[study], False
             except DicomStudyError as error:
                 problems.append(error.problem(study))
         return
-    for path, found, before in archive.all_studies():
+    for path, found, is_again in archive.all_studies():
         if isinstance(found, DicomStudyError):
             problems.append(found.problem(str(path)))
         else:
-            yield found, before
+            yield found, is_again
 
 
 def _kept(archive: Archive, problems: list[Problem]) -> Iterator[Quarantined]:
@@ -218,12 +216,18 @@ class _Files:
         self._restored = restored
         self._beside = Beside(_write)
         self._pending: deque[_Pending] = deque()
-        self._given: tuple[Study, set[str]] | None = None
+        self._given: set[str] = set()
+        self._is_again = False
         self._read_from: set[FileIdentity] | ArchiveError | None = None
 
     def close(self) -> None:
         """End the thread; files that were not settled get no name."""
         self._beside.close()
+
+    def begin(self, *, again: bool) -> None:
+        """Go on with a study; of one that is written `again`, files are counted that are new."""
+        self._given.clear()
+        self._is_again = again
 
     def add(self, instance: Instance) -> None:
         """Write the file of an instance; a problem if that cannot be done."""
@@ -258,15 +262,13 @@ class _Files:
 
     def _check_new(self, instance: Instance, path: str) -> None:
         """Refuse an instance whose file would replace that of another one of its study."""
-        if self._given is None or self._given[0] is not instance.study:
-            self._given = instance.study, set()
-        if path in self._given[1]:
+        if path in self._given:
             raise StudyError(
                 "study/damaged",
                 f"the file of {instance.key} would have the name of another one",
                 source=str(instance.study.path),
             )
-        self._given[1].add(path)
+        self._given.add(path)
 
     def _finish(self) -> None:
         """Let the file that has waited longest have its name, or a problem if it is not proved."""
@@ -293,9 +295,11 @@ class _Files:
                 "restore into another folder",
                 source=path,
             )
+        is_counted = self._is_again and os.path.exists(path)  # noqa: PTH110 (as in `_is_needed`)
         _rename(part, path)
-        self._restored.files += 1
-        self._restored.bytes_out += size
+        if not is_counted:
+            self._restored.files += 1
+            self._restored.bytes_out += size
 
     def _is_needed(self, part: str, path: str) -> bool:
         """Whether there is a file that the archive reads values from, and not an equal one."""

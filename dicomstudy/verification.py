@@ -64,15 +64,16 @@ def verify(
     archive = opened(archive, sources=sources)
     progress = progress or silent
     verified = Verified()
-    for path, study, before in archive.all_studies():
+    for path, study, is_again in archive.all_studies():
         if isinstance(study, DicomStudyError):
             verified.problems.append(study.problem(str(path)))
             continue
-        # one that is read again is not counted again
-        counted = Verified(problems=verified.problems) if before else verified
-        counted.studies += 1
         with study:
-            _verify_study(study, counted, progress)
+            if is_again:  # and not counted again
+                _verify_study(study, Verified(problems=verified.problems), silent)
+            else:
+                verified.studies += 1
+                _verify_study(study, verified, progress)
     with contextlib.suppress(ArchiveError):  # was told of above, or is no folder of ours
         for path in archive.hidden_documents():
             message = "the document does not belong where it is"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomstudy.disk import write_atomically
+from dicomstudy.disk import mark_of, write_atomically
 
 
 def test_all_bytes_are_on_disk_before_a_file_has_its_name(
@@ -37,3 +37,21 @@ def test_what_is_not_whole_stands_elsewhere(tmp_path: Path) -> None:
         yield b"content"
 
     write_atomically(tmp_path / "shard" / "file", pieces(), within=tmp_path / "incoming")
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_a_mark_tells_a_file_from_those_in_whose_place_it_is(
+    is_other: bool, tmp_path: Path
+) -> None:
+    """Of equal size and time, if they are two files; or of another time."""
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(b"one")
+    status = path.stat()
+    assert mark_of(path.stat()) == mark_of(status)
+    other.write_bytes(b"two")
+    if is_other:
+        os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+        other.replace(path)
+    else:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert mark_of(path.stat()) != mark_of(status)

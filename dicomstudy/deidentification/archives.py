@@ -105,13 +105,15 @@ def deidentify(
     target = _new(destination)
     report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
     with Told(progress) as said, at_work(target.path), _incoming(target) as incoming:
-        for path, study, before in source.all_studies():
+        for path, study, is_again in source.all_studies():
             if isinstance(study, DicomStudyError):
                 report.problems.append(study.problem(str(path)))
                 continue
             with study:
-                if before:
-                    report.problems.append(Problem(str(path), "deidentify/moved", _MOVED))
+                if is_again:
+                    moved = Problem(str(path), "deidentify/moved", _MOVED)
+                    if moved not in report.problems:
+                        report.problems.append(moved)
                     continue
                 try:
                     _take_over(study, target, incoming, policy_, pseudonyms, report, said)
@@ -127,8 +129,8 @@ def deidentify(
 
 
 _MOVED = (
-    "instances came to the study from another one after it was taken over, and are missing: "
-    "de-identify the archive again, into a new folder"
+    "another run changed the study after it was taken over; instances that it moved may be "
+    "missing, or be there twice: de-identify the archive again, into a new folder"
 )
 
 

@@ -179,18 +179,6 @@ class Study(Mapping[str, "Instance"]):
             except DicomStudyError as error:
                 yield error
 
-    def had(self, instance: Instance, version: int) -> bool:
-        """Whether an instance of it was there in a version; not if that is none that is known.
-
-        Of 0, nothing was.
-        """
-        if not version:
-            return False
-        history = self.history
-        if not history.first <= version <= history.current:
-            return False
-        return history.since(instance.events, history.lineage(version)) is not None
-
     def keys_of(self, uid: str) -> list[str]:
         """The keys of the instances that are, or whose series is, of this UID.
 

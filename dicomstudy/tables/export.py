@@ -26,7 +26,7 @@ from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
 from dicomstudy.folder import Folder, Progress, Told, outside, path_named, unlocking
 from dicomstudy.grouping import ENCODING
-from dicomstudy.meanwhile import Seen
+from dicomstudy.meanwhile import MOST_LOOKS, Seen, changing
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, path_of
@@ -69,7 +69,7 @@ _UNFINISHED = re.compile(r"\w+\.[0-9]+\.(?:arrow|parquet)|counts(?:-\w+)?|[0-9a-
 
 
 class Exported(NamedTuple):
-    """What `export_tables` did.
+    """What `export_tables` did. If it had to look again, what it did each time is added up.
 
     Attributes:
         studies: in the tables.
@@ -114,8 +114,9 @@ def export_tables(
 ) -> Exported:
     """Make tables of an archive, or bring those that are there in step with it.
 
-    At every moment the folder has whole tables: those from before the run, or after it. If a
-    file of them is missing or was cut, all are made anew.
+    At every moment the folder has whole tables: those from before the run, or after it. If other
+    runs move instances meanwhile, it looks again, and has whole tables in between, too. If a file
+    of them is missing or was cut, all are made anew.
 
     Args:
         archive: the folder of an archive, or the archive that was opened.
@@ -145,12 +146,14 @@ def export_tables(
             )
         with _alone(folder):
             done: list[Exported] = []
-            is_behind = True
-            while is_behind:
+            for _ in range(MOST_LOOKS):
                 run = _Run(archive, folder, has_catalog=has_catalog or bool(done), progress=said)
                 with contextlib.closing(run):
                     done.append(run.export())
-                    is_behind = run.is_behind()
+                    if not run.is_behind():
+                        break
+            else:
+                done[-1].problems.append(changing(archive.path).problem())
     counts = ("added", "replaced", "removed", "bytes_out")
     return done[-1]._replace(**{name: sum(getattr(e, name) for e in done) for name in counts})
 
@@ -275,6 +278,7 @@ class _Run:
                 if not self._archive.is_gone(path):
                     message = f"the document cannot be read: {error.strerror}"
                     self._problems.append(Problem(str(path), "study/unreadable", message))
+                    self._seen.add(path, None)
                 continue
             found[document.study] = _Found(path, sha256, document.instances)
         return found
