@@ -550,6 +550,22 @@ def test_a_bulk_file_that_cannot_be_read_is_said_to_be_unreadable(
     assert (caught.value.code, caught.value.location.source) == ("bulk/unreadable", str(path))
 
 
+def test_a_copy_that_cannot_be_proved_is_not_said_to_be_damaged(
+    archive: Path, copied_tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = max(archive.rglob("*.bulk"), key=lambda path: path.stat().st_size)
+    copy = tmp_path / "again" / path.relative_to(archive)
+    studies.unreadable(monkeypatch, copy)
+    with (
+        dicomstudy.open_tables(copied_tables) as tables,
+        pytest.raises(BulkError) as caught,
+    ):
+        tables.to_archive(tmp_path / "again")
+    assert (caught.value.code, caught.value.location.source) == ("bulk/unreadable", str(copy))
+    assert "damaged" not in str(caught.value)
+    assert not copy.exists()
+
+
 @pytest.mark.parametrize("field", [{"uri": 1}, {"size": "7"}, {"size": 1 << 70}, {"modified": 0.5}])
 def test_a_source_of_wrong_kinds_is_a_problem(field: dict[str, Any], tmp_path: Path) -> None:
     archive = create(tmp_path / "archive")

@@ -238,7 +238,7 @@ def _told_of(target: Path, order: _Order) -> Iterator[None]:
         if not is_made:
             raise
         more = (
-            f"the new study {order.target} is made, and what was split off is in both: `move` it "
+            f"the new study {order.target} is made: if what was split off is in both, `move` it "
             "there, which completes this"
         )
         if isinstance(error, DicomStudyError):

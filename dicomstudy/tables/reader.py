@@ -317,7 +317,8 @@ class Tables(Mapping[str, Table]):
     ) -> int:
         """Write the archive again that the tables were made of; returns its number of studies.
 
-        Quarantined files are not in tables, and so not in the new archive.
+        Quarantined files are not in tables, and so not in the new archive. What was written before
+        an error stays, and is an archive of some of the studies: remove it, and run again.
 
         Args:
             destination: a folder that is empty or not there.

@@ -222,6 +222,8 @@ class Rebuilder:
         except BulkError as error:
             bulk.unlink()
             document.unlink()
+            if error.code == "bulk/unreadable":  # nobody knows what it is
+                raise
             raise BulkError(
                 error.code,
                 "the bulk file is damaged, or another than when the tables were made; make them "
@@ -233,7 +235,7 @@ class Rebuilder:
 def _has_studies(archive: Path) -> ArchiveError:
     return ArchiveError(
         "archive/not-empty",
-        "the archive has studies: name an empty or new folder",
+        "the archive has studies, perhaps of a run that did not end: name an empty or new folder",
         source=str(archive),
     )
 
