@@ -555,7 +555,14 @@ def test_a_copy_that_cannot_be_proved_is_not_said_to_be_damaged(
 ) -> None:
     path = max(archive.rglob("*.bulk"), key=lambda path: path.stat().st_size)
     copy = tmp_path / "again" / path.relative_to(archive)
-    studies.unreadable(monkeypatch, copy)
+    open_ = os.open
+
+    def refused(name: str | Path, *how: Any) -> int:
+        if Path(name) == copy:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return open_(name, *how)
+
+    monkeypatch.setattr(os, "open", refused)
     with (
         dicomstudy.open_tables(copied_tables) as tables,
         pytest.raises(BulkError) as caught,
