@@ -216,7 +216,11 @@ def _whole(path: Path, within: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):  # what ended it is to be said, and not this
             part.unlink()
         raise
-    sync(path.parent)
+    try:
+        sync(path.parent)
+    except OSError as error:
+        error.strerror = f"{error.strerror or error}; {path} is there now, but may not be on disk"
+        raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

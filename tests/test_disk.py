@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dicomstudy import disk
 from dicomstudy.disk import mark_of, write_atomically
+from dicomstudy.errors import ArchiveError
 
 
 def test_all_bytes_are_on_disk_before_a_file_has_its_name(
@@ -55,3 +58,19 @@ def test_a_mark_tells_a_file_from_those_in_whose_place_it_is(
     else:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert mark_of(path.stat()) != mark_of(status)
+
+
+def test_a_file_whose_name_may_not_be_on_disk_is_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(disk, "sync", failing)
+    with (
+        pytest.raises(ArchiveError, match=r"Input/output error; .* is there now") as raised,
+        disk.writing(tmp_path),
+    ):
+        write_atomically(tmp_path / "file", [b"content"])
+    assert raised.value.code == "archive/unwritable"
+    assert (tmp_path / "file").read_bytes() == b"content"
