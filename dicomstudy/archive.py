@@ -141,7 +141,6 @@ class Archive(Folder, Mapping[str, "Study"]):
             return [(whole, list(whole))]
         found: dict[Path, tuple[Study, list[str]]] = {}
         errors: dict[Path, DicomStudyError] = {}
-
         for path, study, _ in self.all_studies():
             if path in found:  # as it was before
                 found.pop(path)[0].close()

@@ -43,7 +43,10 @@ class Seen:
         if document is None:
             self._failed.add(name)
         else:
-            self._documents[name] = document.version, document.mark
+            mark = 0  # where the system does not tell it, this is to be read again
+            with contextlib.suppress(DicomStudyError):
+                mark = document.mark
+            self._documents[name] = document.version, mark
         return version > 0
 
     def again(self) -> list[Listed]:

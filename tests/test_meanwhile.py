@@ -398,3 +398,15 @@ def test_what_passes_by_while_it_is_looked_for_is_found(
 
     monkeypatch.setattr(Folder, "listing", passing)
     assert seen.again() == [(folder.document_path(first), None)]
+
+
+def test_a_mark_that_is_not_told_ends_nothing(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(document: Document) -> int:
+        monkeypatch.undo()
+        raise StudyError("study/unreadable", "Stale file handle", source=str(document.path))
+
+    monkeypatch.setattr(Document, "mark", property(refused))
+    done = dicomstudy.restore(archive, tmp_path / "out")
+    assert (done.files, done.problems) == (7, [])
