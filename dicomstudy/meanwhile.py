@@ -28,7 +28,7 @@ class Seen:
 
     def __init__(self, archive: Folder) -> None:
         self._archive = archive
-        #: The version of each that was read, 0 if it need not be; and how it was looked at.
+        #: Version and mark of each; version 0 of one that is new, and need not be read.
         self._documents: dict[str, tuple[int, int]] = {}
         self._failed: set[str] = set()
         self._looks = 0

@@ -295,9 +295,9 @@ class _Files:
                 "restore into another folder",
                 source=path,
             )
-        is_counted = self._is_again and os.path.exists(path)  # noqa: PTH110 (as in `_is_needed`)
+        was_counted = self._is_again and os.path.exists(path)  # noqa: PTH110 (as in `_is_needed`)
         _rename(part, path)
-        if not is_counted:
+        if not was_counted:
             self._restored.files += 1
             self._restored.bytes_out += size
 
