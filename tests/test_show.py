@@ -17,6 +17,7 @@ from dicomstudy.archive import Archive
 from dicomstudy.document import Document, whole
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.printable import escape, size
+from dicomstudy.study import Instance, Study
 from fixtures import make
 
 FIXTURES = Path(make.__file__).parent
@@ -37,12 +38,24 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     return dicomstudy.open_archive(folder / "archive")
 
 
-def rendered(archive: Archive, uid: str | None = None, form: str = "text") -> str:
+def rendered(archive: Archive | Study, uid: str | None = None, form: str = "text") -> str:
     pieces = list(show.render(archive, uid, form=form))
     assert all(piece for piece in pieces)
     whole = "".join(pieces)
     assert whole.endswith("\n")
     return whole
+
+
+def exactly(instance: Instance) -> str:
+    """A name that means no other content of the same UID."""
+    return f"{instance.uid}#{instance.identity}"
+
+
+def clashing(study: Study) -> list[Instance]:
+    """The two instances of one UID that the fixtures have."""
+    found = [each for each in study.values() if each.uid == make.uid("ct/1/3")]
+    assert len(found) == 2
+    return found
 
 
 def is_printable(shown: str) -> bool:
@@ -114,7 +127,7 @@ def test_a_series_lists_its_instances(archive: Archive) -> None:
 def test_an_instance_shows_every_attribute_once_in_the_order_of_the_file(archive: Archive) -> None:
     for study in archive.values():
         for instance in study.values():
-            lines = rendered(archive, instance.uid).splitlines()
+            lines = rendered(archive, exactly(instance)).splitlines()
             top = [line for line in lines if line.startswith("  (")]
             assert len(top) == len(instance.metadata())
             tags = [line[2:13] for line in top]
@@ -132,19 +145,30 @@ def test_an_instance_shows_nested_items_numbers_and_large_values(archive: Archiv
 
 
 def test_an_instance_names_other_content_of_its_uid(archive: Archive) -> None:
-    first, second = (key for key in archive[CT] if key.startswith(make.uid("ct/1/3")))
-    assert f"  other content of the same UID: {second}\n" in rendered(archive, first)
-    assert f"  other content of the same UID: {first}\n" in rendered(archive, second)
+    first, second = clashing(archive[CT])
+    assert f"  other content of the same UID: {second.key}\n" in rendered(archive, exactly(first))
+    assert f"  other content of the same UID: {first.key}\n" in rendered(archive, exactly(second))
+
+
+def test_a_uid_means_every_content_that_it_has(archive: Archive) -> None:
+    uid = make.uid("ct/1/3")
+    first, second = clashing(archive[CT])
+    both = [first.key, second.key]
+    assert archive.find(uid)[0][1] == both
+    assert rendered(archive, uid) == "".join(
+        rendered(archive, exactly(each)) for each in (first, second)
+    )
+    assert rendered(archive[CT], uid) == rendered(archive, uid)
+    assert json.loads(rendered(archive, uid, "json")) == [first.to_json(), second.to_json()]
+    shown = ion.load_all(rendered(archive, uid, "ion").encode())
+    assert [[*value] for value in shown] == [[key] for key in both]
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_instance_has_its_uid_and_the_start_of_its_digest(form: str, archive: Archive) -> None:
-    study = archive[CT]
-    clash = [key for key in study if key.startswith(make.uid("ct/1/3"))]
-    assert len(clash) == 2
-    for key in clash:
-        name = f"{make.uid('ct/1/3')}#{study[key].identity[:5]}"
-        assert rendered(archive, name, form) == rendered(archive, key, form)
+    for instance in clashing(archive[CT]):
+        name = f"{make.uid('ct/1/3')}#{instance.identity[:5]}"
+        assert rendered(archive, name, form) == rendered(archive, exactly(instance), form)
     for name in (make.uid("ct/1/3") + "#", make.uid("ct/1/3") + "#x", "#", "#a"):
         with pytest.raises(dicomstudy.ArchiveError):
             rendered(archive, name, form)
@@ -174,8 +198,8 @@ def test_ion_of_a_study_opens_as_the_study(archive: Archive, tmp_path: Path) -> 
 
 def test_ion_of_an_instance_is_its_attributes(archive: Archive) -> None:
     for study in archive.values():
-        for uid, instance in study.items():
-            read = ion.loads(rendered(archive, uid, "ion").encode())
+        for instance in study.values():
+            read = ion.loads(rendered(archive, exactly(instance), "ion").encode())
             assert read == instance.attributes()
 
 

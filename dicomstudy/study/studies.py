@@ -182,27 +182,29 @@ class Study(Mapping[str, "Instance"]):
     def keys_of(self, uid: str) -> list[str]:
         """The keys of the instances that are, or whose series is, of this UID.
 
-        An instance may be meant by its key, or ``<uid>#<start of its digest>``, as well.
+        An instance may be meant by its key, or ``<uid>#<start of its digest>``, as well. If several
+        have this SOP Instance UID, it means all of them.
         """
         keys: list[str] = []
         for number, chunk in enumerate(self.document.chunks):
             if chunk["seriesInstanceUID"] == uid:
                 keys += self.document.chunk(number)["instances"]
-        return keys or ([uid] if uid in self else self._keys_of_one(uid))
+        return keys or self._keys_of_instances(uid)
 
-    def _keys_of_one(self, name: str) -> list[str]:
-        """The keys of the instances that are meant by ``<uid>#<start of their digest>``."""
+    def _keys_of_instances(self, name: str) -> list[str]:
+        """The keys of the instances that are meant by their UID, key or start of their digest."""
+        start = name.rpartition("#")[0] or name
         keys: list[str] = []
         for number, chunk in enumerate(self.document.chunks):
-            if "#" in name and _may_have(chunk, name):
-                instances = (
-                    Instance(self, number, key) for key in self.document.chunk(number)["instances"]
-                )
-                keys += [
-                    instance.key
-                    for instance in instances
-                    if is_named(name, instance.uid, instance.identity)
-                ]
+            if not _may_have(chunk, name):
+                continue
+            for key in self.document.chunk(number)["instances"]:
+                if key == name:
+                    keys.append(key)
+                elif key.startswith(start):
+                    instance = Instance(self, number, key)
+                    if is_named(name, instance.uid, instance.identity):
+                        keys.append(key)
         return keys
 
     @cached_property
