@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,3 +71,14 @@ def tables(tables_folder: Path) -> dicomstudy.Tables:
 def quiet_pydicom(caplog: pytest.LogCaptureFixture) -> None:
     """Let pydicom not say what it thinks of the files that it reads."""
     caplog.set_level(logging.CRITICAL, logger="pydicom")
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, in new processes too, where tests run in the background.
+
+    Shells let it be ignored there.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

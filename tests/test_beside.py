@@ -77,6 +77,7 @@ def test_aside_is_here_where_there_is_no_thread(monkeypatch: pytest.MonkeyPatch)
     assert aside(threading.get_ident) == threading.get_ident()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_what_is_aside_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a Ctrl-C, until it does; then that is raised."""
     told = threading.Semaphore(0)
@@ -88,12 +89,8 @@ def test_what_is_aside_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(2):
             told.acquire()
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            aside(work, told.release)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        aside(work, told.release)
 
 
 def test_what_is_over_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +100,7 @@ def test_what_is_over_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert aside(lambda: told.acquire(timeout=10), told.release, lambda: next(over))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
 def test_a_ctrl_c_where_there_is_no_thread_is_no_wait(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -112,12 +110,8 @@ def test_a_ctrl_c_where_there_is_no_thread_is_no_wait(
         raise error
 
     monkeypatch.setattr("dicomstudy.beside.start_new_thread", short)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            aside(threading.get_ident)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        aside(threading.get_ident)
 
 
 def test_what_the_function_raises_is_raised_for_whoever_asks() -> None:

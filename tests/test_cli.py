@@ -561,6 +561,7 @@ def test_ctrl_c_during_imports_is_quiet(module: str, run: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (cli.INTERRUPTED, "", "")
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_leaves_a_valid_archive(jobs: str, tmp_path: Path) -> None:
     sources = tmp_path / "in"

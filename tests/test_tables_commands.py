@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
 
@@ -178,14 +177,6 @@ def test_an_answer_that_cannot_be_written_leaves_an_earlier_one(
     assert ask(wrong) != 0
     assert path.read_bytes() == before
     assert [*tmp_path.iterdir()] == [path]
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C is heard also where tests run in the background: shells let it be ignored there."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c")

@@ -321,6 +321,29 @@ def test_a_damaged_file_is_named(tables_folder: Path, tmp_path: Path) -> None:
     assert caught.value.location.source == str(path)
 
 
+def test_a_file_that_only_duckdb_finds_damaged_is_named(copied_tables: Path) -> None:
+    """What it says of it has the name of a column that is no UTF-8."""
+    (path,) = copied_tables.glob("patient/*.parquet")
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"digest", 0, data.rindex(b"PatientName\x15")) + 1] = 0xFF
+    path.write_bytes(data)
+    with dicomstudy.open_tables(copied_tables) as opened, pytest.raises(TableError) as caught:
+        opened.sql("SELECT * FROM patient")
+    assert caught.value.code == "tables/damaged"
+    assert caught.value.location.source == str(path)
+
+
+def test_a_value_that_cannot_be_is_damage(copied_tables: Path) -> None:
+    (path,) = copied_tables.glob("patient/*.parquet")
+    rows = pq.ParquetFile(path).read()
+    wrong = pa.array([b"\xff"] * len(rows)).cast(pa.string(), safe=False)
+    columns = [wrong if field.name == "PatientID" else rows[field.name] for field in rows.schema]
+    pq.write_table(pa.table(columns, schema=rows.schema), path)
+    with dicomstudy.open_tables(copied_tables) as opened, pytest.raises(TableError) as caught:
+        opened.sql("SELECT * FROM patient")
+    assert caught.value.code == "tables/damaged"
+
+
 def test_attributes_are_selected_by_keyword(tables: dicomstudy.Tables) -> None:
     found = tables.select(["PatientID", "Modality", "SliceThickness"], where="Modality = 'CT'")
     assert found.column_names == ["PatientID", "Modality", "SliceThickness"]

@@ -146,7 +146,7 @@ class Table:
         for path in self.files:
             with open_file(path, self.name, self.schema) as file, reading(path, self.name):
                 for at in range(file.num_row_groups if rows else 0):
-                    file.read_row_group(at)
+                    file.read_row_group(at).validate(full=True)
 
 
 class Tables(Mapping[str, Table]):

@@ -159,7 +159,7 @@ class Database:
             found = self._found(asked, named, definition, in_main=_MAIN in words)
         except self._duckdb.InterruptException:
             raise
-        except self._duckdb.Error as error:
+        except (self._duckdb.Error, RuntimeError) as error:  # (that if what it says is no UTF-8)
             raise self._translated(str(error).strip(), named, METADATA in words) from error
         except pa.ArrowException as error:
             raise TableError("tables/query", f"Arrow cannot hold the answer: {error}") from error
@@ -204,14 +204,25 @@ class Database:
         cursor = asked.cursor
         with self._making:
             for name in sorted(named - self._made):
-                cursor.execute(f"CREATE VIEW {quoted(name)} AS {self._view(name)}")
-                self._made.add(name)
+                self._make_view(name, cursor)
         kind = "OR REPLACE" if in_main else "TEMP"
         with asked.alone(self._in_main) if definition and in_main else contextlib.nullcontext():
             if definition:
                 cursor.execute(f"CREATE {kind} VIEW {METADATA} AS {definition}")
             found: pa.Table = cursor.sql(asked.query).to_arrow_table()
             return found
+
+    def _make_view(self, table: str, cursor: duckdb.DuckDBPyConnection) -> None:
+        try:
+            cursor.execute(f"CREATE VIEW {quoted(table)} AS {self._view(table)}")
+        except (self._duckdb.Error, RuntimeError) as error:
+            if type(error) not in {self._duckdb.Error, RuntimeError}:  # it says what is wrong
+                raise
+            self._tables[table].check(rows=False)
+            message = f"a file of the table {table} cannot be read: {str(error).splitlines()[0]}"
+            source = str(self._tables[table].files[0])
+            raise TableError("tables/damaged", message, source=source) from error
+        self._made.add(table)
 
     def _view(self, table: str) -> str:
         """The definition of the view of a table."""
