@@ -44,6 +44,7 @@ __all__ = [
     "is_creator",
     "is_delimiter",
     "is_private",
+    "joined",
     "may_be_large",
     "private_tag",
     "sha256_and_size",
@@ -121,6 +122,8 @@ _AROUND_UIDS = " \t\n\v\f\r\0"
 _PRIVATE_KEY = re.compile("[0-9A-F]{3}[13579BDF][0-9A-F]{4}")
 #: Bytes that are taken at once from a buffer that is not in memory.
 _PIECE = 1 << 20
+#: Pieces below so many bytes are put together.
+_SMALL = 1 << 15
 
 
 def may_be_large(tag: int, length: int, limit: int) -> bool:
@@ -270,6 +273,25 @@ def chunks(buffer: Buffer, span: Span) -> Iterator[bytes | memoryview]:
         return
     for start in range(offset, offset + length, _PIECE):
         yield buffer[start : min(start + _PIECE, offset + length)]
+
+
+def joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The bytes of pieces in fewer of them: small ones are put together."""
+    small = bytearray()
+    for piece in pieces:
+        if len(piece) < _SMALL:
+            small += piece
+            if len(small) < _SMALL:
+                continue
+            yield small
+            small = bytearray()
+            continue
+        if small:
+            yield small
+            small = bytearray()
+        yield piece
+    if small:
+        yield small
 
 
 def sha256_of(buffer: Buffer, span: Span | None = None) -> str:

@@ -44,8 +44,12 @@ _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10[0-8](?:\.1)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 
 _HEADER = 8
-#: So many bytes are read at once where the headers of all fragments are looked at.
+#: So many bytes are read at once where something of all fragments is looked at.
 _READ_AHEAD = 1 << 20
+#: But of fragments that are larger than this, nothing else.
+_LARGE_FRAGMENT = 1 << 16
+#: So many bytes are read at once where nobody knows how large fragments are.
+_PAGE = 1 << 12
 _ITEM_TAGS = {False: LITTLE.item_tag, True: BIG.item_tag}
 _DELIMITERS = {False: LITTLE.sequence_delimiter, True: BIG.sequence_delimiter}
 #: End of image in JPEG and JPEG-LS, end of codestream in JPEG 2000; padding may follow it.
@@ -104,20 +108,24 @@ class _Value(NamedTuple):
         return StudyError("study/frames", f"the frames of {self.uid} cannot be told apart: {why}")
 
 
-def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> Sequence[FrameSpans]:
+def find(
+    attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str, word: int = 1
+) -> Sequence[FrameSpans]:
     """The place of every frame, in their order.
 
     Encapsulated frames are cut by the Extended Offset Table if it is right, else by the Basic
     Offset Table, else one to a fragment if there are as many, else behind end markers of JPEG;
     a table is right if it names items that are there, as many as there are frames. A video
     stream is one frame. Native frames are cut by the image attributes; of frames that are not
-    whole bytes, such as those of 1 bit a sample, the span has every byte that they are in.
+    whole bytes, such as those of 1 bit a sample, the span has every byte that they are in, and of
+    those in words of a big-endian data set every word.
 
     Args:
         attributes: the values of an instance by keyword, as in documents.
         read: gives bytes of large values; only asked for tables, headers and markers.
         big: the byte order of the data set is big-endian.
         uid: the instance, for messages.
+        word: bytes of the words that native pixel data was written in, if not byte by byte.
 
     Raises:
         StudyError: ``study/frames``, there is no pixel data, or it cannot be told where its
@@ -132,8 +140,8 @@ def find(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> S
     number = _number_of_frames(attributes, value)
     lengths = _lengths(attributes, value, big=big)
     if lengths is None:
-        return _native(attributes, value, bits, number or 1)
-    if not _are_all(lengths, value):
+        return _native(attributes, value, bits, number or 1, word)
+    if not _are_all(lengths, value, big=big):
         raise value.error("what is behind its fragments is none")
     frames = _encapsulated(attributes, value, lengths, number, big=big)
     return [FrameSpans(value.stored, spans) for spans in frames]
@@ -167,7 +175,7 @@ def fragments(
     if lengths is None:
         return None
     table = Span(_HEADER, lengths[0]) if lengths else Span(0, 0)
-    return Fragments(table, _payloads(lengths), value.bytes, _are_all(lengths, value))
+    return Fragments(table, _payloads(lengths), value.bytes, _are_all(lengths, value, big=big))
 
 
 def check_fragments(attributes: Mapping[str, Any], read: Read, *, big: bool, uid: str) -> None:
@@ -254,12 +262,16 @@ def _integer(stored: object) -> object:
 
 
 class _NativeFrames(Sequence[FrameSpans]):
-    """So many frames of so many bits in a value, of which each is made when it is asked for."""
+    """So many frames of so many bits in a value, of which each is made when it is asked for.
 
-    def __init__(self, stored: Stored, bits: int, number: int) -> None:
+    Each has all words of so many bytes that it is in.
+    """
+
+    def __init__(self, stored: Stored, bits: int, number: int, word: int) -> None:
         self._stored = stored
         self._starts = range(0, bits * number, bits)
         self._bits = bits
+        self._word = word
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -273,27 +285,37 @@ class _NativeFrames(Sequence[FrameSpans]):
     def __getitem__(self, index: int | slice) -> FrameSpans | Sequence[FrameSpans]:
         if isinstance(index, slice):
             return [self[at] for at in range(len(self))[index]]
-        start = self._starts[index]
-        first, end = start // 8, -(-(start + self._bits) // 8)
+        start, word = self._starts[index], self._word
+        first = start // (8 * word) * word
+        end = min(-(-(start + self._bits) // (8 * word)) * word, _length(self._stored))
         return FrameSpans(self._stored, (Span(first, end - first),))
 
 
 def _native(
-    attributes: Mapping[str, Any], value: _Value, bits: int, number: int
+    attributes: Mapping[str, Any], value: _Value, bits: int, number: int, word: int
 ) -> Sequence[FrameSpans]:
     size = bits or _positive(attributes, "BitsAllocated", value)
     for keyword in ("Rows", "Columns", "SamplesPerPixel"):
         size *= _positive(attributes, keyword, value)
-    subsampled = attributes.get("PhotometricInterpretation") == "YBR_FULL_422"
-    if subsampled and value.length * 8 < size * number:
-        # Two pixels share their chrominance (PS3.3 C.7.6.3.1.2): one sample of three is left
-        # out. Where all of them are there, the interpretation was declared in error.
-        size = size // 3 * 2
+    if attributes.get("PhotometricInterpretation") == "YBR_FULL_422":
+        size = _of_subsampled(size, value, number)
     if value.length * 8 < size * number:
         raise value.error(
             f"{number} of {size / 8:g} bytes are more than the {value.length} of the pixel data"
         )
-    return _NativeFrames(value.stored, size, number)
+    return _NativeFrames(value.stored, size, number, word)
+
+
+def _of_subsampled(size: int, value: _Value, number: int) -> int:
+    """The bits of each frame if two pixels share their chrominance (PS3.3 C.7.6.3.1.2).
+
+    One sample of three is left out. Where all of them are there, `size` bits for each frame, the
+    interpretation was declared in error.
+    """
+    more = value.length - -(-size * number // 8)
+    if more > 1:
+        raise value.error(f"of YBR_FULL_422 there are {more} bytes more than all samples have")
+    return size if more >= 0 else size // 3 * 2
 
 
 def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int:
@@ -306,11 +328,15 @@ def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int
 # Encapsulated pixel data
 
 
-def _are_all(lengths: Sequence[int], value: _Value) -> bool:
-    """Whether these items are all that there is; zeros behind them are padding."""
+def _are_all(lengths: Sequence[int], value: _Value, *, big: bool) -> bool:
+    """Whether these items are all that there is.
+
+    Behind them is a delimiter, perhaps cut short, or nothing; or zeros, which are padding.
+    """
     end = sum(lengths) + _HEADER * len(lengths)
-    # Behind them is a delimiter or nothing; only of damaged pixel data it is more.
-    return value.length <= end + _HEADER or not any(value.bytes(end, end + _HEADER))
+    behind = value.bytes(end, end + _HEADER)
+    is_last = value.length <= end + _HEADER
+    return not any(behind) or (is_last and _DELIMITERS[big].startswith(behind[:4]))
 
 
 def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:
@@ -327,7 +353,7 @@ def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list
     tag = _ITEM_TAGS[big]
     if value.bytes(0, len(tag)) != tag:
         return None
-    return _items(value, big=big)
+    return _items(value._replace(read=ahead(value.read, _PAGE)), big=big)
 
 
 def _items(value: _Value, *, big: bool) -> list[int]:
@@ -388,20 +414,20 @@ def _by_extended_table(
 ) -> list[tuple[Span, ...]] | None:
     """The frames by the Extended Offset Table, None if there is none that is right.
 
-    Each of its frames is one fragment, whose padding the length leaves out.
+    Each of them is one fragment, in their order, whose byte of padding the length leaves out.
     """
     offsets = _numbers(attributes.get("ExtendedOffsetTable"), value.read)
     lengths = _numbers(attributes.get("ExtendedOffsetTableLengths"), value.read)
     if not offsets or len(offsets) != len(lengths) or len(offsets) != (number or len(offsets)):
         return None
-    by_start = dict(zip(items.starts, items.payloads, strict=True))
-    frames: list[tuple[Span, ...]] = []
-    for offset, length in zip(offsets, lengths, strict=True):
-        payload = by_start.get(offset)
-        if payload is None or length > payload.length:
-            return None
-        frames.append((Span(payload.offset, length),))
-    return frames
+    if list(offsets) != items.starts[: len(offsets)]:
+        return None
+    if any(payload.length for payload in items.payloads[len(offsets) :]):
+        return None
+    pairs = list(zip(items.payloads, lengths, strict=False))
+    if any(length not in {payload.length, payload.length - 1} for payload, length in pairs):
+        return None
+    return [(Span(payload.offset, length),) for payload, length in pairs]
 
 
 def _numbers(stored: object, read: Read) -> tuple[int, ...]:
@@ -439,7 +465,7 @@ def _by_count(
 ) -> list[tuple[Span, ...]]:
     """The frames without a table."""
     video = _VIDEO.fullmatch(bare_uid(attributes.get("TransferSyntaxUID")))
-    if number == 1 or len(payloads) == 1 or video:
+    if number == 1 or video:
         return [tuple(payloads)]
     kept = len(payloads)
     while kept > number and not payloads[kept - 1].length:
@@ -458,6 +484,8 @@ def _by_count(
 
 def _by_markers(value: _Value, payloads: Sequence[Span]) -> Iterator[tuple[Span, ...]]:
     """Fragments up to and with each one that ends an image."""
+    if value.length < len(payloads) * _LARGE_FRAGMENT:
+        value = value._replace(read=ahead(value.read, _READ_AHEAD))
     frame: list[Span] = []
     for payload in payloads:
         frame.append(payload)

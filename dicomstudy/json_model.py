@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import partial
 from struct import error as struct_error
 from struct import iter_unpack
 from typing import Any, NamedTuple
@@ -91,7 +90,7 @@ class _Scope(NamedTuple):
 class _Field(NamedTuple):
     """An attribute, the VR that its value has, and what its layout says of items and length.
 
-    `is_meta`: it is file meta information.
+    `is_meta`: it is file meta information. `is_big`: a blob of it is big-endian.
     """
 
     key: str
@@ -101,20 +100,20 @@ class _Field(NamedTuple):
     items: tuple[ItemLayout, ...] | None = None
     form: Form = Form.DEFINED
     is_meta: bool = False
+    is_big: bool = False
 
-    def little(self, raw: bytes, scope: _Scope) -> bytes:
-        """A blob in little-endian: only native pixel data is in documents as in the file."""
-        native = self.tag in PIXEL_DATA_TAGS and self.form is not Form.UNDEFINED
-        return values.swap(raw, WORD_SIZES.get(self.vr, 1)) if native and scope.big else raw
+    def little(self, raw: bytes) -> bytes:
+        """A blob in little-endian."""
+        return values.swap(raw, WORD_SIZES.get(self.vr, 1)) if self.is_big else raw
 
     def undelimited(self, raw: bytes) -> bytes:
         """A blob without the delimiter that ends an undefined length, and is no part of it."""
         ends = self.form is Form.UNDEFINED and raw[-_DELIMITER_SIZE:-4] in _DELIMITERS
         return raw[:-_DELIMITER_SIZE] if ends else raw
 
-    def content(self, resolve: Resolve, scope: _Scope) -> bytes:
+    def content(self, resolve: Resolve) -> bytes:
         """A large value as ``InlineBinary`` has it."""
-        return self.little(self.undelimited(resolve(self.value)), scope)
+        return self.little(self.undelimited(resolve(self.value)))
 
     def inside(self, scope: _Scope) -> Iterator[_Level]:
         """The items of a sequence in a data set or item of this scope."""
@@ -209,8 +208,8 @@ def bulk_data(
     """
     walk = _Walk(encoder)
     found: dict[str, Callable[[Resolve], bytes]] = {}
-    for field, scope in walk.large(walk.top(attributes, encoding)):
-        found.setdefault(bulk_uri(field.value), partial(field.content, scope=scope))
+    for field in walk.large(walk.top(attributes, encoding)):
+        found.setdefault(bulk_uri(field.value), field.content)
     return found
 
 
@@ -279,7 +278,8 @@ class _Walk:
             value = struct[key]
             vr = self._vr(token, value, scope)
             is_meta = place < meta and token.tag >> 16 == META_GROUP  # not of the command set
-            yield _Field(key, token.tag, vr, value, token.items, token.form, is_meta)
+            is_big = scope.big and self._is_as_in_file(token)
+            yield _Field(key, token.tag, vr, value, token.items, token.form, is_meta, is_big)
         rest = []
         for key in struct:
             if key not in seen and key[:1] != "_" and "#" not in key:
@@ -293,6 +293,16 @@ class _Walk:
             vr = self._vr(token, value, scope)
             is_meta = tag >> 16 == META_GROUP
             yield _Field(key, tag, vr, value, form=token.form, is_meta=is_meta)
+
+    def _is_as_in_file(self, token: Token) -> bool:
+        """Whether documents have a blob in the byte order of the file (spec/values.md)."""
+        if token.tag in PIXEL_DATA_TAGS:
+            return token.form is not Form.UNDEFINED
+        if token.vr in _KNOWN_VRS:
+            return False
+        vrs = self.definitions.vr(token.tag).split(" or ")
+        kinds = vrs if token.vr else {WORD_SIZES.get(vr, 1) for vr in vrs}
+        return len(kinds) > 1
 
     def _vr(self, token: Token, value: object, scope: _Scope) -> str:
         """The VR that `value` has."""
@@ -319,7 +329,7 @@ class _Walk:
         if field.vr not in _DECODED_VRS:
             return raw
         rule = self._rules.of_vr(field.vr)
-        return values.decode(field.little(raw, scope), rule, Context(scope.charset, big=False))
+        return values.decode(field.little(raw), rule, Context(scope.charset, big=False))
 
     def metadata(self, level: _Level, raw: Mapping[str, bytes], path: str = "") -> dict[str, Any]:
         """`metadata` of the data set, or of the item that `path` leads to."""
@@ -393,14 +403,14 @@ class _Walk:
         )
         return len(encoded) + sum(left_out)
 
-    def large(self, level: _Level) -> Iterator[tuple[_Field, _Scope]]:
+    def large(self, level: _Level) -> Iterator[_Field]:
         """The attributes of a level that `to_json` has no value of, items included."""
         for field in self.fields(level):
             if type(field.value) is list:
                 for item in field.inside(level.scope):
                     yield from self.large(item)
             elif isinstance(field.value, Mapping) and field.bulk_vr:
-                yield field, level.scope
+                yield field
 
     def to_json(self, level: _Level, resolve: Resolve) -> dict[str, Any]:
         """`to_json` of a data set or item."""
@@ -433,7 +443,7 @@ class _Walk:
             value = self.decode(field, field.undelimited(value), scope)
         if isinstance(value, bytes):
             if vr not in _DECODED_VRS:
-                return _binary(vr, field.little(value, scope))
+                return _binary(vr, field.little(value))
             number = NUMBER_FORMATS.get(vr)
             numbers = None if number is None else _unpack(number, value)
             if numbers is None:

@@ -156,7 +156,8 @@ def file_identity(status: os.stat_result) -> FileIdentity:
 class Window:
     """A large file as a `Buffer`: slices are read when they are asked for.
 
-    A slice beyond `_WINDOW` bytes is read as it is; smaller ones come out of a window.
+    A slice beyond `_WINDOW` bytes is read as it is; smaller ones come out of a window, but those
+    that `part` is asked for.
     """
 
     def __init__(self, path: Path | IO[bytes]) -> None:
@@ -184,6 +185,10 @@ class Window:
             self._start = start
             self._data = self._read(start, min(_WINDOW, self._size - start))
         return self._data[start - self._start : stop - self._start]
+
+    def part(self, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` of the file, which has them; no others are read."""
+        return self._read(start, stop - start)
 
     def _read(self, start: int, length: int) -> bytes:
         data = bytearray()

@@ -6,6 +6,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException
 from pydicom.pixels.utils import get_expected_length
 
+import dicomstudy
 from dicomstudy.elements import PIXEL_DATA_TAGS, Span
 from dicomstudy.errors import StudyError
 from dicomstudy.frames import FrameSpans, Read, ahead, find, fragments, frame_bytes, pixel_words
+from fixtures import make
 from tests.real_files import Decoded, fixture, from_pydicom, own_files, shared_files
 
 JPEG = "1.2.840.10008.1.2.4.70"
@@ -72,6 +75,12 @@ def theirs(dataset: FileDataset) -> list[bytes]:
     return [value[n * length : (n + 1) * length] for n in range(number)]
 
 
+def is_without_table(dataset: FileDataset) -> bool:
+    """Whether the Basic Offset Table of encapsulated pixel data is empty."""
+    pixels = dataset.get("PixelData") or b""
+    return pixels[:8] == ITEM + bytes(4) and "ExtendedOffsetTable" not in dataset
+
+
 def compare(files: Iterable[Decoded]) -> Counter[str]:
     """How many files of each kind have the same frames; fails if one that should does not."""
     counts: Counter[str] = Counter()
@@ -91,7 +100,10 @@ def compare(files: Iterable[Decoded]) -> Counter[str]:
                     theirs(dataset)
                 continue
             assert found == theirs(dataset), decoded
-            assert sum(stop - start for start, stop in reads) <= 16 * len(found) + 1000, decoded
+            limit = 16 * len(found) + 1000
+            if is_without_table(dataset):
+                limit += sum(map(len, found))  # small fragments are read as a whole for markers
+            assert sum(stop - start for start, stop in reads) <= limit, decoded
             counts["frames" if len(found) > 1 else "one frame"] += 1
     return counts
 
@@ -199,7 +211,7 @@ def test_lengths_of_fragments_spare_reading_their_headers() -> None:
     stored = {"length": len(value), "sha256": "00", "fragments": [12, 2, 4, 2, 6, 2]}
     spans = find({"PixelData": stored}, read, big=False, uid="1.2")
     assert [joined(each, lambda _: value) for each in spans] == BY_TABLE
-    assert reads == [(8, 20)]
+    assert reads == [(76, 84), (8, 20)]
     assert spans[0] == FrameSpans(stored, (Span(28, 2), Span(38, 4)))
 
 
@@ -227,12 +239,27 @@ def test_extended_offset_table_comes_first_and_leaves_padding_out() -> None:
 @pytest.mark.parametrize(
     ("places", "lengths"),
     [
-        ([0, 22, 33], [2, 2, 6]),
-        ([0, 22, 32], [2, 2, 7]),
-        ([0, 22, 32], [2, 2]),
-        ([0, 22], [2, 2]),
+        ([0, 10, 22, 33, 46], [2, 4, 2, 6, 2]),
+        (ITEMS, [2, 4, 2, 7, 2]),
+        (ITEMS, [2, 4, 2, 4, 2]),
+        (ITEMS, [2, 4, 2, 6]),
+        ([0, 22, 32], [2, 2, 6]),
+        ([0, 10, 22], [2, 4, 2]),
+        ([0, 22, 10, 32, 46], [2, 2, 4, 6, 2]),
+        ([0, 0, 0], [2, 2, 2]),
+        ([0] * 5, [0] * 5),
     ],
-    ids=["no item", "longer than the fragment", "lengths are missing", "too few"],
+    ids=[
+        "no item",
+        "longer than the fragment",
+        "two bytes shorter",
+        "lengths are missing",
+        "fragments are left out",
+        "fragments at the end are left out",
+        "not in order",
+        "one item for all",
+        "zeros",
+    ],
 )
 def test_extended_offset_table_that_is_not_right_is_left_alone(
     places: list[int], lengths: list[int]
@@ -243,6 +270,15 @@ def test_extended_offset_table_that_is_not_right_is_left_alone(
     }
     value = encapsulated(PARTS, offsets(0, 22, 32))
     assert found(value, extended, number="3") == BY_TABLE
+    assert found(encapsulated(PARTS), extended, number="5") == PARTS
+
+
+def test_empty_fragments_behind_those_of_an_extended_offset_table_are_padding() -> None:
+    extended = {
+        "ExtendedOffsetTable": struct.pack("<2Q", 0, 10),
+        "ExtendedOffsetTableLengths": struct.pack("<2Q", 2, 4),
+    }
+    assert found(encapsulated([*PARTS[:2], b""]), extended, number="2") == PARTS[:2]
 
 
 def test_markers_end_frames_without_a_table() -> None:
@@ -253,8 +289,26 @@ def test_markers_end_frames_without_a_table() -> None:
     fails(encapsulated(parts), "4 frames in 5 fragments", number="4")
 
 
+@pytest.mark.parametrize(("size", "times"), [(200, 1), (1 << 17, 3)])
+def test_small_fragments_are_read_together_for_their_markers(size: int, times: int) -> None:
+    parts = [bytes(size - 2) + b"\xff\xd9", bytes(size), bytes(size - 2) + b"\xff\xd9"]
+    value = encapsulated(parts)
+    asked: list[tuple[int, int]] = []
+    stored = {"length": len(value), "sha256": "00", "fragments": [0, *map(len, parts)]}
+    attributes = {"PixelData": stored, "NumberOfFrames": "2", "TransferSyntaxUID": JPEG}
+    spans = find(attributes, reading(value, asked), big=False, uid="1.2")
+    assert [joined(each, lambda _: value) for each in spans] == [parts[0], parts[1] + parts[2]]
+    delimiter, *markers = asked
+    assert delimiter == (len(value) - 8, len(value))
+    assert len(markers) == times
+    assert sum(stop - start for start, stop in markers) <= max(
+        len(value) * (times == 1), 10 * times
+    )
+
+
 def test_single_fragment_is_one_frame() -> None:
-    assert found(encapsulated([b"ab"]), number="7") == [b"ab"]
+    assert found(encapsulated([b"ab"])) == [b"ab"]
+    fails(encapsulated([b"ab"]), "7 frames in 1 fragments", number="7")
 
 
 @pytest.mark.parametrize("syntax", ["100", "100.1", "102", "106.1", "107", "108"])
@@ -298,6 +352,26 @@ def test_last_fragment_ends_before_the_delimiter_that_it_swallows(more: int) -> 
     struct.pack_into("<I", value, value.index(b"def") - 4, 3 + more)
     for fragments_ in (None, [0, 3, 3]):
         assert found(bytes(value), number="2", fragments=fragments_) == [b"abc", b"def"]
+
+
+@pytest.mark.parametrize("number", ["2", "3"])
+@pytest.mark.parametrize("cut", range(1, 9))
+@pytest.mark.parametrize("declared", [False, True])
+def test_an_item_that_is_cut_short_is_no_end(cut: int, number: str, *, declared: bool) -> None:
+    whole = encapsulated([b"abcd", b"efgh", b"ijkl"])
+    fragments_ = [0, 4, 4] if declared else None
+    value = whole[: whole.index(b"ijkl") - 8 + cut]
+    if cut < 3 and number == "2":  # the start of a delimiter would be the same
+        assert found(value, number=number, fragments=fragments_) == [b"abcd", b"efgh"]
+        return
+    with pytest.raises(StudyError, match=r"behind its fragments|3 frames in 2 fragments"):
+        found(value, number=number, fragments=fragments_)
+
+
+@pytest.mark.parametrize("cut", range(9))
+def test_a_delimiter_may_be_cut_short(cut: int) -> None:
+    value = encapsulated([b"abcd", b"efgh"])
+    assert found(value[: len(value) - cut], number="2") == [b"abcd", b"efgh"]
 
 
 @pytest.mark.parametrize("number", ["1", "2"])
@@ -376,6 +450,55 @@ def test_subsampled_chrominance() -> None:
     assert [len(frame) for frame in found(bytes(16), image)] == [16]
     assert [len(frame) for frame in found(bytes(32), image, number="2")] == [16, 16]
     assert [len(frame) for frame in found(bytes(24), image)] == [24]
+    assert [len(frame) for frame in found(bytes(18), image)] == [16]
+    odd: dict[str, Any] = image | {"Rows": 1, "Columns": 1}
+    assert [len(frame) for frame in found(bytes(4), odd)] == [3]
+
+
+def test_more_than_all_samples_of_subsampled_chrominance_are_not_cut() -> None:
+    """They may be frames of two samples, or of three."""
+    image: dict[str, Any] = IMAGE | {
+        "Columns": 4,
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "YBR_FULL_422",
+    }
+    fails(bytes(32), "YBR_FULL_422 there are 8 bytes more than all samples", image)
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [(8, [b"badc", b"dcfe", b"hgji"]), (1, [b"ba", b"ba", b"ba"]), (16, [b"badcfe", b"hgjilk"])],
+)
+def test_frames_in_words_of_big_endian_files_have_all_their_words(
+    bits: int, expected: list[bytes]
+) -> None:
+    value = b"badcfehgjilk" if bits > 8 else b"badcfehgji"
+    image = IMAGE | {"Rows": 1, "BitsAllocated": bits, "NumberOfFrames": str(len(expected))}
+    spans = find({**image, "PixelData": value}, lambda *_: b"", big=True, uid="1.2", word=2)
+    assert [joined(each, lambda _: value) for each in spans] == expected
+
+
+@pytest.mark.parametrize(("vr", "expected"), [("OW", [b"badc", b"dcfe"]), ("OB", [b"bad", b"cfe"])])
+def test_the_vr_of_a_file_tells_the_words_of_its_frames(
+    vr: str, expected: list[bytes], tmp_path: Path
+) -> None:
+    big = partial(make.element, big=True)
+    elements = [
+        big(0x00080018, "UI", "1.2.3.4"),
+        big(0x0020000D, "UI", "1.2"),
+        big(0x0020000E, "UI", "1.2.3"),
+        big(0x00280002, "US", 1),
+        big(0x00280008, "IS", "2"),
+        big(0x00280010, "US", 1),
+        big(0x00280011, "US", 3),
+        big(0x00280100, "US", 8),
+        big(0x7FE00010, vr, b"badcfe"),
+    ]
+    meta = make.file_meta(make.BIG_ENDIAN, make.SECONDARY_CAPTURE, "1.2.3.4")
+    (tmp_path / "1.dcm").write_bytes(make.part10(meta, b"".join(elements)))
+    dicomstudy.convert([tmp_path / "1.dcm"], tmp_path / "archive")
+    instance = dicomstudy.open_archive(tmp_path / "archive")["1.2"]["1.2.3.4"]
+    assert list(instance.frames()) == expected
 
 
 def test_float_pixels_need_no_bits_allocated() -> None:

@@ -593,6 +593,25 @@ def test_pixel_data_of_big_endian_files_has_the_words_of_its_vr() -> None:
     assert metadata(number.attributes, number.encoding, ENCODER)["PixelData"] == 1
 
 
+@pytest.mark.parametrize("vr", ["UN", "US"])
+def test_what_may_have_several_vrs_in_big_endian_files_of_un(vr: str) -> None:
+    words = element(0x00283006, "OW" if vr == "US" else vr, struct.pack(">2H", 1, 2), big=True)
+    sequence = element(0x00283000, "SQ", make.item(words, big=True), big=True)
+    decoded = file(
+        element(0x00280106, vr, struct.pack(">H", 258), big=True),
+        element(0x00281101, vr, struct.pack(">3H", 256, 0, 16), big=True),
+        sequence,
+        syntax=make.BIG_ENDIAN,
+    )
+    model = ours(decoded)
+    assert model["00280106"] == {"vr": "US", "Value": [258]}
+    assert model["00281101"] == {"vr": "US", "Value": [256, 0, 16]}
+    inline = base64.b64encode(struct.pack("<2H", 1, 2)).decode()
+    assert model["00283000"]["Value"] == [{"00283006": {"vr": "OW", "InlineBinary": inline}}]
+    shown = metadata(decoded.attributes, decoded.encoding, ENCODER)
+    assert shown["SmallestImagePixelValue"] == 258
+
+
 def test_encapsulated_pixel_data_is_not_turned_round() -> None:
     fragments = make.item(big=True) + make.item(b"ab", big=True)
     pixels = element(0x7FE00010, "OW", fragments, big=True, undefined=True)

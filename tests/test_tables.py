@@ -243,6 +243,22 @@ def test_frames_lie_where_their_table_says(archive: Path, tables_folder: Path) -
         assert frame == instance.frame(row["FrameNumber"])
 
 
+@pytest.mark.parametrize("max_inline", [16, 256])
+def test_frames_may_be_told_by_offsets_alone(max_inline: int, tmp_path: Path) -> None:
+    """Where Number of Frames is absent."""
+    parts = [b"ab\xff\xd9", b"cdef\xff\xd9", b"gh\xff\xd9"]
+    pixels = make.encapsulated(make.encapsulate([[part] for part in parts]))
+    meta = make.file_meta(make.JPEG_LOSSLESS, make.uid("wrecks/1/offsets"))
+    (tmp_path / "1.dcm").write_bytes(make.part10(meta, make.small("offsets", pixels)))
+    dicomstudy.convert([tmp_path / "1.dcm"], tmp_path / "archive", max_inline=max_inline)
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    ((instance,),) = (study.values() for study in archive.values())
+    assert list(instance.frames()) == parts
+    with archive.tables() as tables:
+        rows = tables["frames"].to_table().to_pylist()
+    assert [row["fragment_lengths"] for row in rows] == [[4], [6], [4]]
+
+
 def test_functional_groups_are_flattened(shared: Path, tmp_path: Path) -> None:
     dicomstudy.convert([shared / "corpus" / "qa_enh"], tmp_path / "archive")
     checked = 0

@@ -23,7 +23,7 @@ from dicomstudy.document import (
     uid_of,
     without_places,
 )
-from dicomstudy.elements import Piece, sha256_and_size
+from dicomstudy.elements import WORD_SIZES, Piece, joined, sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
 from dicomstudy.grouping import ENCODING, Group, HashedGroup, Source, ungroup
 from dicomstudy.lineage import Version
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Chunk", "Instance", "copied"]
 
-#: Pieces below so many bytes are put together.
-_SMALL = 1 << 15
 #: Of frames one after another, so many bytes are read at once.
 _SMALL_FRAMES = 1 << 18
 #: Codes of what came out other than its digest says.
@@ -374,7 +372,7 @@ class Instance:
 
     def pieces(self) -> Iterator[Piece]:
         """The file in pieces, not proved yet. Errors as in `to_p10`."""
-        return _joined(self._pieces())
+        return joined(self._pieces())
 
     def rebuilt(self) -> bytes:
         """The file in memory, not proved yet. Errors as in `to_p10`."""
@@ -531,7 +529,11 @@ class Instance:
     def frame_spans(self) -> Sequence[frame_index.FrameSpans]:
         """Which bytes of which large value each frame is made of."""
         return frame_index.find(
-            self._attributes(), self._range, big=self._is_big_endian, uid=self.uid
+            self._attributes(),
+            self._range,
+            big=self._is_big_endian,
+            uid=self.uid,
+            word=self._pixel_word,
         )
 
     def check_fragments(self) -> None:
@@ -552,6 +554,15 @@ class Instance:
     def _is_big_endian(self) -> bool:
         return (self.encoding or {}).get("byteOrder") == "big"
 
+    @property
+    def _pixel_word(self) -> int:
+        """Bytes of the words in which big-endian pixel data is; 1 if it is not."""
+        encoding = self.encoding
+        if encoding is None or not self._is_big_endian:
+            return 1
+        found = self.study.encoder.plan(encoding).tokens.get("PixelData")
+        return 1 if found is None else WORD_SIZES.get(found[0].vr, 1)
+
 
 def _merged(groups: Iterable[HashedGroup], own: dict[str, Any]) -> dict[str, Any]:
     """Every attribute of some groups, but for those of the encoding, with its own ones."""
@@ -570,22 +581,3 @@ def _goes_back(file: BinaryIO, start: int) -> bool:
         return file.seek(start) == start
     except OSError:
         return False
-
-
-def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The bytes of pieces in fewer of them: small ones are put together."""
-    small = bytearray()
-    for piece in pieces:
-        if len(piece) < _SMALL:
-            small += piece
-            if len(small) < _SMALL:
-                continue
-            yield small
-            small = bytearray()
-            continue
-        if small:
-            yield small
-            small = bytearray()
-        yield piece
-    if small:
-        yield small

@@ -99,7 +99,7 @@ class LargeValues:
         window, offset = self._opened(reference, table)
         with window:
             for at in range(offset + start, offset + stop, _PIECE):
-                yield window[at : min(at + _PIECE, offset + stop)]
+                yield window.part(at, min(at + _PIECE, offset + stop))
 
     def reads_files(self, values: Iterable[Any]) -> bool:
         """Whether references in some values stand for what P10 files have; none is opened."""

@@ -59,6 +59,8 @@ __all__ = ["Known", "StudyRows", "TableRow", "Tabulator", "rebuild"]
 
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 _FRAME_COUNT = "NumberOfFrames"
+#: The items of encapsulated pixel data of one fragment: its offset table, and the fragment.
+_ONE_FRAGMENT = 2
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 #: VRs in files that are remembered, of the last few ways to write one.
 _MOST_VRS = 1 << 18
@@ -314,11 +316,16 @@ class Tabulator:
     def _frames_of(
         self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
     ) -> int | None:
-        """Number of Frames, 1 if it is absent; None if it is no number."""
+        """Number of Frames; None if it is no number, or absent where an offset table may say it."""
         group = row.get(self._frame_group)
         attributes = own if group is None or _FRAME_COUNT in own else content.groups[group][1]
         value = attributes.get(_FRAME_COUNT)
-        return 1 if value is None else self._counts.cell(value).value
+        if value is not None:
+            number: int | None = self._counts.cell(value).value
+            return number
+        pixels = own.get("PixelData")
+        has_one = isinstance(pixels, Mapping) and len(pixels.get("fragments", ())) <= _ONE_FRAGMENT
+        return 1 if has_one or pixels is None else None
 
     def group_row(
         self, name: str, digest: str, attributes: Mapping[str, Any], said: str
