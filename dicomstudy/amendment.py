@@ -17,7 +17,15 @@ from dicomstudy.document import without_places
 from dicomstudy.elements import creator_of, format_tag, sha256_of
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.following import Follower, Layouts, differing, inner_set
-from dicomstudy.grouping import ENCODING, HashedGroup, freeze, ordered, ungroup
+from dicomstudy.grouping import (
+    ENCODING,
+    HashedGroup,
+    encoding_of,
+    freeze,
+    ordered,
+    ungroup,
+    without_encoding,
+)
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS, Step, parse_path, parse_raw_path
@@ -77,8 +85,8 @@ class Amender:
             resolve: gives large values; asked for text if the character set changes.
         """
         groups = list(groups)
-        encoding = next((content for _, name, content in groups if name == ENCODING), None)
-        original = ungroup(((d, content) for d, name, content in groups if name != ENCODING), own)
+        encoding = encoding_of(groups)
+        original = ungroup(without_encoding(groups), own)
         attributes = original
         layouts: Layouts | None = None
         for _, step in groupby(edits, key=lambda each: each[0].number):

@@ -35,10 +35,12 @@ __all__ = [
     "Row",
     "Rows",
     "Source",
+    "encoding_of",
     "freeze",
     "ordered",
     "rank",
     "ungroup",
+    "without_encoding",
 ]
 
 ENCODING = "encoding"
@@ -464,6 +466,19 @@ def rank(key: str, definitions: Definitions) -> int:
         except DefinitionsError:
             pass
     return _LAST
+
+
+def encoding_of(groups: Iterable[HashedGroup]) -> dict[str, Any] | None:
+    """The content of the `encoding` among the groups of an instance.
+
+    None if there is none: then it is not known how its file was written.
+    """
+    return next((content for _, name, content in groups if name == ENCODING), None)
+
+
+def without_encoding(groups: Iterable[HashedGroup]) -> list[tuple[str, dict[str, Any]]]:
+    """Digest and content of all groups of an instance but its `encoding`: those of attributes."""
+    return [(digest, content) for digest, name, content in groups if name != ENCODING]
 
 
 def ungroup(

@@ -21,7 +21,17 @@ from dicomstudy.document.fields import (
 )
 from dicomstudy.document.reader import Document
 from dicomstudy.errors import BulkError
-from dicomstudy.grouping import ENCODING, Batch, Entry, Group, HashedGroup, Name, Rows, ungroup
+from dicomstudy.grouping import (
+    ENCODING,
+    Batch,
+    Entry,
+    Group,
+    HashedGroup,
+    Name,
+    Rows,
+    ungroup,
+    without_encoding,
+)
 from dicomstudy.record import group_of, is_reference
 
 
@@ -149,8 +159,7 @@ class BatchReader:
 def _digest_of_record(instance: Mapping[str, Any], groups: Iterable[HashedGroup]) -> str:
     """What tells an instance from others of which the document does not say whence it came."""
     own = {key: value for key, value in instance.items() if key not in NOT_ATTRIBUTES}
-    contents = [(digest, content) for digest, name, content in groups if name != ENCODING]
-    return digest_of_record(ungroup(contents, own))
+    return digest_of_record(ungroup(without_encoding(groups), own))
 
 
 def _without_place(value: object, places: Places) -> object:

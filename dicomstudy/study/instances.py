@@ -25,7 +25,14 @@ from dicomstudy.document import (
 )
 from dicomstudy.elements import WORD_SIZES, Piece, joined, sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
-from dicomstudy.grouping import ENCODING, Group, HashedGroup, Source, ungroup
+from dicomstudy.grouping import (
+    Group,
+    HashedGroup,
+    Source,
+    encoding_of,
+    ungroup,
+    without_encoding,
+)
 from dicomstudy.lineage import Version
 from dicomstudy.p10 import deflate
 from dicomstudy.record import DEFLATED, Resolve, Segment
@@ -228,10 +235,7 @@ class Instance:
     @property
     def encoding(self) -> dict[str, Any] | None:
         """How its file was written, None if that is not known."""
-        for _, name, content in self.groups:
-            if name == ENCODING:
-                return content
-        return None
+        return encoding_of(self.groups)
 
     def attributes(self) -> dict[str, Any]:
         """Every attribute as the document holds it, groups merged in (spec/record.md); a copy."""
@@ -395,7 +399,7 @@ class Instance:
 
         In records of dicom2ion, which have no encoding, that is something else.
         """
-        if all(name != ENCODING for _, name, _ in self._stored_groups):
+        if encoding_of(self._stored_groups) is None:
             yield from self._large.read(reference)
             return
         digest = hashlib.sha256()
@@ -417,7 +421,7 @@ class Instance:
                 f"{self.uid} came from a record that does not say how its file was written",
                 source=str(study.path),
             )
-        groups = [(digest, content) for digest, name, content in self.groups if name != ENCODING]
+        groups = without_encoding(self.groups)
         segments = study.encoder.rebuild(groups, self.own, encoding, self._resolve)
         if self.changed and self._was_deflated:
             return self._deflated(segments, groups, encoding)
@@ -566,7 +570,7 @@ class Instance:
 
 def _merged(groups: Iterable[HashedGroup], own: dict[str, Any]) -> dict[str, Any]:
     """Every attribute of some groups, but for those of the encoding, with its own ones."""
-    return ungroup([(digest, content) for digest, name, content in groups if name != ENCODING], own)
+    return ungroup(without_encoding(groups), own)
 
 
 def _place_in(file: BinaryIO) -> int | None:

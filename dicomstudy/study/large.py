@@ -12,7 +12,7 @@ from dicomstudy.bulk import Place, Places
 from dicomstudy.document import place_fields, place_of, references_in
 from dicomstudy.elements import Piece, Span, chunks, sha256_of
 from dicomstudy.errors import BulkError, DicomStudyError, RecordError
-from dicomstudy.grouping import ENCODING, HashedGroup, Source
+from dicomstudy.grouping import HashedGroup, Source, encoding_of, without_encoding
 from dicomstudy.ion import blob_hash_hex
 from dicomstudy.p10 import PREFIX
 from dicomstudy.record import Encoder, is_reference
@@ -64,7 +64,7 @@ class LargeValues:
         They are in no group; but those of an instance without encoding, at any depth.
         """
         values = [value for value in self._own.values() if is_reference(value)]
-        if all(name != ENCODING for _, name, _ in self._groups()):
+        if encoding_of(self._groups()) is None:
             contents = [content for _, _, content in self._groups()]
             values = [*references_in([contents, self._own])]
         places = {}
@@ -247,7 +247,7 @@ class LargeValues:
 
 
 def _positions(
-    encoder: Encoder, groups: Iterable[HashedGroup], own: Mapping[str, Any]
+    encoder: Encoder, groups: Sequence[HashedGroup], own: Mapping[str, Any]
 ) -> dict[str, int]:
     """Where large values of an instance stand in its file, by SHA-256, as its layout says.
 
@@ -258,13 +258,9 @@ def _positions(
         groups: digest, name and content of the groups that it came with.
         own: the attributes that are in none of them.
     """
-    encoding: dict[str, Any] = {}
-    contents = []
-    for _, name, content in groups:
-        if name == ENCODING:
-            encoding = content
-        else:
-            contents.append(("", content))  # the encoder is not to remember what is marked
+    encoding = encoding_of(groups) or {}
+    # without digests: the encoder is not to remember what is marked
+    contents = [("", content) for _, content in without_encoding(groups)]
     marked: list[str] = []
     room = _MAX_MARKED
 
