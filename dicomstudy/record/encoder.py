@@ -189,9 +189,9 @@ class Encoder:
         """
         plan = self.plan(encoding)
         raw = _raw(attributes)
-        context = self.context(attributes, plan)
-        encoded = self.encode(attributes, plan, context=context, raw=raw, resolve=resolve)
-        return self.assemble(plan, encoded, attributes)
+        context = self._context(attributes, plan)
+        encoded = self._encode(attributes, plan, context=context, raw=raw, resolve=resolve)
+        return self._assemble(plan, encoded)
 
     def rebuild(
         self,
@@ -209,17 +209,17 @@ class Encoder:
         """
         plan = self.plan(encoding)
         parts = [*(content for _, content in groups), own]
-        charset = next((part for part in reversed(parts) if CHARACTER_SET in part), own)
-        context = self.context(charset, plan)
+        naming_set = next((part for part in reversed(parts) if CHARACTER_SET in part), own)
+        context = self._context(naming_set, plan)
         whole = self._encode_groups(groups, plan, context, resolve)
         whole.around.update({key: value for key, value in own.items() if key[:1] == "_"})
         raw = _raw(whole.around)
-        whole.add(self.encode(own, plan, context=context, raw=raw, resolve=resolve))
+        whole.add(self._encode(own, plan, context=context, raw=raw, resolve=resolve))
         if raw:
             inexact = {self._key_at(path) for path in raw} - own.keys()
             values_ = {key: part[key] for part in parts for key in inexact & part.keys()}
-            whole.add(self.encode(values_, plan, context=context, raw=raw, resolve=resolve))
-        return self.assemble(plan, whole, whole.around)
+            whole.add(self._encode(values_, plan, context=context, raw=raw, resolve=resolve))
+        return self._assemble(plan, whole)
 
     def _encode_groups(
         self,
@@ -237,7 +237,7 @@ class Encoder:
                 name = (digest, plan, context)
                 encoded = self._groups.get(name)
                 if encoded is None:
-                    encoded = self.encode(
+                    encoded = self._encode(
                         content, plan, context=context, raw={}, resolve=resolve, partly=True
                     )
                     if len(self._groups) > _MEMO_SIZE:
@@ -260,11 +260,11 @@ class Encoder:
             raise RecordError("record/raw-path", f"{path!r} is no path") from error
         return f"{key}#{occurrence}" if occurrence else key
 
-    def context(self, attributes: Mapping[str, Any], plan: Plan) -> Context:
+    def _context(self, attributes: Mapping[str, Any], plan: Plan) -> Context:
         """The context of the data set that has these attributes."""
         return Context(character_set_of(attributes.get(CHARACTER_SET)), plan.big)
 
-    def encode(
+    def _encode(
         self,
         attributes: Mapping[str, Any],
         plan: Plan,
@@ -291,15 +291,14 @@ class Encoder:
                     encoded.around[key] = value
                 continue
             token, is_meta = found
+            here = META_CONTEXT if is_meta else context
             if key in plan.headers and type(value) is not dict and key not in inexact:
                 # as `encode_element` would, the work of which is already done
                 header, rule = plan.headers[key]
-                here = META_CONTEXT if is_meta else context
                 content = values.encode(value, rule, here, space=token.space)
                 if content is not None and len(content) < _SHORT:
                     encoded.pieces[key] = header.start + header.length.pack(len(content)) + content
                     continue
-            here = META_CONTEXT if is_meta else context
             if is_reference(value) and not self._is_turned(token, here):
                 encoded.pieces[key] = self.header(token, value["length"], here)
                 encoded.large[key] = value
@@ -331,19 +330,13 @@ class Encoder:
             token.tag, token.vr, b"", big=context.big, length=length, reserved=token.reserved
         )
 
-    def assemble(
-        self, plan: Plan, encoded: Encoded, attributes: Mapping[str, Any]
-    ) -> list[Segment]:
-        """The file from the bytes of all its elements.
-
-        Args:
-            encoded: what `encode` gives for all attributes.
-            attributes: any mapping that has the attributes around the elements.
+    def _assemble(self, plan: Plan, encoded: Encoded) -> list[Segment]:
+        """The file from the bytes of all its elements, and what is around them.
 
         Raises:
             RecordError: the layout names an element that is not there.
         """
-        pieces, large, _ = encoded
+        pieces, large, around = encoded
         try:
             row = [pieces[key] if key else _NO_LENGTH for key in plan.keys]
         except KeyError as error:
@@ -359,9 +352,9 @@ class Encoder:
                 row[place] = head + p10.group_length(sum(sizes[place + 1 : end]), big=big)
                 sizes[place] = len(row[place])
         if plan.preamble:
-            row.insert(0, _preamble(attributes) + p10.PREFIX)
+            row.insert(0, _preamble(around) + p10.PREFIX)
         shift = int(plan.preamble)
-        deflated = attributes.get(DEFLATED)
+        deflated = around.get(DEFLATED)
         if deflated is not None:
             return [b"".join(row[: plan.data_set + shift]), _segment(deflated)]
         segments: list[Segment] = []
@@ -372,8 +365,8 @@ class Encoder:
                 segments.append(plan.ends[at])
             start = at + shift + 1
         segments.append(b"".join(row[start:]))
-        if TRAILING in attributes:
-            segments.append(_segment(attributes[TRAILING]))
+        if TRAILING in around:
+            segments.append(_segment(around[TRAILING]))
         return segments
 
     def encode_element(
