@@ -9,8 +9,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.grouping import Batch, Entry, Group, Row, ordered, rank
-from dicomstudy.ion import ion_hash_hex
+from dicomstudy.grouping import Batch, Entry, Group, Row, hashed, rank
 from dicomstudy.record import INSTANCE
 
 __all__ = ["Clustered", "ClusteredSeries", "cluster", "most_combinations", "most_values"]
@@ -97,8 +96,7 @@ def _regroup(
             grouped.update(combination)
             members = [rows[number] for number in (*constant.get(group, ()), *combination)]
             if members:
-                content = ordered(((row.key, row.value) for row in members), definitions)
-                digest = ion_hash_hex(content)
+                digest, _, content = hashed(group, members, definitions)
                 contents[digest] = group, content
                 for place in places:
                     digests[place].append(digest)

@@ -37,6 +37,7 @@ __all__ = [
     "Source",
     "encoding_of",
     "freeze",
+    "hashed",
     "ordered",
     "rank",
     "ungroup",
@@ -455,6 +456,12 @@ def ordered(pairs: Iterable[tuple[str, Any]], definitions: Definitions) -> dict[
     ranked = [(rank(key, definitions), key, value) for key, value in pairs]
     ranked.sort(key=itemgetter(0, 1))
     return {key: value for _, key, value in ranked}
+
+
+def hashed(group: str, rows: Iterable[Row], definitions: Definitions) -> HashedGroup:
+    """The attribute group of this name that has these rows."""
+    content = ordered(((row.key, row.value) for row in rows), definitions)
+    return ion_hash_hex(content), group, content
 
 
 @lru_cache(maxsize=1 << 15)

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from dicomstudy.clustering import ClusteredSeries, most_combinations, most_values
 from dicomstudy.definitions import Definitions
-from dicomstudy.grouping import ENCODING, Group, Row, freeze, ordered
-from dicomstudy.ion import ion_hash_hex
+from dicomstudy.grouping import ENCODING, Group, Row, freeze, hashed
 from dicomstudy.record import INSTANCE, group_of
 
 __all__ = ["Counts", "Grown", "count", "grown"]
@@ -168,8 +167,7 @@ def grown(
         own += [number for key, number in numbers.items() if key not in growing.grouped]
         digest = ""
         if members:
-            content = ordered(((row.key, row.value) for row in members), definitions)
-            digest = ion_hash_hex(content)
+            digest, _, content = hashed(name, members, definitions)
             groups[digest] = name, content
         of_group = growing.counts(is_known=digest in known)
         if of_group is None:
