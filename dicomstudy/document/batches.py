@@ -55,14 +55,13 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
                 raise document.missing_group(missing)
             groups = ((digest, *reading.contents[digest]) for digest in digests)
             try:
-                reading.add(key, frame["seriesInstanceUID"], instance, groups)
+                entry = reading.add(key, frame["seriesInstanceUID"], instance, groups)
             except BulkError as error:
                 source = str(document.path)
                 raise BulkError(error.code, error.message, source=source) from error
-            entry = reading.batch.entries[-1]
-            names.add(entry.name)
-            if len(names) < len(reading.batch.entries):
+            if entry.name in names:
                 raise document.repeated(key)
+            names.add(entry.name)
     return reading.batch
 
 
@@ -97,8 +96,8 @@ class BatchReader:
         series: str,
         instance: Mapping[str, Any],
         groups: Iterable[HashedGroup],
-    ) -> None:
-        """Add an instance, its groups taken apart but for the seed's.
+    ) -> Entry:
+        """The entry of an instance, which is added; its groups are taken apart but for the seed's.
 
         Args:
             key: its key.
@@ -130,20 +129,19 @@ class BatchReader:
             if sha256 in self._places:
                 places.setdefault(sha256, self._places[sha256])
             self._check(places.get(sha256, {}), reference)
-        source = source_of(instance)
-        self.batch.entries.append(
-            Entry(
-                uid_of(key, instance),
-                series,
-                digest_of(instance) or _digest_of_record(instance, groups),
-                source,
-                tuple([digest for _, digest in sorted(kept)]),
-                0,
-                tuple(own),
-                places,
-                tuple(instance.get("_versions", ())),
-            )
+        entry = Entry(
+            uid_of(key, instance),
+            series,
+            digest_of(instance) or _digest_of_record(instance, groups),
+            source_of(instance),
+            tuple([digest for _, digest in sorted(kept)]),
+            0,
+            tuple(own),
+            places,
+            tuple(instance.get("_versions", ())),
         )
+        self.batch.entries.append(entry)
+        return entry
 
     def _check(self, place: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
         """Refuse a place in the bulk file that whoever writes the document could not keep."""

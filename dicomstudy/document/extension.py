@@ -171,8 +171,7 @@ class _Extension:
             for key, instance in frame["instances"].items():
                 referred = (*frame["_groups"], *instance.get("_groups", ()))
                 groups = [(digest, *self._group(digest, contents)) for digest in referred]
-                reading.add(key, series, instance, groups)
-                entry = reading.batch.entries[-1]
+                entry = reading.add(key, series, instance, groups)
                 keys[entry.identity] = key
             batch = Batch.join([reading.batch, batch])
         content = cluster(batch, self._definitions)
