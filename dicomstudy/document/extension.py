@@ -176,7 +176,8 @@ class _Extension:
             batch = Batch.join([reading.batch, batch])
         content = cluster(batch, self._definitions)
         ((_, common, clustered),) = content.series
-        places = add_places(places_of(clustered), self._places)
+        places = places_of(clustered)
+        add_places(places, self._places)
         digests = dict.fromkeys((*common, *(d for entry in clustered for d in entry.groups)))
         mine = by_name([each for each in digests if each not in self._shared], content.contents)
         values = [row.value for row in content.rows]
@@ -245,7 +246,8 @@ class _Extension:
             entry._replace(groups=tuple(groups), own=tuple(own)), batch.rows, self._values
         )
         mine = by_name([d for d in (*common, *groups) if d not in self._shared], contents)
-        places = add_places(places_of([entry]), self._places)
+        places = places_of([entry])
+        add_places(places, self._places)
         alone = chunk_struct(entry.series, (), mine, {entry.instance: one}, places)
         for name, several in mine.items():
             struct["groups"].setdefault(name, {}).update(several)

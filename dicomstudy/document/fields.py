@@ -90,12 +90,14 @@ def place_fields(reference: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in reference.items() if name in _PLACE_FIELDS}
 
 
-def add_places(places: Places, more: Mapping[str, dict[str, Any]]) -> Places:
-    """Places by SHA-256 with others; a value that lies in the bulk file is said to lie there."""
+def add_places(places: Places, more: Mapping[str, dict[str, Any]]) -> None:
+    """Add places to others, by SHA-256.
+
+    Of two places of one value the later one counts, unless the first is in the bulk file.
+    """
     for sha256, place in more.items():
         if "stored" not in places.get(sha256, ()):
             places[sha256] = place
-    return places
 
 
 def without_places(value: Any) -> Any:

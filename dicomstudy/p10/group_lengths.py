@@ -6,12 +6,17 @@ from dicomstudy.elements import Element, Form
 from dicomstudy.p10.headers import group_length
 
 
-def settle_group_lengths(elements: list[Element], starts: list[int], *, big: bool) -> list[Element]:
-    """`elements`, each right group length among them marked as `Form.GROUP_LENGTH`."""
+def settle_group_lengths(elements: list[Element], starts: list[int], *, big: bool) -> None:
+    """Mark each group length among `elements` that is right as `Form.GROUP_LENGTH`.
+
+    Args:
+        elements: those of an item; changed in place.
+        starts: where each of them starts, and where the last one ends.
+        big: their byte order.
+    """
     for index, element in enumerate(elements):
         if not element.tag & 0xFFFF:
             _settle(elements, starts, index, big=big)
-    return elements
 
 
 def _settle(elements: list[Element], starts: list[int], index: int, *, big: bool) -> None:

@@ -547,7 +547,8 @@ class Parser:
                     break
                 self.irregular |= tail != b"\0\0\0\0"
                 starts.append(pos)
-                return settle_group_lengths(elements, starts, big=self.big), pos + 8, False
+                settle_group_lengths(elements, starts, big=self.big)
+                return elements, pos + 8, False
             self._count(pos)
             element, after = self.element(pos, end, explicit, depth, top=False)
             elements.append(element)
@@ -556,7 +557,8 @@ class Parser:
         if delimited and (pos < end or not may_be_endless):
             raise P10Error("p10/truncated", "an item has no end", offset=pos)
         starts.append(pos)
-        return settle_group_lengths(elements, starts, big=self.big), pos, delimited
+        settle_group_lengths(elements, starts, big=self.big)
+        return elements, pos, delimited
 
 
 def _as_bytes(error: P10Error, tag: int) -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from dicomstudy.elements import LONG_VRS, UNDEFINED_LENGTH, Element, Form, Sequence, Span
 from dicomstudy.errors import P10Error
@@ -30,7 +30,7 @@ def write(file: P10File) -> Iterator[bytes | Span]:
         yield file.trailing
 
 
-def _write_elements(elements: Iterable[Element], *, big: bool) -> list[bytes | Span]:
+def _write_elements(elements: Collection[Element], *, big: bool) -> list[bytes | Span]:
     segments: list[bytes | Span] = []
     pending: list[tuple[int, Element, int]] = []
     sizes: list[int] = []
