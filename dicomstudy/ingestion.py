@@ -313,7 +313,9 @@ class Ingester:
         study = uids[0]
         referring = self._settings.bulk == "reference" and given.modified is not None
         places = {
-            large.sha256: self._place(large, given.data, study, record, referring=referring)
+            large.sha256: {"dataOffset": large.span.offset}
+            if referring and large.stored is None
+            else self._copied(large, given.data, study, record)
             for large in record.large
             if large.sha256 is not None
         }
@@ -323,12 +325,15 @@ class Ingester:
         source = Source(given.uri, None, len(given.data), modified)
         self._grouper.add(pending, record, uids=uids, source=source, places=places, sha256=digest)
 
-    def _place(
-        self, large: Large, data: Buffer, study: str, record: Record | None, *, referring: bool
+    def _copied(
+        self, large: Large, data: Buffer, study: str, record: Record | None
     ) -> dict[str, Any]:
-        """Where a large value lies, which is stored unless it can be referred to."""
-        if referring and large.stored is None:
-            return {"dataOffset": large.span.offset}
+        """Where this run has a large value of a study, which is copied there unless it was before.
+
+        Args:
+            data: the file that has it.
+            record: that of the file; None if it is no P10 file, so that the value is no pixel data.
+        """
         key = (study, large.sha256 or "")
         known = self._stored.get(key)
         if known is not None:
@@ -424,7 +429,7 @@ class Ingester:
     def _carried(self, sha256: str, data: bytes, study: str) -> dict[str, Any]:
         """The place of a value that a record has with it, which is what its digest says."""
         large = Large(sha256, Span(0, len(data)), data)
-        return self._place(large, data, study, None, referring=False)
+        return self._copied(large, data, study, None)
 
     def _flush(self) -> None:
         """Leave on disk for `finish` what was found."""
