@@ -24,8 +24,9 @@ from dicomstudy.disk import writing
 from dicomstudy.elements import MAX_INLINE
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished, finish
-from dicomstudy.folder import Progress, at_work, other_archive, path_named, silent
+from dicomstudy.folder import at_work, other_archive, path_named
 from dicomstudy.ingestion import Ingested, Ingester, Settings
+from dicomstudy.progress import Progress, silent
 from dicomstudy.sources import find
 from dicomstudy.unfinished import remove_tree
 from dicomstudy.workers import COLLECTOR, Workers, workers

@@ -7,9 +7,9 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import ion
@@ -30,8 +30,6 @@ __all__ = [
     "VERSION",
     "Folder",
     "Listed",
-    "Progress",
-    "Told",
     "at_work",
     "bulk_beside",
     "document_beside",
@@ -43,7 +41,6 @@ __all__ = [
     "other_archive",
     "outside",
     "path_named",
-    "silent",
     "unlocking",
 ]
 
@@ -63,43 +60,6 @@ _SHARD = re.compile(r"[0-9a-f]{2}")
 
 #: Where a document is; or a folder of documents, and why it cannot be read.
 Listed: TypeAlias = tuple[Path, ArchiveError | None]
-#: Is told how far a run has come: the step, how much of it is done, and of how much if known.
-Progress: TypeAlias = Callable[[str, int, int | None], None]
-
-
-def silent(step: str, done: int, total: int | None) -> None:
-    """Progress that is not shown."""
-
-
-class _Raised(BaseException):
-    """Carries what was raised past all that would make another error of it."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-class Told:
-    """Who is told how far a run has come. What that raises is raised as it is.
-
-    For runs that make something of the errors that they meet: of a disk that is full, say.
-    """
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress or silent
-
-    def __call__(self, step: str, done: int, total: int | None) -> None:
-        """Tell it."""
-        try:
-            self._progress(step, done, total)
-        except Exception as error:
-            raise _Raised(error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _type: object, raised: BaseException | None, _traceback: object) -> None:
-        if isinstance(raised, _Raised):
-            raise raised.error from raised.error.__cause__
 
 
 class Folder:

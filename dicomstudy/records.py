@@ -16,10 +16,11 @@ from dicomstudy.containers import Member, is_container, open_members
 from dicomstudy.disk import ABSENT, write_atomically
 from dicomstudy.elements import MAX_INLINE, Buffer, sha256_of
 from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
-from dicomstudy.folder import Progress, other_archive, outside, silent
+from dicomstudy.folder import other_archive, outside
 from dicomstudy.grouping import Grouper, Source
 from dicomstudy.inputs import Input, not_taken, take_apart
 from dicomstudy.p10 import PREFIX, Reader
+from dicomstudy.progress import Progress, silent
 from dicomstudy.record import Decoder
 from dicomstudy.sources import MAX_WHOLE, Found, Window, find, listed, read_whole, uri_of
 from dicomstudy.unfinished import own_folder

@@ -21,7 +21,8 @@ from dicomstudy.disk import ABSENT, write_all, writing
 from dicomstudy.document import is_named
 from dicomstudy.elements import sha256_of
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
-from dicomstudy.folder import Progress, name_of, outside, silent
+from dicomstudy.folder import name_of, outside
+from dicomstudy.progress import Progress, silent
 from dicomstudy.quarantine import Quarantined
 from dicomstudy.sources import FileIdentity, file_identity
 from dicomstudy.study import Instance, Study

@@ -12,8 +12,8 @@ from dicomstudy.bulk import Place
 from dicomstudy.contradictions import Contradictions
 from dicomstudy.document import references_in
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
-from dicomstudy.folder import Progress, silent
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.progress import Progress, silent
 from dicomstudy.study import Instance, Study
 
 __all__ = ["Verified", "verify"]

@@ -21,7 +21,8 @@ from dicomstudy.deidentification.transfer import Transfer
 from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writing
 from dicomstudy.document import encode_version
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem
-from dicomstudy.folder import Progress, Told, at_work, locked, make_new, path_named
+from dicomstudy.folder import at_work, locked, make_new, path_named
+from dicomstudy.progress import Progress, Told
 from dicomstudy.study import Study
 from dicomstudy.unfinished import remove_tree
 

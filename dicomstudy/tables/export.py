@@ -24,9 +24,10 @@ from dicomstudy.current import as_it_is
 from dicomstudy.disk import is_there, writing
 from dicomstudy.document import Document, encode
 from dicomstudy.errors import DicomStudyError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, Told, outside, path_named, unlocking
+from dicomstudy.folder import Folder, outside, path_named, unlocking
 from dicomstudy.grouping import ENCODING
 from dicomstudy.meanwhile import MOST_LOOKS, Seen, changing
+from dicomstudy.progress import Progress, Told
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import Catalog, Part, path_of

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from dicomstudy import definitions as definitions_
 from dicomstudy.errors import DefinitionsError, Problem, TableError
-from dicomstudy.folder import Folder, Progress, path_named
+from dicomstudy.folder import Folder, path_named
+from dicomstudy.progress import Progress
 from dicomstudy.tables import catalog as catalog_
 from dicomstudy.tables.catalog import path_of
 from dicomstudy.tables.export import export_tables

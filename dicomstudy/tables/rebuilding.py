@@ -14,9 +14,10 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writing
 from dicomstudy.document import encode
 from dicomstudy.errors import ArchiveError, BulkError, TableError
-from dicomstudy.folder import Folder, Progress, Told, at_work, locked, make
+from dicomstudy.folder import Folder, at_work, locked, make
 from dicomstudy.grouping import Group
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.progress import Progress, Told
 from dicomstudy.study import Study
 from dicomstudy.tables.catalog import Catalog, Part, path_of
 from dicomstudy.tables.columns import Columns
