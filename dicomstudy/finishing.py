@@ -203,9 +203,12 @@ def _best(entries: Iterable[Entry], key: Callable[[Entry], _Key]) -> dict[_Key, 
 
 
 class _Replaced(NamedTuple):
-    """What takes the place of entries, each with its name where it comes from; and what is left.
+    """What becomes of the entries of a study for which better ones come.
 
-    Of what is left, so many could not be replaced though there is something better.
+    Attributes:
+        better: those that take the place of others, each with its name where it comes from.
+        left: those that stay.
+        kept: how many of these stay though there is a better one, as edits may need their values.
     """
 
     better: list[tuple[Name, Entry]]

@@ -494,7 +494,7 @@ def ungroup(
     """All attributes of an instance: those of its groups and its own.
 
     Raises:
-        RecordError: two of them give one attribute different values.
+        RecordError: one attribute is in two of them, with whatever values.
     """
     merged: dict[str, Any] = {}
     count = len(own)

@@ -23,11 +23,11 @@ class Counts(NamedTuple):
     """What varies in a series, of the attributes outside the seed's groups.
 
     Attributes:
-        values: how many values each of them has, by key; of slow attributes there may be fewer,
-            of others more.
+        values: how many values each of them has, by key: of slow attributes at most so many, of
+            others at least.
         missing: those that some instance lacks.
-        combinations: how many combinations of slow attributes a group has, by its name; where
-            they are grouped there may be fewer, where not there may be more.
+        combinations: how many combinations of slow attributes a group has, by its name: at most
+            so many where they are grouped, at least so many where not.
     """
 
     values: dict[str, int]

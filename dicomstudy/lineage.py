@@ -187,7 +187,10 @@ class Scoped(Generic[_Thing]):
 
 
 def names_in(edit: Mapping[str, Any]) -> set[str] | None:
-    """The SOP Instance UIDs of which an edit may mean instances; None for all."""
+    """The SOP Instance UIDs that an edit may be for; None if it is for any instance.
+
+    Two for one that names an instance with a digest, as a UID may have a ``#`` itself.
+    """
     name = edit.get("instance")
     return None if name is None else {name, name.rpartition("#")[0]}
 
@@ -328,9 +331,10 @@ class History:
         return result
 
     def moved(self, since: int) -> bool:
-        """Whether instances may have come from elsewhere, or gone there, after version `since`.
+        """Whether instances may have come from, or gone to, another study after version `since`.
 
-        So they may where a study went back, too. Of 0, ever.
+        A version that went back counts as well: what it took back may have been a move. With 0,
+        all versions are looked at.
         """
         if since < self.first - 1:
             return True  # nobody knows

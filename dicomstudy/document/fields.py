@@ -110,7 +110,7 @@ def without_places(value: Any) -> Any:
 
 
 def uid_of(key: str, instance: Mapping[str, Any]) -> str:
-    """The SOP Instance UID of an instance, of which `key` may be more."""
+    """The SOP Instance UID of an instance; `key` may have ``#`` and a digest behind it."""
     return bare_uid(instance.get("SOPInstanceUID")) or key
 
 
@@ -120,7 +120,7 @@ def name_of_instance(uid: str, digest: str) -> str:
 
 
 def is_named(name: str, uid: str, digest: str) -> bool:
-    """Whether an instance is meant by a SOP Instance UID, or by a key that has more than that.
+    """Whether `name` means an instance.
 
     Args:
         name: the UID, or ``<uid>#<start of the digest>``.

@@ -23,8 +23,10 @@ class Lookahead:
     """Follows headers in a buffer, but no more in all than it has room for, and finds delimiters.
 
     Headers that were read in vain count, too (`spend`). So the time for it does not grow faster
-    than the buffer. What does not end as it should, or not before `end`, or not before enough
-    headers were looked at, ends at 0.
+    than the buffer.
+
+    Methods give 0 where there is no such end: what they follow is malformed or goes beyond their
+    `end`, or there is no room for more headers.
     """
 
     __slots__ = ("_bare", "_data", "_left", "_order")

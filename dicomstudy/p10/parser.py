@@ -54,8 +54,9 @@ class Parser:
         data: the buffer.
         big: its byte order, with what is written in that as `order`.
         flaws: what was wrong with what was read; whoever reads on takes it away before.
-        looked: whether bytes behind an element were looked at, which another file that has the
-            same element may not have; whoever reads on sets it back before.
+        looked: whether what was read depends on bytes behind it. The same element in another file
+            may be followed by others, so such a one is not remembered; whoever reads on sets it
+            back before.
         irregular: whether a delimiter has a length, so that items do not say how they were written.
     """
 

@@ -533,7 +533,8 @@ def _transfer_syntax_uid(meta: list[Run]) -> str | None:
 def _find_syntax(uid: str | None, head: bytes, *, deflated: bool) -> Syntax:
     """What the transfer syntax says, corrected by what the first element looks like.
 
-    Without a transfer syntax, a group number beyond 1024 is one whose bytes are swapped.
+    Without a transfer syntax, an explicit data set is taken for big-endian if its first group
+    number, read as little-endian, is 1024 or more.
     """
     if uid is None:
         explicit = head[4:6] in VRS

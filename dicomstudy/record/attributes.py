@@ -128,7 +128,7 @@ def has_types(struct: object, types: Mapping[str, type]) -> bool:
 
 
 def is_value(value: Any) -> bool:
-    """Whether an attribute can have a value: lists have structs, and structs are references."""
+    """Whether a value can be that of an attribute: a scalar, a list of items, or a reference."""
     kind = type(value)
     if kind is list:
         return all(map(are_attributes, value))

@@ -31,9 +31,9 @@ def has_repeated(meta: list[Run], data_set: list[Run]) -> bool:
 def rename_repeated(
     row: list[Part | int], variable: list[Attribute], meta: int
 ) -> tuple[list[Part | int], list[tuple[int, int]]]:
-    """Give the name of an attribute to the element that counts of each tag only.
+    """Of elements of one tag, leave the name of the attribute to the one that counts.
 
-    Others are named ``<keyword>#1``, ``#2`` and so on, and stay with the instance
+    The others are named ``<keyword>#1``, ``#2`` and so on, and stay with the instance
     (spec/record.md). Returns the row with renamed parts, and the numbers of
     those of `variable` that are to be renamed, each with its occurrence.
 
