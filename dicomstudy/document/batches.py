@@ -12,6 +12,7 @@ from dicomstudy.document.fields import (
     add_places,
     digest_of,
     digest_of_record,
+    digests_of_groups,
     groups_of,
     place_fields,
     references_in,
@@ -49,7 +50,7 @@ def read_batch(document: Document, definitions: Definitions) -> Batch:
     for frame in document.frames():
         reading.collect(frame)
         for key, instance in frame.get("instances", {}).items():
-            digests = (*frame["_groups"], *instance.get("_groups", ()))
+            digests = digests_of_groups(frame, instance)
             missing = next((digest for digest in digests if digest not in reading.contents), None)
             if missing is not None:
                 raise document.missing_group(missing)

@@ -18,6 +18,7 @@ from dicomstudy.document.fields import (
     by_name,
     described,
     digest_of,
+    digests_of_groups,
     groups_of,
     place_fields,
     uid_of,
@@ -169,7 +170,7 @@ class _Extension:
             reading.collect(frame)
             contents = self._shared | reading.contents
             for key, instance in frame["instances"].items():
-                referred = (*frame["_groups"], *instance.get("_groups", ()))
+                referred = digests_of_groups(frame, instance)
                 groups = [(digest, *self._group(digest, contents)) for digest in referred]
                 entry = reading.add(key, series, instance, groups)
                 keys[entry.identity] = key

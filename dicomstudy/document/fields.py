@@ -57,6 +57,11 @@ def groups_of(frame: Mapping[str, Any]) -> dict[str, Group]:
     }
 
 
+def digests_of_groups(frame: Mapping[str, Any], instance: Mapping[str, Any]) -> tuple[str, ...]:
+    """The digests of all groups of an instance of a chunk: those that all there have come first."""
+    return (*frame["_groups"], *instance.get("_groups", ()))
+
+
 def by_name(digests: Iterable[str], contents: Mapping[str, Group]) -> dict[str, dict[str, Any]]:
     """Groups by name and digest."""
     groups: dict[str, dict[str, Any]] = {}

@@ -13,6 +13,7 @@ from dicomstudy.document.fields import (
     add_places,
     by_name,
     described,
+    digests_of_groups,
     groups_of,
 )
 from dicomstudy.errors import IonError, StudyError
@@ -109,8 +110,7 @@ def whole(document: Document) -> dict[str, Any]:
         )
         known["_groups"] = [each for each in known["_groups"] if each in frame["_groups"]]
         for key, instance in frame["instances"].items():
-            digests = (*frame["_groups"], *instance.get("_groups", ()))
-            known["instances"][key] = {**instance, "_groups": digests}
+            known["instances"][key] = {**instance, "_groups": digests_of_groups(frame, instance)}
     referred: set[str] = set()
     for each in chain(series.values(), retired.values()):
         common = frozenset(each["_groups"])

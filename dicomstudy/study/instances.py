@@ -16,6 +16,7 @@ from dicomstudy.document import (
     NOT_ATTRIBUTES,
     digest_of,
     digest_of_record,
+    digests_of_groups,
     groups_of,
     is_named,
     name_of_instance,
@@ -225,7 +226,7 @@ class Instance:
     def _stored_groups(self) -> list[HashedGroup]:
         shared, mine = self.study.shared.groups, self._chunk.groups
         groups = []
-        for digest in dict.fromkeys((*self._frame["_groups"], *self._struct.get("_groups", ()))):
+        for digest in dict.fromkeys(digests_of_groups(self._frame, self._struct)):
             found = mine.get(digest) or shared.get(digest)
             if found is None:
                 raise self.study.document.missing_group(digest)
