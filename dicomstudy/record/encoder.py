@@ -76,6 +76,8 @@ class _GroupLength(NamedTuple):
 class Plan:
     """An `encoding` made ready for writing: which attributes follow one another, and how.
 
+    `Encoder.plan` makes them, and says what is wrong with an encoding that gives none.
+
     `keys` are the keys of all elements in their order, "" for a group length; `tokens` has
     the layout of each, and whether it belongs to the file meta information; `headers` the
     header and the rule of those that have a single value of defined length; `ends` the delimiters
@@ -89,13 +91,10 @@ class Plan:
 
     def __init__(self, encoding: Mapping[str, Any], rules: Rules) -> None:
         definitions = rules.definitions
-        try:
-            meta = layout.parse(encoding["meta"])
-            data_set = layout.parse(encoding["dataSet"])
-            self.preamble = bool(encoding["preamble"])
-            self.big = {"little": False, "big": True}[encoding["byteOrder"]]
-        except (KeyError, TypeError) as error:
-            raise RecordError("record/encoding", "the encoding is incomplete") from error
+        meta = layout.parse(encoding["meta"])
+        data_set = layout.parse(encoding["dataSet"])
+        self.preamble = bool(encoding["preamble"])
+        self.big = {"little": False, "big": True}[encoding["byteOrder"]]
         self.keys: list[str] = []
         self.tokens: dict[str, tuple[Token, bool]] = {}
         self.places: dict[str, int] = {}
