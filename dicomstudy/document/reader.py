@@ -269,11 +269,12 @@ class Document:
 
         Those of a document without a table are made.
         """
-        for value in (self._values or [])[self._first :]:
-            plain = ion.dumps(value)
-            yield zstandard.ZstdCompressor(write_checksum=True).compress(plain), len(plain)
-        for at in range(self._first, len(self._frames)):
-            yield self._stored(at)
+        for at in range(self._first, self._frame_count):
+            if self.has_table:
+                yield self._stored(at)
+            else:
+                plain = ion.dumps(self._value(at))
+                yield zstandard.ZstdCompressor(write_checksum=True).compress(plain), len(plain)
 
     def stored_shared(self) -> Iterator[tuple[bytes, int]]:
         """The shared frames as they are stored, each with its plain size."""
@@ -285,8 +286,12 @@ class Document:
 
     @property
     def has_table(self) -> bool:
-        """Whether its frames can be read one by one."""
+        """Whether its frames can be read one by one; else `_values` has what they would have."""
         return self._values is None
+
+    @property
+    def _frame_count(self) -> int:
+        return len(self._frames if self._values is None else self._values)
 
     def _stored(self, at: int) -> tuple[bytes, int]:
         """A frame as it is stored, and its plain size.
@@ -326,7 +331,7 @@ class Document:
     def _check_frames(self) -> None:
         """Refuse a document that has more frames or fewer than its header says."""
         count = self._first_chunk + len(self.chunks) + len(self.retired)
-        if len(self._values or self._frames) != count:
+        if self._frame_count != count:
             message = "the document has another number of frames than its header says"
             raise self._error("study/damaged", message)
 
@@ -365,8 +370,8 @@ class Document:
             StudyError: a frame is damaged.
         """
         wanted = [text.encode() for text in texts]
-        for at in range(1, len(self._values or self._frames)):
-            plain = ion.dumps(self._value(at)) if self._values else self._decompressed(at)
+        for at in range(1, self._frame_count):
+            plain = self._decompressed(at) if self.has_table else ion.dumps(self._value(at))
             if any(text in plain for text in wanted):
                 return True
         return False
