@@ -108,14 +108,12 @@ def restore(
         with contextlib.closing(_Files(archive, target, incoming, restored)) as files:
             for each, is_again in _opened(archive, study, restored.problems):
                 files.begin(again=is_again)
-                told = [*restored.problems] if is_again else []
+                before = len(restored.problems)
                 with each:
                     chosen = _chosen(each, series, instance, restored.problems)
                     _restore_study(chosen, files, target, tell, original=original)
-                if told:
-                    new = restored.problems[len(told) :]
-                    new = [problem for problem in new if problem not in told]
-                    restored.problems[:] = told + new
+                if is_again:
+                    _forget_repeated(restored.problems, before)
                 tell()
         for kept in _kept(archive, restored.problems) if everything else ():
             try:
@@ -131,6 +129,12 @@ def restore(
     if not (everything or restored.files or restored.problems):
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
     return restored
+
+
+def _forget_repeated(problems: list[Problem], before: int) -> None:
+    """Take out of `problems` those behind the first `before` that are among these already."""
+    told = problems[:before]
+    problems[before:] = [problem for problem in problems[before:] if problem not in told]
 
 
 def _restore_study(
@@ -362,7 +366,7 @@ def _remove(part: str) -> None:
 
 
 def _write_proved(instance: Instance, part: str) -> int:
-    """Write the file of an instance; its size."""
+    """Write the file of an instance, and prove it; its size."""
     with open(_create(part), "wb") as file:
         return instance.write_p10(file)
 
