@@ -45,7 +45,6 @@ _STRINGS: Final = range(0x80, 0x8F)
 _PADS: Final = range(0x0F)
 _NEGATIVE: Final = 0x40  # the sign of the exponent of a fraction of a second
 _FINEST: Final = _NEGATIVE | MAX_FRACTION_DIGITS
-_LONGEST: Final = 0x80
 _PAGE: Final = 1 << 13  # the library reads so many bytes at a time
 _INTEGER: Final = 8  # bytes of an integer that it changes if two pages have a part of it
 _BLOB: Final = 0xA
@@ -236,7 +235,7 @@ def cut_fractions(data: bytes) -> bytes:
         for _ in range(7):  # offset, year, month, day, hour, minute, second
             _, position = _varuint(data, position)
         exponent, coefficient = _varuint(data, position)
-        if position + 1 != coefficient or not _FINEST < exponent < _LONGEST:
+        if position + 1 != coefficient or exponent <= _FINEST:
             continue
         fraction = int.from_bytes(data[coefficient:stop], "big")
         micros = fraction * 10**6 // 10 ** (exponent - _NEGATIVE)
