@@ -141,9 +141,9 @@ class Layouts:
         return cls(tokens, by_key, settled)
 
     @cached_property
-    def lengths(self) -> list[str]:
+    def group_lengths(self) -> list[str]:
         """The keys of group lengths."""
-        return [key for part in self.by_key for key, t in part.items() if t.tag & 0xFFFF == 0]
+        return [key for part in self.by_key for key, t in part.items() if _is_group_length(t.tag)]
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -206,13 +206,13 @@ class Follower:
             layouts: those before the change.
             vrs: VRs by path, of attributes whose VR the dictionary does not tell.
         """
-        gone = {TRAILING, DEFLATED, *layouts.lengths}
+        gone = {TRAILING, DEFLATED, *layouts.group_lengths}
         left = {key: value for key, value in after.items() if key not in gone}
         changed = differing(before, left)
         data_set = layouts.by_key[1]
         stamped = layouts.settled and _has_one_more(before.get(ORIGINALS), left.get(ORIGINALS))
         differences = changed - {ORIGINALS} if stamped else changed
-        left = self._without_lengths(left, differences, before, data_set)
+        left = self._without_group_lengths(left, differences, before, data_set)
         case = _Case(
             layouts,
             is_signed(left.get("PixelRepresentation")),
@@ -226,7 +226,7 @@ class Follower:
         if known is None:
             explicit = any(token.vr for token in data_set.values())
             scope = _Scope(explicit, case.signed, vrs, data_set)
-            if layouts.settled and not any(map(self._is_length, changed)):
+            if layouts.settled and not any(map(self._names_group_length, changed)):
                 known = self._again(layouts, differences, before, left, scope, stamped=stamped)
             else:
                 known = self._anew(layouts, before, left, scope)
@@ -243,7 +243,7 @@ class Follower:
         there = {self._key(token) for tokens in kept for token in tokens}
         self._add(kept[1], [key for key in after if key[:1] != "_"], there, after, scope)
         settled = all(
-            token.tag & 0xFFFF or token.form is Form.GROUP_LENGTH
+            token.form is Form.GROUP_LENGTH or not _is_group_length(token.tag)
             for tokens in kept
             for token in tokens
         )
@@ -287,12 +287,12 @@ class Follower:
             parts[1] = {self._key(token): token for token in tokens}
         return Layouts(tuple([tuple(part.values()) for part in parts]), tuple(parts), settled=True)
 
-    def _is_length(self, key: str) -> bool:
-        """Whether an attribute is a group length."""
+    def _names_group_length(self, key: str) -> bool:
+        """Whether the key of an attribute is that of a group length."""
         name = key.partition("#")[0]
-        return key[:1] != "_" and self._definitions.tag(name) & 0xFFFF == 0
+        return key[:1] != "_" and _is_group_length(self._definitions.tag(name))
 
-    def _without_lengths(
+    def _without_group_lengths(
         self,
         attributes: Attributes,
         changed: Iterable[str],
@@ -311,11 +311,11 @@ class Follower:
             for at, item in enumerate(attributes[key]):
                 tokens = items[at].tokens if at < len(items) else ()
                 inner = {self._key(token): token for token in tokens}
-                lengths = {name for name, token in inner.items() if token.tag & 0xFFFF == 0}
-                rest = {name: value for name, value in item.items() if name not in lengths}
+                gone = {name for name, token in inner.items() if _is_group_length(token.tag)}
+                rest = {name: value for name, value in item.items() if name not in gone}
                 previous = old[at] if type(old) is list and at < len(old) else {}
                 sequences[key].append(
-                    self._without_lengths(rest, differing(previous, rest), previous, inner)
+                    self._without_group_lengths(rest, differing(previous, rest), previous, inner)
                 )
         return {**attributes, **sequences}
 
@@ -333,7 +333,7 @@ class Follower:
         kept: dict[str, Token] = {}
         for token in tokens:
             key = self._key(token)
-            if token.tag & 0xFFFF == 0:
+            if _is_group_length(token.tag):
                 kept.setdefault(f"{token.tag}", Token(token.tag, token.vr, Form.GROUP_LENGTH))
             elif key in after:
                 kept[key] = self._kept(token, before, after, scope)
@@ -467,6 +467,11 @@ class _Scope(NamedTuple):
             previous=previous,
             within=tag,
         )
+
+
+def _is_group_length(tag: int) -> bool:
+    """Whether a tag is (gggg,0000), of an element that has the length of its group."""
+    return tag & 0xFFFF == 0
 
 
 def _order(token: Token) -> tuple[int, int]:
