@@ -358,9 +358,6 @@ def _store(
             if "part" in place and sha256 not in moved:
                 wanted.setdefault(sha256, place)
     end = bulk_length
-    there = status_of(bulk_path) if not wanted and bulk_length else None
-    if there is not None and there.st_size > bulk_length:
-        os.truncate(bulk_path, bulk_length)  # the rest of a run that was killed
     if wanted:
         if not bulk_length:
             adopted = _adopt(folder, bulk_path, wanted)
@@ -370,7 +367,16 @@ def _store(
         end, appended = _append(folder, bulk_path, rest, end)
         moved |= appended
         sync(bulk_path.parent)
+    elif bulk_length:
+        _cut_off_rest(bulk_path, bulk_length)
     return end, [entry.stored_at(moved) for entry in fresh]
+
+
+def _cut_off_rest(bulk_path: Path, bulk_length: int) -> None:
+    """Take from a bulk file what a run that was killed left behind the end of it."""
+    there = status_of(bulk_path)
+    if there is not None and there.st_size > bulk_length:
+        os.truncate(bulk_path, bulk_length)
 
 
 def _adopt(folder: Path, bulk_path: Path, wanted: Places) -> Places:
