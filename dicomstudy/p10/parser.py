@@ -189,7 +189,7 @@ class Parser:
             self._taken = self._inside = 0
             self._strangers, self._met_stranger = True, False
         first = data[start : start + 4]
-        if is_bulk(tag, vr):
+        if holds_fragments(tag, vr):
             if first == order.item_tag or (
                 first == order.sequence_delimiter and tag in PIXEL_DATA_TAGS
             ):
@@ -386,7 +386,7 @@ class Parser:
                 break
             if length != UNDEFINED_LENGTH or (vr and vr not in LONG_VRS):
                 pos += length
-            elif not is_bulk(tag, vr):
+            elif not holds_fragments(tag, vr):
                 if self._holds_items(vr, pos):
                     return pos, vr
                 pos = self._end_of_bytes(tag, pos, end)
@@ -569,8 +569,8 @@ def _as_bytes(error: P10Error, tag: int) -> Problem:
     return problem._replace(message=message, tag=problem.tag or format_tag(tag))
 
 
-def is_bulk(tag: int, vr: str) -> bool:
-    """Whether items in a value of undefined length are fragments, and no sequence."""
+def holds_fragments(tag: int, vr: str) -> bool:
+    """Whether the items of a value of undefined length are fragments, not those of a sequence."""
     return tag in PIXEL_DATA_TAGS or vr in {"OB", "OW", "OD", "OF", "OL", "OV"}
 
 

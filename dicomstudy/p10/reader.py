@@ -288,7 +288,7 @@ class Reader:
         end = starts[-1]
         trailing = Span(end, len(body) - end)
         if trailing.length and not problems:
-            problems = _trailing_problem(body, trailing, source)
+            problems = _trailing_problems(body, trailing, source)
         return P10File(
             preamble, meta, runs, starts, syntax, body, trailing, deflated, tuple(problems)
         )
@@ -482,8 +482,8 @@ def _truncated(element: Element, remaining: int, pos: int) -> Problem:
     )
 
 
-def _trailing_problem(body: Buffer, trailing: Span, source: str | None) -> list[Problem]:
-    """A problem if there is more than zero padding behind the data set."""
+def _trailing_problems(body: Buffer, trailing: Span, source: str | None) -> list[Problem]:
+    """One problem if there is more than zero padding behind the data set, else none."""
     end = trailing.offset + trailing.length
     if not any(body[trailing.offset : min(end, trailing.offset + 4096)]):
         return []
