@@ -67,6 +67,11 @@ class Settings:
     max_inline: int
     alone: bool
 
+    @property
+    def by_reference(self) -> bool:
+        """Whether large values stay in the files, if these can be referred to."""
+        return self.bulk == "reference"
+
 
 @dataclass(slots=True)
 class Ingested:
@@ -141,10 +146,9 @@ class Ingester:
         self._archive = Archive(settings.archive)
         self._reader = Reader(max_inline=settings.max_inline)
         self._decoder = Decoder(definitions, max_inline=settings.max_inline)
-        by_reference = settings.bulk == "reference"
         self._by_offset = (
             Decoder(definitions, max_inline=settings.max_inline, by_offset=True)
-            if by_reference
+            if settings.by_reference
             else self._decoder
         )
         self._checker = Checker(Encoder(definitions))
@@ -155,7 +159,7 @@ class Ingester:
         self._pending: dict[str, Pending] = {}
         self._result = Ingested()
         # a copy takes longer for its values than for their digests, and gains nothing
-        self._digester = _Digester() if settings.alone and by_reference else None
+        self._digester = _Digester() if settings.alone and settings.by_reference else None
 
     def close(self) -> None:
         """Close the bulk files, and end the thread if there is one."""
@@ -311,7 +315,7 @@ class Ingester:
         digest: Callable[[], str],
     ) -> None:
         study = uids[0]
-        referring = self._settings.bulk == "reference" and given.modified is not None
+        referring = self._settings.by_reference and given.modified is not None
         places = {
             large.sha256: {"dataOffset": large.span.offset}
             if referring and large.stored is None
@@ -412,7 +416,7 @@ class Ingester:
 
         It is closed with `files`.
         """
-        if self._settings.bulk != "copy":
+        if self._settings.by_reference:
             return None
         try:
             window = SourceFiles().open(source.uri, size=source.size, sha256=source.sha256)
