@@ -200,12 +200,11 @@ class Instance:
 
     @cached_property
     def _large(self) -> LargeValues:
-        chunk = self._frame.get("bulk", {})
         other = self.original()  # bound to itself, it would be freed late
         return LargeValues(
             self.study,
             self.source,
-            chunk,
+            self._frame.get("bulk", {}),
             self._stored_own,
             lambda: other._stored_groups,  # noqa: SLF001 (of its class)
         )

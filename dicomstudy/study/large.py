@@ -37,7 +37,7 @@ class LargeValues:
     Args:
         study: its study.
         source: the file that it came from.
-        chunk: the places of its chunk, by SHA-256.
+        table: the table of places of its chunk.
         own: the attributes that it came with and that are in no group.
         groups: gives the groups that it came with.
     """
@@ -46,13 +46,13 @@ class LargeValues:
         self,
         study: Study,
         source: Source,
-        chunk: Mapping[str, Any],
+        table: Mapping[str, Any],
         own: Mapping[str, Any],
         groups: Callable[[], Sequence[HashedGroup]],
     ) -> None:
         self._study = study
         self._source = source
-        self._chunk = chunk
+        self._table_of_chunk = table
         self._own = own
         self._groups = groups
         self._is_doubted = False
@@ -165,8 +165,8 @@ class LargeValues:
         """The table of places that has a value, if any has."""
         shared = self._study.shared.places
         sha256 = reference.get("sha256")
-        if sha256 in self._chunk:
-            return self._chunk
+        if sha256 in self._table_of_chunk:
+            return self._table_of_chunk
         return shared if sha256 in shared else self.own_places
 
     def _in_source(
