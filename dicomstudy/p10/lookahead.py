@@ -43,6 +43,11 @@ class Lookahead:
         self._left -= headers
         return self._left >= 0
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether no more headers were looked at than may be."""
+        return self._left >= 0
+
     def end_of_implicit(self, pos: int, end: int, *, delimited: bool, depth: int = 0) -> int:
         """Where the item ends whose elements start at `pos`, all implicit and in order.
 

@@ -258,7 +258,7 @@ class Parser:
         try:
             return self._items(tag, vr, start, end, explicit, depth)
         except P10Error:
-            if depth or not (self._met_stranger and self._spend(0, 0)):
+            if depth or not (self._met_stranger and self._ahead.may_go_on):
                 raise
         # once more, as if no item had another tag
         self._strangers, self.looked = False, True
