@@ -28,6 +28,7 @@ from dicomstudy.document.writer import (
     CHUNK_BYTES,
     CHUNK_INSTANCES,
     Frames,
+    chunk_places,
     chunk_struct,
     head,
     instance_struct,
@@ -249,10 +250,9 @@ class _Extension:
         mine = by_name([d for d in (*common, *groups) if d not in self._shared], contents)
         places = places_of([entry])
         add_places(places, self._places)
-        alone = chunk_struct(entry.series, (), mine, {entry.instance: one}, places)
         for name, several in mine.items():
             struct["groups"].setdefault(name, {}).update(several)
-        add_places(struct["bulk"], alone["bulk"])
+        add_places(struct["bulk"], chunk_places(mine, {entry.instance: one}, places))
         struct["instances"] = dict(sorted([*instances.items(), (entry.instance, one)], key=_place))
 
     def _put(self, chunk: _Chunk, struct: dict[str, Any]) -> None:

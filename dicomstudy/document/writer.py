@@ -319,14 +319,23 @@ def chunk_struct(
         instances: their structs by key.
         places: of large values, by SHA-256.
     """
-    nested = [value for i in instances.values() for value in i.values() if type(value) is list]
     return {
         "seriesInstanceUID": series,
         "_groups": [Symbol(digest) for digest in common],
         "groups": groups,
         "instances": instances,
-        "bulk": _bulk([groups, nested], places),
+        "bulk": chunk_places(groups, instances, places),
     }
+
+
+def chunk_places(
+    groups: Mapping[str, Any],
+    instances: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The table of places of a chunk: of values in its groups, and in items of its instances."""
+    nested = [value for i in instances.values() for value in i.values() if type(value) is list]
+    return _bulk([groups, nested], places)
 
 
 def instance_struct(entry: Entry, rows: Sequence[Row], values: Sequence[Any]) -> dict[str, Any]:
