@@ -51,6 +51,8 @@ _LARGE_FRAGMENT = 1 << 16
 #: So many bytes are read at once where nobody knows how large fragments are.
 _PAGE = 1 << 12
 _ITEM_TAGS = {False: LITTLE.item_tag, True: BIG.item_tag}
+#: So many bytes are the start of the tag of an item and of that of a delimiter.
+_AMBIGUOUS = 2
 _DELIMITERS = {False: LITTLE.sequence_delimiter, True: BIG.sequence_delimiter}
 #: End of image in JPEG and JPEG-LS, end of codestream in JPEG 2000; padding may follow it.
 _END_MARKER = b"\xff\xd9"
@@ -331,12 +333,13 @@ def _positive(attributes: Mapping[str, Any], keyword: str, value: _Value) -> int
 def _are_all(lengths: Sequence[int], value: _Value, *, big: bool) -> bool:
     """Whether these items are all that there is.
 
-    Behind them is a delimiter, perhaps cut short, or nothing; or zeros, which are padding.
+    Behind them is a delimiter, or what stands for it, or nothing; or zeros, which are padding. The
+    header of one more item that is cut short is none of these.
     """
     end = sum(lengths) + _HEADER * len(lengths)
     behind = value.bytes(end, end + _HEADER)
-    is_last = value.length <= end + _HEADER
-    return not any(behind) or (is_last and _DELIMITERS[big].startswith(behind[:4]))
+    is_item = len(behind) > _AMBIGUOUS and _ITEM_TAGS[big].startswith(behind[:4])
+    return not any(behind) or (value.length <= end + _HEADER and not is_item)
 
 
 def _lengths(attributes: Mapping[str, Any], value: _Value, *, big: bool) -> list[int] | None:

@@ -374,6 +374,12 @@ def test_a_delimiter_may_be_cut_short(cut: int) -> None:
     assert found(value[: len(value) - cut], number="2") == [b"abcd", b"efgh"]
 
 
+@pytest.mark.parametrize("end", [b"\xfe\xff\x0d\xe0\0\0\0\0", DELIMITER[::-1], b"ab", b"\0\0"])
+def test_something_else_may_stand_for_a_delimiter(end: bytes) -> None:
+    value = encapsulated([b"abcd", b"efgh"])[: -len(DELIMITER)] + end
+    assert found(value, number="2") == [b"abcd", b"efgh"]
+
+
 @pytest.mark.parametrize("number", ["1", "2"])
 def test_fragments_that_are_not_all_are_an_error(number: str) -> None:
     """The last one is cut short or longer than the value, or what is behind another one is none."""
