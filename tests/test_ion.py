@@ -5,6 +5,7 @@ import hashlib
 import pickle
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -34,10 +35,19 @@ from dicomstudy.ion import (
     loads,
     quick,
 )
+from dicomstudy.ion.binary import check_binary
 from tests.samples import chance_of
 
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors" / "ion-hash"
 MARK = b"\xe0\x01\x00\xea"
+
+
+def varuint(value: int) -> bytes:
+    digits = [value & 0x7F | 0x80]
+    while value := value >> 7:
+        digits.append(value & 0x7F)
+    return bytes(reversed(digits))
+
 
 # Values.
 
@@ -229,6 +239,81 @@ def test_dollar_amounts_in_text_are_no_symbol_numbers() -> None:
     assert loads(b"/* $11805717411 */ 1 // $11805717411") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"$4": 1}', "$4"),
+        ('{"$10" /* : */ // :\n : 1}', "$10"),
+        (r'{"\x247": 1}', "$7"),
+        (r'{"\u0024999999999999": 1}', "$999999999999"),
+        (r'{"\U0000002499999999999999999999": 1}', "$99999999999999999999"),
+        ('{"\\\n$4": 1}', "$4"),
+        (r"""{"$a'b\'c\"d": 1}""", "$a'b'c\"d"),
+        ("{'''a$4''': 1}", "a$4"),
+        ("{'''''' '''a''' : 1}", "a"),
+        ("{'$4': 1}", "$4"),
+    ],
+)
+def test_quoted_names_of_fields_are_no_symbol_numbers(text: str, name: str) -> None:
+    assert loads(text.encode()) == {name: 1}
+    assert loads(f"[{{a: [{text}]}}]".encode()) == [{"a": [{name: 1}]}]
+
+
+def test_strings_that_are_no_names_may_look_like_symbol_numbers() -> None:
+    text = """["$4", '''$4''', '''''' '''$4''', "\\x244", "a:", {'a': "$4"}]"""
+    assert loads(text.encode()) == ["$4", "$4", "$4", "$4", "a:", {"a": "$4"}]
+
+
+@pytest.mark.parametrize("name", ["'''$4'''", "'''$999999999999'''", "'''''' /* */ '''\\x244'''"])
+def test_names_in_three_quotes_that_look_like_symbol_numbers(name: str) -> None:
+    with pytest.raises(IonError, match="three quotes") as caught:
+        loads(f"{{{name}: 1}}".encode())
+    assert caught.value.code == "ion/unsupported-type"
+
+
+def symbols(*texts: str, more: bool = False) -> bytes:
+    """A symbol table; `more`: to those that are known."""
+    listed = b"".join(bytes([0x80 | len(text)]) + text.encode() for text in texts)
+    fields = b"\x86\x71\x03" * more + b"\x87\xbe" + varuint(len(listed)) + listed
+    struct = b"\x81\x83\xde" + varuint(len(fields)) + fields
+    return b"\xee" + varuint(len(struct)) + struct
+
+
+ONE = b"\x21\x01"
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "numbers"),
+    [
+        (symbols("a", "a"), "a", b"\x8a\x8b"),
+        (symbols("a") + symbols("a", more=True), "a", b"\x8a\x8b"),
+        (symbols("name"), "name", b"\x84\x8a"),
+    ],
+    ids=["in one table", "in two", "of Ion itself"],
+)
+def test_two_symbols_of_one_text_are_one_name(table: bytes, name: str, numbers: bytes) -> None:
+    first, second = numbers[:1], numbers[1:]
+    with pytest.raises(IonError) as caught:
+        loads(MARK + table + b"\xd6" + first + ONE + second + ONE)
+    assert caught.value.code == "ion/repeated-field"
+    for number in (first, second):
+        assert loads(MARK + table + b"\xd3" + number + ONE) == {name: 1}
+
+
+def test_tables_of_their_own_may_have_the_same_texts() -> None:
+    one = symbols("a") + b"\xd3\x8a" + ONE
+    assert not check_binary(MARK + one + one + MARK + one)
+    assert load_all(MARK + one + one + MARK + one) == [{"a": 1}] * 3
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_symbol_that_would_be_a_version_mark_is_not_written(*, text: bool) -> None:
+    with pytest.raises(IonError) as caught:
+        dumps(Symbol("$ion_1_0"), text=text)
+    assert caught.value.code == "ion/unsupported-value"
+    assert loads(dumps([Symbol("$ion_1_0")], text=text)) == ["$ion_1_0"]
+
+
 # Timestamps.
 
 
@@ -275,6 +360,40 @@ def test_seconds_finer_than_a_datetime_are_cut(digits: int) -> None:
     binary = MARK + b"\xbe" + varuint(len(encoded) + 2) + b"\x21\x01" + encoded
     assert loads(binary) == [1, moment]
     assert ion_hash(loads(binary)[1]) == ion_hash(loads(source)[1]["a"])
+
+
+@pytest.mark.parametrize(
+    "fraction",
+    ["c9", "4089", "c9075bcd15", "4089075bcd15", "c900000000075bcd15"],
+    ids=["zero", "zero of two bytes", "one byte", "two bytes", "zeros in front"],
+)
+def test_any_form_of_a_fine_fraction_is_cut(fraction: str) -> None:
+    moment = bytes.fromhex("c00fe5828c8ea19e" + fraction)
+    value: Any = loads(MARK + b"\x6e" + varuint(len(moment)) + moment)
+    assert value.microsecond == (123456 if "075bcd15" in fraction else 0)
+
+
+@pytest.mark.parametrize("time_of_day", ["9880", "9980", "84bc", "84cb"])
+@pytest.mark.parametrize("seconds", ["", "80"])
+def test_hours_and_minutes_that_no_day_has(time_of_day: str, seconds: str) -> None:
+    moment = bytes.fromhex("800fe58283" + time_of_day + seconds)
+    for head in (bytes([0x60 | len(moment)]), b"\x6e" + varuint(len(moment))):
+        with pytest.raises(IonError) as caught:
+            loads(MARK + b"\xbe" + varuint(len(head + moment)) + head + moment)
+        assert caught.value.code == "ion/malformed"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_the_zone_of_the_machine_says_nothing(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        first, last = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001
+        for value in (loads(b"0001T"), first, last):
+            assert loads(dumps(value)) == value
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 # What is refused.
@@ -354,13 +473,6 @@ def binary_nest(kind: int, depth: int) -> bytes:
         length += len(head)
         parts.append(head + field)
     return MARK + b"".join(reversed(parts))
-
-
-def varuint(value: int) -> bytes:
-    digits = [value & 0x7F | 0x80]
-    while value := value >> 7:
-        digits.append(value & 0x7F)
-    return bytes(reversed(digits))
 
 
 @pytest.mark.parametrize("depth", [ion.MAX_DEPTH + 1, 5_000, 100_000])

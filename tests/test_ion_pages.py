@@ -65,6 +65,22 @@ def test_bytes_that_look_like_such_integers_are_left() -> None:
             assert ion.loads(data) == struct
 
 
+def test_a_pad_in_a_struct_is_no_version_mark() -> None:
+    """Its name and it, and the name of the next field, have the bytes of one."""
+    number = 0x8123456789ABCDEF
+    names = b"".join(b"\x84n%03d" % at for at in range(10, 120))
+    table = b"\x87\xbe" + varuint(len(names)) + names
+    table = b"\x81\x83\xde" + varuint(len(table)) + table
+    head = BINARY_MARK + b"\xee" + varuint(len(table)) + table
+    fields = b"\xe0\x01\x00\xea\x81\x2a\xeb\x28" + number.to_bytes(8, "big")
+    struct = b"\xde" + varuint(len(fields)) + fields
+    for part in range(1, 8):
+        length = PAGE - part - (len(head) + len(struct) - 8) - 5  # with the header of the text
+        data = head + b"\x8e" + varuint(length) + b"x" * length + struct
+        assert data.index(number.to_bytes(8, "big")) == PAGE - part
+        assert ion.load_all(data)[1] == {"n106": "*", "n107": number}
+
+
 def test_blobs_that_are_like_what_stands_for_an_integer() -> None:
     """However many: what stands for an integer is nowhere else."""
     blobs = [number.to_bytes(8, "big") for number in range(40)]
@@ -122,8 +138,8 @@ def test_hostile_streams_take_linear_time(made: Callable[[], bytes]) -> None:
 
 @pytest.mark.parametrize(
     ("start", "repeated"),
-    [(b'"', b'\\"'), (b"", b"/*a"), (b"'", b"\\'")],
-    ids=["text", "comment", "symbol"],
+    [(b'"', b'\\"'), (b"", b"/*a"), (b"'", b"\\'"), (b"{", b"'''$''' "), (b"{", b'"$" /**/')],
+    ids=["text", "comment", "symbol", "long strings", "names"],
 )
 def test_hostile_text_takes_linear_time(start: bytes, repeated: bytes) -> None:
     """What begins again and again, and never ends."""

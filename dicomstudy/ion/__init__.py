@@ -27,6 +27,7 @@ from dicomstudy.ion.text import (
     MIN_TEXT_BUFFER,
     check_text,
     cut_seconds,
+    with_plain_names,
     without_repeats,
     write_text,
 )
@@ -133,13 +134,15 @@ def load_all(data: bytes, *, max_values: int | None = None) -> list[Value]:
 
 def _decode(data: bytes) -> list[Any]:
     if data.startswith(BINARY_MARK):
-        check_binary(data)
+        has_synonyms = check_binary(data)
         left, taken = take_out(data)
-        values = load(left, None, NATIVE)
+        values = load(left, None, MULTIMAP if has_synonyms else NATIVE)
+        if has_synonyms:
+            values = [without_repeats(value, 1) for value in values]
         if taken:
             put_back(values, taken)
         return values
     check_text(data)
     # The limit is for the longest string or blob.
-    values = load(data, max(len(data) + 1, MIN_TEXT_BUFFER), MULTIMAP)
+    values = load(with_plain_names(data), max(len(data) + 1, MIN_TEXT_BUFFER), MULTIMAP)
     return [without_repeats(value, 1) for value in values]

@@ -41,15 +41,21 @@ _LENGTH_FOLLOWS: Final = 0xE
 _NULL: Final = 0xF
 _TABLE_IMPORTS: Final = 0x86  # $6 and $7 as field names
 _TABLE_SYMBOLS: Final = 0x87
+_OWN_TABLE: Final = b"\x71\x03"  # $3: symbols are added to those that are known
+_NO_TABLE: Final = b"\xb0"
+_SYSTEM_SYMBOLS: Final = frozenset(
+    b"$ion $ion_1_0 $ion_symbol_table name version imports symbols max_id "
+    b"$ion_shared_symbol_table".split()
+)
 _STRINGS: Final = range(0x80, 0x8F)
 _PADS: Final = range(0x0F)
 _NEGATIVE: Final = 0x40  # the sign of the exponent of a fraction of a second
-_FINEST: Final = _NEGATIVE | MAX_FRACTION_DIGITS
 _PAGE: Final = 1 << 13  # the library reads so many bytes at a time
 _INTEGER: Final = 8  # bytes of an integer that it changes if two pages have a part of it
 _BLOB: Final = 0xA
+_BELOW: Final = (None, None, None, None, 24, 60)
 _BEFORE: Final = frozenset({0x28, 0x38, 0x88})  # the byte in front of such an integer
-_LONG_SCALARS: Final = frozenset({0x2E, 0x3E, 0x5E, 0x6E, 0x7E, 0x8E, 0xAE})
+_LONG_SCALARS: Final = frozenset({0x2E, 0x3E, 0x5E, 0x7E, 0x8E, 0xAE})
 
 
 def _step(first: int) -> int:
@@ -57,19 +63,40 @@ def _step(first: int) -> int:
     kind, length = divmod(first, 16)
     if first in {0x0F, 0x10, 0x11, 0xB0, 0xD0}:  # null, false, true, [], {}
         return 1
-    return 1 + length if kind in {2, 3, 4, 5, 6, 7, 8, 0xA} and length < _LENGTH_FOLLOWS else 0
+    return 1 + length if kind in {2, 3, 4, 5, 7, 8, 0xA} and length < _LENGTH_FOLLOWS else 0
 
 
 _STEPS: Final = tuple(map(_step, range(256)))
 
 
-def check_binary(data: bytes) -> None:
+class _Symbols:
+    """The texts of the symbols that are known in a stream."""
+
+    def __init__(self) -> None:
+        self._texts = set(_SYSTEM_SYMBOLS)
+        #: Whether two symbols that are known at once have one text.
+        self.are_repeated = False
+
+    def forget(self) -> None:
+        """Know none but those of Ion itself, as behind a version mark."""
+        self._texts = set(_SYSTEM_SYMBOLS)
+
+    def add(self, texts: list[bytes]) -> None:
+        """Know these, too."""
+        count = len(self._texts) + len(texts)
+        self._texts.update(texts)
+        self.are_repeated |= len(self._texts) < count
+
+
+def check_binary(data: bytes) -> bool:
     """Refuse a stream unless its every length is right and its every type ours.
 
     The library loops without end or reads foreign memory where lengths contradict each other,
-    and keeps one of two equal field names.
+    and keeps one of two equal field names. Returns whether names may be equal whose symbol numbers
+    are not.
     """
-    level = _check_stream(data)
+    symbols = _Symbols()
+    level = _check_stream(data, symbols)
     for _ in range(MAX_DEPTH):
         inner: list[tuple[int, int, bool]] = []
         for start, stop, is_struct in level:
@@ -78,12 +105,12 @@ def check_binary(data: bytes) -> None:
             else:
                 _check_values(data, start, stop, inner)
         if not inner:
-            return
+            return symbols.are_repeated
         level = inner
     raise too_deep()
 
 
-def _check_stream(data: bytes) -> list[tuple[int, int, bool]]:
+def _check_stream(data: bytes, symbols: _Symbols) -> list[tuple[int, int, bool]]:
     """Start and stop of the top-level values that are containers, and whether each is a struct."""
     position = 0
     level: list[tuple[int, int, bool]] = []
@@ -94,8 +121,9 @@ def _check_stream(data: bytes) -> list[tuple[int, int, bool]]:
                 if data[position : position + 4] != BINARY_MARK:
                     raise damaged("not a version mark of Ion 1.0", position)
                 position += 4
+                symbols.forget()
             elif first >> 4 == ANNOTATED:
-                position = _check_symbol_table(data, position)
+                position = _check_symbol_table(data, position, symbols)
             else:
                 position = _check_values(data, position, None, level)
     except IndexError as error:
@@ -152,15 +180,29 @@ def _check_long(data: bytes, position: int, inner: list[tuple[int, int, bool]]) 
         return extent(data, position)[1]
     if length == _NULL:
         raise refused("a typed null")
+    if kind == _TIMESTAMP:
+        start, stop = extent(data, position)
+        _check_time_of_day(data, start, stop)
+        return stop
     if kind in _FOREIGN:
         raise refused(_FOREIGN[kind])
     raise damaged(f"no value begins with 0x{first:02X}", position)
 
 
+def _check_time_of_day(data: bytes, position: int, stop: int) -> None:
+    """Refuse a timestamp of an hour or minute that no day has, which the library carries over."""
+    for limit in _BELOW:  # of offset, year, month, day, hour, minute
+        if position >= stop:
+            return
+        value, position = _varuint(data, position)
+        if limit is not None and value >= limit:
+            raise damaged("a timestamp of an hour or minute that no day has", position)
+
+
 _FOREIGN: Final = MappingProxyType({0x9: "a clob", 0xC: "a sexp", 0xE: "an annotation"})
 
 
-def _check_symbol_table(data: bytes, position: int) -> int:
+def _check_symbol_table(data: bytes, position: int, symbols: _Symbols) -> int:
     """Where the symbol table ends; only what a local table needs is let through."""
     position, stop = extent(data, position)
     if data[position : position + 2] != b"\x81\x83":  # one annotation, $ion_symbol_table
@@ -171,31 +213,43 @@ def _check_symbol_table(data: bytes, position: int) -> int:
     position, end = extent(data, position)
     if end != stop:
         raise damaged("a symbol table differs in length from its content", position)
+    texts: list[bytes] = []
+    is_more = False
     while position < stop:
         name = data[position]
         position += 1
         start, end = extent(data, position)
         if name == _TABLE_SYMBOLS and data[position] >> 4 == LIST:
-            _check_symbols(data, start, end)
-        elif name != _TABLE_IMPORTS or data[position:end] not in {b"\x71\x03", b"\xb0"}:
+            texts += _check_symbols(data, start, end)
+        elif name == _TABLE_IMPORTS and data[position:end] in {_OWN_TABLE, _NO_TABLE}:
+            is_more = data[position:end] == _OWN_TABLE
+        else:
             raise refused("a symbol table with shared tables or open content")
         position = end
     if position != stop:
         raise damaged("a symbol table reaches beyond its end", position)
+    if not is_more:
+        symbols.forget()
+    symbols.add(texts)
     return stop
 
 
-def _check_symbols(data: bytes, position: int, stop: int) -> None:
+def _check_symbols(data: bytes, position: int, stop: int) -> list[bytes]:
+    """The texts of a list of symbols."""
+    texts = []
     while position < stop:
         if data[position] not in _STRINGS:
             raise refused("a symbol table with something else than text")
         start, position = extent(data, position)
+        text = data[start:position]
         try:
-            data[start:position].decode()
+            text.decode()
         except UnicodeDecodeError as error:
             raise damaged("a symbol is not UTF-8", start) from error
+        texts.append(text)
     if position != stop:
         raise damaged("a symbol reaches beyond its table", position)
+    return texts
 
 
 def extent(data: bytes, position: int) -> tuple[int, int]:
@@ -229,17 +283,27 @@ def cut_fractions(data: bytes) -> bytes:
     """
     cut = bytearray(data)
     for head, start, stop in _scalars(data, 0, len(data), is_struct=False):
-        if data[head] >> 4 != _TIMESTAMP or start + 9 >= stop:
+        if data[head] >> 4 != _TIMESTAMP:
             continue
         position = start
         for _ in range(7):  # offset, year, month, day, hour, minute, second
-            _, position = _varuint(data, position)
-        exponent, coefficient = _varuint(data, position)
-        if position + 1 != coefficient or exponent <= _FINEST:
+            if position < stop:
+                _, position = _varuint(data, position)
+        if position == stop:
             continue
-        fraction = int.from_bytes(data[coefficient:stop], "big")
-        micros = fraction * 10**6 // 10 ** (exponent - _NEGATIVE)
-        cut[position:stop] = bytes([0x80 | _FINEST]) + micros.to_bytes(stop - coefficient, "big")
+        exponent, coefficient = _varuint(data, position)
+        size = coefficient - position
+        sign = _NEGATIVE << 7 * (size - 1)
+        digits = exponent - sign
+        if not MAX_FRACTION_DIGITS < digits < _NEGATIVE:
+            continue
+        micros = int.from_bytes(data[coefficient:stop], "big") // 10 ** (
+            digits - MAX_FRACTION_DIGITS
+        )
+        finest = bytearray(size)
+        finest[0] |= _NEGATIVE
+        finest[-1] |= 0x80 | MAX_FRACTION_DIGITS
+        cut[position:stop] = finest + micros.to_bytes(stop - coefficient, "big")
     return bytes(cut)
 
 
@@ -312,7 +376,7 @@ def _values_at(data: bytes, starts: Iterable[int]) -> Iterator[tuple[int, int, i
             if position == stop:
                 stop, is_struct = around.pop()
                 continue
-            if data[position : position + 4] == BINARY_MARK:
+            if not is_struct and data[position : position + 4] == BINARY_MARK:
                 position += 4
                 continue
             if is_struct:

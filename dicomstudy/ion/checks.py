@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import NoneType
@@ -33,6 +34,7 @@ _LARGE: Final = 1 << 63
 _MAX_DECIMAL_DIGITS: Final = 34
 _MAX_DECIMAL_EXPONENT: Final = 6000
 MAX_FRACTION_DIGITS: Final = 6  # of a second, as in a datetime
+_VERSION_MARK: Final = re.compile(r"\$ion_[0-9]+_[0-9]+", re.ASCII)
 _MAX_OVERHEAD: Final = 24  # bytes of a name or value beside its text: numbers, lengths
 CONTAINERS: Final = frozenset({list, dict})
 _ATOMS: Final = frozenset({NoneType, bool, float})
@@ -52,6 +54,8 @@ def check(value: Value) -> bool:
 
     Returns whether the library calls Python for something that it writes.
     """
+    if type(value) is Symbol and _VERSION_MARK.fullmatch(value):
+        raise unsupported(f"the symbol {value}, which marks a version where it stands alone")
     level: list[Any] = [[value]]
     size = 0
     in_python = False
@@ -128,7 +132,9 @@ def _check_decimal(value: Decimal) -> None:
 
 def _check_moment(value: datetime) -> None:
     offset = value.utcoffset()
-    if offset is not None and offset % timedelta(minutes=1):
+    if offset is None:
+        return
+    if offset % timedelta(minutes=1):
         raise unsupported("a time zone offset that is not whole minutes")
     try:
         value.astimezone(UTC)

@@ -21,6 +21,7 @@ from dicomstudy.ion.values import (
     Text,
     Value,
     damaged,
+    refused,
     repeated,
     too_deep,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "MIN_TEXT_BUFFER",
     "check_text",
     "cut_seconds",
+    "with_plain_names",
     "without_repeats",
     "write_text",
 ]
@@ -45,6 +47,24 @@ _QUOTED: Final = re.compile(_QUOTES, re.DOTALL)
 _FINE_SECONDS: Final = re.compile(
     rb"(?P<quoted>" + _QUOTES + rb")|(?P<cut>:[0-9]{2}\.[0-9]{6})[0-9]+", re.DOTALL
 )
+_GAP: Final = rb"(?:\s|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+"
+# Strings with what is between them and a colon, which makes them the name of a field.
+_NAMED: Final = re.compile(
+    rb"(?:(?P<long>(?:'{3}(?:[^'\\]++|\\.|'(?!''))*+'{3}"
+    + _GAP
+    + rb")++)|(?P<name>\"(?:[^\"\\]++|\\.)*+\")"
+    + _GAP
+    + rb")(?P<colon>:)?|"
+    + _QUOTES,
+    re.DOTALL,
+)
+_NOTHING: Final = rb"(?:\\(?:\r\n|\r|\n))*+"
+_DOLLAR: Final = _NOTHING + rb"(?:\$|\\x24|\\u0024|\\U00000024)"
+_NAME_WITH_DOLLAR: Final = re.compile(rb'"' + _DOLLAR)
+_LONG_WITH_DOLLAR: Final = re.compile(
+    rb"(?:'{3}" + _NOTHING + rb"'{3}" + _GAP + rb")*+'{3}" + _DOLLAR
+)
+_ESCAPED_OR_QUOTE: Final = re.compile(rb"\\.|'", re.DOTALL)
 
 
 def check_text(data: bytes) -> None:
@@ -57,6 +77,34 @@ def check_text(data: bytes) -> None:
         raise damaged("neither binary Ion nor UTF-8 text", error.start) from error
     if _SYMBOL_NUMBER.search(data) and _SYMBOL_NUMBER.search(_QUOTED.sub(b"", data)):
         raise IonError("ion/malformed", "a symbol number that no table has")
+
+
+def with_plain_names(data: bytes) -> bytes:
+    """The text with names of fields as symbols where the library would take them for numbers.
+
+    It does so, or loops without end, where a string such as ``"$4"`` is a name.
+
+    Raises:
+        IonError: such a name is in three quotes (``ion/unsupported-type``).
+    """
+    if not any(dollar in data for dollar in (b"$", b"x24", b"0024")):
+        return data
+    return _NAMED.sub(_with_plain_name, data)
+
+
+def _with_plain_name(match: re.Match[bytes]) -> bytes:
+    found: bytes = match[0]
+    if match["colon"] is None:
+        return found
+    name = match["name"]
+    if name is None:
+        if _LONG_WITH_DOLLAR.match(match["long"]):
+            raise refused("the name of a field that begins with $, in three quotes")
+        return found
+    if not _NAME_WITH_DOLLAR.match(name):
+        return found
+    symbol = _ESCAPED_OR_QUOTE.sub(lambda each: each[0].rjust(2, b"\\"), name[1:-1])
+    return b"'" + symbol + b"'" + found[len(name) :]
 
 
 def cut_seconds(data: bytes) -> bytes:
