@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import dicomstudy
+from dicomstudy import ion
 from dicomstudy.archive import create
 from dicomstudy.tables import export
 from fixtures import make
@@ -180,6 +182,84 @@ def test_groups_stay_in_step_with_what_files_say(
     with dicomstudy.open_tables(tables) as opened:
         opened.to_archive(tmp_path / "again")
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(archive)
+
+
+GRAPHIC, FRAME_LIST, NUMBER, SERIES_NUMBER = 0x00700022, 0x00081161, 0x00200013, 0x00200011
+FLOATS, PAIR = struct.pack("<2d", 1, 2), struct.pack("<2i", -1, -2)
+TAG = bytes.fromhex("18006310")
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "vr", "value"),
+    [
+        ("GraphicData", GRAPHIC, "FD", FLOATS),
+        ("GraphicData", GRAPHIC, "OD", FLOATS),
+        ("GraphicData", GRAPHIC, "FD", FLOATS[:8]),
+        ("SimpleFrameList", FRAME_LIST, "SL", PAIR),
+        ("SimpleFrameList", FRAME_LIST, "SS", PAIR[:2]),
+        ("Rows", 0x00280010, "SS", PAIR[:2]),
+        ("Rows", 0x00280010, "UL", b"\x05\0\0\0"),
+        ("FrameIncrementPointer", 0x00280009, "UL", TAG),
+        ("SliceThickness", 0x00180050, "FL", PAIR[:4]),
+    ],
+)
+def test_numbers_of_another_vr_are_no_typed_values(
+    name: str, tag: int, vr: str, value: bytes, tmp_path: Path
+) -> None:
+    element = make.element(tag, vr, value)
+    image = file("other", element, sequence(ICON, element))
+    archive = archive_of(tmp_path, image=image)
+    found = attributes_of(archive)
+    assert not [key for key in found if key.startswith(name)]
+    assert "IconImageSequence" not in found  # there is no value in its item
+    with dicomstudy.open_archive(archive).tables() as tables:
+        assert name in tables.sql("SELECT * FROM metadata").to_arrow().column_names
+        rows = [row for table in tables.values() for row in table.to_table().to_pylist()]
+    paths = {path for row in rows if row.get("exact") for path in ion.loads(row["exact"])}
+    assert {name, "IconImageSequence"} <= paths
+
+
+def test_tags_in_place_of_text_stand_beside_the_typed_value(tmp_path: Path) -> None:
+    image = file(
+        "tags", *(make.element(tag, "AT", TAG) for tag in (0x00180050, SERIES_NUMBER, NUMBER))
+    )
+    archive = archive_of(tmp_path, image=image)
+    found = attributes_of(archive)
+    for name in ("InstanceNumber", "SeriesNumber", "SliceThickness"):
+        assert name not in found
+        assert found[f"{name}_text"] == "00181063"
+    with dicomstudy.open_archive(archive).tables() as tables:
+        (series,) = tables["series"].to_table().to_pylist()
+    assert series["SeriesNumber"] is None
+
+
+def test_text_of_another_vr_is_read_as_the_dictionary_says(tmp_path: Path) -> None:
+    image = file(
+        "text",
+        make.element(0x00081030, "LT", "Head"),
+        make.element(0x00180050, "IS", "2 "),
+        make.element(NUMBER, "DS", "7 "),
+        make.element(0x00080020, "DT", "20240102"),
+    )
+    found = attributes_of(archive_of(tmp_path, image=image))
+    assert (found["StudyDescription"], found["SliceThickness"]) == ("Head", 2.0)
+    assert (found["InstanceNumber"], str(found["StudyDate"])) == (7, "2024-01-02")
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_numbers_that_files_write_differently_are_no_typed_values(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    """Though one of them has the VR of the dictionary: it is the value of one group."""
+    right, wrong = names
+    files = {
+        right: file(right, make.element(FRAME_LIST, "UL", PAIR)),
+        wrong: file(wrong, make.element(FRAME_LIST, "SL", PAIR)),
+    }
+    archive = archive_of(tmp_path, **files)
+    for number in range(2):
+        shutil.rmtree(tmp_path / "again", ignore_errors=True)
+        assert "SimpleFrameList" not in attributes_of(archive, number)
 
 
 def test_frames_have_creators_and_vrs_as_other_tables_do(tmp_path: Path) -> None:

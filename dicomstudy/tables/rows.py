@@ -24,7 +24,7 @@ __all__ = ["NO_CONTEXT", "PLACE_COLUMNS", "Row", "decode", "encode", "fits", "re
 Row = dict[str, Any]
 
 #: That of attributes none of which depends on one.
-NO_CONTEXT = VRContext({}, {})
+NO_CONTEXT = VRContext({}, {}, others=False)
 
 #: Fields of the place of a large value, with their names in tables.
 PLACE_COLUMNS = {

@@ -52,7 +52,7 @@ from dicomstudy.tables.fields import (
     digest_columns,
     needed,
 )
-from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
+from dicomstudy.tables.rows import PLACE_COLUMNS, decode, encode, fits, reference_of
 from dicomstudy.tables.vrs import FileVRs, by_path, merged, of_file, of_group
 
 __all__ = ["Known", "StudyRows", "TableRow", "Tabulator", "rebuild"]
@@ -128,16 +128,21 @@ class _Content:
                     source=str(self._document.path),
                 )
 
-    def attributes(self, summary: _Summary, wanted: Iterable[str]) -> dict[str, Any]:
-        """Those of the groups that most instances refer to."""
+    def attributes(
+        self, summary: _Summary, wanted: Iterable[str]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Those of the groups that most instances refer to, and their VRs in files."""
         found: dict[str, Any] = {}
+        vrs: dict[str, str] = {}
         keys = frozenset(wanted)
         for digest, _ in sorted(summary.digests.items(), key=lambda item: (-item[1], item[0])):
             content = self.groups[digest][1]
-            for key in keys & content.keys():
+            said = by_path(self.vrs[digest])
+            for key in keys & content.keys() - found.keys():
                 if content[key] is not None:
-                    found.setdefault(key, content[key])
-        return found
+                    found[key] = content[key]
+                    vrs.update({key: said[key]} if key in said else {})
+        return found, vrs
 
     def texts(self, summary: _Summary, key: str) -> list[str]:
         """All texts of an attribute, sorted."""
@@ -311,7 +316,7 @@ class Tabulator:
         if creators is None:
             attributes = content.groups[private][1] if private else {}
             creators = content.creators[private] = creators_of(attributes)
-        return VRContext(creators, vrs.by_path).inside(own)
+        return VRContext(creators, vrs.by_path, vrs.others).inside(own)
 
     def _frames_of(
         self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
@@ -341,8 +346,8 @@ class Tabulator:
 
     def _summary(self, content: _Content, summary: _Summary, keys: Iterable[str]) -> dict[str, Any]:
         """The attributes of a series or study, and its first and last date."""
-        found = content.attributes(summary, keys)
-        row = self._typed(found, NO_CONTEXT)
+        found, vrs = content.attributes(summary, keys)
+        row = self._typed(found, VRContext({}, vrs))
         texts = summary.dates.union(*(content.texts(summary, key) for key in _DATES))
         days = [cell.value for cell in map(self._dates.cell, texts) if cell.value is not None]
         if days:
