@@ -101,6 +101,25 @@ def test_every_item_has_the_vrs_of_its_own_private_elements(tmp_path: Path) -> N
     ]
 
 
+def test_items_have_no_creators_of_what_is_around_them(tmp_path: Path) -> None:
+    private = make.element(VALUE, "IS", "2 ")
+    other = make.element(CREATOR, "LO", "OTHER ")
+    image = file(
+        "reserved",
+        make.element(CREATOR, "LO", "ACME"),
+        make.element(VALUE, "IS", "1 "),
+        sequence(ICON, private, other + private + sequence(0x00082112, private)),
+        sequence(ITEMS, private),
+    )
+    found = attributes_of(archive_of(tmp_path, image=image))
+    assert found["ACME:2005xx01_IS"] == [1]
+    assert found["ACME:2005xx80_items"] == [{"20051001_IS": [2]}]
+    first, second = found["IconImageSequence"]
+    assert first == {"20051001_IS": [2]}
+    assert second.pop("SourceImageSequence") == [{"20051001_IS": [2]}]
+    assert second == {"20050010": "OTHER", "OTHER:2005xx01_IS": [2]}
+
+
 def padded(name: str, vr: str, *, explicit: bool = True) -> bytes:
     """A file whose padding, and private value, are of this VR, and always of the same bytes."""
     return file(

@@ -331,10 +331,16 @@ class VRContext(NamedTuple):
         return self.creators.get(key[:6], "")
 
     def inside(self, item: Mapping[str, Any]) -> VRContext:
-        """That of the attributes of an item."""
-        if not _creators_among(tuple(item)):
+        """That of the attributes of an item, which has its own creators (PS3.5 section 7.8.1)."""
+        if _creators_among(tuple(item)):
+            return VRContext(creators_of(item), self.vrs, self.others)
+        return VRContext({}, self.vrs, self.others) if self.creators else self
+
+    def beside(self, attributes: Mapping[str, Any]) -> VRContext:
+        """That of attributes of the same data set which may have more creators among them."""
+        if not _creators_among(tuple(attributes)):
             return self
-        return self._replace(creators={**self.creators, **creators_of(item)})
+        return self._replace(creators={**self.creators, **creators_of(attributes)})
 
 
 class Level:

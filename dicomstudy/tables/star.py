@@ -316,7 +316,7 @@ class Tabulator:
         if creators is None:
             attributes = content.groups[private][1] if private else {}
             creators = content.creators[private] = creators_of(attributes)
-        return VRContext(creators, vrs.by_path, vrs.others).inside(own)
+        return VRContext(creators, vrs.by_path, vrs.others).beside(own)
 
     def _frames_of(
         self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
