@@ -180,11 +180,16 @@ def test_a_blob_has_the_type_that_its_file_gives_it(
     ("vr", "value"),
     [
         *(("LO", b"\xe4 "), ("LO", b"a\0"), ("LO", b"a   "), ("US", b"\1"), ("UI", b"1 ")),
-        *(("AT", b"abcdef"), ("AT", b"")),
+        *(("AT", b"abcdef"), ("AT", b""), ("IS", b"5\0"), ("FD", b"1234"), ("PN", b"M\xfcller")),
     ],
 )
-def test_a_blob_that_would_not_come_back_is_kept(vr: str, value: bytes) -> None:
-    assert cell_of("0019100C", value, **{"0019100C": vr}).keys() == {"exact"}
+def test_a_blob_that_would_not_come_back_stands_under_the_name_alone(vr: str, value: bytes) -> None:
+    assert cell_of("0019100C", value, **{"0019100C": vr}) == {"ACME 1:0019xx0C": value}
+
+
+def test_a_number_with_other_bits_is_kept_beside_its_cell() -> None:
+    found = cell_of("0019100C", b"\1\0\xa0\x7f", **{"0019100C": "FL"})
+    assert found.keys() - {"exact"} == {"ACME 1:0019xx0C_FL"}
 
 
 @pytest.mark.parametrize(
@@ -353,9 +358,12 @@ STRUCTS = st.recursive(
     max_leaves=8,
 )
 WRITTEN = st.dictionaries(
-    st.sampled_from(["0019100C", "SmallestImagePixelValue", "PixelData"]),
-    st.sampled_from(["US", "DS", "LO", "OB", "UN", "FD", "PN", "DT", "SQ", "AT"]),
-)
+    st.sampled_from(
+        ["0019100C", "SmallestImagePixelValue", "PixelData", "Rows", "PixelSpacing",
+         "FrameIncrementPointer", "AcquisitionDateTime", "ReferencedFrameNumber"]
+    ),
+    st.sampled_from(["US", "DS", "LO", "OB", "UN", "FD", "PN", "DT", "SQ", "AT", "?"]),
+)  # fmt: skip
 
 
 @given(st.lists(STRUCTS, min_size=1, max_size=4), WRITTEN)

@@ -238,7 +238,8 @@ class Column:
 class AttributeColumns:
     """The columns of one attribute in one level.
 
-    `is_typed`: its values are those of the type of its column.
+    `is_typed`: its values are those of the type of its column. `blob`: has blobs that are none of
+    the type that the file says.
     """
 
     __slots__ = (
@@ -247,13 +248,16 @@ class AttributeColumns:
         "_memo",
         "_no_value",
         "_traits",
+        "blob",
         "cells",
         "depends_on_context",
         "is_sequence",
         "is_typed",
     )
 
-    def __init__(self, traits: _Traits, level: Level, *, is_typed: bool) -> None:
+    def __init__(
+        self, traits: _Traits, level: Level, *, is_typed: bool, blob: AttributeColumns | None = None
+    ) -> None:
         self._traits = traits
         self._level = level
         self._columns: dict[ColumnForm, Column] = {}
@@ -262,6 +266,7 @@ class AttributeColumns:
         self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
         self.is_sequence = traits.kind is CellKind.ITEMS
         self.is_typed = is_typed
+        self.blob = blob
         self.depends_on_context = (
             not is_typed
             or bool(traits.written)
@@ -295,6 +300,8 @@ class AttributeColumns:
         if text is None and type(value) is str:
             return {**self.no_value}, False
         cell = self.cells.cell(value if text is None else text) if self.is_typed else NOTHING
+        if cell.value is None and text is None and self.blob is not None:
+            return self.blob.cells_of(value)
         found: dict[str, Any] = {**self.no_value}
         if cell.value is not None:
             found[self.column(ColumnForm.TYPED).name] = cell.value
@@ -372,7 +379,8 @@ class Level:
             if traits is not None:
                 tag = int(traits.metadata["tag"], 16)
                 is_typed = not is_of_other_type(tag, name[2], self._definitions)
-                found = AttributeColumns(traits, self, is_typed=is_typed)
+                blob = self.attribute(key, context._replace(vrs={})) if traits.written else None
+                found = AttributeColumns(traits, self, is_typed=is_typed, blob=blob)
             self._attributes[name] = found
             if found is not None and not found.depends_on_context:
                 self._plain[key] = found
