@@ -68,7 +68,7 @@ class TableFiles(Protocol):
 
     @property
     def files(self) -> Sequence[Path]:
-        """Its Parquet files."""
+        """Its Parquet files, in the order of its rows."""
 
     @property
     def schema(self) -> pa.Schema:
