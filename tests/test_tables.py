@@ -537,6 +537,11 @@ def test_an_archive_without_studies_has_no_tables(tmp_path: Path) -> None:
         with pytest.raises(TableError) as caught:
             tables.sql("SELECT PatientID FROM metadata")
         assert caught.value.code == "tables/no-table"
+        for name in ("metadata", "Metadata", "usImage"):
+            with pytest.raises(TableError, match=f"no table '{name}', as there are no rows"):
+                tables.sql(f"SELECT * FROM {name}")
+        with pytest.raises(TableError, match=r"no table 'metadat' \["):
+            tables.sql("SELECT * FROM metadat")
         assert tables.to_archive(tmp_path / "again") == 0
     assert len(dicomstudy.open_archive(tmp_path / "again")) == 0
 

@@ -285,7 +285,8 @@ class Tables(Mapping[str, Table]):
     def _opened_database(self) -> Database:
         with self._lock:
             if self._database is None:
-                self._database = Database(self)
+                names = (*PART_TABLES, *self._definitions.groups)
+                self._database = Database(self, names)
             return self._database
 
     def select(self, columns: Iterable[str], *, where: str | None = None) -> pa.Table:
