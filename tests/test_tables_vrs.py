@@ -302,6 +302,30 @@ def test_frames_have_creators_and_vrs_as_other_tables_do(tmp_path: Path) -> None
     assert [row["RealWorldValueLastValueMapped_SS"] for row in rows] == [[-1], [-2]]
 
 
+def test_private_functional_groups_give_way_to_those_of_the_standard(tmp_path: Path) -> None:
+    def measures(thickness: str) -> bytes:
+        return sequence(0x00289110, make.element(0x00180050, "DS", thickness))
+
+    private = make.element(CREATOR, "LO", "ACME") + sequence(
+        ITEMS, make.element(0x00180050, "DS", "44") + make.element(NUMBER, "IS", "6 ")
+    )
+    for name, shared, frames, expected in [
+        ("shared", measures("9 "), [private] * 2, [9, 9]),
+        ("each", measures("9 "), [private, measures("8 ") + private], [9, 8]),
+    ]:
+        image = file(
+            name,
+            make.element(0x00280008, "IS", "2 "),
+            sequence(0x52009229, shared),
+            sequence(0x52009230, *frames),
+        )
+        archive = archive_of(tmp_path / name, image=image)
+        with dicomstudy.open_archive(archive).tables() as tables:
+            rows = tables["frames"].to_table().to_pylist()
+        assert [row["SliceThickness"] for row in rows] == expected
+        assert [row["InstanceNumber"] for row in rows] == [6, 6]
+
+
 def test_a_column_is_there_though_no_value_is_of_its_type(tmp_path: Path) -> None:
     image = file(
         "malformed",

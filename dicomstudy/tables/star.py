@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from dicomstudy.bulk import Places
@@ -414,30 +415,32 @@ class Tabulator:
         self, items: Iterable[tuple[str, Mapping[str, Any]]], context: VRContext
     ) -> dict[str, Any]:
         """The cells of the first items of functional groups; later ones take precedence."""
-        groups: list[tuple[str, dict[str, Any], VRContext]] = []
-        last: dict[tuple[str, str], int] = {}
-        for path, item in items:
+        groups: list[tuple[tuple[bool, int, int], str, dict[str, Any], VRContext]] = []
+        for at, (path, item) in enumerate(items):
             here = context.inside(item)
-            for key, value in sorted(item.items(), key=self._precedence):
+            for key, value in item.items():
                 for inner in value[:1] if type(value) is list else ():
-                    own = here.inside(inner)
-                    last.update(((own.creator(name), name), len(groups)) for name in inner)
-                    groups.append((f"{path}{key}[0].", inner, own))
+                    place = self._precedence(key, at)
+                    groups.append((place, f"{path}{key}[0].", inner, here.inside(inner)))
+        groups.sort(key=itemgetter(0))
+        last: dict[tuple[str, str], int] = {}
+        for at, (_, _, inner, own) in enumerate(groups):
+            last.update(((own.creator(name), name), at) for name in inner)
         cells: dict[str, Any] = {}
-        for at, (path, inner, own) in enumerate(groups):
+        for at, (_, path, inner, own) in enumerate(groups):
             kept = {
                 name: value for name, value in inner.items() if last[own.creator(name), name] == at
             }
             cells |= self._typed(kept, own, path)
         return cells
 
-    def _precedence(self, item: tuple[str, Any]) -> tuple[bool, int]:
-        """Where a functional group stands: private ones give way to those of the standard."""
+    def _precedence(self, key: str, at: int) -> tuple[bool, int, int]:
+        """Where a functional group of an item stands: private ones give way to all others."""
         try:
-            tag = self._definitions.tag(item[0])
+            tag = self._definitions.tag(key)
         except DicomStudyError:
-            return False, 0
-        return not is_private(tag), tag
+            return False, at, 0
+        return not is_private(tag), at, tag
 
 
 def _columns_of(
