@@ -259,6 +259,22 @@ def test_frames_may_be_told_by_offsets_alone(max_inline: int, tmp_path: Path) ->
     assert [row["fragment_lengths"] for row in rows] == [[4], [6], [4]]
 
 
+@pytest.mark.parametrize(
+    ("max_inline", "modalities", "classes"),
+    [(256, ["CT"], [make.SECONDARY_CAPTURE]), (8, ["CT"], None), (0, None, None)],
+)
+def test_values_of_a_study_are_all_of_them_or_null(
+    max_inline: int, modalities: list[str] | None, classes: list[str] | None, tmp_path: Path
+) -> None:
+    meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid("wrecks/1/values"))
+    data = make.part10(meta, make.small("values", make.element(0x00080060, "CS", "CT")))
+    source = studies.write_files(tmp_path / "in", [("1.dcm", data)])
+    dicomstudy.convert([source], tmp_path / "archive", max_inline=max_inline)
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as tables:
+        (row,) = tables["studies"].to_table().to_pylist()
+    assert (row["ModalitiesInStudy"], row["SOPClassesInStudy"]) == (modalities, classes)
+
+
 def test_functional_groups_are_flattened(shared: Path, tmp_path: Path) -> None:
     dicomstudy.convert([shared / "corpus" / "qa_enh"], tmp_path / "archive")
     checked = 0

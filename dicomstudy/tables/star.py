@@ -146,10 +146,18 @@ class _Content:
         return found, vrs
 
     def texts(self, summary: _Summary, key: str) -> list[str]:
-        """All texts of an attribute, sorted."""
-        contents = (self.groups[digest][1] for digest in summary.digests)
-        values = (content[key] for content in contents if key in content)
+        """Those texts of an attribute that are not large, sorted."""
+        values = self._values(summary, key)
         return sorted({value for value in values if type(value) is str and value})
+
+    def all_texts(self, summary: _Summary, key: str) -> list[str] | None:
+        """All texts of an attribute, sorted; None if one is large, and so not known."""
+        is_known = not any(isinstance(value, Mapping) for value in self._values(summary, key))
+        return self.texts(summary, key) if is_known else None
+
+    def _values(self, summary: _Summary, key: str) -> Iterator[Any]:
+        contents = (self.groups[digest][1] for digest in summary.digests)
+        return (content[key] for content in contents if key in content)
 
 
 class Known(NamedTuple):
@@ -370,8 +378,8 @@ class Tabulator:
         row = self._summary(content, whole, OF_STUDY)
         row |= {
             STUDY_UID: study.uid,
-            "ModalitiesInStudy": content.texts(whole, "Modality"),
-            "SOPClassesInStudy": content.texts(whole, "SOPClassUID"),
+            "ModalitiesInStudy": content.all_texts(whole, "Modality"),
+            "SOPClassesInStudy": content.all_texts(whole, "SOPClassUID"),
             "NumberOfStudyRelatedSeries": series,
             "NumberOfStudyRelatedInstances": whole.instances,
             "bulk_length": study.document.bulk.length,
