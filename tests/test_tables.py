@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -273,6 +274,26 @@ def test_values_of_a_study_are_all_of_them_or_null(
     with dicomstudy.open_archive(tmp_path / "archive").tables() as tables:
         (row,) = tables["studies"].to_table().to_pylist()
     assert (row["ModalitiesInStudy"], row["SOPClassesInStudy"]) == (modalities, classes)
+
+
+def test_a_series_has_what_most_of_its_instances_have(tmp_path: Path) -> None:
+    """Though one has another day and one has none, so that it is in no group."""
+    files = []
+    for number, day in enumerate(["20240102", "20240103", "20240103", ""]):
+        elements = [
+            make.element(0x0020000D, "UI", "1.2.3"),
+            make.element(0x0020000E, "UI", "1.2.4"),
+        ]
+        if day:
+            elements.append(make.element(0x00400244, "DA", day))
+        meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid(f"wrecks/1/{number}"))
+        files.append((f"{number}", make.part10(meta, make.small(f"{number}", *elements))))
+    dicomstudy.convert([studies.write_files(tmp_path / "in", files)], tmp_path / "archive")
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as tables:
+        (row,) = tables["series"].to_table().to_pylist()
+    assert row["NumberOfSeriesRelatedInstances"] == 4
+    assert row["PerformedProcedureStepStartDate"] == date(2024, 1, 3)
+    assert row["PerformedProcedureStepStartTime"] is None
 
 
 def test_functional_groups_are_flattened(shared: Path, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ from dicomstudy.tables.vrs import FileVRs, by_path, merged, of_file, of_group
 __all__ = ["Known", "StudyRows", "TableRow", "Tabulator", "rebuild"]
 
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
+_SUMMARISED = frozenset((*OF_SERIES, *OF_STUDY))
 _FRAME_COUNT = "NumberOfFrames"
 #: The items of encapsulated pixel data of one fragment: its offset table, and the fragment.
 _ONE_FRAGMENT = 2
@@ -68,20 +69,26 @@ _MOST_VRS = 1 << 18
 
 
 class _Summary:
-    """What is counted of a study or series: its instances, those of each group, its dates."""
+    """What is counted of a study or series: its instances, those of each group, its dates.
 
-    __slots__ = ("dates", "digests", "instances")
+    `own`: and, of attributes that it has columns for, those with each text of their own.
+    """
+
+    __slots__ = ("dates", "digests", "instances", "own")
 
     def __init__(self) -> None:
         self.digests: Counter[str] = Counter()
         self.instances = 0
         self.dates: set[str] = set()
+        self.own: dict[str, Counter[str]] = {}
 
     def include(self, other: _Summary) -> None:
         """Count what another one has, too."""
         self.digests.update(other.digests)
         self.instances += other.instances
         self.dates |= other.dates
+        for key, texts in other.own.items():
+            self.own.setdefault(key, Counter()).update(texts)
 
 
 class _Content:
@@ -132,7 +139,10 @@ class _Content:
     def attributes(
         self, summary: _Summary, wanted: Iterable[str]
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Those of the groups that most instances refer to, and their VRs in files."""
+        """Those of the groups that most instances refer to, and their VRs in files.
+
+        If none has one, that of most instances.
+        """
         found: dict[str, Any] = {}
         vrs: dict[str, str] = {}
         keys = frozenset(wanted)
@@ -143,6 +153,8 @@ class _Content:
                 if content[key] is not None:
                     found[key] = content[key]
                     vrs.update({key: said[key]} if key in said else {})
+        for key in keys & summary.own.keys() - found.keys():
+            found[key] = min(summary.own[key].items(), key=lambda item: (-item[1], item[0]))[0]
         return found, vrs
 
     def texts(self, summary: _Summary, key: str) -> list[str]:
@@ -289,6 +301,9 @@ class Tabulator:
             encoding = row.get(ENCODING + REFERS, "")
             vrs = self._vrs_of(encoding, content)
             context = self._context(row, own, content, vrs)
+            for name in _SUMMARISED & own.keys():
+                if type(own[name]) is str and name not in vrs.by_path:
+                    summary.own.setdefault(name, Counter())[own[name]] += 1
             met = content.met.setdefault(encoding, set())
             for digest in (*frame["_groups"], *digests):
                 if digest not in met:
