@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dicomstudy import ion
@@ -180,11 +180,16 @@ def test_a_blob_has_the_type_that_its_file_gives_it(
     ("vr", "value"),
     [
         *(("LO", b"\xe4 "), ("LO", b"a\0"), ("LO", b"a   "), ("US", b"\1"), ("UI", b"1 ")),
-        *(("AT", b"abcdef"), ("AT", b"")),
+        *(("AT", b"abcdef"), ("AT", b""), ("IS", b"5\0"), ("FD", b"1234"), ("PN", b"M\xfcller")),
     ],
 )
-def test_a_blob_that_would_not_come_back_is_kept(vr: str, value: bytes) -> None:
-    assert cell_of("0019100C", value, **{"0019100C": vr}).keys() == {"exact"}
+def test_a_blob_that_would_not_come_back_stands_under_the_name_alone(vr: str, value: bytes) -> None:
+    assert cell_of("0019100C", value, **{"0019100C": vr}) == {"ACME 1:0019xx0C": value}
+
+
+def test_a_number_with_other_bits_is_kept_beside_its_cell() -> None:
+    found = cell_of("0019100C", b"\1\0\xa0\x7f", **{"0019100C": "FL"})
+    assert found.keys() - {"exact"} == {"ACME 1:0019xx0C_FL"}
 
 
 @pytest.mark.parametrize(
@@ -353,9 +358,12 @@ STRUCTS = st.recursive(
     max_leaves=8,
 )
 WRITTEN = st.dictionaries(
-    st.sampled_from(["0019100C", "SmallestImagePixelValue", "PixelData"]),
-    st.sampled_from(["US", "DS", "LO", "OB", "UN", "FD", "PN", "DT", "SQ", "AT"]),
-)
+    st.sampled_from(
+        ["0019100C", "SmallestImagePixelValue", "PixelData", "Rows", "PixelSpacing",
+         "FrameIncrementPointer", "AcquisitionDateTime", "ReferencedFrameNumber"]
+    ),
+    st.sampled_from(["US", "DS", "LO", "OB", "UN", "FD", "PN", "DT", "SQ", "AT", "?"]),
+)  # fmt: skip
 
 
 @given(st.lists(STRUCTS, min_size=1, max_size=4), WRITTEN)
@@ -365,6 +373,34 @@ def test_rows_give_structs_back(structs: list[dict[str, Any]], vrs: dict[str, st
     ]
     again, _, _ = through_arrow(structs, VRContext({"001910": "ACME 1"}, vrs))
     assert again == structs
+
+
+@given(STRUCTS, WRITTEN)
+@example({"PatientName": None, "ContentSequence": [{"Rows": None, "PatientAge": None}]}, {})
+@example({"_b": [{"x": 1, "a": [{"d": 1, "c": 2}]}], "_a": 1}, {})
+def test_a_row_does_not_depend_on_the_order_of_fields_in_items(
+    struct: dict[str, Any], vrs: dict[str, str]
+) -> None:
+    context = VRContext({"001910": "ACME 1"}, vrs)
+    other = {key: _turned_round(value) for key, value in struct.items()}
+    rows = [encode(each, Level(DEFINITIONS), context)[0] for each in (struct, other)]
+    assert repr(_in_order(rows[0])) == repr(_in_order(rows[1]))
+
+
+def _turned_round(value: Any) -> Any:
+    """Items with their fields in the other order."""
+    if not isinstance(value, list):
+        return value
+    return [
+        {name: _turned_round(field) for name, field in reversed(item.items())} for item in value
+    ]
+
+
+def _in_order(cell: Any) -> Any:
+    """A cell with the fields of structs as a schema orders them, lists being as they are."""
+    if isinstance(cell, dict):
+        return {name: _in_order(field) for name, field in sorted(cell.items())}
+    return [_in_order(item) for item in cell] if isinstance(cell, list) else cell
 
 
 def _too_long(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -257,6 +258,42 @@ def test_frames_may_be_told_by_offsets_alone(max_inline: int, tmp_path: Path) ->
     with archive.tables() as tables:
         rows = tables["frames"].to_table().to_pylist()
     assert [row["fragment_lengths"] for row in rows] == [[4], [6], [4]]
+
+
+@pytest.mark.parametrize(
+    ("max_inline", "modalities", "classes"),
+    [(256, ["CT"], [make.SECONDARY_CAPTURE]), (8, ["CT"], None), (0, None, None)],
+)
+def test_values_of_a_study_are_all_of_them_or_null(
+    max_inline: int, modalities: list[str] | None, classes: list[str] | None, tmp_path: Path
+) -> None:
+    meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid("wrecks/1/values"))
+    data = make.part10(meta, make.small("values", make.element(0x00080060, "CS", "CT")))
+    source = studies.write_files(tmp_path / "in", [("1.dcm", data)])
+    dicomstudy.convert([source], tmp_path / "archive", max_inline=max_inline)
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as tables:
+        (row,) = tables["studies"].to_table().to_pylist()
+    assert (row["ModalitiesInStudy"], row["SOPClassesInStudy"]) == (modalities, classes)
+
+
+def test_a_series_has_what_most_of_its_instances_have(tmp_path: Path) -> None:
+    """Though one has another day and one has none, so that it is in no group."""
+    files = []
+    for number, day in enumerate(["20240102", "20240103", "20240103", ""]):
+        elements = [
+            make.element(0x0020000D, "UI", "1.2.3"),
+            make.element(0x0020000E, "UI", "1.2.4"),
+        ]
+        if day:
+            elements.append(make.element(0x00400244, "DA", day))
+        meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid(f"wrecks/1/{number}"))
+        files.append((f"{number}", make.part10(meta, make.small(f"{number}", *elements))))
+    dicomstudy.convert([studies.write_files(tmp_path / "in", files)], tmp_path / "archive")
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as tables:
+        (row,) = tables["series"].to_table().to_pylist()
+    assert row["NumberOfSeriesRelatedInstances"] == 4
+    assert row["PerformedProcedureStepStartDate"] == date(2024, 1, 3)
+    assert row["PerformedProcedureStepStartTime"] is None
 
 
 def test_functional_groups_are_flattened(shared: Path, tmp_path: Path) -> None:
@@ -537,6 +574,11 @@ def test_an_archive_without_studies_has_no_tables(tmp_path: Path) -> None:
         with pytest.raises(TableError) as caught:
             tables.sql("SELECT PatientID FROM metadata")
         assert caught.value.code == "tables/no-table"
+        for name in ("metadata", "Metadata", "usImage"):
+            with pytest.raises(TableError, match=f"no table '{name}', as there are no rows"):
+                tables.sql(f"SELECT * FROM {name}")
+        with pytest.raises(TableError, match=r"no table 'metadat' \["):
+            tables.sql("SELECT * FROM metadat")
         assert tables.to_archive(tmp_path / "again") == 0
     assert len(dicomstudy.open_archive(tmp_path / "again")) == 0
 

@@ -12,6 +12,7 @@ import dicomstudy
 from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.folder import Folder
 from dicomstudy.study import Study
+from dicomstudy.tables import export
 from fixtures import make
 from tests import studies
 
@@ -23,6 +24,28 @@ US = "2.25.261738478028641128058988189778827226446"
 @pytest.fixture
 def living(archive: Path, tmp_path: Path) -> Path:
     return shutil.copytree(archive, tmp_path / "living")
+
+
+def test_rows_are_in_the_order_of_studies_whichever_came_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "FILE_ROWS", 1)
+    uids = [f"1.2.{number}" for number in (3, 1, 4, 2)]
+    for uid in uids:
+        study = make.element(0x0020000D, "UI", uid)
+        data = make.part10(
+            make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid(f"wrecks/1/{uid}")),
+            make.small(uid, study, explicit=True),
+        )
+        source = studies.write_files(tmp_path / uid, [(uid, data)])
+        dicomstudy.convert([source], tmp_path / "archive")
+        dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables")
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        for name in ("instances", "series", "studies"):
+            assert len(tables[name].files) == len(uids)
+            assert tables[name].to_table()["StudyInstanceUID"].to_pylist() == sorted(uids)
+        found = tables.select(["StudyInstanceUID"])["StudyInstanceUID"].to_pylist()
+        assert found == sorted(uids)
 
 
 def digests_of(archive: Path) -> dict[str, str]:

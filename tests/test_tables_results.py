@@ -113,6 +113,28 @@ def test_sums_are_numbers_in_pandas(tables: dicomstudy.Tables) -> None:
     assert frame["bytes"].dtype == "int64"
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "dtype"),
+    [
+        (pa.int64(), 2**53 + 1, "Int64"),
+        (pa.uint64(), 2**64 - 1, "UInt64"),
+        (pa.int16(), -3, "Int16"),
+        (pa.uint16(), 3, "UInt16"),
+    ],
+)
+def test_integers_beside_nulls_stay_as_they_are_in_pandas(
+    kind: pa.DataType, number: int, dtype: str
+) -> None:
+    some = pa.array([number, None], kind)
+    table = pa.table(
+        {"some": some, "none": pa.array([None, None], kind), "all": pa.array([number] * 2, kind)}
+    )
+    frame = Result(table).to_pandas()
+    assert frame.dtypes.astype(str).to_dict() == {"some": dtype, "none": dtype, "all": str(kind)}
+    assert frame["some"].dropna().tolist() == [number]
+    assert frame["all"].tolist() == [number, number]
+
+
 def test_a_value_stays_in_its_line() -> None:
     evil = "a\nb\x1b[2J\x7f\x9b31m\u202e"
     result = Result(pa.table({evil: [evil], "list": [[evil, None]]}))

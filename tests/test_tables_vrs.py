@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import dicomstudy
+from dicomstudy import ion
 from dicomstudy.archive import create
 from dicomstudy.tables import export
 from fixtures import make
@@ -99,6 +101,25 @@ def test_every_item_has_the_vrs_of_its_own_private_elements(tmp_path: Path) -> N
     ]
 
 
+def test_items_have_no_creators_of_what_is_around_them(tmp_path: Path) -> None:
+    private = make.element(VALUE, "IS", "2 ")
+    other = make.element(CREATOR, "LO", "OTHER ")
+    image = file(
+        "reserved",
+        make.element(CREATOR, "LO", "ACME"),
+        make.element(VALUE, "IS", "1 "),
+        sequence(ICON, private, other + private + sequence(0x00082112, private)),
+        sequence(ITEMS, private),
+    )
+    found = attributes_of(archive_of(tmp_path, image=image))
+    assert found["ACME:2005xx01_IS"] == [1]
+    assert found["ACME:2005xx80_items"] == [{"20051001_IS": [2]}]
+    first, second = found["IconImageSequence"]
+    assert first == {"20051001_IS": [2]}
+    assert second.pop("SourceImageSequence") == [{"20051001_IS": [2]}]
+    assert second == {"20050010": "OTHER", "OTHER:2005xx01_IS": [2]}
+
+
 def padded(name: str, vr: str, *, explicit: bool = True) -> bytes:
     """A file whose padding, and private value, are of this VR, and always of the same bytes."""
     return file(
@@ -182,6 +203,84 @@ def test_groups_stay_in_step_with_what_files_say(
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(archive)
 
 
+GRAPHIC, FRAME_LIST, NUMBER, SERIES_NUMBER = 0x00700022, 0x00081161, 0x00200013, 0x00200011
+FLOATS, PAIR = struct.pack("<2d", 1, 2), struct.pack("<2i", -1, -2)
+TAG = bytes.fromhex("18006310")
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "vr", "value"),
+    [
+        ("GraphicData", GRAPHIC, "FD", FLOATS),
+        ("GraphicData", GRAPHIC, "OD", FLOATS),
+        ("GraphicData", GRAPHIC, "FD", FLOATS[:8]),
+        ("SimpleFrameList", FRAME_LIST, "SL", PAIR),
+        ("SimpleFrameList", FRAME_LIST, "SS", PAIR[:2]),
+        ("Rows", 0x00280010, "SS", PAIR[:2]),
+        ("Rows", 0x00280010, "UL", b"\x05\0\0\0"),
+        ("FrameIncrementPointer", 0x00280009, "UL", TAG),
+        ("SliceThickness", 0x00180050, "FL", PAIR[:4]),
+    ],
+)
+def test_numbers_of_another_vr_are_no_typed_values(
+    name: str, tag: int, vr: str, value: bytes, tmp_path: Path
+) -> None:
+    element = make.element(tag, vr, value)
+    image = file("other", element, sequence(ICON, element))
+    archive = archive_of(tmp_path, image=image)
+    found = attributes_of(archive)
+    assert not [key for key in found if key.startswith(name)]
+    assert "IconImageSequence" not in found  # there is no value in its item
+    with dicomstudy.open_archive(archive).tables() as tables:
+        assert name in tables.sql("SELECT * FROM metadata").to_arrow().column_names
+        rows = [row for table in tables.values() for row in table.to_table().to_pylist()]
+    paths = {path for row in rows if row.get("exact") for path in ion.loads(row["exact"])}
+    assert {name, "IconImageSequence"} <= paths
+
+
+def test_tags_in_place_of_text_stand_beside_the_typed_value(tmp_path: Path) -> None:
+    image = file(
+        "tags", *(make.element(tag, "AT", TAG) for tag in (0x00180050, SERIES_NUMBER, NUMBER))
+    )
+    archive = archive_of(tmp_path, image=image)
+    found = attributes_of(archive)
+    for name in ("InstanceNumber", "SeriesNumber", "SliceThickness"):
+        assert name not in found
+        assert found[f"{name}_text"] == "00181063"
+    with dicomstudy.open_archive(archive).tables() as tables:
+        (series,) = tables["series"].to_table().to_pylist()
+    assert series["SeriesNumber"] is None
+
+
+def test_text_of_another_vr_is_read_as_the_dictionary_says(tmp_path: Path) -> None:
+    image = file(
+        "text",
+        make.element(0x00081030, "LT", "Head"),
+        make.element(0x00180050, "IS", "2 "),
+        make.element(NUMBER, "DS", "7 "),
+        make.element(0x00080020, "DT", "20240102"),
+    )
+    found = attributes_of(archive_of(tmp_path, image=image))
+    assert (found["StudyDescription"], found["SliceThickness"]) == ("Head", 2.0)
+    assert (found["InstanceNumber"], str(found["StudyDate"])) == (7, "2024-01-02")
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_numbers_that_files_write_differently_are_no_typed_values(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    """Though one of them has the VR of the dictionary: it is the value of one group."""
+    right, wrong = names
+    files = {
+        right: file(right, make.element(FRAME_LIST, "UL", PAIR)),
+        wrong: file(wrong, make.element(FRAME_LIST, "SL", PAIR)),
+    }
+    archive = archive_of(tmp_path, **files)
+    for number in range(2):
+        shutil.rmtree(tmp_path / "again", ignore_errors=True)
+        assert "SimpleFrameList" not in attributes_of(archive, number)
+
+
 def test_frames_have_creators_and_vrs_as_other_tables_do(tmp_path: Path) -> None:
     def frame(number: int) -> bytes:
         mapping = make.element(0x00409211, "SS", -number)
@@ -201,6 +300,30 @@ def test_frames_have_creators_and_vrs_as_other_tables_do(tmp_path: Path) -> None
     assert [row["ACME:2005xx01_US"] for row in rows] == [[1], [2]]
     assert [row["OTHER:2005xx01_IS"] for row in rows] == [[5], [5]]
     assert [row["RealWorldValueLastValueMapped_SS"] for row in rows] == [[-1], [-2]]
+
+
+def test_private_functional_groups_give_way_to_those_of_the_standard(tmp_path: Path) -> None:
+    def measures(thickness: str) -> bytes:
+        return sequence(0x00289110, make.element(0x00180050, "DS", thickness))
+
+    private = make.element(CREATOR, "LO", "ACME") + sequence(
+        ITEMS, make.element(0x00180050, "DS", "44") + make.element(NUMBER, "IS", "6 ")
+    )
+    for name, shared, frames, expected in [
+        ("shared", measures("9 "), [private] * 2, [9, 9]),
+        ("each", measures("9 "), [private, measures("8 ") + private], [9, 8]),
+    ]:
+        image = file(
+            name,
+            make.element(0x00280008, "IS", "2 "),
+            sequence(0x52009229, shared),
+            sequence(0x52009230, *frames),
+        )
+        archive = archive_of(tmp_path / name, image=image)
+        with dicomstudy.open_archive(archive).tables() as tables:
+            rows = tables["frames"].to_table().to_pylist()
+        assert [row["SliceThickness"] for row in rows] == expected
+        assert [row["InstanceNumber"] for row in rows] == [6, 6]
 
 
 def test_a_column_is_there_though_no_value_is_of_its_type(tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ class Catalog:
             for number in table.files:
                 yield path_of(folder, name, number)
 
+    def paths_of(self, folder: Path, table: str) -> list[Path]:
+        """The paths of the files of a table, in the order of its rows: that of the parts."""
+        of_parts = [part.files[table] for part in self.parts if table in part.files]
+        return [path_of(folder, table, number) for number in of_parts or self.tables[table].files]
+
     def has_files(self, folder: Path) -> bool:
         """Whether all files are there in their sizes."""
         try:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from dicomstudy.elements import NUMBER_FORMATS
 from dicomstudy.values import swap
 
-__all__ = ["INT64", "NAME_GROUPS", "NAME_PARTS", "CellKind", "Cells", "kind_of"]
+__all__ = ["INT64", "NAME_GROUPS", "NAME_PARTS", "NOTHING", "CellKind", "Cells", "kind_of"]
 
 _DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)", re.ASCII)
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
@@ -90,7 +90,8 @@ class Cell(NamedTuple):
     offset: Any = None
 
 
-_NOTHING = Cell(None, exact=False)
+#: That of a value of another type.
+NOTHING = Cell(None, exact=False)
 
 
 class Cells:
@@ -111,10 +112,10 @@ class Cells:
     def cell(self, value: Any) -> Cell:
         """The cell of a value that is neither null, nor items, nor a reference."""
         if type(value) is str:
-            return self._of_text(value) if self.kind in _TEXTS else _NOTHING
+            return self._of_text(value) if self.kind in _TEXTS else NOTHING
         if self.kind is CellKind.BINARY:
-            return Cell(value, exact=True) if type(value) is bytes and not self.many else _NOTHING
-        return _NOTHING if self._number is None else self._of_number(value, self._number)
+            return Cell(value, exact=True) if type(value) is bytes and not self.many else NOTHING
+        return NOTHING if self._number is None else self._of_number(value, self._number)
 
     def text_of(self, value: Any) -> str | None:
         """The text that a value is, or that its blob has; None if that would not come back."""
@@ -146,7 +147,7 @@ class Cells:
         parts = value.split("\\") if self.many else [value]
         found = [self._read(part) for part in parts]
         if found.count(None) == len(found) and any(parts):
-            return _NOTHING
+            return NOTHING
         if self.kind is CellKind.DATETIME:
             moments = [None if each is None else each[0] for each in found]
             offsets = [None if each is None else each[1] for each in found]
@@ -162,17 +163,17 @@ class Cells:
         if type(value) is bytes:
             least = 0 if self.written else number.size
             if not self.many or len(value) % number.size or len(value) <= least:
-                return _NOTHING
+                return NOTHING
             numbers = list(struct.unpack(f"<{len(value) // number.size}{number.format[1:]}", value))
             return Cell(numbers, exact=self.value(numbers) == value)  # a NaN may have other bits
         if self.written or type(value) is not (float if self.kind in _FLOATS else int):
-            return _NOTHING
+            return NOTHING
         try:
             (again,) = number.unpack(number.pack(value))
         except (struct.error, OverflowError):
-            return _NOTHING
+            return NOTHING
         if again != value and not math.isnan(value):
-            return _NOTHING
+            return NOTHING
         return Cell([value] if self.many else value, exact=True)
 
     def value(self, cell: Any, offset: Any = None) -> Any:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
     NUMBER_FORMATS,
+    TEXT_VRS,
     format_tag,
     is_creator,
     is_delimiter,
@@ -24,7 +25,7 @@ from dicomstudy.elements import (
     private_tag,
 )
 from dicomstudy.errors import DefinitionsError, TableError
-from dicomstudy.tables.cells import NAME_GROUPS, NAME_PARTS, CellKind, Cells, kind_of
+from dicomstudy.tables.cells import NAME_GROUPS, NAME_PARTS, NOTHING, CellKind, Cells, kind_of
 
 __all__ = [
     "LABEL",
@@ -39,6 +40,7 @@ __all__ = [
     "VRContext",
     "creators_of",
     "depends_on_file",
+    "is_of_other_type",
 ]
 
 _NAME = pa.struct([(name, pa.string()) for name in (*NAME_GROUPS, *NAME_PARTS)])
@@ -176,6 +178,17 @@ def depends_on_file(tag: int, written: str, definitions: Definitions) -> bool:
     )
 
 
+def is_of_other_type(tag: int, written: str, definitions: Definitions) -> bool:
+    """Whether values of the VR in a file are none of the column, which is that of the dictionary.
+
+    Text is read as the dictionary says whichever VR of text it has; an AT is no text.
+    """
+    vr = definitions.vr(tag)
+    if not written or written in {vr, "UN"} or (written in TEXT_VRS and vr in TEXT_VRS):
+        return False
+    return kind_of(vr) not in {CellKind.BINARY, CellKind.ITEMS}
+
+
 class Column:
     """One column of tables, or one field inside a sequence.
 
@@ -223,7 +236,11 @@ class Column:
 
 
 class AttributeColumns:
-    """The columns of one attribute in one level."""
+    """The columns of one attribute in one level.
+
+    `is_typed`: its values are those of the type of its column. `blob`: has blobs that are none of
+    the type that the file says.
+    """
 
     __slots__ = (
         "_columns",
@@ -231,12 +248,16 @@ class AttributeColumns:
         "_memo",
         "_no_value",
         "_traits",
+        "blob",
         "cells",
         "depends_on_context",
         "is_sequence",
+        "is_typed",
     )
 
-    def __init__(self, traits: _Traits, level: Level) -> None:
+    def __init__(
+        self, traits: _Traits, level: Level, *, is_typed: bool, blob: AttributeColumns | None = None
+    ) -> None:
         self._traits = traits
         self._level = level
         self._columns: dict[ColumnForm, Column] = {}
@@ -244,8 +265,11 @@ class AttributeColumns:
         self._no_value: dict[str, Any] | None = None
         self.cells = Cells(traits.kind, many=traits.many, written=traits.written)
         self.is_sequence = traits.kind is CellKind.ITEMS
+        self.is_typed = is_typed
+        self.blob = blob
         self.depends_on_context = (
-            bool(traits.written)
+            not is_typed
+            or bool(traits.written)
             or traits.kind is CellKind.BINARY
             or is_private(int(traits.metadata["tag"], 16))
         )
@@ -275,7 +299,9 @@ class AttributeColumns:
         text = self.cells.text_of(value)
         if text is None and type(value) is str:
             return {**self.no_value}, False
-        cell = self.cells.cell(value if text is None else text)
+        cell = self.cells.cell(value if text is None else text) if self.is_typed else NOTHING
+        if cell.value is None and text is None and self.blob is not None:
+            return self.blob.cells_of(value)
         found: dict[str, Any] = {**self.no_value}
         if cell.value is not None:
             found[self.column(ColumnForm.TYPED).name] = cell.value
@@ -300,21 +326,28 @@ class VRContext(NamedTuple):
     """What the columns of private attributes, and of those of several VRs, depend on.
 
     `creators`: by the first six digits of the tags that are theirs. `vrs`: those in the file, by
-    path.
+    path. `others`: some of these may be other ones than those of the dictionary.
     """
 
     creators: Mapping[str, str]
     vrs: Mapping[str, str]
+    others: bool = True
 
     def creator(self, key: str) -> str:
         """The creator that a private attribute is of; empty if there is none."""
         return self.creators.get(key[:6], "")
 
     def inside(self, item: Mapping[str, Any]) -> VRContext:
-        """That of the attributes of an item."""
-        if not _creators_among(tuple(item)):
+        """That of the attributes of an item, which has its own creators (PS3.5 section 7.8.1)."""
+        if _creators_among(tuple(item)):
+            return VRContext(creators_of(item), self.vrs, self.others)
+        return VRContext({}, self.vrs, self.others) if self.creators else self
+
+    def beside(self, attributes: Mapping[str, Any]) -> VRContext:
+        """That of attributes of the same data set which may have more creators among them."""
+        if not _creators_among(tuple(attributes)):
             return self
-        return VRContext({**self.creators, **creators_of(item)}, self.vrs)
+        return self._replace(creators={**self.creators, **creators_of(attributes)})
 
 
 class Level:
@@ -335,14 +368,19 @@ class Level:
     def attribute(self, key: str, context: VRContext, path: str = "") -> AttributeColumns | None:
         """The attribute of a key at a path; None if it can have no column."""
         plain = self._plain.get(key)
-        if plain is not None:
+        if plain is not None and not (context.others and path + key in context.vrs):
             return plain
         name = (key, context.creator(key), context.vrs.get(path + key, ""))
         try:
             return self._attributes[name]
         except KeyError:
             traits = _traits(*name, self._definitions)
-            found = None if traits is None else AttributeColumns(traits, self)
+            found = None
+            if traits is not None:
+                tag = int(traits.metadata["tag"], 16)
+                is_typed = not is_of_other_type(tag, name[2], self._definitions)
+                blob = self.attribute(key, context._replace(vrs={})) if traits.written else None
+                found = AttributeColumns(traits, self, is_typed=is_typed, blob=blob)
             self._attributes[name] = found
             if found is not None and not found.depends_on_context:
                 self._plain[key] = found

@@ -18,7 +18,6 @@ from dicomstudy.errors import DefinitionsError, Problem, TableError
 from dicomstudy.folder import Folder, path_named
 from dicomstudy.progress import Progress
 from dicomstudy.tables import catalog as catalog_
-from dicomstudy.tables.catalog import path_of
 from dicomstudy.tables.export import export_tables
 from dicomstudy.tables.fields import PART_TABLES
 from dicomstudy.tables.parquet import check_schema, open_file, reading
@@ -64,18 +63,18 @@ class Table:
 
     Attributes:
         name: its name.
-        files: its Parquet files.
+        files: its Parquet files, in the order of its rows.
     """
 
     def __init__(
         self,
         name: str,
-        folder: Path,
+        files: Iterable[Path],
         entry: catalog_.Table,
         asking: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.name = name
-        self.files = [path_of(folder, name, number) for number in entry.files]
+        self.files = [*files]
         self._entry = entry
         self._asking = asking
 
@@ -185,7 +184,8 @@ class Tables(Mapping[str, Table]):
         table = self._tables.get(name)
         if table is None:
             found = self._catalog.tables[name]
-            table = self._tables[name] = Table(name, self.path.resolve(), found, self._asking)
+            files = self._catalog.paths_of(self.path.resolve(), name)
+            table = self._tables[name] = Table(name, files, found, self._asking)
         return table
 
     def __iter__(self) -> Iterator[str]:
@@ -285,7 +285,8 @@ class Tables(Mapping[str, Table]):
     def _opened_database(self) -> Database:
         with self._lock:
             if self._database is None:
-                self._database = Database(self)
+                names = (*PART_TABLES, *self._definitions.groups)
+                self._database = Database(self, names)
             return self._database
 
     def select(self, columns: Iterable[str], *, where: str | None = None) -> pa.Table:

@@ -61,13 +61,20 @@ class Result:
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a pandas frame: dates as datetime64, repeating labels as categorical.
 
+        A column of integers some of which are null has a nullable type, such as ``Int64``: floats
+        do not have all integers.
+
         Raises:
             TableError: pandas is not installed (``tables/no-extra``).
         """
         try:
-            return self._table.to_pandas(date_as_object=False)
+            frame = self._table.to_pandas(date_as_object=False)
         except ImportError as error:
             raise TableError("tables/no-extra", "this needs pandas: pip install pandas") from error
+        for at, column in enumerate(self._table.columns):
+            if pa.types.is_integer(column.type) and column.null_count:
+                frame.isetitem(at, column.to_pandas(types_mapper=_nullable))
+        return frame
 
     def to_polars(self) -> pl.DataFrame:
         """The rows as a polars frame.
@@ -143,6 +150,13 @@ class Result:
         for batch in self._table.to_batches(max_chunksize=1 << 12):
             columns = map(_values, batch.columns, batch.schema.names)
             yield from zip(*columns, strict=True)
+
+
+def _nullable(kind: pa.DataType) -> Any:
+    """The type of pandas for integers of which some are null."""
+    from pandas.api.types import pandas_dtype  # noqa: PLC0415 (not needed otherwise)
+
+    return pandas_dtype(f"{'Int' if pa.types.is_signed_integer(kind) else 'UInt'}{kind.bit_width}")
 
 
 def _values(column: pa.Array[Any], name: str) -> list[Any]:

@@ -7,10 +7,11 @@ column names to Python values that `pyarrow.array` takes; what is absent is null
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from operator import itemgetter
 from struct import error as struct_error
-from typing import Any
+from typing import Any, TypeVar
 
 from dicomstudy import ion
 from dicomstudy.definitions import Definitions
@@ -22,9 +23,10 @@ from dicomstudy.tables.columns import AttributeColumns, Column, ColumnForm, Leve
 __all__ = ["NO_CONTEXT", "PLACE_COLUMNS", "Row", "decode", "encode", "fits", "reference_of"]
 
 Row = dict[str, Any]
+_Entry = TypeVar("_Entry")
 
 #: That of attributes none of which depends on one.
-NO_CONTEXT = VRContext({}, {})
+NO_CONTEXT = VRContext({}, {}, others=False)
 
 #: Fields of the place of a large value, with their names in tables.
 PLACE_COLUMNS = {
@@ -131,6 +133,27 @@ class _Encoding:
         return None
 
 
+def _by_path(entries: list[_Entry], path_of: Callable[[_Entry], str]) -> list[_Entry]:
+    """Entries in the order of attributes in the document, and those inside of one by path.
+
+    Equal groups may have the fields of their items in different orders.
+    """
+    places: dict[str, int] = {}
+
+    def place(entry: _Entry) -> tuple[int, str]:
+        path = path_of(entry)
+        return places.setdefault(path.partition("[")[0], len(places)), path
+
+    return sorted(entries, key=place)
+
+
+def _by_name(value: Any) -> Any:
+    """A value with the fields of items in the order of their names."""
+    if not _are_items(value):
+        return value
+    return [{name: _by_name(field) for name, field in sorted(item.items())} for item in value]
+
+
 def _large(path: str, reference: Mapping[str, Any]) -> Row | None:
     """The entry of a large value, if a struct is the reference of one."""
     if "length" not in reference:
@@ -171,11 +194,12 @@ def encode(
     encoding = _Encoding()
     encoding.add(attributes, level, row, context, path)
     if encoding.large:
-        row["large"] = encoding.large
+        row["large"] = _by_path(encoding.large, itemgetter("path"))
     if encoding.empty:
-        row["empty"] = encoding.empty
+        row["empty"] = _by_path(encoding.empty, str)
     if encoding.exact:
-        row["exact"] = ion.dumps(dict(encoding.exact))
+        exact = _by_path(encoding.exact, itemgetter(0))
+        row["exact"] = ion.dumps({path: _by_name(value) for path, value in exact})
     return row, encoding.weight
 
 

@@ -68,7 +68,7 @@ class TableFiles(Protocol):
 
     @property
     def files(self) -> Sequence[Path]:
-        """Its Parquet files."""
+        """Its Parquet files, in the order of its rows."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -85,12 +85,19 @@ class Database:
     Several threads may ask at once. In a process that is forked it answers nothing, and must not
     come to an end, as DuckDB's threads are not there: so it stays.
 
+    Args:
+        tables: those that have rows.
+        names: of all tables that there may be.
+
     Raises:
         TableError: DuckDB is not installed (``tables/no-extra``).
     """
 
-    def __init__(self, tables: Mapping[str, TableFiles]) -> None:
+    def __init__(self, tables: Mapping[str, TableFiles], names: Iterable[str]) -> None:
         self._tables = tables
+        self._without_rows = {name.lower() for name in (*names, METADATA) if name not in tables}
+        if INSTANCES in tables:
+            self._without_rows.discard(METADATA)
         self._by_name = {name.lower(): name for name in tables}
         self._made: set[str] = set()
         self._making, self._in_main = Lock(), Lock()
@@ -292,8 +299,12 @@ class Database:
         """What DuckDB says, as an error of these tables."""
         unknown = _UNKNOWN_TABLE.search(message)
         if unknown is not None:
-            near = _nearest(unknown[1], [*self._tables, METADATA])
-            return TableError("tables/no-table", f"there is no table {unknown[1]!r}{near}")
+            if unknown[1].lower() in self._without_rows:
+                why = ", as there are no rows for it"
+            else:
+                views = {METADATA} - self._without_rows
+                why = _nearest(unknown[1], [*self._tables, *views])
+            return TableError("tables/no-table", f"there is no table {unknown[1]!r}{why}")
         unknown = _UNKNOWN_COLUMN.search(message)
         for name in named:
             self._tables[name].check(rows=unknown is None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from dicomstudy.bulk import Places
@@ -52,12 +53,13 @@ from dicomstudy.tables.fields import (
     digest_columns,
     needed,
 )
-from dicomstudy.tables.rows import NO_CONTEXT, PLACE_COLUMNS, decode, encode, fits, reference_of
+from dicomstudy.tables.rows import PLACE_COLUMNS, decode, encode, fits, reference_of
 from dicomstudy.tables.vrs import FileVRs, by_path, merged, of_file, of_group
 
 __all__ = ["Known", "StudyRows", "TableRow", "Tabulator", "rebuild"]
 
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
+_SUMMARISED = frozenset((*OF_SERIES, *OF_STUDY))
 _FRAME_COUNT = "NumberOfFrames"
 #: The items of encapsulated pixel data of one fragment: its offset table, and the fragment.
 _ONE_FRAGMENT = 2
@@ -67,20 +69,26 @@ _MOST_VRS = 1 << 18
 
 
 class _Summary:
-    """What is counted of a study or series: its instances, those of each group, its dates."""
+    """What is counted of a study or series: its instances, those of each group, its dates.
 
-    __slots__ = ("dates", "digests", "instances")
+    `own`: and, of attributes that it has columns for, those with each text of their own.
+    """
+
+    __slots__ = ("dates", "digests", "instances", "own")
 
     def __init__(self) -> None:
         self.digests: Counter[str] = Counter()
         self.instances = 0
         self.dates: set[str] = set()
+        self.own: dict[str, Counter[str]] = {}
 
     def include(self, other: _Summary) -> None:
         """Count what another one has, too."""
         self.digests.update(other.digests)
         self.instances += other.instances
         self.dates |= other.dates
+        for key, texts in other.own.items():
+            self.own.setdefault(key, Counter()).update(texts)
 
 
 class _Content:
@@ -128,22 +136,40 @@ class _Content:
                     source=str(self._document.path),
                 )
 
-    def attributes(self, summary: _Summary, wanted: Iterable[str]) -> dict[str, Any]:
-        """Those of the groups that most instances refer to."""
+    def attributes(
+        self, summary: _Summary, wanted: Iterable[str]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Those of the groups that most instances refer to, and their VRs in files.
+
+        If none has one, that of most instances.
+        """
         found: dict[str, Any] = {}
+        vrs: dict[str, str] = {}
         keys = frozenset(wanted)
         for digest, _ in sorted(summary.digests.items(), key=lambda item: (-item[1], item[0])):
             content = self.groups[digest][1]
-            for key in keys & content.keys():
+            said = by_path(self.vrs[digest])
+            for key in keys & content.keys() - found.keys():
                 if content[key] is not None:
-                    found.setdefault(key, content[key])
-        return found
+                    found[key] = content[key]
+                    vrs.update({key: said[key]} if key in said else {})
+        for key in keys & summary.own.keys() - found.keys():
+            found[key] = min(summary.own[key].items(), key=lambda item: (-item[1], item[0]))[0]
+        return found, vrs
 
     def texts(self, summary: _Summary, key: str) -> list[str]:
-        """All texts of an attribute, sorted."""
-        contents = (self.groups[digest][1] for digest in summary.digests)
-        values = (content[key] for content in contents if key in content)
+        """Those texts of an attribute that are not large, sorted."""
+        values = self._values(summary, key)
         return sorted({value for value in values if type(value) is str and value})
+
+    def all_texts(self, summary: _Summary, key: str) -> list[str] | None:
+        """All texts of an attribute, sorted; None if one is large, and so not known."""
+        is_known = not any(isinstance(value, Mapping) for value in self._values(summary, key))
+        return self.texts(summary, key) if is_known else None
+
+    def _values(self, summary: _Summary, key: str) -> Iterator[Any]:
+        contents = (self.groups[digest][1] for digest in summary.digests)
+        return (content[key] for content in contents if key in content)
 
 
 class Known(NamedTuple):
@@ -275,6 +301,9 @@ class Tabulator:
             encoding = row.get(ENCODING + REFERS, "")
             vrs = self._vrs_of(encoding, content)
             context = self._context(row, own, content, vrs)
+            for name in _SUMMARISED & own.keys():
+                if type(own[name]) is str and name not in vrs.by_path:
+                    summary.own.setdefault(name, Counter())[own[name]] += 1
             met = content.met.setdefault(encoding, set())
             for digest in (*frame["_groups"], *digests):
                 if digest not in met:
@@ -311,7 +340,7 @@ class Tabulator:
         if creators is None:
             attributes = content.groups[private][1] if private else {}
             creators = content.creators[private] = creators_of(attributes)
-        return VRContext(creators, vrs.by_path).inside(own)
+        return VRContext(creators, vrs.by_path, vrs.others).beside(own)
 
     def _frames_of(
         self, row: Mapping[str, Any], own: Mapping[str, Any], content: _Content
@@ -341,8 +370,8 @@ class Tabulator:
 
     def _summary(self, content: _Content, summary: _Summary, keys: Iterable[str]) -> dict[str, Any]:
         """The attributes of a series or study, and its first and last date."""
-        found = content.attributes(summary, keys)
-        row = self._typed(found, NO_CONTEXT)
+        found, vrs = content.attributes(summary, keys)
+        row = self._typed(found, VRContext({}, vrs))
         texts = summary.dates.union(*(content.texts(summary, key) for key in _DATES))
         days = [cell.value for cell in map(self._dates.cell, texts) if cell.value is not None]
         if days:
@@ -364,8 +393,8 @@ class Tabulator:
         row = self._summary(content, whole, OF_STUDY)
         row |= {
             STUDY_UID: study.uid,
-            "ModalitiesInStudy": content.texts(whole, "Modality"),
-            "SOPClassesInStudy": content.texts(whole, "SOPClassUID"),
+            "ModalitiesInStudy": content.all_texts(whole, "Modality"),
+            "SOPClassesInStudy": content.all_texts(whole, "SOPClassUID"),
             "NumberOfStudyRelatedSeries": series,
             "NumberOfStudyRelatedInstances": whole.instances,
             "bulk_length": study.document.bulk.length,
@@ -409,30 +438,32 @@ class Tabulator:
         self, items: Iterable[tuple[str, Mapping[str, Any]]], context: VRContext
     ) -> dict[str, Any]:
         """The cells of the first items of functional groups; later ones take precedence."""
-        groups: list[tuple[str, dict[str, Any], VRContext]] = []
-        last: dict[tuple[str, str], int] = {}
-        for path, item in items:
+        groups: list[tuple[tuple[bool, int, int], str, dict[str, Any], VRContext]] = []
+        for at, (path, item) in enumerate(items):
             here = context.inside(item)
-            for key, value in sorted(item.items(), key=self._precedence):
+            for key, value in item.items():
                 for inner in value[:1] if type(value) is list else ():
-                    own = here.inside(inner)
-                    last.update(((own.creator(name), name), len(groups)) for name in inner)
-                    groups.append((f"{path}{key}[0].", inner, own))
+                    place = self._precedence(key, at)
+                    groups.append((place, f"{path}{key}[0].", inner, here.inside(inner)))
+        groups.sort(key=itemgetter(0))
+        last: dict[tuple[str, str], int] = {}
+        for at, (_, _, inner, own) in enumerate(groups):
+            last.update(((own.creator(name), name), at) for name in inner)
         cells: dict[str, Any] = {}
-        for at, (path, inner, own) in enumerate(groups):
+        for at, (_, path, inner, own) in enumerate(groups):
             kept = {
                 name: value for name, value in inner.items() if last[own.creator(name), name] == at
             }
             cells |= self._typed(kept, own, path)
         return cells
 
-    def _precedence(self, item: tuple[str, Any]) -> tuple[bool, int]:
-        """Where a functional group stands: private ones give way to those of the standard."""
+    def _precedence(self, key: str, at: int) -> tuple[bool, int, int]:
+        """Where a functional group of an item stands: private ones give way to all others."""
         try:
-            tag = self._definitions.tag(item[0])
+            tag = self._definitions.tag(key)
         except DicomStudyError:
-            return False, 0
-        return not is_private(tag), tag
+            return False, at, 0
+        return not is_private(tag), at, tag
 
 
 def _columns_of(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from dicomstudy import layout
 from dicomstudy.definitions import Definitions
 from dicomstudy.errors import RecordError
-from dicomstudy.tables.columns import depends_on_file
+from dicomstudy.tables.columns import depends_on_file, is_of_other_type
 
 __all__ = ["DIFFERS", "NOTHING", "FileVRs", "by_path", "merged", "of_file", "of_group"]
 
@@ -22,14 +22,18 @@ DIFFERS = "?"
 
 
 class FileVRs(NamedTuple):
-    """The VRs in one file: by path, and the paths by the attribute of the top level."""
+    """The VRs in one file: by path, and the paths by the attribute of the top level.
+
+    `others`: some are other ones than those of the dictionary.
+    """
 
     by_path: Mapping[str, str]
     paths: Mapping[str, list[str]]
+    others: bool
 
 
 #: That of a file that says none.
-NOTHING = FileVRs({}, {})
+NOTHING = FileVRs({}, {}, others=False)
 
 
 def of_file(encoding: Mapping[str, Any], definitions: Definitions) -> FileVRs:
@@ -38,15 +42,16 @@ def of_file(encoding: Mapping[str, Any], definitions: Definitions) -> FileVRs:
         tokens = layout.parse(encoding.get("dataSet", ""))
     except (RecordError, TypeError):
         return NOTHING
-    found = dict(_in_data_set(tokens, "", definitions))
+    others: list[str] = []
+    found = dict(_in_data_set(tokens, "", definitions, others))
     paths: dict[str, list[str]] = {}
     for path in found:
         paths.setdefault(path.partition("[")[0], []).append(path)
-    return FileVRs(found, paths)
+    return FileVRs(found, paths, bool(others))
 
 
 def _in_data_set(
-    tokens: Iterable[layout.Token], path: str, definitions: Definitions
+    tokens: Iterable[layout.Token], path: str, definitions: Definitions, others: list[str]
 ) -> Iterator[tuple[str, str]]:
     for token in tokens:
         if token.occurrence:
@@ -54,8 +59,11 @@ def _in_data_set(
         key = definitions.keyword(token.tag)
         if depends_on_file(token.tag, token.vr, definitions):
             yield path + key, token.vr
+        elif is_of_other_type(token.tag, token.vr, definitions):
+            others.append(path + key)
+            yield path + key, token.vr
         for at, item in enumerate(token.items or ()):
-            yield from _in_data_set(item.tokens, f"{path}{key}[{at}].", definitions)
+            yield from _in_data_set(item.tokens, f"{path}{key}[{at}].", definitions, others)
 
 
 def of_group(attributes: Mapping[str, Any], file: FileVRs) -> str:
