@@ -312,10 +312,10 @@ def _of_subsampled(size: int, value: _Value, number: int) -> int:
     """The bits of each frame if two pixels share their chrominance (PS3.3 C.7.6.3.1.2).
 
     One sample of three is left out. Where all of them are there, `size` bits for each frame, the
-    interpretation was declared in error.
+    interpretation was declared in error; unless there is room for one more frame of two samples.
     """
     more = value.length - -(-size * number // 8)
-    if more > 1:
+    if more > 1 and value.length * 8 >= size // 3 * 2 * (number + 1):
         raise value.error(f"of YBR_FULL_422 there are {more} bytes more than all samples have")
     return size if more >= 0 else size // 3 * 2
 
@@ -428,9 +428,12 @@ def _by_extended_table(
     if any(payload.length for payload in items.payloads[len(offsets) :]):
         return None
     pairs = list(zip(items.payloads, lengths, strict=False))
-    if any(length not in {payload.length, payload.length - 1} for payload, length in pairs):
+    if any(length > payload.length for payload, length in pairs):
         return None
-    return [(Span(payload.offset, length),) for payload, length in pairs]
+    return [
+        (Span(payload.offset, length) if length == payload.length - 1 else payload,)
+        for payload, length in pairs
+    ]
 
 
 def _numbers(stored: object, read: Read) -> tuple[int, ...]:

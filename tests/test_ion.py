@@ -252,6 +252,8 @@ def test_dollar_amounts_in_text_are_no_symbol_numbers() -> None:
         ("{'''a$4''': 1}", "a$4"),
         ("{'''''' '''a''' : 1}", "a"),
         ("{'$4': 1}", "$4"),
+        ('{// x\r"$4": 1}', "$4"),
+        ('{"$4" // :\r : 1}', "$4"),
     ],
 )
 def test_quoted_names_of_fields_are_no_symbol_numbers(text: str, name: str) -> None:
@@ -373,7 +375,7 @@ def test_any_form_of_a_fine_fraction_is_cut(fraction: str) -> None:
     assert value.microsecond == (123456 if "075bcd15" in fraction else 0)
 
 
-@pytest.mark.parametrize("time_of_day", ["9880", "9980", "84bc", "84cb"])
+@pytest.mark.parametrize("time_of_day", ["9880", "9980", "84bc", "84cb", "008584", "840085"])
 @pytest.mark.parametrize("seconds", ["", "80"])
 def test_hours_and_minutes_that_no_day_has(time_of_day: str, seconds: str) -> None:
     moment = bytes.fromhex("800fe58283" + time_of_day + seconds)
@@ -381,6 +383,15 @@ def test_hours_and_minutes_that_no_day_has(time_of_day: str, seconds: str) -> No
         with pytest.raises(IonError) as caught:
             loads(MARK + b"\xbe" + varuint(len(head + moment)) + head + moment)
         assert caught.value.code == "ion/malformed"
+
+
+@pytest.mark.parametrize("cut", ["800fe58283848005", "800fe582838485864005"])
+def test_a_timestamp_that_ends_inside_a_number(cut: str) -> None:
+    moment = bytes.fromhex(cut)
+    whole = bytes.fromhex("6b800fe58283848586c9075b")
+    with pytest.raises(IonError) as caught:
+        load_all(MARK + whole + bytes([0x60 | len(moment)]) + moment + b"\x80")
+    assert caught.value.code == "ion/malformed"
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
@@ -488,7 +499,8 @@ def test_deep_input_is_refused(depth: int) -> None:
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b"{a:" * 100_000, b"((((" * 50_000])
 def test_deep_input_without_an_end_is_refused(data: bytes) -> None:
-    assert error_code(partial(loads, data)) in {"ion/too-deep", "ion/malformed"}
+    codes = {"ion/too-deep", "ion/malformed", "ion/unsupported-type"}
+    assert error_code(partial(loads, data)) in codes
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:

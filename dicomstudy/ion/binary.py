@@ -53,7 +53,8 @@ _NEGATIVE: Final = 0x40  # the sign of the exponent of a fraction of a second
 _PAGE: Final = 1 << 13  # the library reads so many bytes at a time
 _INTEGER: Final = 8  # bytes of an integer that it changes if two pages have a part of it
 _BLOB: Final = 0xA
-_BELOW: Final = (None, None, None, None, 24, 60)
+#: Of a timestamp, the limits of offset, year, month, day, hour, minute, second and exponent.
+_BELOW: Final = (None, None, None, None, 24, 60, 60, None)
 _BEFORE: Final = frozenset({0x28, 0x38, 0x88})  # the byte in front of such an integer
 _LONG_SCALARS: Final = frozenset({0x2E, 0x3E, 0x5E, 0x7E, 0x8E, 0xAE})
 
@@ -190,13 +191,19 @@ def _check_long(data: bytes, position: int, inner: list[tuple[int, int, bool]]) 
 
 
 def _check_time_of_day(data: bytes, position: int, stop: int) -> None:
-    """Refuse a timestamp of an hour or minute that no day has, which the library carries over."""
-    for limit in _BELOW:  # of offset, year, month, day, hour, minute
+    """Refuse a timestamp that is cut inside a number, or whose time of day the library changes.
+
+    It carries over an hour or minute that no day has, and takes one of two bytes for another.
+    """
+    for limit in _BELOW:
         if position >= stop:
-            return
+            break
+        start = position
         value, position = _varuint(data, position)
-        if limit is not None and value >= limit:
-            raise damaged("a timestamp of an hour or minute that no day has", position)
+        if limit is not None and (value >= limit or position - start > 1):
+            raise damaged("a timestamp of a time that no day has", position)
+    if position > stop:
+        raise damaged("a timestamp ends inside a number", position)
 
 
 _FOREIGN: Final = MappingProxyType({0x9: "a clob", 0xC: "a sexp", 0xE: "an annotation"})

@@ -41,13 +41,13 @@ _SYMBOL_NUMBER: Final = re.compile(rb"\$[0-9]{9}")
 # Without an end, they go on to that of the data, so that no byte is read twice.
 _QUOTES: Final = (
     rb"""'{3}(?:[^'\\]++|\\.|'(?!''))*+(?:'{3})?|"(?:[^"\\]++|\\.)*+"?|'(?:[^'\\]++|\\.)*+'?"""
-    rb"""|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?|\{\{[A-Za-z0-9+/=\s]*+\}\}"""
+    rb"""|//[^\r\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?|\{\{[A-Za-z0-9+/=\s]*+\}\}"""
 )
 _QUOTED: Final = re.compile(_QUOTES, re.DOTALL)
 _FINE_SECONDS: Final = re.compile(
     rb"(?P<quoted>" + _QUOTES + rb")|(?P<cut>:[0-9]{2}\.[0-9]{6})[0-9]+", re.DOTALL
 )
-_GAP: Final = rb"(?:\s|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+"
+_GAP: Final = rb"(?:\s|//[^\r\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+"
 # Strings with what is between them and a colon, which makes them the name of a field.
 _NAMED: Final = re.compile(
     rb"(?:(?P<long>(?:'{3}(?:[^'\\]++|\\.|'(?!''))*+'{3}"
@@ -77,6 +77,8 @@ def check_text(data: bytes) -> None:
         raise damaged("neither binary Ion nor UTF-8 text", error.start) from error
     if _SYMBOL_NUMBER.search(data) and _SYMBOL_NUMBER.search(_QUOTED.sub(b"", data)):
         raise IonError("ion/malformed", "a symbol number that no table has")
+    if b"(" in data and b"(" in _QUOTED.sub(b"", data):  # in it, // is no comment
+        raise refused("a sexp")
 
 
 def with_plain_names(data: bytes) -> bytes:

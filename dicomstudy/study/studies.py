@@ -203,7 +203,8 @@ class Study(Mapping[str, "Instance"]):
                     keys.append(key)
                 elif key.startswith(start):
                     instance = Instance(self, number, key)
-                    if is_named(name, instance.uid, instance.identity):
+                    uid = instance.uid
+                    if uid == name or (uid == start and is_named(name, uid, instance.identity)):
                         keys.append(key)
         return keys
 
