@@ -273,6 +273,27 @@ def test_names_in_three_quotes_that_look_like_symbol_numbers(name: str) -> None:
     assert caught.value.code == "ion/unsupported-type"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"$11805717411"}',
+        '{"$11805717411", 1',
+        "{'''$11805717411'''}",
+        '{a: [1, {}], /* */ "\\x2411805717411" // x\r',
+        "(*//$11805717411",
+        "(-/*$11805717411*/ 1)",
+    ],
+)
+def test_what_the_library_would_read_without_end(text: str) -> None:
+    assert error_code(partial(loads, text.encode())) in {"ion/malformed", "ion/unsupported-type"}
+
+
+def test_strings_may_look_like_symbol_numbers_wherever_values_stand() -> None:
+    text = '{a: "$11805717411", "b": ["$11805717411", {c: 1}, "$11805717411"], d: /* , */ "$4"}'
+    dollars = "$11805717411"
+    assert loads(text.encode()) == {"a": dollars, "b": [dollars, {"c": 1}, dollars], "d": "$4"}
+
+
 def symbols(*texts: str, more: bool = False) -> bytes:
     """A symbol table; `more`: to those that are known."""
     listed = b"".join(bytes([0x80 | len(text)]) + text.encode() for text in texts)

@@ -58,6 +58,7 @@ _NAMED: Final = re.compile(
     + _QUOTES,
     re.DOTALL,
 )
+_NAMED_OR_MARK: Final = re.compile(_NAMED.pattern + rb"|(?P<mark>[{}\[\],:])", re.DOTALL)
 _NOTHING: Final = rb"(?:\\(?:\r\n|\r|\n))*+"
 _DOLLAR: Final = _NOTHING + rb"(?:\$|\\x24|\\u0024|\\U00000024)"
 _NAME_WITH_DOLLAR: Final = re.compile(rb'"' + _DOLLAR)
@@ -87,11 +88,36 @@ def with_plain_names(data: bytes) -> bytes:
     It does so, or loops without end, where a string such as ``"$4"`` is a name.
 
     Raises:
-        IonError: such a name is in three quotes (``ion/unsupported-type``).
+        IonError: such a name is in three quotes (``ion/unsupported-type``), or no colon is behind
+            it (``ion/malformed``).
     """
     if not any(dollar in data for dollar in (b"$", b"x24", b"0024")):
         return data
+    _check_colons(data)
     return _NAMED.sub(_with_plain_name, data)
+
+
+def _check_colons(data: bytes) -> None:
+    """Refuse a name that the library would take for a number, if no colon is behind it."""
+    around: list[bytes] = []
+    is_name = False
+    for match in _NAMED_OR_MARK.finditer(data):
+        mark = match["mark"]
+        if mark is None:
+            string = match["name"] or match["long"]
+            if string is None and match[0][:1] == b"/":
+                continue  # a comment
+            if is_name and string is not None and match["colon"] is None and _has_dollar(string):
+                raise damaged("the name of a field has no colon behind it", match.start())
+        elif mark in b"{[":
+            around.append(mark)
+        elif mark in b"}]" and around:
+            around.pop()
+        is_name = mark == b"{" or (mark == b"," and around[-1:] == [b"{"])
+
+
+def _has_dollar(string: bytes) -> bool:
+    return bool(_NAME_WITH_DOLLAR.match(string) or _LONG_WITH_DOLLAR.match(string))
 
 
 def _with_plain_name(match: re.Match[bytes]) -> bytes:
