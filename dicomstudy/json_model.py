@@ -298,11 +298,7 @@ class _Walk:
         """Whether documents have a blob in the byte order of the file (spec/values.md)."""
         if token.tag in PIXEL_DATA_TAGS:
             return token.form is not Form.UNDEFINED
-        if token.vr in _KNOWN_VRS:
-            return False
-        vrs = self.definitions.vr(token.tag).split(" or ")
-        kinds = vrs if token.vr else {WORD_SIZES.get(vr, 1) for vr in vrs}
-        return len(kinds) > 1
+        return self._rules.rule(token.tag, token.vr).word == 1
 
     def _vr(self, token: Token, value: object, scope: _Scope) -> str:
         """The VR that `value` has."""

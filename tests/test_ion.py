@@ -420,7 +420,7 @@ def test_the_zone_of_the_machine_says_nothing(zone: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        first, last = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001
+        first, last = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001 (naive)
         for value in (loads(b"0001T"), first, last):
             assert loads(dumps(value)) == value
     finally:

@@ -612,6 +612,12 @@ def test_what_may_have_several_vrs_in_big_endian_files_of_un(vr: str) -> None:
     assert shown["SmallestImagePixelValue"] == 258
 
 
+def test_a_vr_that_is_none_in_big_endian_files() -> None:
+    rows = struct.pack(">HH2sHH", 0x0028, 0x0010, b"ZZ", 2, 258)
+    model = ours(file(rows, syntax=make.BIG_ENDIAN))
+    assert model["00280010"] == {"vr": "US", "Value": [258]}
+
+
 def test_encapsulated_pixel_data_is_not_turned_round() -> None:
     fragments = make.item(big=True) + make.item(b"ab", big=True)
     pixels = element(0x7FE00010, "OW", fragments, big=True, undefined=True)
