@@ -20,7 +20,7 @@ from dicomstudy.disk import write_all
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, unwritable
 from dicomstudy.sources import MAX_WHOLE, Window
 from dicomstudy.tars import Tar, is_tar
-from dicomstudy.unpacking import BZIP2, GZIP, TOO_GREEDY, XZ, DamagedError, unpacked, zip_unpacked
+from dicomstudy.unpacking import BZIP2, GZIP, XZ, DamagedError, unpacked, zip_unpacked
 
 if TYPE_CHECKING:
     import zipfile
@@ -37,8 +37,19 @@ _BLOCK = 512
 #: Enough of a compressed file for its first bytes, whatever compressed it.
 _LONGEST_BLOCK = 1 << 20
 _TOO_LARGE = "it is too large to be taken out of its zip or tar file"
+_NO_BEGINNING = "it begins in another tar file"
 _TOO_MUCH = f"it unpacks to more than {MAX_RATIO} times its size"
-_ZIP = b"PK\x03\x04"
+#: What zip files begin with, those too that were to be split into several.
+_ZIP = (b"PK\x03\x04", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
+#: Where the first member of a zip file stands: at its front, or behind that mark of a split one.
+_FRONT = 4
+#: The records at the end of a zip file: signature, and where the number of its members is.
+_END, _END_64 = (b"PK\x05\x06", 10, 2), (b"PK\x06\x06", 32, 8)
+_NO_COUNT = 0xFFFF
+#: Where they are: the comment behind them has fewer than 65,536 bytes.
+_TAIL = (1 << 16) + 256
+#: More compressed bytes than any method makes of nothing.
+_OF_NOTHING = 64
 #: Names of members that documents and programs have which are zip files.
 _OF_DOCUMENTS = (b"[Content_Types].xml", b"META-INF/MANIFEST.MF", b"META-INF/container.xml")
 #: What a document begins with that names its kind in its first member, behind the header of that.
@@ -76,7 +87,7 @@ def _unreadable(error: OSError, source: str) -> DicomStudyError:
 class Member(NamedTuple):
     """A file inside a zip or tar file; `data` is None if there is a problem.
 
-    `is_other`: the problem is that of a compressed file in which nothing looks like a tar file.
+    `is_other`: the problem is that of a compressed file that does not begin like a tar file.
     """
 
     name: str
@@ -91,11 +102,11 @@ class Member(NamedTuple):
 
 def is_container(head: bytes) -> bool:
     """Whether the first 512 bytes of a file may be those of a zip or tar file."""
-    return head.startswith((_ZIP, GZIP, XZ, BZIP2)) or is_tar(head)
+    return head.startswith((*_ZIP, GZIP, XZ, BZIP2)) or is_tar(head)
 
 
 def holds_files(data: bytes | Window) -> bool:
-    """Whether a member is a zip or tar file itself, and no document or program that is one."""
+    """Whether a member may be a zip or tar file itself, and no document or program that is one."""
     head = data[:_BLOCK]
     if head.startswith(_ZIP):
         directory = data[max(len(data) - _BUFFERED, 0) : len(data)]
@@ -104,8 +115,13 @@ def holds_files(data: bytes | Window) -> bool:
     if not is_container(head):
         return False
     with contextlib.suppress(Exception):  # of damage the libraries raise whatever they meet
-        return is_tar(next(unpacked(io.BytesIO(data[:_LONGEST_BLOCK]), head), b""))
-    return False
+        first = b""
+        for piece in unpacked(io.BytesIO(data[:_LONGEST_BLOCK]), head):
+            first = (first + piece)[:_BLOCK]
+            if len(first) == _BLOCK:
+                break
+        return is_tar(first)
+    return True
 
 
 def open_members(path: Path, *, folder: Path | None = None) -> Iterator[Member]:
@@ -137,6 +153,9 @@ def open_members(path: Path, *, folder: Path | None = None) -> Iterator[Member]:
                 return
             tar = Tar(_bounded(unpacked(file, head), taking.remaining))
             for name, pieces in tar.members():
+                if pieces is None:
+                    yield taking.refused(name, _NO_BEGINNING)
+                    continue
                 yield from _closing(taking.take(pieces, name))
                 if not taking.remaining:  # of holes, a small file may have as many as it likes
                     raise DamagedError(_TOO_MUCH)  # noqa: TRY301 (as with all that is damaged)
@@ -147,7 +166,7 @@ def open_members(path: Path, *, folder: Path | None = None) -> Iterator[Member]:
     except Exception as error:  # noqa: BLE001 (of damage the libraries raise whatever they meet)
         message = f"the zip or tar file cannot be read to its end: {error}"
         problem = Problem(str(path), "source/container", message)
-        is_other = tar is not None and not tar.is_surely and TOO_GREEDY not in str(error)
+        is_other = tar is not None and tar.is_tar is False
         yield Member("", None, problem, is_other=is_other)
 
 
@@ -238,8 +257,9 @@ def _zip_members(taking: _Taking, file: IO[bytes], size: int) -> Iterator[Member
 
     packed = 0
     with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            if info.is_dir():
+        infos = archive.infolist()
+        for info in infos:
+            if info.filename.endswith("/") and not info.file_size:  # a folder
                 continue
             packed += info.compress_size
             if info.flag_bits & 1:
@@ -262,6 +282,23 @@ def _zip_members(taking: _Taking, file: IO[bytes], size: int) -> Iterator[Member
             except Exception as error:  # noqa: BLE001 (as above)
                 member = taking.refused(info.filename, str(error))
             yield from _closing(member)
+        first = min((info.header_offset for info in infos), default=size)
+        if first not in {0, _FRONT} or (len(infos) - _count(file, size)) % (1 << 16):
+            raise DamagedError("its directory does not name all that is in it")
+
+
+def _count(file: IO[bytes], size: int) -> int:
+    """How many members a zip file has, as its end says."""
+    file.seek(max(size - _TAIL, 0))
+    tail = file.read()
+    signature, at, length = _END
+    end = tail.rfind(signature)
+    count = int.from_bytes(tail[end + at :][:length], "little")
+    signature, at, length = _END_64
+    start = tail.rfind(signature, 0, end)
+    if count == _NO_COUNT and start >= 0:
+        count = int.from_bytes(tail[start + at :][:length], "little")
+    return count
 
 
 def _zip_pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
@@ -281,6 +318,8 @@ def _zip_pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[byt
             yield piece
     if crc != info.CRC:
         raise DamagedError("bad CRC-32")
+    if not info.file_size and info.compress_size > _OF_NOTHING:
+        raise DamagedError("it has no size, but content")
 
 
 def _bounded(pieces: Iterator[bytes], remaining: int) -> Iterator[bytes]:

@@ -22,17 +22,22 @@ MAX_HEADERS = 1 << 20
 _PIECE = 1 << 20
 _BLOCK = 512
 
-#: Kinds of members that are files, and those that have no content whatever their size says.
-_FILES = frozenset({b"0", b"\0", b"7", b"S"})
+#: Kinds of members that have no content whatever their size says, and those whose content is names.
 _EMPTY = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
-_LONG_NAME, _LONG_LINK, _SPARSE, _GLOBAL = b"L", b"K", b"S", b"g"
+_NAMES = frozenset({b"D", b"N", b"V"})
+_LONG_NAME, _LONG_LINK, _SPARSE, _GLOBAL, _CONTINUED = b"L", b"K", b"S", b"g", b"M"
 _EXTENDED = frozenset({b"x", b"X"})
 _ZEROS = re.compile(rb"\0*")
+_CHECK_SUM = re.compile(rb"[ \0]*[0-7]+[ \0]*")
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether the first 512 bytes of a file are those of a tar file that says so."""
-    return head[257:262] == b"ustar"
+    """Whether the first 512 bytes of a file are those of a tar file, as they or their sum say."""
+    return head[257:262] == b"ustar" or (
+        len(head) == _BLOCK
+        and _CHECK_SUM.fullmatch(head[148:156]) is not None
+        and _header(head) is not None
+    )
 
 
 class _File(NamedTuple):
@@ -45,6 +50,8 @@ class _File(NamedTuple):
     #: Where these bytes are among zeros, as (offset, length), and how many there are with them.
     chunks: list[tuple[int, int]] | None = None
     size: int = 0
+    #: Whether it begins in another tar file.
+    is_rest: bool = False
 
 
 class Tar:
@@ -56,15 +63,18 @@ class Tar:
         self._at = 0
         self._position = 0
         self._headers_left = MAX_HEADERS
-        #: Whether there was anything that looks like a tar file.
-        self.is_surely = False
+        #: Whether what comes first looks like a header; None as long as it was not read.
+        self.is_tar: bool | None = None
 
-    def members(self) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """The files in it, each with its content, of which the rest is passed over."""
+    def members(self) -> Iterator[tuple[str, Iterator[bytes] | None]]:
+        """The files in it, each with its content, of which the rest is passed over.
+
+        The content of one that begins in another tar file is None.
+        """
         while (file := self._next()) is not None:
             end = self._position + _padded(file.stored)
             if file.is_file:
-                yield file.name, self._content(file)
+                yield file.name, None if file.is_rest else self._content(file)
             for _ in self._take(end - self._position):
                 pass
 
@@ -120,6 +130,7 @@ class Tar:
             if len(block) == _BLOCK and block.strip(b"\0"):
                 break
             if len(block) < _BLOCK:
+                self.is_tar = self.is_tar or False
                 if not ended or block.strip(b"\0"):
                     raise DamagedError("it ends without a block of zeros, and may be cut")
                 return None
@@ -143,14 +154,11 @@ class Tar:
             block = self._within_headers(_BLOCK)
 
     def _parsed(self, block: bytes) -> tarfile.TarInfo:
-        import tarfile  # noqa: PLC0415 (it takes longer to import than a small change)
-
-        self.is_surely = self.is_surely or is_tar(block)
-        try:
-            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            raise DamagedError(f"a header in it is damaged ({error})") from error
-        self.is_surely = True
+        if self.is_tar is None:
+            self.is_tar = is_tar(block)
+        info = _header(block)
+        if info is None:
+            raise DamagedError("a header in it is damaged")
         return info
 
     def _file(
@@ -169,7 +177,8 @@ class Tar:
             raise DamagedError("a size in it is negative")
         if info.type in _EMPTY:
             return _File(name, is_file=False, stored=0)
-        plain = _File(name, info.type in _FILES, stored)
+        is_rest = info.type == _CONTINUED
+        plain = _File(name, info.type not in _NAMES, stored, is_rest=is_rest)
         if info.type == _SPARSE:
             return _sparse(plain, self._old_map(block), _number(block[483:495]))
         if fields.get("GNU.sparse.major") == b"1":
@@ -206,6 +215,16 @@ class Tar:
             if len(rest) > _BLOCK:
                 raise DamagedError("the map of a sparse file in it is damaged")
         return _pairs(numbers[1 : 2 * numbers[0] + 1])
+
+
+def _header(block: bytes) -> tarfile.TarInfo | None:
+    """What a header says; None if the block is none."""
+    import tarfile  # noqa: PLC0415 (it takes longer to import than a small change)
+
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None
 
 
 def _padded(length: int) -> int:

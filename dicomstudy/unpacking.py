@@ -10,11 +10,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Protocol
 
-__all__ = ["BZIP2", "GZIP", "TOO_GREEDY", "XZ", "DamagedError", "unpacked", "zip_unpacked"]
+__all__ = ["BZIP2", "GZIP", "XZ", "DamagedError", "unpacked", "zip_unpacked"]
 
 GZIP, XZ, BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
-#: What `lzma` says if more memory were needed than it may have: of the content nothing is known.
-TOO_GREEDY = "Memory usage limit"
 #: What a decompressor of LZMA may look back.
 _MAX_DICTIONARY = 256 << 20
 _PIECE = 1 << 20
