@@ -282,9 +282,14 @@ def _zip_members(taking: _Taking, file: IO[bytes], size: int) -> Iterator[Member
             except Exception as error:  # noqa: BLE001 (as above)
                 member = taking.refused(info.filename, str(error))
             yield from _closing(member)
-        first = min((info.header_offset for info in infos), default=size)
-        if first not in {0, _FRONT} or (len(infos) - _count(file, size)) % (1 << 16):
-            raise DamagedError("its directory does not name all that is in it")
+        _check_all_named(infos, file, size)
+
+
+def _check_all_named(infos: list[zipfile.ZipInfo], file: IO[bytes], size: int) -> None:
+    """Refuse a zip file whose directory does not name what is at its front, or too few members."""
+    first = min((info.header_offset for info in infos), default=size)
+    if first not in {0, _FRONT} or (len(infos) - _count(file, size)) % (1 << 16):
+        raise DamagedError("its directory does not name all that is in it")
 
 
 def _count(file: IO[bytes], size: int) -> int:
