@@ -108,7 +108,11 @@ class _Field(NamedTuple):
 
     def undelimited(self, raw: bytes) -> bytes:
         """A blob without the delimiter that ends an undefined length, and is no part of it."""
-        ends = self.form is Form.UNDEFINED and raw[-_DELIMITER_SIZE:-4] in _DELIMITERS
+        if self.form is not Form.UNDEFINED:
+            return raw
+        last = raw[-_DELIMITER_SIZE:]
+        turned = values.swap(last, WORD_SIZES.get(self.vr, 1))  # with the words around it
+        ends = last[:4] in _DELIMITERS or turned[:4] == p10.BIG.sequence_delimiter
         return raw[:-_DELIMITER_SIZE] if ends else raw
 
     def content(self, resolve: Resolve) -> bytes:

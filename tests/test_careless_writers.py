@@ -582,6 +582,24 @@ def test_what_other_values_are_read_by_is_never_large(
             assert [name for name in names if name.startswith("A creator:0029xx01")]
 
 
+@pytest.mark.parametrize("vr", ["SQ", "UN", ""])
+@pytest.mark.parametrize("tag", [0xFFFEE001, 0xFFFEE00D, 0xFFFE0000])
+def test_a_sequence_may_begin_with_an_item_of_another_tag(
+    vr: str, tag: int, tmp_path: Path
+) -> None:
+    """Also where only the dictionary says that it is one, in the way of an implicit item."""
+    explicit = vr == "SQ"
+    nested = element(SERIES, "SQ", item(), explicit=explicit, undefined=True)
+    items = delimiter(tag, length=0xFFFFFFFF) + nested + END_OF_ITEM
+    sequence = element(IMAGES, vr, items, explicit=bool(vr), undefined=True)
+    meta = make.file_meta(make.EXPLICIT if vr else make.IMPLICIT, sop_instance=SOP)
+    data = make.part10(meta, data_set(sequence, explicit=bool(vr)))
+    expected = model_of(read_by_pydicom(data))
+    model = taken_in(data, tmp_path).to_json()
+    assert model.keys() == expected.keys()
+    assert {"00100010", "00280010"} <= model.keys()
+
+
 @pytest.mark.parametrize("value", [b"garbage!", bytes(8) + item(element(0x00081155, "UI", "1"))])
 def test_a_sequence_that_does_not_begin_with_an_item_is_told_of(
     value: bytes, tmp_path: Path

@@ -668,6 +668,20 @@ def test_bytes_of_undefined_length_end_before_their_delimiter(tag: int, big: boo
     assert base64.b64decode(icon[f"{tag:08X}"]["InlineBinary"]) == fragments
 
 
+@pytest.mark.parametrize("vr", ["OB", "OW", "OF", "OL", "OD", "OV"])
+@pytest.mark.parametrize("big", [False, True])
+def test_words_of_undefined_length_end_before_their_delimiter(vr: str, big: bool) -> None:
+    """The delimiter of a big-endian file is turned round with the words."""
+    content = make.item(big=big) + make.item(bytes(range(8)), big=big)
+    syntax = make.BIG_ENDIAN if big else make.EXPLICIT
+    item = make.item(element(0x00091001, vr, content, big=big, undefined=True), big=big)
+    sequence = element(0x00880200, "SQ", item, big=big)
+    (found,) = ours(file(sequence, syntax=syntax))["00880200"]["Value"]
+    word = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}.get(vr, 1) if big else 1
+    turned = b"".join(content[at : at + word][::-1] for at in range(0, len(content), word))
+    assert base64.b64decode(found["00091001"]["InlineBinary"]) == turned
+
+
 def test_pixel_data_of_a_record_without_layout_ends_before_its_delimiter() -> None:
     fragments = make.item() + make.item(b"ab")
     for content, given in ((fragments + DELIMITER, fragments), (b"ab" + DELIMITER,) * 2):

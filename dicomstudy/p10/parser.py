@@ -271,13 +271,16 @@ class Parser:
     def _holds_items(self, vr: str, start: int) -> bool:
         """Whether a value of undefined length is a sequence, unless its items are fragments.
 
-        That of an SQ may begin with a delimiter that is left over, with zeros, or with an item of
-        another tag.
+        It may begin with an item of another tag: of its group, as a delimiter that is left over is,
+        or, that of an SQ, of any, as zeros are.
         """
         head = self.data[start : start + 8]
+        if vr not in {"", "SQ", "UN"}:
+            return False
         if head[:4] in {self.order.item_tag, self.order.sequence_delimiter}:
-            return vr in {"", "SQ", "UN"}
-        return vr == "SQ" and len(head) == 8 and self._is_stranger(head, start)
+            return True
+        may_be = vr == "SQ" or head[:2] == self.order.item_tag[:2]
+        return may_be and len(head) == 8 and self._is_stranger(head, start)
 
     def _is_stranger(self, head: bytes, start: int) -> bool:
         """Whether a header that has not the tag of an item is one in its place all the same.
