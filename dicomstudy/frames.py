@@ -25,6 +25,7 @@ __all__ = [
     "find",
     "fragments",
     "frame_bytes",
+    "has_more",
     "pixel_words",
 ]
 
@@ -75,6 +76,20 @@ def pixel_words(attributes: Mapping[str, Any]) -> tuple[int, int]:
 
     It is how values are stored best, and no more: attributes that are wrong give other numbers.
     """
+    bits, size = _bits(attributes)
+    return bits // 8 if bits in {16, 32, 64} else 1, size // 8
+
+
+def has_more(attributes: Mapping[str, Any]) -> bool:
+    """Whether native Pixel Data is longer than its frames, as image attributes say, and padding."""
+    value = attributes.get("PixelData")
+    number = _integer(attributes.get("NumberOfFrames") or 1)
+    size = _bits(attributes)[1] * (number if type(number) is int else 1)
+    return value is not None and _length(value) > -(-size // 16) * 2
+
+
+def _bits(attributes: Mapping[str, Any]) -> tuple[int, int]:
+    """The bits of one sample and of one frame of native pixel data, as image attributes say."""
     bits, rows, columns, samples = (
         value if type(value := attributes.get(key)) is int else otherwise
         for key, otherwise in (
@@ -82,7 +97,7 @@ def pixel_words(attributes: Mapping[str, Any]) -> tuple[int, int]:
             ("SamplesPerPixel", 1),
         )
     )
-    return bits // 8 if bits in {16, 32, 64} else 1, rows * columns * samples * bits // 8
+    return bits, rows * columns * samples * bits
 
 
 class _Items(NamedTuple):

@@ -21,7 +21,7 @@ from dicomstudy.deidentification.confidentiality import Action, Policy, policy
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.safe_private import declared_safe
-from dicomstudy.deidentification.words import any_of, bytes_pattern, words_pattern
+from dicomstudy.deidentification.words import any_of, bytes_pattern, folded, words_pattern
 from dicomstudy.errors import DefinitionsError, DicomStudyError
 from dicomstudy.record import character_set_of
 from dicomstudy.text import CharacterSet, character_set
@@ -323,12 +323,30 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"PatientName": "Miller^Ann^^Dr"}, "for MILLER, seen by Dr X", "for , seen by Dr X"),
         ({"PatientName": "Miller^Ann"}, "t1_miller_ann_2", "t1___2"),
         ({"PatientName": "Miller^Ann"}, "Millers Annex", "Millers Annex"),
-        ({"PatientName": "Miller^Ann"}, "ann\\miller", "REMOVED\\REMOVED"),
+        ({"PatientName": "Miller^Ann"}, "ann\\miller", "REMOVED"),
+        ({"PatientName": "Miller^Ann"}, "by  ann  on\\\\a\n  b", "by  on\\\\a\n  b"),
+        ({"PatientName": "Miller_Ann"}, "ann", "REMOVED"),
+        ({"PatientName": "Miller (Ann)/Sue;Lou"}, "ann sue lou", "REMOVED"),
+        ({"PatientName": "O'Brien"}, "of O\u2019Brien", "of O\u2019"),
+        ({"PatientName": "マリア・ガルシア"}, "ガルシア さん", "さん"),
+        ({"PatientName": "Mu\u0308ller"}, "a Müller, a MULLER, a ller", "a , a , a ller"),
+        ({"PatientName": "WEISSGERBER"}, "Frau Weißgerber", "Frau"),
+        ({"PatientName": "Weißgerber"}, "FRAU WEISSGERBER", "FRAU"),
+        ({"PatientName": "HÉLÈNE^IŞIL"}, "Helene, Hélène, Iş\u0131l", "REMOVED"),
+        ({"PatientName": "ΠΑΠΑΔΟΠΟΥΛΟΣ"}, "x Παπαδόπουλος", "x"),
+        ({"PatientName": "ヤマダ"}, "前 ﾔﾏﾀﾞ 後", "前 後"),
+        ({"PatientName": "Müllersche"}, "of M?llersche, M??LLERSCHE", "of"),
+        ({"PatientName": "Müllersche"}, "of M\ufffdllersche", "of"),
+        ({"PatientName": "Müllersche"}, "of MÃ¼llersche", "of"),
+        ({"PatientName": "山田"}, "of ?? and ????", "of ?? and ????"),
         ({"PatientName": "山田^太郎"}, "前 山田 後", "前 後"),
         ({"PatientID": "4711"}, "id 4711.", "id ."),
         ({"PatientID": "47"}, "id 47", "id 47"),
         ({"PatientBirthDate": "19350412"}, "born 19350412", "born"),
         ({"PatientBirthDate": "19350412"}, "1935-04-12, 12.04.1935", "REMOVED"),
+        ({"PatientBirthDate": "19350412"}, "on 1935-04-12T10:00:00.5+01:00 x", "on x"),
+        ({"PatientBirthDate": "19350412"}, "on 19350412T10, 12.4.1935T10:00Z", "on"),
+        ({"PatientBirthDate": "19350412"}, "on 19350412T1", "on 19350412T1"),
         ({"PatientBirthDate": "19350402"}, "2.4.1935 4/02/1935 1935-4-2", "REMOVED"),
         ({"PatientBirthDate": "19350412"}, "on 112.04.1935", "on 112.04.1935"),
         ({"AcquisitionDateTime": "19350412101112.5"}, "at 19350412101112.5", "at"),
@@ -356,6 +374,22 @@ def test_what_is_removed_is_cut_out_of_text(
     attributes: dict[str, Any], text: str, left: str
 ) -> None:
     assert identities(attributes).clean("ImageComments", "LT", text) == left
+
+
+def test_values_beside_one_that_has_a_name_stay_as_they_are() -> None:
+    found = identities({"PatientName": "Quixotic"})
+    for vr in ("CS", "LO", "SH", "UC"):
+        cleaned = found.clean("ImageType", vr, "DERIVED\\\\ of  QUIXOTIC\\A_\\ - ")
+        assert cleaned == "DERIVED\\\\ of\\A_\\ - "
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_of_a_text_only_a_name_is_cut_out(before: str, behind: str) -> None:
+    """Whatever letters are around it, that become others or more of them when it is looked for."""
+    found = identities({"PatientName": "Quixotic"})
+    left = found.clean("ImageComments", "LT", f"{before} (QUIXOTIC) {behind}")
+    if "quixotic" not in folded(before + behind):
+        assert left == f"{before} () {behind}"
 
 
 def test_codes_numbers_and_makers_are_dealt_with_carefully() -> None:

@@ -350,7 +350,7 @@ def test_file_meta_information_is_what_stands_in_front_only(repeated: int, tmp_p
         assert file.file_meta.TransferSyntaxUID == make.EXPLICIT
         assert file.PatientIdentityRemoved == "YES"
     found = {file.file_meta.get("MediaStorageSOPInstanceUID") for file in made.files}
-    assert found == {NEW.uid(make.uid("in front")), None}
+    assert found == {NEW.uid(make.uid("wrecks/1/end")), None}
 
 
 def test_there_is_no_file_meta_information_in_items(tmp_path: Path) -> None:
@@ -570,3 +570,79 @@ def test_compressed_pixel_data_that_begins_otherwise_is_told_of(
     number = make.element(0x00280008, "IS", str(frames))
     made = deidentified(tmp_path, file_of(number, make.encapsulated(value), syntax=syntax))
     assert ("risk/pixel-comment" in made.codes) == told
+
+
+# What another implementation of the profile found
+
+
+@pytest.mark.parametrize("options", [(), ("retain-uids",)], ids=len)
+def test_the_file_meta_information_names_the_instance_of_the_data_set(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Though it named another one, whose UID would stay."""
+    source = make.part10(make.file_meta(sop_instance="1.2.3.4"), make.small("odd"))
+    file = deidentified(tmp_path, source, options=options).only
+    uid = make.uid("wrecks/1/odd")
+    assert file.SOPInstanceUID == (uid if options else NEW.uid(uid))
+    assert file.file_meta.MediaStorageSOPInstanceUID == file.SOPInstanceUID
+
+
+def test_names_in_private_attributes_are_looked_for(tmp_path: Path) -> None:
+    creator = make.element(0x00090010, "LO", "MAKER")
+    name = make.element(0x00091001, "PN", "Grubenhuber^A")
+    inside = in_item(0x00400275, creator, make.element(0x00091001, "PN", "Zacherl^B"))
+    text = make.element(TEXT, "LT", "read by Grubenhuber and Zacherl")
+    made = deidentified(tmp_path, file_of(creator, name, text, inside), options=(CLEAN,))
+    assert made.only.ImageComments == "read by and"
+
+
+def test_what_another_program_encrypted_goes(tmp_path: Path) -> None:
+    content = make.element(0x04000520, "OB", b"all there was")
+    made = deidentified(tmp_path, file_of(in_item(0x04000500, content), content))
+    assert "EncryptedAttributesSequence" not in made.only
+    assert b"all there was" not in made.content
+
+
+def test_private_blocks_go_with_their_creator(tmp_path: Path) -> None:
+    elements = make.element(0x00091001, "LO", "value"), make.element(0x00091002, "US", 1)
+    made = deidentified(
+        tmp_path, private(*elements, name="Maker^X"), options=("retain-safe-private",)
+    )
+    assert not any(element.tag.is_private for element in made.only)
+    assert "risk/unreadable" in made.codes
+
+
+@pytest.mark.parametrize(
+    ("size", "frames", "told"), [(4, 1, False), (6, 1, True), (6, 2, False), (8, 2, True)]
+)
+def test_what_is_behind_the_frames_of_native_pixel_data_is_told_of(
+    size: int, frames: int, told: bool, tmp_path: Path
+) -> None:
+    elements = [
+        make.element(0x00280002, "US", 1),
+        make.element(0x00280008, "IS", str(frames)),
+        make.element(0x00280010, "US", 1),
+        make.element(0x00280011, "US", 3),
+        make.element(0x00280100, "US", 8),
+        make.element(0x7FE00010, "OB", bytes(size)),
+    ]
+    made = deidentified(tmp_path, file_of(*elements))
+    assert ("risk/pixel-comment" in made.codes) == told
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec", "left"),
+    [("ISO_IR 192", "latin-1", "f?r"), ("ISO_IR 100", "utf-8", "fÃ¼r"), ("", "utf-8", "f??r")],
+)
+def test_a_name_in_text_of_another_character_set_than_it_says_is_found(
+    declared: str, codec: str, left: str, tmp_path: Path
+) -> None:
+    name = [make.element(CHARSET, "CS", "ISO_IR 192"), make.element(NAME, "PN", "Müllersche^X")]
+    text = make.element(TEXT, "LT", "für Müllersche".encode(codec))
+    charset = [make.element(CHARSET, "CS", declared)] if declared else []
+    files = file_of(*name), file_of(*charset, text, name="other")
+    made = deidentified(tmp_path, *files, options=(CLEAN,))
+    (comments,) = (file.ImageComments for file in made.files if "ImageComments" in file)
+    assert comments == left
+    assert b"llersche" not in made.content
+    assert ("risk/character-set" in made.codes) == ("?" in left)

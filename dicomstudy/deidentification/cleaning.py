@@ -23,6 +23,8 @@ __all__ = ["Cleaner"]
 
 #: What is in no text: then it is not one, or has something else behind it.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+#: Stands for bytes that are no letters in their character set.
+_LOST = "\ufffd"
 _TAGS = re.compile(r"[0-9A-F]{8}(\\[0-9A-F]{8})*")
 #: VRs of values of which nobody can tell what they are.
 _UNKNOWN = frozenset(("", "UN"))
@@ -69,9 +71,11 @@ class Cleaner:
         if _CONTROL.search(value):
             raise UnreadableError
         text = self._cleaned(key, vr, value, scope)
-        if text is not None and values.encode(text, rule, context) is None:
+        if text is not None and (_LOST in text or values.encode(text, rule, context) is None):
             text = "".join(
-                letter if letter.isascii() or values.encode(letter, rule, context) else "?"
+                letter
+                if letter.isascii() or (letter != _LOST and values.encode(letter, rule, context))
+                else "?"
                 for letter in text
             )
             scope.notes.add("risk/character-set")

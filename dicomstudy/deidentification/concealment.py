@@ -7,6 +7,7 @@ of their tags, with nothing but what their values say (spec/deidentification.md)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dicomstudy.definitions import Definitions
@@ -24,6 +25,8 @@ from dicomstudy.elements import (
     PIXEL_DATA_TAGS,
     SHORT_VRS,
     Form,
+    creator_of,
+    is_creator,
     is_private,
 )
 from dicomstudy.following import inner_set
@@ -96,6 +99,25 @@ class Concealer:
         except UnreadableError:
             scope.notes.add("risk/unreadable")
             return None
+
+    def without_telling(
+        self, attributes: Mapping[str, Any], tokens: Mapping[str, Token], scope: Scope
+    ) -> Scope:
+        """The scope of a data set, in which private blocks are not safe whose creator tells.
+
+        What is in them means nothing without that.
+        """
+        gone: set[int] = set()
+        for key, value in attributes.items():
+            tag = self._reader.tag(key)
+            if tag is None or tag not in scope.safe or not is_creator(tag):
+                continue
+            try:
+                self._cleaner.private(Given(key, tag, value, tokens.get(key)), scope)
+            except UnreadableError:
+                scope.notes.add("risk/unreadable")
+                gone |= {each for each in scope.safe if tag in {each, creator_of(each)}}
+        return scope._replace(safe=scope.safe - gone) if gone else scope
 
     def _public(self, given: Given, scope: Scope, *, dummy: bool) -> Made | None:
         """What becomes of an attribute that is not private, by the action of the policy for it.

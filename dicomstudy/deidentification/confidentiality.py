@@ -49,6 +49,8 @@ _MORE_DEFINITION_UIDS = frozenset(
     )
 )
 _TIMES = frozenset(("DA", "DT", "TM"))
+#: What was there before another program took it away, for whoever has the key of that.
+_ENCRYPTED = frozenset(("EncryptedAttributesSequence", "EncryptedContent"))
 _DEFINITION_URLS = frozenset(("CodingSchemeURL", "URNCodeValue"))
 
 
@@ -238,6 +240,8 @@ class Policy:
     def _beyond(self, tag: int) -> Action:
         """What becomes of an attribute that the table does not have."""
         vr, keyword = self._definitions.vr(tag), self._definitions.keyword(tag)
+        if keyword in _ENCRYPTED:
+            return Action.REMOVE
         if vr == "PN":
             return Action.EMPTY
         if vr == "UR" and keyword not in _DEFINITION_URLS:

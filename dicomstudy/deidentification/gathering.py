@@ -44,6 +44,10 @@ def gather(study: Study, identities: Identities, reader: Reader) -> None:
         charset = character_set_of(named)
         for part in (instance.own, *parts):
             identities.gather(part, charset, text)
+        encoding = instance.encoding
+        for path in () if encoding is None else reader.private_names(encoding["dataSet"]):
+            if name := reader.private_name(instance.attributes(), path, read, charset):
+                identities.gather_name(name)
 
     for chunk in study.chunks(retired=True):
         if isinstance(chunk, DicomStudyError):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import chain
+from itertools import chain, permutations
 from typing import Any, TypeAlias
 
 from dicomstudy.definitions import Definitions
@@ -20,8 +20,11 @@ from dicomstudy.deidentification.pseudonyms import UID
 from dicomstudy.deidentification.words import (
     bytes_pattern,
     day_pattern,
+    folded,
     runs_on,
+    spans,
     spellings,
+    words_in,
     words_pattern,
 )
 from dicomstudy.elements import bare_uid
@@ -29,7 +32,7 @@ from dicomstudy.errors import DefinitionsError
 from dicomstudy.following import inner_set
 from dicomstudy.paths import CHARACTER_SET, parse_path
 from dicomstudy.record import character_set_of
-from dicomstudy.text import CharacterSet, encode
+from dicomstudy.text import UNICODE, CharacterSet, decode_lenient, encode
 
 __all__ = ["Identities", "Read"]
 
@@ -39,6 +42,8 @@ Read: TypeAlias = Callable[[str, Any, CharacterSet], str | None]
 
 _TEXTS = frozenset("AE LO LT PN SH ST UC UR UT".split())
 _DATES = frozenset(("DA", "DT"))
+#: Those of them in which a backslash is a letter like any other.
+_UNDIVIDED = frozenset("LT ST UR UT".split())
 #: Values of these VRs are numbers, codes of a fixed form and times: only whole ones are taken out.
 _WHOLE = frozenset("AS DA DS DT IS TM".split())
 _NUMBERS = frozenset(("DS", "IS"))
@@ -62,6 +67,8 @@ _SHORTEST_WHOLE = 6
 _DAY = 8
 #: An escape sequence that no character set has (ISO 2022).
 _ESCAPE = re.compile(r"\x1b[ -/]*[0-~]?")
+#: What separates a word from others, and is cut out with the first and the last one.
+_SEPARATORS = " ^_-,;\\"
 _LINES = re.compile(r"[\r\n]+")
 #: Numbers with dots between, as long as they are: one start for each, so that time is linear.
 _DOTTED = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]++(?:\.[0-9]++)++")
@@ -123,6 +130,10 @@ class Identities:
                 if text is not None:
                     self._gather(text, *role)
 
+    def gather_name(self, name: str) -> None:
+        """Remember a person name, wherever it stands."""
+        self._gather(name, "PN", self._persons)
+
     def gather_edits(self, edits: Iterable[Mapping[str, Any]]) -> None:
         """Remember what identifies in what edits set."""
         for edit in edits:
@@ -148,7 +159,7 @@ class Identities:
                 for group in each.split("="):
                     parts = group.split("^")[:3]
                     for part in parts:
-                        _add(words, part, *re.split(r"[\s,.-]+", part))
+                        _add(words, part, *words_in(part))
                     whole = "".join("".join(parts).split())
                     if runs_on(whole):
                         _add(words, whole)
@@ -188,10 +199,8 @@ class Identities:
         pattern = self._pattern(key in _VOCABULARY, _SHORTEST_IN_CODES if vr == "CS" else 0)
         if pattern is None:
             return value
-        cleaned, count = pattern.subn("", value)
-        if not count:
-            return value
-        return "\\".join(map(_tidied, cleaned.split("\\")))
+        parts = [value] if vr in _UNDIVIDED else value.split("\\")
+        return "\\".join([_without(part, spans(pattern, part)) for part in parts])
 
     def _is_known(self, value: str, vr: str) -> bool:
         """Whether a number, date or time is one that was taken away, or has such a day in it.
@@ -200,7 +209,7 @@ class Identities:
         """
         if self._uids and self._has_uid(value):
             return True
-        known = value.strip().lower()
+        known = folded(value.strip())
         if len(known) >= _SHORTEST_WHOLE and known in self._whole:
             return True
         if vr in _NUMBERS and _NUMBER.fullmatch(known):
@@ -219,13 +228,15 @@ class Identities:
         if longest is None or replaced == value:
             return replaced
         parts = [
-            new if new == old or len(new) <= longest else _tidied(_DOTTED.sub(self._cut, old))
+            new if len(new) <= longest else _without(old, self._spans_of_uids(old))
             for old, new in zip(value.split("\\"), replaced.split("\\"), strict=True)
         ]
         return "\\".join(parts)
 
-    def _cut(self, found: re.Match[str]) -> str:
-        return found[0] if self._replaced(found) == found[0] else ""
+    def _spans_of_uids(self, text: str) -> list[tuple[int, int]]:
+        """Where a text has UIDs that get new ones."""
+        every = _DOTTED.finditer(text)
+        return [found.span() for found in every if self._replaced(found) != found[0]]
 
     def _replaced(self, found: re.Match[str]) -> str:
         """Dotted numbers with new UIDs in place of those in it, whatever is before and behind.
@@ -271,7 +282,7 @@ class Identities:
 
     @cached_property
     def _whole(self) -> set[str]:
-        return {word.lower() for word in self._persons | self._others | self._days}
+        return {folded(word) for word in self._persons | self._others | self._days}
 
     @cached_property
     def _day(self) -> re.Pattern[str] | None:
@@ -295,13 +306,37 @@ class Identities:
         if name not in self._patterns:
             words = self._persons if persons_only else self._persons | self._others
             long = [word for word in words if len(word) >= shortest]
-            self._patterns[name] = words_pattern(long, self._days)
+            misread = set(chain.from_iterable(map(self._misread, long)))
+            self._patterns[name] = words_pattern({*long, *misread}, self._days)
         return self._patterns[name]
 
+    def _misread(self, word: str) -> Iterator[str]:
+        """A word as it is read where it is in another character set than its data set says."""
+        if word.isascii():
+            return
+        charsets = {character_set_of(UNICODE), *self._charsets}
+        for written, read in permutations(charsets, 2):
+            for spelled in spellings(word):
+                raw = encode(spelled, written)
+                if raw is not None:
+                    yield decode_lenient(raw, read)
 
-def _tidied(text: str) -> str:
-    """What is left of a text that something was cut out of, or `GONE`."""
-    return re.sub(r" {2,}", " ", text).strip(" ^_-,;") or GONE
+
+def _without(text: str, cut: Sequence[tuple[int, int]]) -> str:
+    """What is left of a text without what stands from here to there, or `GONE`."""
+    ends = [0, *(end for _, end in cut)]
+    starts = [*(start for start, _ in cut), len(text)]
+    left, *others = (text[end:start] for end, start in zip(ends, starts, strict=True))
+    for piece in others:
+        if not left.strip(_SEPARATORS):
+            left = piece.lstrip(_SEPARATORS)
+        elif left.endswith(" "):
+            left += piece.lstrip(" ")
+        else:
+            left += piece
+    if others and not others[-1].strip(_SEPARATORS):
+        left = left.rstrip(_SEPARATORS)
+    return left if left or not cut else GONE
 
 
 def _add(words: set[str], *found: str) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from dicomstudy import layout, values
 from dicomstudy.definitions import Definitions
-from dicomstudy.elements import META_GROUP, TEXT_VRS
+from dicomstudy.elements import META_GROUP, TEXT_VRS, is_private
 from dicomstudy.errors import DefinitionsError
 from dicomstudy.layout import Token
-from dicomstudy.record import Resolve, is_reference
+from dicomstudy.paths import CHARACTER_SET
+from dicomstudy.record import Resolve, character_set_of, is_reference
 from dicomstudy.text import CharacterSet, decode_lenient
 from dicomstudy.values import Context, rules_of
 
 __all__ = ["Reader", "class_of"]
+
+#: Keys of attributes, and numbers of items in between.
+_Path: TypeAlias = tuple[str | int, ...]
 
 _MEMO_SIZE = 1 << 12
 
@@ -35,6 +39,7 @@ class Reader:
         self._rules = rules_of(definitions)
         self._parse = lru_cache(maxsize=256)(self._tokens)
         self.tag = lru_cache(maxsize=_MEMO_SIZE)(self._tag)
+        self.private_names = lru_cache(maxsize=256)(self._private_names)
 
     def _tag(self, key: str) -> int | None:
         """The tag of an attribute; None if no dictionary knows it, or its element came again."""
@@ -72,6 +77,38 @@ class Reader:
             value = values.decode(read(value), rule, Context(charset, False))
         if lenient and type(value) is bytes:
             return decode_lenient(value, charset, person_name=vr == "PN", multi=rule.multi)
+        return value if type(value) is str else None
+
+    def _private_names(self, data_set: str) -> tuple[_Path, ...]:
+        """Where private person names stand in data sets of a layout, by what their headers say."""
+        return tuple(self._names_in(layout.parse(data_set)))
+
+    def _names_in(self, tokens: Sequence[Token]) -> Iterator[_Path]:
+        for key, token in self.by_key(tokens).items():
+            if token.vr == "PN" and is_private(token.tag):
+                yield (key,)
+            for at, item in enumerate(token.items or ()):
+                yield from ((key, at, *path) for path in self._names_in(item.tokens))
+
+    def private_name(
+        self,
+        attributes: Mapping[str, Any],
+        path: _Path,
+        read: Resolve,
+        charset: CharacterSet,
+    ) -> str | None:
+        """The person name at a path from `private_names`; None if there is no text."""
+        value: Any = attributes
+        for step in path:
+            if type(step) is str and CHARACTER_SET in value:
+                charset = character_set_of(value[CHARACTER_SET])
+            value = value.get(step) if type(step) is str else value[step]
+            if value is None:
+                return None
+        if is_reference(value):
+            value = read(value)
+        if type(value) is bytes:
+            return decode_lenient(value, charset, person_name=True)
         return value if type(value) is str else None
 
     def patient(

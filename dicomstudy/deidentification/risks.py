@@ -16,8 +16,8 @@ MESSAGES = {
     "risk/visual-features": "pixel data that may show a face, or says that it has recognizable "
     "visual features",
     "risk/overlay": "an overlay in unused bits of the pixel data, which was not altered",
-    "risk/pixel-comment": "compressed pixel data with a comment in it, or with something from a "
-    "camera or program (EXIF, XMP), or of which nobody can tell what it is; it was not altered",
+    "risk/pixel-comment": "pixel data with a comment in it, or with something from a camera or "
+    "program (EXIF, XMP), or of which nobody can tell what it is; it was not altered",
     "risk/encapsulated-document": "a document was replaced by a dummy: nothing of it is left",
     "risk/free-text": "text that was kept: what was taken away elsewhere was cut out of it, all "
     "else is as it was",

@@ -26,7 +26,7 @@ from dicomstudy.deidentification.stamps import Said, Stamps
 from dicomstudy.document import references
 from dicomstudy.elements import META_GROUP, Form, bare_uid, sha256_and_size
 from dicomstudy.errors import Problem
-from dicomstudy.frames import fragments, pixel_words
+from dicomstudy.frames import fragments, has_more, pixel_words
 from dicomstudy.grouping import (
     ENCODING,
     Batch,
@@ -48,6 +48,7 @@ __all__ = ["Transfer"]
 
 _META_LENGTH = 0x00020000
 _SOP_INSTANCE_UID = 0x00080018
+_MEDIA_UID = "MediaStorageSOPInstanceUID"
 #: Transfer syntaxes of JPEG, JPEG-LS and JPEG 2000 (PS3.5 section 10).
 _JPEG = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.([5-9][0-9]|20[1-3])")
 _MEMO_SIZE = 1 << 14
@@ -160,10 +161,13 @@ class Transfer:
             values,
             notes,
         )
+        scope = self._concealer.without_telling(attributes, data_set, scope)
         repeated = [key for key in meta if "#" in key and key in attributes]
         moved = {key.partition("#")[0]: attributes[key] for key in repeated}
         tokens = {**{key.partition("#")[0]: token for key, token in meta.items()}, **data_set}
-        context = digest, charset, scope.explicit, scope.patient, safe, freeze(moved)
+        if bare_uid(attributes.get(_MEDIA_UID)) != instance.uid:
+            moved[_MEDIA_UID] = instance.uid
+        context = digest, charset, scope.explicit, scope.patient, scope.safe, freeze(moved)
         said = self._stamps.said(attributes)
         parts = [
             self._part(group, name, _replaced(content, moved), tokens, scope, said, context)
@@ -323,11 +327,11 @@ class Transfer:
     def _of_pixels(
         self, instance: Instance, attributes: Mapping[str, Any], encoding: Mapping[str, Any]
     ) -> set[str]:
-        """The codes of what compressed pixel data tells beside its samples."""
+        """The codes of what pixel data tells beside its samples."""
         is_big = encoding["byteOrder"] == "big"
         found = fragments(attributes, self._values.part, big=is_big, uid=instance.uid)
         if found is None:
-            return set()
+            return {"risk/pixel-comment"} if has_more(attributes) else set()
         table, images, read, are_all = found
         if not are_all:  # of what is behind them, nobody knows what it says
             return {"risk/pixel-comment"}

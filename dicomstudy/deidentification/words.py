@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import Literal
 
-__all__ = ["any_of", "bytes_pattern", "day_pattern", "runs_on", "spellings", "words_pattern"]
+__all__ = [
+    "any_of",
+    "bytes_pattern",
+    "day_pattern",
+    "folded",
+    "runs_on",
+    "spans",
+    "spellings",
+    "words_in",
+    "words_pattern",
+]
 
 #: Scripts that set no spaces between words, or add endings to a name.
 _HAN, _HANGUL = "\u3005-\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff", "\uac00-\ud7af"
@@ -19,6 +29,19 @@ _SPACED, _UNSPACED = rf"[^\W_{_HAN}{_HANGUL}{_OTHERS}]", f"[{_HAN}{_HANGUL}{_OTH
 _CHANGE = f"(?<={_SPACED})(?={_UNSPACED})|(?<={_UNSPACED})(?={_SPACED})"
 #: Where a word may begin, and where it may end.
 _BEGIN, _END = rf"(?:(?<![^\W_])|{_CHANGE})", rf"(?:(?![^\W_])|{_CHANGE})"
+#: Accents of letters, where they are apart.
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+#: A letter that is another one without its dot, and no accent says so.
+_DOTLESS = {ord("\u0131"): "i"}
+#: What becomes of a letter that is not valid in a character set, once or for each of its bytes.
+_LOST = "[?\ufffd]{1,4}"
+#: Letters that a word needs in ASCII to be found though its others were lost.
+_ENOUGH = 3
+#: Letters in ASCII whose last one nothing can be joined to, and any others one by one.
+_PIECES = re.compile(r"[\x00-\x7f]+(?![^\x00-\x7f])|.", re.DOTALL)
+#: A time behind a day, as in DICOM or as in ISO 8601, and its zone.
+_TIME = r"(?:t?[0-9]{4,6}(?:\.[0-9]{1,6})?|t[0-9]{2}(?::[0-9]{2}){0,2}(?:[.,][0-9]{1,9})?)"
+_WITH_TIME = f"(?:{_TIME}(?:z|[-+][0-9]{{2}}(?::?[0-9]{{2}})?)?)?"
 #: Patterns that are deeper in one another than this are written side by side.
 _DEEPEST = 40
 
@@ -28,9 +51,49 @@ def runs_on(word: str) -> bool:
     return _RUNS_ON.fullmatch(word.replace(" ", "")) is not None
 
 
+def words_in(name: str) -> list[str]:
+    """The parts of a name between what is neither letter nor digit, nor a mark of a letter."""
+    return "".join(
+        each if each.isalnum() or unicodedata.category(each).startswith("M") else " "
+        for each in name
+    ).split()
+
+
+def folded(text: str) -> str:
+    """A text in which cases, accents and widths of letters make no difference; ß is ss."""
+    if text.isascii():
+        return text.lower()
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text)).casefold()
+    return unicodedata.normalize("NFC", bare.translate(_DOTLESS))
+
+
+def spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    """Where a text has what a pattern finds once it is `folded`: where each begins and ends."""
+    found = [match.span() for match in pattern.finditer(folded(text))]
+    if not found or text.isascii():
+        return found
+    places = list(_places(text))
+    return [(places[start][0], places[end - 1][1]) for start, end in found]
+
+
+def _places(text: str) -> Iterator[tuple[int, int]]:
+    """For each letter of the folded text, where that begins and ends which it was made of."""
+    start = end = 0
+    for piece in _PIECES.finditer(text):
+        letter, more = folded(text[start:end]), folded(piece[0])
+        if more and folded(text[start : piece.end()]) == letter + more:  # it is another letter
+            yield from [(start, end)] * len(letter)
+            start = piece.start()
+        end = piece.end()
+        if end - start > 1 and piece[0].isascii():
+            yield from ((at, at + 1) for at in range(start, end))
+            start = end
+    yield from [(start, end)] * len(folded(text[start:end]))
+
+
 def spellings(word: str) -> set[str]:
     """A word as it may be written where case counts, with its accents apart or not, or wide."""
-    cases = (word, word.lower(), word.upper())
+    cases = (word, word.lower(), word.upper(), word.title())
     forms: tuple[Literal["NFC", "NFD", "NFKC"], ...] = ("NFC", "NFD", "NFKC")
     return {unicodedata.normalize(form, each) for form in forms for each in cases}
 
@@ -38,15 +101,18 @@ def spellings(word: str) -> set[str]:
 def words_pattern(words: Iterable[str], days: Iterable[str]) -> re.Pattern[str] | None:
     """Finds any of some words, and days, that stand between what is neither letter nor digit.
 
-    Beside letters of a script that sets no spaces, those of other scripts are found too.
+    It is for a text that is `folded`. Beside letters of a script that sets no spaces, those of
+    other scripts are found too.
     """
-    spelled = {each for word in words for each in spellings(word)}
-    run_on = {each for each in spelled if runs_on(each)}
-    alone = [any_of(map(_letters, spelled - run_on)), *map(day_pattern, days)]
+    run_on: list[list[str]] = []
+    others: list[list[str]] = []
+    for word in words:
+        (run_on if runs_on(folded(word)) else others).append(_letters(word))
+    alone = [any_of(others), *map(day_pattern, days)]
     either = "|".join(each for each in alone if each)
     found = [f"{_BEGIN}(?:{either}){_END}"] if either else []  # once: it takes long to compile
-    found += [any_of(map(_letters, run_on))] if run_on else []
-    return re.compile("|".join(found), re.IGNORECASE) if found else None
+    found += [any_of(run_on)] if run_on else []
+    return re.compile("|".join(found)) if found else None
 
 
 def bytes_pattern(words: Iterable[bytes]) -> re.Pattern[bytes] | None:
@@ -56,19 +122,30 @@ def bytes_pattern(words: Iterable[bytes]) -> re.Pattern[bytes] | None:
 
 
 def day_pattern(digits: str) -> str:
-    """A date as it may be written, with the time behind it if nothing is between them."""
+    """A date as it may be written, in small letters, with the time if that follows at once."""
     year, month, day = digits[:4], digits[4:6], digits[6:]
-    time = r"(?:T?[0-9]{4,6}(?:\.[0-9]{1,6})?)?"
     short_month, short_day = (re.sub("^0", "0?", each) for each in (month, day))
     return (
-        f"{year}[-./]?{month}[-./]?{day}{time}|{year}[-./]{short_month}[-./]{short_day}"
-        f"|{short_day}[-./]{short_month}[-./]{year}|{short_month}[-./]{short_day}[-./]{year}"
+        f"(?:{year}[-./]?{month}[-./]?{day}|{year}[-./]{short_month}[-./]{short_day}"
+        f"|{short_day}[-./]{short_month}[-./]{year}|{short_month}[-./]{short_day}[-./]{year})"
+        f"{_WITH_TIME}"
     )
 
 
 def _letters(word: str) -> list[str]:
     """A pattern for each letter of a word, and for whatever may be between its parts."""
-    return [r"[\s^_]+" if letter == " " else re.escape(letter) for letter in word]
+    letters = unicodedata.normalize("NFKC", word)
+    is_long = sum(each.isascii() and each.isalnum() for each in letters) >= _ENOUGH
+    found = []
+    for letter in letters:
+        alike = list(map(re.escape, folded(letter)))
+        if letter == " ":
+            found.append(r"[\s^_]+")
+        elif is_long and not letter.isascii() and alike:
+            found.append(f"(?:{''.join(alike)}|{_LOST})")
+        else:
+            found += alike
+    return found
 
 
 def any_of(words: Iterable[Sequence[str]]) -> str:
