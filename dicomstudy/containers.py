@@ -10,6 +10,7 @@ import contextlib
 import copy
 import io
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 from itertools import chain
@@ -41,10 +42,13 @@ _NO_BEGINNING = "it begins in another tar file"
 _TOO_MUCH = f"it unpacks to more than {MAX_RATIO} times its size"
 #: What zip files begin with, those too that were to be split into several.
 _ZIP = (b"PK\x03\x04", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
-#: Where the first member of a zip file stands: at its front, or behind that mark of a split one.
-_FRONT = 4
-#: The records at the end of a zip file: signature, and where the number of its members is.
-_END, _END_64 = (b"PK\x05\x06", 10, 2), (b"PK\x06\x06", 32, 8)
+#: Where the first member of a zip file stands: at its front, or behind the mark of a split one.
+_FIRST_OFFSETS = frozenset({0, 4})
+#: The record at the end of a zip file, to the number of its members; and that with more digits, in
+#: front of it (APPNOTE.TXT sections 4.3.16 and 4.3.14).
+_END, _END_64 = struct.Struct("<4s6xH"), struct.Struct("<4s28xQ")
+_END_MARK, _END_64_MARK = b"PK\x05\x06", b"PK\x06\x06"
+#: What the one says if only the other one does.
 _NO_COUNT = 0xFFFF
 #: Where they are: the comment behind them has fewer than 65,536 bytes.
 _TAIL = (1 << 16) + 256
@@ -288,7 +292,7 @@ def _zip_members(taking: _Taking, file: IO[bytes], size: int) -> Iterator[Member
 def _check_all_named(infos: list[zipfile.ZipInfo], file: IO[bytes], size: int) -> None:
     """Refuse a zip file whose directory does not name what is at its front, or too few members."""
     first = min((info.header_offset for info in infos), default=size)
-    if first not in {0, _FRONT} or (len(infos) - _count(file, size)) % (1 << 16):
+    if first not in _FIRST_OFFSETS or (len(infos) - _count(file, size)) % (1 << 16):
         raise DamagedError("its directory does not name all that is in it")
 
 
@@ -296,14 +300,12 @@ def _count(file: IO[bytes], size: int) -> int:
     """How many members a zip file has, as its end says."""
     file.seek(max(size - _TAIL, 0))
     tail = file.read()
-    signature, at, length = _END
-    end = tail.rfind(signature)
-    count = int.from_bytes(tail[end + at :][:length], "little")
-    signature, at, length = _END_64
-    start = tail.rfind(signature, 0, end)
+    end = tail.rfind(_END_MARK)
+    _, count = _END.unpack_from(tail, end)
+    start = tail.rfind(_END_64_MARK, 0, end)
     if count == _NO_COUNT and start >= 0:
-        count = int.from_bytes(tail[start + at :][:length], "little")
-    return count
+        _, count = _END_64.unpack_from(tail, start)
+    return int(count)
 
 
 def _zip_pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:

@@ -132,10 +132,11 @@ def find(
 
     Encapsulated frames are cut by the Extended Offset Table if it is right, else by the Basic
     Offset Table, else one to a fragment if there are as many, else behind end markers of JPEG;
-    a table is right if it names items that are there, as many as there are frames. A video
-    stream is one frame. Native frames are cut by the image attributes; of frames that are not
-    whole bytes, such as those of 1 bit a sample, the span has every byte that they are in, and of
-    those in words of a big-endian data set every word.
+    a table is right if it names items that are there, as many as there are frames, and the
+    extended one if these are all that have bytes. A video stream is one frame. Native frames are
+    cut by the image attributes; of frames that are not whole bytes, such as those of 1 bit a
+    sample, the span has every byte that they are in, and of those in words of a big-endian data
+    set every word.
 
     Args:
         attributes: the values of an instance by keyword, as in documents.
@@ -432,7 +433,8 @@ def _by_extended_table(
 ) -> list[tuple[Span, ...]] | None:
     """The frames by the Extended Offset Table, None if there is none that is right.
 
-    Each of them is one fragment, in their order, whose byte of padding the length leaves out.
+    Each of them is one fragment, in their order, without the byte of padding if the length leaves
+    out one byte: what leaves out more is not believed.
     """
     offsets = _numbers(attributes.get("ExtendedOffsetTable"), value.read)
     lengths = _numbers(attributes.get("ExtendedOffsetTableLengths"), value.read)

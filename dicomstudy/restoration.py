@@ -133,7 +133,7 @@ def restore(
 
 def _forget_repeated(problems: list[Problem], before: int) -> None:
     """Take out of `problems` those behind the first `before` that are among these already."""
-    told = problems[:before]
+    told = set(problems[:before])
     problems[before:] = [problem for problem in problems[before:] if problem not in told]
 
 

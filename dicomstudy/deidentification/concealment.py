@@ -108,7 +108,7 @@ class Concealer:
         What is in them means nothing without that.
         """
         gone: set[int] = set()
-        for key, value in attributes.items():
+        for key, value in attributes.items() if scope.safe else ():
             tag = self._reader.tag(key)
             if tag is None or tag not in scope.safe or not is_creator(tag):
                 continue

@@ -197,7 +197,7 @@ class Identities:
         if self._uids:
             value = self._without_uids(vr, value)
         pattern = self._pattern(key in _VOCABULARY, _SHORTEST_IN_CODES if vr == "CS" else 0)
-        if pattern is None:
+        if pattern is None or not pattern.search(folded(value)):
             return value
         parts = [value] if vr in _UNDIVIDED else value.split("\\")
         return "\\".join([_without(part, spans(pattern, part)) for part in parts])

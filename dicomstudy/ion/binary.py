@@ -54,7 +54,7 @@ _PAGE: Final = 1 << 13  # the library reads so many bytes at a time
 _INTEGER: Final = 8  # bytes of an integer that it changes if two pages have a part of it
 _BLOB: Final = 0xA
 #: Of a timestamp, the limits of offset, year, month, day, hour, minute, second and exponent.
-_BELOW: Final = (None, None, None, None, 24, 60, 60, None)
+_TIME_LIMITS: Final = (None, None, None, None, 24, 60, 60, None)
 _BEFORE: Final = frozenset({0x28, 0x38, 0x88})  # the byte in front of such an integer
 _LONG_SCALARS: Final = frozenset({0x2E, 0x3E, 0x5E, 0x7E, 0x8E, 0xAE})
 
@@ -74,8 +74,8 @@ class _Symbols:
     """The texts of the symbols that are known in a stream."""
 
     def __init__(self) -> None:
-        self._texts = set(_SYSTEM_SYMBOLS)
-        #: Whether two symbols that are known at once have one text.
+        self.forget()
+        #: Whether two symbols that were known at once have one text.
         self.are_repeated = False
 
     def forget(self) -> None:
@@ -183,19 +183,19 @@ def _check_long(data: bytes, position: int, inner: list[tuple[int, int, bool]]) 
         raise refused("a typed null")
     if kind == _TIMESTAMP:
         start, stop = extent(data, position)
-        _check_time_of_day(data, start, stop)
+        _check_timestamp(data, start, stop)
         return stop
     if kind in _FOREIGN:
         raise refused(_FOREIGN[kind])
     raise damaged(f"no value begins with 0x{first:02X}", position)
 
 
-def _check_time_of_day(data: bytes, position: int, stop: int) -> None:
+def _check_timestamp(data: bytes, position: int, stop: int) -> None:
     """Refuse a timestamp that is cut inside a number, or whose time of day the library changes.
 
     It carries over an hour or minute that no day has, and takes one of two bytes for another.
     """
-    for limit in _BELOW:
+    for limit in _TIME_LIMITS:
         if position >= stop:
             break
         start = position

@@ -38,21 +38,36 @@ __all__ = [
 MIN_TEXT_BUFFER: Final = 4096
 # The library loops without end on a symbol such as $9999999999, unless it is quoted.
 _SYMBOL_NUMBER: Final = re.compile(rb"\$[0-9]{9}")
+# All that begins strings and comments, up to what ends them.
+_LONG: Final = rb"'{3}(?:[^'\\]++|\\.|'(?!''))*+"
+_SHORT: Final = rb'"(?:[^"\\]++|\\.)*+'
+_LINE: Final = rb"//[^\r\n]*+"
+_COMMENT: Final = rb"/\*(?:[^*]++|\*(?!/))*+"
 # Without an end, they go on to that of the data, so that no byte is read twice.
 _QUOTES: Final = (
-    rb"""'{3}(?:[^'\\]++|\\.|'(?!''))*+(?:'{3})?|"(?:[^"\\]++|\\.)*+"?|'(?:[^'\\]++|\\.)*+'?"""
-    rb"""|//[^\r\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?|\{\{[A-Za-z0-9+/=\s]*+\}\}"""
+    _LONG
+    + rb"(?:'{3})?|"
+    + _SHORT
+    + rb"\"?|'(?:[^'\\]++|\\.)*+'?|"
+    + _LINE
+    + rb"|"
+    + _COMMENT
+    + rb"(?:\*/)?|\{\{[A-Za-z0-9+/=\s]*+\}\}"
 )
 _QUOTED: Final = re.compile(_QUOTES, re.DOTALL)
 _FINE_SECONDS: Final = re.compile(
     rb"(?P<quoted>" + _QUOTES + rb")|(?P<cut>:[0-9]{2}\.[0-9]{6})[0-9]+", re.DOTALL
 )
-_GAP: Final = rb"(?:\s|//[^\r\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+"
+_GAP: Final = rb"(?:\s|" + _LINE + rb"|" + _COMMENT + rb"\*/)*+"
 # Strings with what is between them and a colon, which makes them the name of a field.
 _NAMED: Final = re.compile(
-    rb"(?:(?P<long>(?:'{3}(?:[^'\\]++|\\.|'(?!''))*+'{3}"
+    rb"(?:(?P<long>(?:"
+    + _LONG
+    + rb"'{3}"
     + _GAP
-    + rb")++)|(?P<name>\"(?:[^\"\\]++|\\.)*+\")"
+    + rb")++)|(?P<name>"
+    + _SHORT
+    + rb"\")"
     + _GAP
     + rb")(?P<colon>:)?|"
     + _QUOTES,

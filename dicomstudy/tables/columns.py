@@ -171,7 +171,10 @@ def _traits(key: str, creator: str, written: str, definitions: Definitions) -> _
 
 
 def depends_on_file(tag: int, written: str, definitions: Definitions) -> bool:
-    """Whether the VR in a file says the type of a column, as the dictionary has none or several."""
+    """Whether the VR in a file says the type of a column, as that of the dictionary has no type.
+
+    It is unknown, one of several, or one of bytes.
+    """
     return (
         kind_of(written) not in {CellKind.BINARY, CellKind.ITEMS}
         and kind_of(definitions.vr(tag)) is CellKind.BINARY
@@ -339,15 +342,13 @@ class VRContext(NamedTuple):
 
     def inside(self, item: Mapping[str, Any]) -> VRContext:
         """That of the attributes of an item, which has its own creators (PS3.5 section 7.8.1)."""
-        if _creators_among(tuple(item)):
-            return VRContext(creators_of(item), self.vrs, self.others)
-        return VRContext({}, self.vrs, self.others) if self.creators else self
+        creators = creators_of(item)
+        return self if creators == self.creators else self._replace(creators=creators)
 
     def beside(self, attributes: Mapping[str, Any]) -> VRContext:
         """That of attributes of the same data set which may have more creators among them."""
-        if not _creators_among(tuple(attributes)):
-            return self
-        return self._replace(creators={**self.creators, **creators_of(attributes)})
+        more = creators_of(attributes)
+        return self._replace(creators={**self.creators, **more}) if more else self
 
 
 class Level:

@@ -7,8 +7,9 @@ column names to Python values that `pyarrow.array` takes; what is absent is null
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import groupby
 from operator import itemgetter
 from struct import error as struct_error
 from typing import Any, TypeVar
@@ -133,18 +134,13 @@ class _Encoding:
         return None
 
 
-def _by_path(entries: list[_Entry], path_of: Callable[[_Entry], str]) -> list[_Entry]:
-    """Entries in the order of attributes in the document, and those inside of one by path.
+def _by_path(entries: Iterable[_Entry], path_of: Callable[[_Entry], str]) -> Iterator[_Entry]:
+    """Entries as they come, which is by attribute, and those inside of one attribute by path.
 
     Equal groups may have the fields of their items in different orders.
     """
-    places: dict[str, int] = {}
-
-    def place(entry: _Entry) -> tuple[int, str]:
-        path = path_of(entry)
-        return places.setdefault(path.partition("[")[0], len(places)), path
-
-    return sorted(entries, key=place)
+    for _, inside in groupby(entries, key=lambda entry: path_of(entry).partition("[")[0]):
+        yield from sorted(inside, key=path_of)
 
 
 def _by_name(value: Any) -> Any:
@@ -194,9 +190,9 @@ def encode(
     encoding = _Encoding()
     encoding.add(attributes, level, row, context, path)
     if encoding.large:
-        row["large"] = _by_path(encoding.large, itemgetter("path"))
+        row["large"] = [*_by_path(encoding.large, itemgetter("path"))]
     if encoding.empty:
-        row["empty"] = _by_path(encoding.empty, str)
+        row["empty"] = [*_by_path(encoding.empty, str)]
     if encoding.exact:
         exact = _by_path(encoding.exact, itemgetter(0))
         row["exact"] = ion.dumps({path: _by_name(value) for path, value in exact})

@@ -42,28 +42,29 @@ def of_file(encoding: Mapping[str, Any], definitions: Definitions) -> FileVRs:
         tokens = layout.parse(encoding.get("dataSet", ""))
     except (RecordError, TypeError):
         return NOTHING
-    others: list[str] = []
-    found = dict(_in_data_set(tokens, "", definitions, others))
+    found: dict[str, str] = {}
     paths: dict[str, list[str]] = {}
-    for path in found:
+    others = False
+    for path, vr, is_other in _in_data_set(tokens, "", definitions):
+        found[path] = vr
         paths.setdefault(path.partition("[")[0], []).append(path)
-    return FileVRs(found, paths, bool(others))
+        others |= is_other
+    return FileVRs(found, paths, others)
 
 
 def _in_data_set(
-    tokens: Iterable[layout.Token], path: str, definitions: Definitions, others: list[str]
-) -> Iterator[tuple[str, str]]:
+    tokens: Iterable[layout.Token], path: str, definitions: Definitions
+) -> Iterator[tuple[str, str, bool]]:
+    """Path and VR of each element of which a column depends on it; whether it is an `other`."""
     for token in tokens:
         if token.occurrence:
             continue  # a later element of the tag is the attribute
         key = definitions.keyword(token.tag)
-        if depends_on_file(token.tag, token.vr, definitions):
-            yield path + key, token.vr
-        elif is_of_other_type(token.tag, token.vr, definitions):
-            others.append(path + key)
-            yield path + key, token.vr
+        is_other = is_of_other_type(token.tag, token.vr, definitions)
+        if is_other or depends_on_file(token.tag, token.vr, definitions):
+            yield path + key, token.vr, is_other
         for at, item in enumerate(token.items or ()):
-            yield from _in_data_set(item.tokens, f"{path}{key}[{at}].", definitions, others)
+            yield from _in_data_set(item.tokens, f"{path}{key}[{at}].", definitions)
 
 
 def of_group(attributes: Mapping[str, Any], file: FileVRs) -> str:
