@@ -16,7 +16,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import without_places
 from dicomstudy.elements import creator_of, format_tag, sha256_of
 from dicomstudy.errors import DefinitionsError, RecordError
-from dicomstudy.following import Follower, Layouts, differing, inner_set
+from dicomstudy.following import IN_UNICODE, Follower, Layouts, differing, inner_set
 from dicomstudy.grouping import (
     ENCODING,
     HashedGroup,
@@ -38,7 +38,7 @@ from dicomstudy.record import (
     is_reference,
 )
 from dicomstudy.text import CharacterSet
-from dicomstudy.transcription import Transcriber
+from dicomstudy.transcription import Transcriber, with_escapes
 from dicomstudy.values import Context, rules_of
 
 __all__ = ["Amended", "Amender", "Edit"]
@@ -89,6 +89,7 @@ class Amender:
         original = ungroup(without_encoding(groups), own)
         attributes = original
         layouts: Layouts | None = None
+        given: dict[str, str] = {}
         for _, step in groupby(edits, key=lambda each: each[0].number):
             steps = list(step)
             version, of_version = steps[0][0], [edit for _, edit in steps]
@@ -99,10 +100,11 @@ class Amender:
                 turned = True
                 if encoding is not None:
                     layouts = layouts or self._follower.layouts(encoding)
-                before = self._transcriber.to_unicode(attributes, layouts, resolve)
-                after, vrs = self._after(before, version, of_version)
+                before = self._transcriber.to_unicode(attributes, layouts, resolve, given)
+                after, vrs = self._after(before, version, of_version, is_unicode=True)
             if after is before:
                 continue
+            given |= vrs
             if encoding is not None:
                 layouts = layouts or self._follower.layouts(encoding)
                 layouts, after = self._follower.followed(layouts, attributes, after, vrs)
@@ -116,13 +118,27 @@ class Amender:
         return self._regrouped(groups, own, attributes, differing(original, attributes), encoding)
 
     def _after(
-        self, before: dict[str, Any], version: Version, edits: Iterable[Edit]
+        self,
+        before: dict[str, Any],
+        version: Version,
+        edits: Iterable[Edit],
+        *,
+        is_unicode: bool = False,
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """The attributes after the edits of one version, and the VRs that these give by path.
 
         They are `before` itself if nothing changes.
+
+        Args:
+            before: the attributes.
+            version: the version that the edits are of.
+            edits: those that are meant for the instance.
+            is_unicode: all text is in Unicode; what that cannot hold gets bytes of its own.
+
+        Raises:
+            _NotHeldError: a character set has not all characters of new text.
         """
-        attributes, vrs = dict(before), dict[str, str]()
+        attributes, vrs, escaped = dict(before), dict[str, str](), dict[str, bytes]()
         charset = character_set_of(attributes.get(CHARACTER_SET))
         touched: set[str] = set()
         for edit in edits:
@@ -138,7 +154,9 @@ class Amender:
                 if self._is_there(whole, steps, value, inner):
                     continue
                 if not self._holds(steps[-1][0], value, inner):
-                    raise _NotHeldError
+                    if not is_unicode:
+                        raise _NotHeldError
+                    escaped.update(self._escaped(value, steps))
                 touched.add(key)
                 _put(attributes, key, _placed(whole, steps, value))
         for key in touched:
@@ -149,7 +167,7 @@ class Amender:
         if not previous:
             return before, vrs
         self._stamp(attributes, previous, version)
-        return attributes, vrs
+        return {**attributes, **escaped}, vrs
 
     def _bytes(self, value: str, vr: str, charset: CharacterSet) -> bytes:
         """The bytes of the text of a private attribute."""
@@ -265,6 +283,24 @@ class Amender:
                 for inner in item
             )
         return type(value) is not str or self._encoded(key, value, charset) is not None
+
+    def _escaped(
+        self, value: Any, steps: Sequence[Step], path: str = ""
+    ) -> Iterator[tuple[str, bytes]]:
+        """The keys and bytes of text at the end of `steps` that Unicode cannot hold.
+
+        As the text of a whole instance has them that is turned to that (spec/edits.md).
+        """
+        (key, item), *others = steps
+        here = path + self._hex(key)
+        if others:
+            yield from self._escaped(value, others, f"{here}[{item}].")
+        elif type(value) is list:
+            for at, struct in enumerate(value):
+                for inner in struct:
+                    yield from self._escaped(struct[inner], ((inner, None),), f"{here}[{at}].")
+        elif not self._holds(key, value, IN_UNICODE.charset):
+            yield RAW + here, with_escapes(value)
 
     def _encoded(self, key: str, value: str, charset: CharacterSet) -> bytes | None:
         """The bytes of a text in a character set, None if that lacks one of its characters.

@@ -30,7 +30,15 @@ from dicomstudy.record import group_of
 from dicomstudy.text import character_set
 from dicomstudy.values import Context, rules_of
 
-__all__ = ["PROTECTED", "is_uid", "level_of_group", "once", "prepare", "split"]
+__all__ = [
+    "PROTECTED",
+    "depends_on_sign",
+    "is_uid",
+    "level_of_group",
+    "once",
+    "prepare",
+    "split",
+]
 
 #: From the highest to the lowest.
 _LEVELS = ("study", "series", "instance")
@@ -124,6 +132,11 @@ def is_uid(text: str) -> bool:
     return len(text) <= longest and form.fullmatch(text) is not None
 
 
+def depends_on_sign(numbers: bytes | None) -> bool:
+    """Whether some of the numbers of US or SS would be others with the VR that was not meant."""
+    return any(byte >= 0x80 for byte in (numbers or b"")[1::2])
+
+
 def level_of_group(name: str) -> str:
     """The level at which an attribute group belongs: "study", "series" or "instance"."""
     name = name.removesuffix("Module")
@@ -176,7 +189,7 @@ def prepare(given: object, definitions: Definitions) -> dict[str, Any]:
         pairs.append((path, stored))
         if typed and ":" in written:
             vrs[path] = vr
-        elif typed and vr == "US" and any(byte >= 0x80 for byte in (stored or b"")[1::2]):
+        elif typed and vr == "US" and depends_on_sign(stored):
             raise DicomStudyError(
                 "change/value", f"{value!r:.80} needs its VR, as in {path}:US: it may be SS, too"
             )
@@ -238,6 +251,8 @@ class _Reader:
             if vr not in {"", own}:
                 raise DicomStudyError("change/value", f"{keys[-1]} has the VR {own}, not {vr}")
             return _Target(path, keys[-1], own, typed=False)
+        if vr and own != "UN" and vr not in own.split(" or "):
+            raise DicomStudyError("change/value", f"{keys[-1]} has the VR {own}, not {vr}")
         if vr and vr not in SHORT_VRS | LONG_VRS:
             raise DicomStudyError("change/value", f"{vr!r} is no VR", tag=tag)
         vr = vr or ("" if own == "UN" else own.split()[0])

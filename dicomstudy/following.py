@@ -26,7 +26,7 @@ from dicomstudy.layout import ItemLayout, Token
 from dicomstudy.paths import CHARACTER_SET, ORIGINALS
 from dicomstudy.record import DEFLATED, TRAILING, character_set_of
 from dicomstudy.text import UNICODE, CharacterSet
-from dicomstudy.values import TEXT_KINDS, Context, Kind, rules_of
+from dicomstudy.values import TEXT_KINDS, Context, Kind, Rule, rules_of
 
 __all__ = [
     "IN_UNICODE",
@@ -36,6 +36,7 @@ __all__ = [
     "differing",
     "inner_set",
     "is_signed",
+    "vr_of",
 ]
 
 #: The attributes of a data set or an item, by key.
@@ -80,12 +81,12 @@ def _is_other(before: object, after: object) -> bool:
 def _difference(before: object, after: object) -> Hashable:
     """What the layout of a changed value depends on: equal for changes with an equal one.
 
-    That is its type; of a number itself, and of a text whether it is one of tags, as not every VR
-    holds them; and of a sequence how many items it had, the keys in each, and which of their
-    values are the same or differ in what.
+    That is its type; of a number itself, and of a text whether it is one of tags or has a
+    backslash, as not every VR holds them; and of a sequence how many items it had, the keys in
+    each, and which of their values are the same or differ in what.
     """
     if isinstance(after, str):
-        return type(after), _TAGS.fullmatch(after) is not None
+        return type(after), _TAGS.fullmatch(after) is not None, "\\" in after
     if type(after) is not list:
         return type(after), after if isinstance(after, int | float) else None
     old = before if type(before) is list else []
@@ -384,16 +385,27 @@ class Follower:
 
     def _vr_for(self, value: Any, token: Token, given: str | None, scope: _Scope) -> str:
         """The VR of an element that becomes `value`: that of the file, if it can have it."""
-        if type(value) is bytes:
-            return given or token.vr
+        if given and type(value) is bytes:
+            return given
         rule = self._rules.rule(token.tag, token.vr)
-        if isinstance(value, str) and rule.kind is not Kind.TAG:
+        own = self._definitions.vr(token.tag)
+        if type(value) is bytes:  # as it has them by the dictionary
+            fits = own == "UN" or token.vr in own.split(" or ")
+        elif isinstance(value, str) and own != "UN":
+            fits = self._means_the_same(value, rule, self._rules.of_vr(own))
+        elif isinstance(value, str) and rule.kind is not Kind.TAG:
             fits = rule.kind in TEXT_KINDS
         else:
             encoded = values.encode(value, rule, IN_UNICODE)
             again = None if encoded is None else values.decode(encoded, rule, IN_UNICODE)
             fits = freeze(again) == freeze(value)
-        return token.vr if fits else _vr_of(token.tag, self._definitions, signed=scope.signed)
+        return token.vr if fits else vr_of(token.tag, self._definitions, signed=scope.signed)
+
+    def _means_the_same(self, text: str, one: Rule, other: Rule) -> bool:
+        """Whether a text is the same tags, or values, by the rules of two VRs."""
+        if Kind.TAG in {one.kind, other.kind}:
+            return one.kind is other.kind
+        return one.kind in TEXT_KINDS and (one.multi is other.multi or "\\" not in text)
 
     def _add(
         self,
@@ -423,7 +435,7 @@ class Follower:
         vr = ""
         if scope.explicit:
             given = scope.vrs.get(scope.path + key)
-            vr = given or _vr_of(tag, self._definitions, signed=scope.signed)
+            vr = given or vr_of(tag, self._definitions, signed=scope.signed)
         return self._changed(Token(tag, vr, occurrence=int(occurrence or 0)), None, value, scope)
 
     def _fits(self, token: Token, value: Any) -> bool:
@@ -487,7 +499,7 @@ def _without_vrs(token: Token) -> Token:
     return token._replace(vr="", reserved=0, items=items)
 
 
-def _vr_of(tag: int, definitions: Definitions, *, signed: bool) -> str:
+def vr_of(tag: int, definitions: Definitions, *, signed: bool) -> str:
     """The VR that an element is written with, by the dictionary."""
     vr = definitions.vr(tag)
     if vr.startswith("US or SS"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dicomstudy import values
@@ -23,7 +23,7 @@ from dicomstudy.record import RAW, Resolve, character_set_of, is_reference
 from dicomstudy.text import UNICODE, CharacterSet
 from dicomstudy.values import TEXT_KINDS, Context, rules_of
 
-__all__ = ["Transcriber"]
+__all__ = ["Transcriber", "with_escapes"]
 
 
 class Transcriber:
@@ -34,9 +34,15 @@ class Transcriber:
         self._rules = rules_of(definitions)
 
     def to_unicode(
-        self, attributes: Attributes, layouts: Layouts | None, resolve: Resolve
+        self,
+        attributes: Attributes,
+        layouts: Layouts | None,
+        resolve: Resolve,
+        given: Mapping[str, str],
     ) -> dict[str, Any]:
         """The attributes with the character set of Unicode, in items too.
+
+        `given` are VRs by path that edits gave, which the file has not where it writes none.
 
         Text of private attributes whose VR is in the file, text whose VR there is none of the
         standard's, and text that is a large value, is written anew; the bytes of text that was not
@@ -46,8 +52,9 @@ class Transcriber:
         meta, tokens = ((), ()) if layouts is None else layouts.parts
         apart = {(token.tag, token.occurrence) for token in meta}
         charset = character_set_of(attributes.get(CHARACTER_SET))
-        to_unicode = _ToUnicode(self._definitions, resolve)
+        to_unicode = _ToUnicode(self._definitions, resolve, given)
         result = to_unicode.turned(attributes, tokens, charset)
+        _drop_repeated_set(result)
         for key in [key for key in result if key.startswith(RAW)]:
             path = key[len(RAW) :]
             steps = parse_raw_path(path)
@@ -95,16 +102,27 @@ class _ToUnicode:
         escaped: the keys and bytes of what has U+001B, of all that was turned.
     """
 
-    def __init__(self, definitions: Definitions, resolve: Resolve) -> None:
+    def __init__(
+        self, definitions: Definitions, resolve: Resolve, given: Mapping[str, str]
+    ) -> None:
         self.escaped: dict[str, bytes] = {}
+        self._given = given
         self._definitions = definitions
         self._rules = rules_of(definitions)
         self._resolve = resolve
 
     def turned(
-        self, struct: Attributes, tokens: Iterable[Token], charset: CharacterSet, path: str = ""
+        self,
+        struct: Attributes,
+        tokens: Iterable[Token],
+        charset: CharacterSet,
+        path: str = "",
+        keys: str = "",
     ) -> dict[str, Any]:
-        """The attributes of a data set, or of the item that `path` leads to."""
+        """The attributes of a data set, or of the item that `path` leads to, and `keys` as well.
+
+        The one has tags, as to raw bytes, the other keys of attributes, as in edits.
+        """
         by_key = {_key(token, self._definitions): token for token in tokens}
         result = dict(struct)
         for key, value in struct.items():
@@ -118,19 +136,23 @@ class _ToUnicode:
                         items[at].tokens if at < len(items) else (),
                         inner_set(item, charset),
                         f"{here}[{at}].",
+                        f"{keys}{key}[{at}].",
                     )
                     for at, item in enumerate(value)
                 ]
                 for item in result[key]:
                     if CHARACTER_SET in item:
                         item[CHARACTER_SET] = UNICODE
+                        _drop_repeated_set(item)
                 continue
             if token is None:
                 continue
             if type(value) is bytes or is_reference(value):
+                if not token.vr and keys + key in self._given:
+                    token = token._replace(vr=self._given[keys + key])
                 result[key] = self._value(token, value, charset)
             if self._is_escaped(token, result[key]):
-                self.escaped[RAW + here] = _with_escapes(result[key])
+                self.escaped[RAW + here] = with_escapes(result[key])
         return result
 
     def _is_escaped(self, token: Token, value: Any) -> bool:
@@ -156,8 +178,14 @@ class _ToUnicode:
         if not in_bytes:
             return text
         if isinstance(text, str) and "\x1b" in text:
-            return _with_escapes(text)
+            return with_escapes(text)
         return values.encode(text, rule, IN_UNICODE)
+
+
+def _drop_repeated_set(struct: dict[str, Any]) -> None:
+    """Drop the elements that Specific Character Set had replaced."""
+    for key in [key for key in struct if key.startswith(f"{CHARACTER_SET}#")]:
+        del struct[key]
 
 
 def _key(token: Token, definitions: Definitions) -> str:
@@ -182,7 +210,7 @@ def _step(token: Token) -> str:
     return format_tag(token.tag) + (f"#{token.occurrence}" if token.occurrence else "")
 
 
-def _with_escapes(text: str) -> bytes:
+def with_escapes(text: str) -> bytes:
     """Text in Unicode with each U+001B as a byte, as it came, padded to even length."""
     raw = text.encode()
     return raw + b" " * (len(raw) % 2)

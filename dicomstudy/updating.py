@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dicomstudy import layout
 from dicomstudy.archive import AnyArchive, opened
-from dicomstudy.assignment import once, prepare
+from dicomstudy.assignment import depends_on_sign, once, prepare
 from dicomstudy.change import Change, changing
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import with_history
 from dicomstudy.elements import creator_of, is_creator, private_tag
 from dicomstudy.errors import ArchiveError, DicomStudyError
+from dicomstudy.following import is_signed, vr_of
 from dicomstudy.lineage import Scoped, Version, names_in
 from dicomstudy.paths import ORIGINALS, parse_path
 from dicomstudy.record import group_of
@@ -154,8 +156,11 @@ class _Check:
         paths = [*edit["set"], *edit["remove"]]
         self._in_items = [path for path in paths if "[" in path]
         self._private = dict.fromkeys(path for path in paths if _is_private(path))
+        self._of_two = [path for path in edit.get("vrs", ()) if not _is_private(path)]
         self._removed = frozenset(edit["remove"])
-        self.is_of_instances = bool(self._in_items or self._private or "instance" in edit)
+        self.is_of_instances = bool(
+            self._in_items or self._private or self._of_two or "instance" in edit
+        )
         self._is_meant = False
         self._there: set[str] = set()
         self._errors: dict[str, DicomStudyError] = {}
@@ -163,6 +168,8 @@ class _Check:
     def look_at(self, instance: Instance) -> None:
         """See one of the instances; what is known of a path already is not looked for again."""
         self._is_meant = True
+        for path in self._of_two:
+            self._check_sign(path, instance)
         in_items = [path for path in self._in_items if path not in self._there]
         paths = dict.fromkeys((*in_items, *self._private))
         attributes = instance.attributes() if paths else {}
@@ -178,6 +185,19 @@ class _Check:
                     self._check_creator(path, struct)
             except DicomStudyError as error:
                 self._errors[path] = error
+
+    def _check_sign(self, path: str, instance: Instance) -> None:
+        """Refuse numbers that a file without VRs cannot have: there they would be others."""
+        encoding = instance.encoding
+        if encoding is None or any(token.vr for token in layout.parse(encoding["dataSet"])):
+            return
+        tag = self._definitions.tag(parse_path(path)[-1][0])
+        signed = is_signed(instance.attributes().get("PixelRepresentation"))
+        vr = vr_of(tag, self._definitions, signed=signed)
+        numbers = self.edit["set"][path]
+        if {vr, self.edit["vrs"][path]} == {"US", "SS"} and depends_on_sign(numbers):
+            message = f"{instance.uid} is written without VRs, where the numbers of {path} are {vr}"
+            raise DicomStudyError("change/value", message, tag=tag)
 
     def _check_creator(self, path: str, struct: Mapping[str, Any]) -> None:
         """Refuse an attribute without its creator, and a creator to go before what it is of."""

@@ -32,6 +32,16 @@ def file_of(elements: Mapping[int, bytes]) -> bytes:
     return make.part10(make.file_meta(make.EXPLICIT, sop_instance="1.2.3.4.5"), data_set)
 
 
+def file_in(syntax: str, *elements: tuple[int, str, Any]) -> bytes:
+    """A file of a transfer syntax with these elements beside the usual ones."""
+    usual = [(tag, "UI", encoded[8:]) for tag, encoded in BASE.items()]
+    explicit, big = syntax != make.IMPLICIT, syntax == make.BIG_ENDIAN
+    data_set = b"".join(
+        make.element(*each, explicit=explicit, big=big) for each in sorted([*usual, *elements])
+    )
+    return make.part10(make.file_meta(syntax, sop_instance="1.2.3.4.5"), data_set)
+
+
 def converted(folder: Path, file: bytes) -> Instance:
     """The only instance of a new archive of a file."""
     dicomstudy.convert([studies.write_files(folder / "in", [("a", file)])], folder / "archive")
@@ -238,7 +248,12 @@ def test_original_attributes_that_are_no_items_stay(tmp_path: Path) -> None:
         (0x00104000, "OB", "PatientComments", "text", "LT"),
         (0x00104000, "ST", "PatientComments", "text", "ST"),
         (0x00104000, "UN", "PatientComments", "text", "UN"),
-        (0x00181310, "OB", "AcquisitionMatrix", [1, 2, 3, 4], "OB"),
+        (0x00181310, "OB", "AcquisitionMatrix", [1, 2, 3, 4], "US"),
+        (0x00181310, "UL", "AcquisitionMatrix", [1, 2, 3, 4], "US"),
+        (0x00189089, "FL", "DiffusionGradientOrientation", [1.0, 0.5, 0.25], "FD"),
+        (0x00280107, "UL", "LargestImagePixelValue", 7, "US"),
+        (0x00280107, "OW", "LargestImagePixelValue", 7, "US"),
+        (0x00280107, "SS", "LargestImagePixelValue", 7, "SS"),
         (0x00189073, "OB", "AcquisitionDuration", 1.5, "FD"),
     ],
 )
@@ -361,12 +376,12 @@ def test_each_instance_has_the_vr_that_its_edit_gives(tmp_path: Path) -> None:
     assert [element.VR for element in elements_of_all(archive, 0x00280106)] == ["US", "SS"]
 
 
-@pytest.mark.parametrize("texts", [("00200010", "ABC"), ("ABC", "00200010")])
+@pytest.mark.parametrize("texts", [("a\\b", "ABC"), ("ABC", "a\\b")])
 def test_each_instance_has_a_vr_that_holds_its_own_text(
     texts: tuple[str, str], tmp_path: Path
 ) -> None:
-    tags = make.element(0x00204000, "AT", (0x00100010,))
-    archive = archive_of(tmp_path, {0x00204000: tags}, {0x00204000: tags})
+    values = make.element(0x00204000, "LO", "several\\values")
+    archive = archive_of(tmp_path, {0x00204000: values}, {0x00204000: values})
     edits = [
         {"instance": f"1.2.3.4.{number}", "set": {"ImageComments": text}}
         for number, text in enumerate(texts, 1)
@@ -374,7 +389,7 @@ def test_each_instance_has_a_vr_that_holds_its_own_text(
     dicomstudy.update(archive, STUDY, edits)
     assert not dicomstudy.verify(archive).problems
     vrs = [element.VR for element in elements_of_all(archive, 0x00204000)]
-    assert vrs == ["AT" if text[0] == "0" else "LT" for text in texts]
+    assert vrs == ["LT" if "\\" in text else "LO" for text in texts]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -415,7 +430,13 @@ def test_a_group_length_goes_with_the_last_of_its_group(before: int, tmp_path: P
 @pytest.mark.parametrize(
     ("tag", "element", "keyword", "value", "vr"),
     [
-        (0x00100020, ("AT", (0x00100010,)), "PatientID", "12345678", "AT"),
+        (0x00100020, ("AT", (0x00100010,)), "PatientID", "12345678", "LO"),
+        (0x00280009, ("LO", "text"), "FrameIncrementPointer", "00181063", "AT"),
+        (0x00104000, ("LO", "old"), "PatientComments", "C:\\images", "LT"),
+        (0x00104000, ("LO", "old"), "PatientComments", "images", "LO"),
+        (0x00102110, ("LT", "old"), "Allergies", "nuts\\milk", "LO"),
+        (0x00200032, ("ST", "1\\2\\3"), "ImagePositionPatient", "4\\5\\6", "DS"),
+        (0x00200032, ("SH", "1\\2\\3"), "ImagePositionPatient", "4\\5\\6", "SH"),
         (0x00100020, ("AT", (0x00100010,)), "PatientID", "ABCD", "LO"),
         (0x00100020, ("AT", (0x00100010,)), "PatientID", "abcdef01", "LO"),
         (0x00100020, ("AT", (0x00100010,)), "PatientID", "12 34 56 78", "LO"),
@@ -432,3 +453,107 @@ def test_a_value_is_in_the_file_what_it_is_in_the_document(
     kept = after.to_dataset()[tag].VR
     assert kept == vr
     assert converted(tmp_path / "again", after.to_p10()).metadata()[keyword] == value
+
+
+def test_numbers_are_turned_round_as_their_vr_wants_it(tmp_path: Path) -> None:
+    """They were UN in a big-endian file."""
+    converted(tmp_path, file_in(make.BIG_ENDIAN, (0x00280107, "UN", b"\0\5")))
+    dicomstudy.update(tmp_path / "archive", STUDY, [{"set": {"LargestImagePixelValue": 7}}])
+    assert only(tmp_path).to_dataset().LargestImagePixelValue == 7
+
+
+@pytest.mark.parametrize(
+    ("signed", "vr", "number", "fits"),
+    [(1, "US", 40000, False), (1, "SS", -7, True), (1, "US", 7, True), (0, "SS", -7, False)],
+)
+def test_numbers_without_vrs_are_those_that_a_reader_takes_them_for(
+    signed: int, vr: str, number: int, fits: bool, tmp_path: Path
+) -> None:
+    converted(tmp_path, file_in(make.IMPLICIT, (0x00280103, "US", signed)))
+    edit = {"set": {f"LargestImagePixelValue:{vr}": number}}
+    if not fits:
+        with pytest.raises(DicomStudyError, match="without VRs"):
+            dicomstudy.update(tmp_path / "archive", STUDY, [edit])
+        return
+    dicomstudy.update(tmp_path / "archive", STUDY, [edit])
+    assert only(tmp_path).to_json()["00280107"]["Value"] == [number]
+
+
+def test_a_vr_that_the_dictionary_does_not_give_is_refused(tmp_path: Path) -> None:
+    converted(tmp_path, file_of({}))
+    for vr, value in (("FD", 1.5), ("LO", "x")):
+        edit = {"set": {f"LargestImagePixelValue:{vr}": value}}
+        with pytest.raises(DicomStudyError, match="US or SS"):
+            dicomstudy.update(tmp_path / "archive", STUDY, [edit])
+
+
+# -- text that no character set holds ----------------------------------------------------------
+
+#: An escape sequence that is not known stays in the text, beside letters that are not ASCII.
+ESCAPED = b"Yamada^Tarou=\x1b$@;3ED\x1b(J^\x1b$BB@O:\x1b(B"
+
+
+def escaped_and_plain(folder: Path, *studies_of: str) -> None:
+    """An archive of two files, of which one has such text."""
+    charset = make.element(0x00080005, "CS", "\\ISO 2022 IR 87")
+    files = []
+    for number, (study, name) in enumerate(zip(studies_of, (ESCAPED, b"Yamada^Taro"), strict=True)):
+        elements = {
+            **BASE,
+            0x00080005: charset,
+            0x00080018: make.element(0x00080018, "UI", f"{study}.4.{number}"),
+            0x00100010: make.element(0x00100010, "PN", name),
+            0x0020000D: make.element(0x0020000D, "UI", study),
+            0x0020000E: make.element(0x0020000E, "UI", f"{study}.4"),
+        }
+        data_set = b"".join(element for _, element in sorted(elements.items()))
+        meta = make.file_meta(make.EXPLICIT, sop_instance=f"{study}.4.{number}")
+        files.append((str(number), make.part10(meta, data_set)))
+    dicomstudy.convert([studies.write_files(folder / "in", files)], folder / "archive")
+
+
+@pytest.mark.parametrize("command", ["resolve", "merge"])
+def test_text_that_no_character_set_holds_is_taken_over(command: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    if command == "resolve":
+        escaped_and_plain(tmp_path, STUDY, STUDY)
+        (conflict,) = dicomstudy.conflicts(archive, study=STUDY)
+        (side,) = (side for side in conflict.sides if "\x1b" in side.content["PatientName"])
+        dicomstudy.resolve(archive, STUDY, group="patient", keep=side.digest)
+    else:
+        escaped_and_plain(tmp_path, STUDY, "1.2.4")
+        dicomstudy.merge(archive, "1.2.4", into=STUDY)
+    assert dicomstudy.verify(archive).problems == []
+    assert dicomstudy.conflicts(archive) == []
+    with dicomstudy.open_archive(archive)[STUDY] as study:
+        first, second = study.values()
+        name = first.metadata()["PatientName"]
+        assert second.metadata()["PatientName"] == name
+        assert "\x1b" in name
+        assert name.encode() in second.to_p10()
+        assert second.original().metadata()["PatientName"] == "Yamada^Taro"
+    dicomstudy.collect(archive, older_versions=True, remove=True)
+    assert dicomstudy.verify(archive).problems == []
+
+
+def test_private_text_that_an_edit_gave_is_turned_to_unicode(tmp_path: Path) -> None:
+    """In a file without VRs too, for the edit said what it is."""
+    charset, creator = (0x00080005, "CS", "ISO_IR 100"), (0x00090010, "LO", "ACME")
+    converted(tmp_path, file_in(make.IMPLICIT, charset, creator))
+    for edit in ({"00091001:LO": "Müller"}, {"PatientName": "山"}):
+        dicomstudy.update(tmp_path / "archive", STUDY, [{"set": edit}])
+    after = only(tmp_path)
+    assert after.metadata()["SpecificCharacterSet"] == "ISO_IR 192"
+    assert after.metadata()["00091001"] == "Müller ".encode()
+
+
+def test_a_character_set_that_was_replaced_goes(tmp_path: Path) -> None:
+    twice = make.element(0x00080005, "CS", "ISO_IR 101") + make.element(
+        0x00080005, "CS", "ISO_IR 100"
+    )
+    name = make.element(0x00100010, "PN", b"M\xfcller")
+    inner = make.element(0x00081140, "SQ", item(twice, name))
+    elements = {0x00080005: twice, 0x00081140: inner, 0x00100010: name}
+    after = edited(tmp_path, elements, set={"StudyDescription": "山"})
+    assert not any("#" in each for each in layout_of(after))
+    assert after.to_p10().count(b"ISO_IR 192") == 2
