@@ -263,7 +263,8 @@ def _zip_members(taking: _Taking, file: IO[bytes], size: int) -> Iterator[Member
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         for info in infos:
-            if info.filename.endswith("/") and not info.file_size:  # a folder
+            is_empty = not info.file_size and info.compress_size <= _OF_NOTHING
+            if is_empty and info.filename.endswith("/"):  # a folder
                 continue
             packed += info.compress_size
             if info.flag_bits & 1:

@@ -27,6 +27,8 @@ _EMPTY = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 _NAMES = frozenset({b"D", b"N", b"V"})
 _LONG_NAME, _LONG_LINK, _SPARSE, _GLOBAL, _CONTINUED = b"L", b"K", b"S", b"g", b"M"
 _EXTENDED = frozenset({b"x", b"X"})
+#: Says, of the member behind it, that it begins in another volume.
+_VOLUME = re.compile(rb" GNU\.volume\.offset=(?!0*\n)")
 _ZEROS = re.compile(rb"\0*")
 _CHECK_SUM = re.compile(rb"[ \0]*[0-7]+[ \0]*")
 
@@ -140,17 +142,20 @@ class Tar:
             self._at += length
             self._position += length
         self._headers_left = MAX_HEADERS
-        long_name, records = None, list[tuple[str, bytes]]()
+        long_name, records, is_rest = None, list[tuple[str, bytes]](), False
         while True:
             info = self._parsed(block)
             if info.type in _EXTENDED:
                 records += _records(self._within_headers(info.size))
             elif info.type == _LONG_NAME:
                 long_name = _text(self._within_headers(info.size).split(b"\0", 1)[0])
-            elif info.type in {_LONG_LINK, _GLOBAL}:  # what is of all files is no name or size
+            elif info.type == _GLOBAL:  # what is of all files is no name or size
+                is_rest = _VOLUME.search(self._within_headers(info.size)) is not None
+            elif info.type == _LONG_LINK:
                 self._within_headers(info.size)
             else:
-                return self._file(block, info, long_name, records)
+                file = self._file(block, info, long_name, records)
+                return file._replace(is_rest=is_rest or info.type == _CONTINUED)
             block = self._within_headers(_BLOCK)
 
     def _parsed(self, block: bytes) -> tarfile.TarInfo:
@@ -177,8 +182,7 @@ class Tar:
             raise DamagedError("a size in it is negative")
         if info.type in _EMPTY:
             return _File(name, is_file=False, stored=0)
-        is_rest = info.type == _CONTINUED
-        plain = _File(name, info.type not in _NAMES, stored, is_rest=is_rest)
+        plain = _File(name, info.type not in _NAMES, stored)
         if info.type == _SPARSE:
             return _sparse(plain, self._old_map(block), _number(block[483:495]))
         if fields.get("GNU.sparse.major") == b"1":

@@ -497,6 +497,18 @@ def test_the_rest_of_a_file_that_begins_elsewhere_is_a_problem(tmp_path: Path) -
     assert names_and_codes(content, tmp_path) == (NAMES, ["source/member"])
 
 
+def test_so_it_is_in_the_form_of_pax(tmp_path: Path) -> None:
+    for offset, codes in ((b"0", []), (b"5", ["source/member"])):
+        record = b" GNU.volume.filename=a\n"
+        record = b"%d" % (len(record) + 2) + record
+        volume = b" GNU.volume.offset=%s\n" % offset
+        record += b"%d" % (len(volume) + 2) + volume
+        content = a_header("g", len(record), tarfile.XGLTYPE) + record.ljust(512, b"\0")
+        content += a_header("a", 5) + b"12345".ljust(512, b"\0") + TAR
+        names = NAMES if codes else ["a", *NAMES]
+        assert names_and_codes(content, tmp_path) == (names, codes)
+
+
 def test_a_size_may_stand_in_a_pax_header(tmp_path: Path) -> None:
     content = a_header("x", 9, tarfile.XHDTYPE) + b"9 size=5\n".ljust(512, b"\0")
     content += a_header("a", 0) + b"12345".ljust(512, b"\0") + TAR
@@ -766,6 +778,8 @@ def test_content_of_no_size_is_not_lost_quietly(tmp_path: Path) -> None:
     at = content.index(b"PK\1\2")
     emptied = with_field(with_field(content, at + 16, 4, 0), at + 24, 4, 0)  # CRC-32 and size
     assert names_and_codes(emptied, tmp_path) == (["b"], ["source/member"])
+    folder = emptied.replace(b"a", b"/")  # one that is no folder
+    assert names_and_codes(folder, tmp_path) == (["b"], ["source/member"])
 
 
 # -- zip and tar files and records inside others ---------------------------------------------------

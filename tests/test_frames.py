@@ -241,6 +241,7 @@ def test_extended_offset_table_comes_first_and_leaves_padding_out() -> None:
     [
         ([0, 10, 22, 33, 46], [2, 4, 2, 6, 2]),
         (ITEMS, [2, 4, 2, 7, 2]),
+        (ITEMS, [2, 4, 2, 6, 3]),
         (ITEMS, [2, 4, 2, 6]),
         ([0, 22, 32], [2, 2, 6]),
         ([0, 10, 22], [2, 4, 2]),
@@ -251,6 +252,7 @@ def test_extended_offset_table_comes_first_and_leaves_padding_out() -> None:
     ids=[
         "no item",
         "longer than the fragment",
+        "longer than the last fragment",
         "lengths are missing",
         "fragments are left out",
         "fragments at the end are left out",
