@@ -335,6 +335,13 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"PatientName": "HÉLÈNE^IŞIL"}, "Helene, Hélène, Iş\u0131l", "REMOVED"),
         ({"PatientName": "ΠΑΠΑΔΟΠΟΥΛΟΣ"}, "x Παπαδόπουλος", "x"),
         ({"PatientName": "ヤマダ"}, "前 ﾔﾏﾀﾞ 後", "前 後"),
+        (
+            {"PatientName": "Smith"},
+            "by Smith\u2122, \u24b6Smith, \u2121Smith x",
+            "by \u2122, \u24b6, \u2121 x",
+        ),
+        ({"InstitutionName": "Acme\u2122 Spital"}, "at ACME\u2122 spital", "at"),
+        ({"PatientName": "ｶﾞﾙｼｱ"}, "前 ガルシア 後", "前 後"),
         ({"PatientName": "Müllersche"}, "of M?llersche, M??LLERSCHE", "of"),
         ({"PatientName": "Müllersche"}, "of M\ufffdllersche", "of"),
         ({"PatientName": "Müllersche"}, "of MÃ¼llersche", "of"),

@@ -32,7 +32,7 @@ _BEGIN, _END = rf"(?:(?<![^\W_])|{_CHANGE})", rf"(?:(?![^\W_])|{_CHANGE})"
 #: Accents of letters, where they are apart.
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 #: A letter that is another one without its dot, and no accent says so.
-_DOTLESS = {ord("\u0131"): "i"}
+_DOTLESS = {"\u0131": "i"}
 #: What becomes of a letter that is not valid in a character set, once or for each of its bytes.
 _LOST = "[?\ufffd]{1,4}"
 #: Letters that a word needs in ASCII to be found though its others were lost.
@@ -53,18 +53,35 @@ def runs_on(word: str) -> bool:
 
 def words_in(name: str) -> list[str]:
     """The parts of a name between what is neither letter nor digit, nor a mark of a letter."""
-    return "".join(
-        each if each.isalnum() or unicodedata.category(each).startswith("M") else " "
-        for each in name
-    ).split()
+    return "".join(each if _is_of_word(each) else " " for each in name).split()
 
 
 def folded(text: str) -> str:
     """A text in which cases, accents and widths of letters make no difference; ß is ss."""
     if text.isascii():
         return text.lower()
-    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text)).casefold()
-    return unicodedata.normalize("NFC", bare.translate(_DOTLESS))
+    return unicodedata.normalize("NFC", text.translate(_FOLDED))
+
+
+class _Folded(dict[int, str]):
+    """What becomes of each character; signs do not become letters, as the one for trade marks."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        apart = unicodedata.normalize("NFKD", letter)
+        if not _is_of_word(letter) and any(map(_is_of_word, apart)):
+            apart = letter
+        bare = _ACCENTS.sub("", apart).casefold()
+        self[code] = _DOTLESS.get(bare, bare)
+        return self[code]
+
+
+_FOLDED = _Folded()
+
+
+def _is_of_word(letter: str) -> bool:
+    """Whether a character is a letter, a digit or a mark of one."""
+    return letter.isalnum() or unicodedata.category(letter).startswith("M")
 
 
 def spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
@@ -72,23 +89,23 @@ def spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
     found = [match.span() for match in pattern.finditer(folded(text))]
     if not found or text.isascii():
         return found
-    places = list(_places(text))
+    places = [place for place in _letters_of(text) for _ in folded(text[slice(*place)])]
     return [(places[start][0], places[end - 1][1]) for start, end in found]
 
 
-def _places(text: str) -> Iterator[tuple[int, int]]:
-    """For each letter of the folded text, where that begins and ends which it was made of."""
+def _letters_of(text: str) -> Iterator[tuple[int, int]]:
+    """Where each letter of a text begins and ends, with what is joined to it once it is folded."""
     start = end = 0
     for piece in _PIECES.finditer(text):
         letter, more = folded(text[start:end]), folded(piece[0])
         if more and folded(text[start : piece.end()]) == letter + more:  # it is another letter
-            yield from [(start, end)] * len(letter)
+            yield start, end
             start = piece.start()
         end = piece.end()
         if end - start > 1 and piece[0].isascii():
             yield from ((at, at + 1) for at in range(start, end))
             start = end
-    yield from [(start, end)] * len(folded(text[start:end]))
+    yield start, end
 
 
 def spellings(word: str) -> set[str]:
@@ -134,10 +151,10 @@ def day_pattern(digits: str) -> str:
 
 def _letters(word: str) -> list[str]:
     """A pattern for each letter of a word, and for whatever may be between its parts."""
-    letters = unicodedata.normalize("NFKC", word)
-    is_long = sum(each.isascii() and each.isalnum() for each in letters) >= _ENOUGH
+    is_long = sum(each.isascii() and each.isalnum() for each in word) >= _ENOUGH
     found = []
-    for letter in letters:
+    for start, end in _letters_of(word):
+        letter = word[start:end]
         alike = list(map(re.escape, folded(letter)))
         if letter == " ":
             found.append(r"[\s^_]+")
