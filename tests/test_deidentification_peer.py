@@ -218,7 +218,7 @@ def compare(comparison: Comparison, source: Dataset, ours: Dataset) -> None:
     assert list(ours.iterall())
     assert ours.get("PixelData") == source.get("PixelData")
     if "MediaStorageSOPInstanceUID" in source.file_meta:
-        uid = NEW.uid(source.file_meta.MediaStorageSOPInstanceUID)
+        uid = NEW.uid(source.SOPInstanceUID)
         assert uid == ours.file_meta.MediaStorageSOPInstanceUID
     comparison.compare(source.SOPInstanceUID, source, theirs(copy.deepcopy(source)), ours)
 
