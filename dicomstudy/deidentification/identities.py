@@ -67,6 +67,8 @@ _SHORTEST_WHOLE = 6
 _DAY = 8
 #: An escape sequence that no character set has (ISO 2022).
 _ESCAPE = re.compile(r"\x1b[ -/]*[0-~]?")
+#: What separates parts of a name that may have signs in them.
+_PARTS = re.compile(r"[\s,.-]+")
 #: What separates a word from others, and is cut out with the first and the last one.
 _SEPARATORS = " ^_-,;\\"
 _LINES = re.compile(r"[\r\n]+")
@@ -159,7 +161,7 @@ class Identities:
                 for group in each.split("="):
                     parts = group.split("^")[:3]
                     for part in parts:
-                        _add(words, part, *words_in(part))
+                        _add(words, part, *_PARTS.split(part), *words_in(part))
                     whole = "".join("".join(parts).split())
                     if runs_on(whole):
                         _add(words, whole)

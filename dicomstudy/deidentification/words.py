@@ -33,12 +33,18 @@ _BEGIN, _END = rf"(?:(?<![^\W_])|{_CHANGE})", rf"(?:(?![^\W_])|{_CHANGE})"
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 #: A letter that is another one without its dot, and no accent says so.
 _DOTLESS = {"\u0131": "i"}
-#: What becomes of a letter that is not valid in a character set, once or for each of its bytes.
-_LOST = "[?\ufffd]{1,4}"
+#: What becomes of a letter that is not valid in a character set.
+_LOST = "[?\ufffd]"
+#: How many of them stand for a letter at most: one for each of its bytes.
+_MOST_BYTES = 4
 #: Letters that a word needs in ASCII to be found though its others were lost.
 _ENOUGH = 3
-#: Letters in ASCII whose last one nothing can be joined to, and any others one by one.
-_PIECES = re.compile(r"[\x00-\x7f]+(?![^\x00-\x7f])|.", re.DOTALL)
+#: Letters that stand apart of what makes one of them: kana and their marks, parts of Hangul.
+_JOINED = re.compile(
+    "[\u3041-\u30ff\uff66-\uff9d][\u3099\u309a\uff9e\uff9f]"
+    "|[\u1100-\u1112][\u1161-\u1175][\u11a8-\u11c2]?"
+)
+_LETTER = re.compile(f"(?:{_JOINED.pattern}|.)(?:{_ACCENTS.pattern})?", re.DOTALL)
 #: A time behind a day, as in DICOM or as in ISO 8601, and its zone.
 _TIME = r"(?:t?[0-9]{4,6}(?:\.[0-9]{1,6})?|t[0-9]{2}(?::[0-9]{2}){0,2}(?:[.,][0-9]{1,9})?)"
 _WITH_TIME = f"(?:{_TIME}(?:z|[-+][0-9]{{2}}(?::?[0-9]{{2}})?)?)?"
@@ -60,7 +66,11 @@ def folded(text: str) -> str:
     """A text in which cases, accents and widths of letters make no difference; ß is ss."""
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFC", text.translate(_FOLDED))
+    return _JOINED.sub(_composed, text).translate(_FOLDED)
+
+
+def _composed(found: re.Match[str]) -> str:
+    return unicodedata.normalize("NFKC", found[0])
 
 
 class _Folded(dict[int, str]):
@@ -71,7 +81,7 @@ class _Folded(dict[int, str]):
         apart = unicodedata.normalize("NFKD", letter)
         if not _is_of_word(letter) and any(map(_is_of_word, apart)):
             apart = letter
-        bare = _ACCENTS.sub("", apart).casefold()
+        bare = unicodedata.normalize("NFC", _ACCENTS.sub("", apart).casefold())
         self[code] = _DOTLESS.get(bare, bare)
         return self[code]
 
@@ -95,17 +105,7 @@ def spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
 
 def _letters_of(text: str) -> Iterator[tuple[int, int]]:
     """Where each letter of a text begins and ends, with what is joined to it once it is folded."""
-    start = end = 0
-    for piece in _PIECES.finditer(text):
-        letter, more = folded(text[start:end]), folded(piece[0])
-        if more and folded(text[start : piece.end()]) == letter + more:  # it is another letter
-            yield start, end
-            start = piece.start()
-        end = piece.end()
-        if end - start > 1 and piece[0].isascii():
-            yield from ((at, at + 1) for at in range(start, end))
-            start = end
-    yield start, end
+    return (found.span() for found in _LETTER.finditer(text))
 
 
 def spellings(word: str) -> set[str]:
@@ -150,18 +150,20 @@ def day_pattern(digits: str) -> str:
 
 
 def _letters(word: str) -> list[str]:
-    """A pattern for each letter of a word, and for whatever may be between its parts."""
+    """A pattern for each letter of a word, and for whatever may be between its parts.
+
+    Letters beyond ASCII that follow one another are one: so no text is found in several ways.
+    """
     is_long = sum(each.isascii() and each.isalnum() for each in word) >= _ENOUGH
-    found = []
-    for start, end in _letters_of(word):
-        letter = word[start:end]
-        alike = list(map(re.escape, folded(letter)))
-        if letter == " ":
-            found.append(r"[\s^_]+")
-        elif is_long and not letter.isascii() and alike:
-            found.append(f"(?:{''.join(alike)}|{_LOST})")
-        else:
-            found += alike
+    letters = [word[slice(*place)] for place in _letters_of(word)]
+    found: list[str] = []
+    for is_ascii, some in groupby(letters, key=str.isascii):
+        run = "".join(some)
+        if is_ascii or not is_long:
+            found += [r"[\s^_]+" if each == " " else re.escape(each) for each in folded(run)]
+        elif alike := folded(run):
+            most = _MOST_BYTES * len(alike)
+            found.append(f"(?:{re.escape(alike)}|{_LOST}{{1,{most}}})")
     return found
 
 
