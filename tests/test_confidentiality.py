@@ -329,6 +329,23 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"PatientName": "Miller (Ann)/Sue;Lou"}, "ann sue lou", "REMOVED"),
         ({"PatientName": "O'Brien"}, "of O\u2019Brien", "of O\u2019"),
         ({"PatientName": "マリア・ガルシア"}, "ガルシア さん", "さん"),
+        (
+            {"PatientName": "\u0623\u062d\u0645\u062f"},
+            "x \u0627\u064e\u0654\u062d\u0645\u062f x",
+            "x x",
+        ),
+        (
+            {"PatientName": "\u0627\u0654\u062d\u0645\u062f"},
+            "x \u0623\u064e\u062d\u0645\u062f x",
+            "x x",
+        ),
+        ({"PatientName": "\u05d3\u05d5\u05d3"}, "x \u05d3\u05bc\u05b8\u05d5\u05b4\u05d3 x", "x x"),
+        ({"PatientName": "\u0958\u092e\u0930"}, "x \u0915\u093c\u092e\u0930 x", "x x"),
+        (
+            {"PatientName": "Müller"},
+            "\u0627\u064e\u0654 " * 6 + "Müller",
+            "\u0627\u064e\u0654 " * 5 + "\u0627\u064e\u0654",
+        ),
         ({"PatientName": "O'Brien Smith^A"}, "Mrs O'Brien came", "Mrs came"),
         ({"PatientName": "M'Ba Diallo"}, "seen M'Ba today", "seen today"),
         ({"PatientName": "Li/Xu Chen"}, "Li/Xu came", "came"),

@@ -19,6 +19,7 @@ from dicomstudy.deidentification.dummies import GONE
 from dicomstudy.deidentification.pseudonyms import UID
 from dicomstudy.deidentification.words import (
     bytes_pattern,
+    cases,
     day_pattern,
     folded,
     runs_on,
@@ -309,7 +310,7 @@ class Identities:
             words = self._persons if persons_only else self._persons | self._others
             long = [word for word in words if len(word) >= shortest]
             misread = set(chain.from_iterable(map(self._misread, long)))
-            self._patterns[name] = words_pattern({*long, *misread}, self._days)
+            self._patterns[name] = words_pattern(long, self._days, misread)
         return self._patterns[name]
 
     def _misread(self, word: str) -> Iterator[str]:
@@ -318,7 +319,7 @@ class Identities:
             return
         charsets = {character_set_of(UNICODE), *self._charsets}
         for written, read in permutations(charsets, 2):
-            for spelled in spellings(word):
+            for spelled in cases(word):
                 raw = encode(spelled, written)
                 if raw is not None:
                     yield decode_lenient(raw, read)

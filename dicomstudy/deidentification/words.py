@@ -11,6 +11,7 @@ from typing import Literal
 __all__ = [
     "any_of",
     "bytes_pattern",
+    "cases",
     "day_pattern",
     "folded",
     "runs_on",
@@ -29,8 +30,11 @@ _SPACED, _UNSPACED = rf"[^\W_{_HAN}{_HANGUL}{_OTHERS}]", f"[{_HAN}{_HANGUL}{_OTH
 _CHANGE = f"(?<={_SPACED})(?={_UNSPACED})|(?<={_UNSPACED})(?={_SPACED})"
 #: Where a word may begin, and where it may end.
 _BEGIN, _END = rf"(?:(?<![^\W_])|{_CHANGE})", rf"(?:(?![^\W_])|{_CHANGE})"
-#: Accents of letters, where they are apart.
-_ACCENTS = re.compile("[\u0300-\u036f]+")
+#: Accents of letters where they are apart, points and vowels of Hebrew and Arabic, dots of Indic.
+_ACCENTS = re.compile(
+    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0670"
+    "\u093c\u09bc\u0a3c\u0abc\u0b3c]+"
+)
 #: A letter that is another one without its dot, and no accent says so.
 _DOTLESS = {"\u0131": "i"}
 #: What becomes of a letter that is not valid in a character set.
@@ -81,8 +85,8 @@ class _Folded(dict[int, str]):
         apart = unicodedata.normalize("NFKD", letter)
         if not _is_of_word(letter) and any(map(_is_of_word, apart)):
             apart = letter
-        bare = unicodedata.normalize("NFC", _ACCENTS.sub("", apart).casefold())
-        self[code] = _DOTLESS.get(bare, bare)
+        bare = _ACCENTS.sub("", apart).casefold()
+        self[code] = _JOINED.sub(_composed, _DOTLESS.get(bare, bare))
         return self[code]
 
 
@@ -110,21 +114,28 @@ def _letters_of(text: str) -> Iterator[tuple[int, int]]:
 
 def spellings(word: str) -> set[str]:
     """A word as it may be written where case counts, with its accents apart or not, or wide."""
-    cases = (word, word.lower(), word.upper(), word.title())
     forms: tuple[Literal["NFC", "NFD", "NFKC"], ...] = ("NFC", "NFD", "NFKC")
-    return {unicodedata.normalize(form, each) for form in forms for each in cases}
+    return {unicodedata.normalize(form, each) for form in forms for each in cases(word)}
 
 
-def words_pattern(words: Iterable[str], days: Iterable[str]) -> re.Pattern[str] | None:
+def cases(word: str) -> set[str]:
+    """A word as it is, in small letters, in capitals, and with a capital first."""
+    return {word, word.lower(), word.upper(), word.title()}
+
+
+def words_pattern(
+    words: Iterable[str], days: Iterable[str], misread: Iterable[str] = ()
+) -> re.Pattern[str] | None:
     """Finds any of some words, and days, that stand between what is neither letter nor digit.
 
     It is for a text that is `folded`. Beside letters of a script that sets no spaces, those of
-    other scripts are found too.
+    other scripts are found too. Of words that are `misread`, no letters are lost.
     """
     run_on: list[list[str]] = []
     others: list[list[str]] = []
     for word in words:
         (run_on if runs_on(folded(word)) else others).append(_letters(word))
+    others += [list(map(re.escape, word)) for word in set(map(folded, misread))]
     alone = [any_of(others), *map(day_pattern, days)]
     either = "|".join(each for each in alone if each)
     found = [f"{_BEGIN}(?:{either}){_END}"] if either else []  # once: it takes long to compile
