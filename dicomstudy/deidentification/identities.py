@@ -327,19 +327,19 @@ class Identities:
 
 def _without(text: str, cut: Sequence[tuple[int, int]]) -> str:
     """What is left of a text without what stands from here to there, or `GONE`."""
+    if not cut:
+        return text
     ends = [0, *(end for _, end in cut)]
     starts = [*(start for start, _ in cut), len(text)]
-    left, *others = (text[end:start] for end, start in zip(ends, starts, strict=True))
+    first, *others = (text[end:start] for end, start in zip(ends, starts, strict=True))
+    kept = [first] if first.strip(_SEPARATORS) else []
     for piece in others:
-        if not left.strip(_SEPARATORS):
-            left = piece.lstrip(_SEPARATORS)
-        elif left.endswith(" "):
-            left += piece.lstrip(" ")
-        else:
-            left += piece
-    if others and not others[-1].strip(_SEPARATORS):
-        left = left.rstrip(_SEPARATORS)
-    return left if left or not cut else GONE
+        around = (" " if kept[-1].endswith(" ") else "") if kept else _SEPARATORS
+        if left := piece.lstrip(around):
+            kept.append(left)
+    if not others[-1].strip(_SEPARATORS):
+        return "".join(kept).rstrip(_SEPARATORS) or GONE
+    return "".join(kept)
 
 
 def _add(words: set[str], *found: str) -> None:
