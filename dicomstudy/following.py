@@ -392,7 +392,7 @@ class Follower:
         if type(value) is bytes:  # as it has them by the dictionary
             fits = own == "UN" or token.vr in own.split(" or ")
         elif isinstance(value, str) and own != "UN":
-            fits = self._means_the_same(value, rule, self._rules.of_vr(own))
+            fits = _means_the_same(value, rule, self._rules.of_vr(own))
         elif isinstance(value, str) and rule.kind is not Kind.TAG:
             fits = rule.kind in TEXT_KINDS
         else:
@@ -400,12 +400,6 @@ class Follower:
             again = None if encoded is None else values.decode(encoded, rule, IN_UNICODE)
             fits = freeze(again) == freeze(value)
         return token.vr if fits else vr_of(token.tag, self._definitions, signed=scope.signed)
-
-    def _means_the_same(self, text: str, one: Rule, other: Rule) -> bool:
-        """Whether a text is the same tags, or values, by the rules of two VRs."""
-        if Kind.TAG in {one.kind, other.kind}:
-            return one.kind is other.kind
-        return one.kind in TEXT_KINDS and (one.multi is other.multi or "\\" not in text)
 
     def _add(
         self,
@@ -505,6 +499,13 @@ def vr_of(tag: int, definitions: Definitions, *, signed: bool) -> str:
     if vr.startswith("US or SS"):
         return "SS" if signed else "US"
     return vr.rpartition(" ")[2]
+
+
+def _means_the_same(text: str, one: Rule, other: Rule) -> bool:
+    """Whether a text is the same tags, or values, by the rules of two VRs."""
+    if Kind.TAG in {one.kind, other.kind}:
+        return one.kind is other.kind
+    return one.kind in TEXT_KINDS and (one.multi is other.multi or "\\" not in text)
 
 
 def _defined(token: Token) -> Token:

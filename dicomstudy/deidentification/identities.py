@@ -42,9 +42,9 @@ __all__ = ["Identities", "Read"]
 Read: TypeAlias = Callable[[str, Any, CharacterSet], str | None]
 
 _TEXTS = frozenset("AE LO LT PN SH ST UC UR UT".split())
-_DATES = frozenset(("DA", "DT"))
 #: Those of them in which a backslash is a letter like any other.
 _UNDIVIDED = frozenset("LT ST UR UT".split())
+_DATES = frozenset(("DA", "DT"))
 #: Values of these VRs are numbers, codes of a fixed form and times: only whole ones are taken out.
 _WHOLE = frozenset("AS DA DS DT IS TM".split())
 _NUMBERS = frozenset(("DS", "IS"))
