@@ -239,7 +239,8 @@ class _Reader:
         if CHARACTER_SET in keys:
             raise _protected(CHARACTER_SET, self._definitions)
         for key, (_, item) in zip(keys, steps, strict=True):
-            if item is not None and self._definitions.vr(self._definitions.tag(key)) != "SQ":
+            vr_of_key = self._definitions.vr(self._definitions.tag(key))
+            if item is not None and vr_of_key not in {"SQ", "UN"}:
                 raise DicomStudyError("change/unknown-keyword", f"{key} has no items: {written!r}")
         path = "".join(
             key if item is None else f"{key}[{item}]."

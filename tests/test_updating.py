@@ -389,6 +389,25 @@ def test_a_private_attribute_of_an_item_needs_its_creator_there(archive: Path) -
         assert item.private_block(0x0079, "EXAMPLE")[1].value == "a"
 
 
+def test_an_attribute_of_a_private_sequence_is_changed(tmp_path: Path) -> None:
+    block = make.element(0x00790010, "LO", "EXAMPLE")
+    one, other = (make.element(0x00791001, "LO", value) for value in ("one", "other"))
+    items = make.item(block + one) + make.item(block + other)
+    replace = {0x00790010: block, 0x00791002: make.element(0x00791002, "SQ", items)}
+    files = [(f"{n}.dcm", make.ct_slice("ct", 1, n, replace=replace)) for n in range(1, 4)]
+    studies.write_files(tmp_path / "in", files)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    update(tmp_path / "archive", CT, set={"00791002[1].00791001:LO": "new"},
+           remove=["00791002[0].00790010", "00791002[0].00791001"])  # fmt: skip
+    for _, after in datasets(tmp_path / "archive", CT):
+        first, second = after[0x00791002].value
+        assert len(first) == 0
+        assert second.private_block(0x0079, "EXAMPLE")[1].value == "new"
+    with pytest.raises(DicomStudyError) as raised:
+        update(tmp_path / "archive", CT, set={"00791009[0].00791001:LO": "new"})
+    assert raised.value.code == "change/no-item"
+
+
 # -- any file ----------------------------------------------------------------------------------
 
 
