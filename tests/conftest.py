@@ -23,6 +23,12 @@ settings.register_profile("soak", max_examples=10_000, deadline=None, print_blob
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Tests that are named run in this process, where a debugger and benchmarks can be."""
+    return None if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder named by DICOMSTUDY_SHARED, else `shared` beside the project."""

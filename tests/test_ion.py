@@ -458,7 +458,7 @@ class Text(str):
         datetime(2021, 1, 1, tzinfo=timezone(timedelta(seconds=90))),
         datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 def test_values_that_ion_does_not_hold(value: Value) -> None:
     for whole in (value, [1, value, 2], {"a": {"b": value}}):
