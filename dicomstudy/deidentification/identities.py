@@ -65,6 +65,8 @@ _FIXED = frozenset(("Modality", "PhotometricInterpretation", CHARACTER_SET))
 _NOBODY = frozenset("anon anonymized anonymous name none null patient removed unknown".split())
 _SHORTEST, _SHORTEST_NUMBER, _SHORTEST_FOREIGN, _SHORTEST_IN_CODES = 3, 4, 2, 5
 _SHORTEST_WHOLE = 6
+#: Letters of a family or a given name that is looked for only together with the other one.
+_SHORTEST_TOGETHER = 2
 _DAY = 8
 #: An escape sequence that no character set has (ISO 2022).
 _ESCAPE = re.compile(r"\x1b[ -/]*[0-~]?")
@@ -150,7 +152,8 @@ class Identities:
             self.gather({"StudyInstanceUID": uid}, character_set_of(None), lambda *_: None)
 
     def _gather(self, value: str, vr: str, words: set[str]) -> None:
-        for each in _ESCAPE.sub("", value).split("\\"):
+        text = _ESCAPE.sub("", value)
+        for each in [text] if vr in _UNDIVIDED else text.split("\\"):
             if vr == "UI":
                 uid = bare_uid(each)
                 if UID.fullmatch(uid) or (len(uid) > _LONGEST_UID and _DOTTED.fullmatch(uid)):
@@ -162,10 +165,12 @@ class Identities:
                 for group in each.split("="):
                     parts = group.split("^")[:3]
                     for part in parts:
-                        _add(words, part, *_PARTS.split(part), *words_in(part))
+                        alone = words_in(part)
+                        _add(words, part, *_PARTS.split(part), *alone, " ".join(alone))
                     whole = "".join("".join(parts).split())
                     if runs_on(whole):
                         _add(words, whole)
+                    _add(words, *_together(parts))
             elif vr in _TEXTS:
                 _add(words, each, *_LINES.split(each))
             elif len(day := re.sub(r"\D", "", each)[:_DAY]) == _DAY:
@@ -200,7 +205,7 @@ class Identities:
         if self._uids:
             value = self._without_uids(vr, value)
         pattern = self._pattern(key in _VOCABULARY, _SHORTEST_IN_CODES if vr == "CS" else 0)
-        if pattern is None or not pattern.search(folded(value)):
+        if pattern is None:
             return value
         parts = [value] if vr in _UNDIVIDED else value.split("\\")
         return "\\".join([_without(part, spans(pattern, part)) for part in parts])
@@ -309,8 +314,7 @@ class Identities:
         if name not in self._patterns:
             words = self._persons if persons_only else self._persons | self._others
             long = [word for word in words if len(word) >= shortest]
-            misread = set(chain.from_iterable(map(self._misread, long)))
-            self._patterns[name] = words_pattern(long, self._days, misread)
+            self._patterns[name] = words_pattern(long, self._days, self._misread)
         return self._patterns[name]
 
     def _misread(self, word: str) -> Iterator[str]:
@@ -326,7 +330,7 @@ class Identities:
 
 
 def _without(text: str, cut: Sequence[tuple[int, int]]) -> str:
-    """What is left of a text without what stands from here to there, or `GONE`."""
+    """What is left of a text without the spans `cut`, and what separates them; or `GONE`."""
     if not cut:
         return text
     ends = [0, *(end for _, end in cut)]
@@ -334,20 +338,28 @@ def _without(text: str, cut: Sequence[tuple[int, int]]) -> str:
     first, *others = (text[end:start] for end, start in zip(ends, starts, strict=True))
     kept = [first] if first.strip(_SEPARATORS) else []
     for piece in others:
-        around = (" " if kept[-1].endswith(" ") else "") if kept else _SEPARATORS
-        if left := piece.lstrip(around):
+        separators = _SEPARATORS if not kept else " " if kept[-1].endswith(" ") else ""
+        if left := piece.lstrip(separators):
             kept.append(left)
-    if not others[-1].strip(_SEPARATORS):
-        return "".join(kept).rstrip(_SEPARATORS) or GONE
-    return "".join(kept)
+    left = "".join(kept)
+    return left if others[-1].strip(_SEPARATORS) else left.rstrip(_SEPARATORS) or GONE
+
+
+def _together(parts: Sequence[str]) -> Iterator[str]:
+    """Family and given name as one word, in either order, if one is too short to be found alone."""
+    both = [" ".join(part.split()) for part in parts[:2]]
+    if len(both) == 2 and _SHORTEST_TOGETHER <= min(map(len, both)) < _SHORTEST:
+        for one, other in permutations(both):
+            yield f"{one} {other}"
+            yield f"{one}, {other}"
 
 
 def _add(words: set[str], *found: str) -> None:
     for each in found:
-        word = " ".join(each.split())
+        word = " ".join(each.split()).strip(" ^_")
         if word.isdigit():
             long = len(word) >= _SHORTEST_NUMBER
         else:
-            long = len(word) >= (_SHORTEST if word.isascii() else _SHORTEST_FOREIGN)
+            long = len(folded(word)) >= (_SHORTEST if word.isascii() else _SHORTEST_FOREIGN)
         if long and any(map(str.isalnum, word)) and word.lower() not in _NOBODY:
             words.add(word)

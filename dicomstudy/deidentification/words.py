@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, takewhile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby, islice, takewhile
 from typing import Literal
 
 __all__ = [
@@ -28,21 +29,32 @@ _RUNS_ON = re.compile(f"[{_HAN}{_HANGUL}]{{2,}}|[{_HAN}{_HANGUL}{_OTHERS}]{{3,}}
 #: Letters and digits between which a space is set, and those between which none is.
 _SPACED, _UNSPACED = rf"[^\W_{_HAN}{_HANGUL}{_OTHERS}]", f"[{_HAN}{_HANGUL}{_OTHERS}]"
 _CHANGE = f"(?<={_SPACED})(?={_UNSPACED})|(?<={_UNSPACED})(?={_SPACED})"
+#: A sign of three bytes in UTF-8 that is read as Latin-1: its first byte is like a letter.
+_MISREAD_SIGN = r"(?=[^\W_][\x80-\x9f])"
 #: Where a word may begin, and where it may end.
-_BEGIN, _END = rf"(?:(?<![^\W_])|{_CHANGE})", rf"(?:(?![^\W_])|{_CHANGE})"
-#: Accents of letters where they are apart, points and vowels of Hebrew and Arabic, dots of Indic.
+_BEGIN = rf"(?:(?<![^\W_])|{_CHANGE})"
+_END = rf"(?:(?![^\W_])|{_CHANGE}|{_MISREAD_SIGN})"
+#: Accents of letters where they are apart, points and vowels of Hebrew and Arabic, dots of Indic;
+#: and what only stretches a word, may divide it, or chooses a form of its letters.
 _ACCENTS = re.compile(
     "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0670"
-    "\u093c\u09bc\u0a3c\u0abc\u0b3c]+"
+    "\u093c\u09bc\u0a3c\u0abc\u0b3c\u0cbc\u0640\u00ad\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
 )
-#: A letter that is another one without its dot, and no accent says so.
-_DOTLESS = {"\u0131": "i"}
+#: Letters with a stroke, and an i without its dot, of which no accent says so; and other signs
+#: for an apostrophe and a hyphen.
+_ALIKE = str.maketrans(
+    "\u00f8\u0111\u0127\u0131\u0142\u0167\u02bc\u2018\u2019\u2010\u2013", "odhilt'''--"
+)
+#: What is between the parts of a name: all of it, so that none is looked at twice.
+_BETWEEN = r"(?<![\s^_])[\s^_]++"
 #: What becomes of a letter that is not valid in a character set.
 _LOST = "[?\ufffd]"
 #: How many of them stand for a letter at most: one for each of its bytes.
 _MOST_BYTES = 4
 #: Letters that a word needs in ASCII to be found though its others were lost.
 _ENOUGH = 3
+#: Letters that a word has at least that is found in ASCII.
+_FEW = 3
 #: Letters that stand apart of what makes one of them: kana and their marks, parts of Hangul.
 _JOINED = re.compile(
     "[\u3041-\u30ff\uff66-\uff9d][\u3099\u309a\uff9e\uff9f]"
@@ -70,27 +82,21 @@ def folded(text: str) -> str:
     """A text in which cases, accents and widths of letters make no difference; ß is ss."""
     if text.isascii():
         return text.lower()
-    return _JOINED.sub(_composed, text).translate(_FOLDED)
+    return "".join(map(_folded_letter, _JOINED.sub(_composed, text)))
 
 
 def _composed(found: re.Match[str]) -> str:
     return unicodedata.normalize("NFKC", found[0])
 
 
-class _Folded(dict[int, str]):
-    """What becomes of each character; signs do not become letters, as the one for trade marks."""
-
-    def __missing__(self, code: int) -> str:
-        letter = chr(code)
-        apart = unicodedata.normalize("NFKD", letter)
-        if not _is_of_word(letter) and any(map(_is_of_word, apart)):
-            apart = letter
-        bare = _ACCENTS.sub("", apart).casefold()
-        self[code] = _JOINED.sub(_composed, _DOTLESS.get(bare, bare))
-        return self[code]
-
-
-_FOLDED = _Folded()
+@lru_cache(maxsize=1 << 14)
+def _folded_letter(letter: str) -> str:
+    """What becomes of a character; signs do not become letters, as the one for trade marks."""
+    apart = unicodedata.normalize("NFKD", letter)
+    if not _is_of_word(letter) and any(map(_is_of_word, apart)):
+        apart = letter
+    bare = _ACCENTS.sub("", apart).casefold()
+    return _JOINED.sub(_composed, bare.translate(_ALIKE))
 
 
 def _is_of_word(letter: str) -> bool:
@@ -99,12 +105,23 @@ def _is_of_word(letter: str) -> bool:
 
 
 def spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
-    """Where a text has what a pattern finds once it is `folded`: where each begins and ends."""
+    """Where a text has what a pattern finds once it is `folded`: where each begins and ends.
+
+    Two letters of ASCII are no word: they are one that has lost its accents, like many others.
+    """
     found = [match.span() for match in pattern.finditer(folded(text))]
-    if not found or text.isascii():
-        return found
-    places = [place for place in _letters_of(text) for _ in folded(text[slice(*place)])]
-    return [(places[start][0], places[end - 1][1]) for start, end in found]
+    cut = found if text.isascii() else list(_unfolded(found, text))
+    return [each for each in cut if each[1] - each[0] >= _FEW or not text[slice(*each)].isascii()]
+
+
+def _unfolded(found: Iterable[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
+    """The spans in a text that are `found`, in order, in what is folded of it."""
+    places = (place for place in _letters_of(text) for _ in folded(text[slice(*place)]))
+    at = 0
+    for start, end in found:
+        letters = list(islice(places, start - at, end - at))
+        yield letters[0][0], letters[-1][1]
+        at = end
 
 
 def _letters_of(text: str) -> Iterator[tuple[int, int]]:
@@ -124,23 +141,25 @@ def cases(word: str) -> set[str]:
 
 
 def words_pattern(
-    words: Iterable[str], days: Iterable[str], misread: Iterable[str] = ()
+    words: Iterable[str], days: Iterable[str], misread: Callable[[str], Iterable[str]]
 ) -> re.Pattern[str] | None:
     """Finds any of some words, and days, that stand between what is neither letter nor digit.
 
     It is for a text that is `folded`. Beside letters of a script that sets no spaces, those of
-    other scripts are found too. Of words that are `misread`, no letters are lost.
+    other scripts are found too. `misread` gives a word as others read it; of that no letters are
+    lost, and it stands between any letters if the word runs on.
     """
     run_on: list[list[str]] = []
     others: list[list[str]] = []
     for word in words:
-        (run_on if runs_on(folded(word)) else others).append(_letters(word))
-    others += [list(map(re.escape, word)) for word in set(map(folded, misread))]
+        found = run_on if runs_on(folded(word)) else others
+        found.append(_letters(word))
+        found += [_plain(each.strip()) for each in set(map(folded, misread(word)))]
     alone = [any_of(others), *map(day_pattern, days)]
     either = "|".join(each for each in alone if each)
-    found = [f"{_BEGIN}(?:{either}){_END}"] if either else []  # once: it takes long to compile
-    found += [any_of(run_on)] if run_on else []
-    return re.compile("|".join(found)) if found else None
+    parts = [f"{_BEGIN}(?:{either}){_END}"] if either else []  # once: it takes long to compile
+    parts += [any_of(run_on)] if run_on else []
+    return re.compile("|".join(parts)) if parts else None
 
 
 def bytes_pattern(words: Iterable[bytes]) -> re.Pattern[bytes] | None:
@@ -163,19 +182,28 @@ def day_pattern(digits: str) -> str:
 def _letters(word: str) -> list[str]:
     """A pattern for each letter of a word, and for whatever may be between its parts.
 
-    Letters beyond ASCII that follow one another are one: so no text is found in several ways.
+    Letters beyond ASCII that follow one another, and those that were lost, are one: so no text is
+    found in several ways.
     """
-    is_long = sum(each.isascii() and each.isalnum() for each in word) >= _ENOUGH
+    if sum(each.isascii() and each.isalnum() for each in word) < _ENOUGH:
+        return _plain(folded(word))
     letters = [word[slice(*place)] for place in _letters_of(word)]
     found: list[str] = []
-    for is_ascii, some in groupby(letters, key=str.isascii):
-        run = "".join(some)
-        if is_ascii or not is_long:
-            found += [r"[\s^_]+" if each == " " else re.escape(each) for each in folded(run)]
-        elif alike := folded(run):
-            most = _MOST_BYTES * len(alike)
-            found.append(f"(?:{re.escape(alike)}|{_LOST}{{1,{most}}})")
+    for stays, some in groupby(letters, key=lambda each: each.isascii() and each != "?"):
+        alike = folded("".join(some))
+        if stays:
+            found += _plain(alike)
+        elif alike:
+            lost = f"{_LOST}{{1,{_MOST_BYTES * len(alike)}}}"
+            is_lost = all(re.match(_LOST, each) for each in alike)
+            found.append(lost if is_lost else f"(?:{re.escape(alike)}|{lost})")
     return found
+
+
+def _plain(text: str) -> list[str]:
+    """A pattern for each character of a text that is folded, and one for what is between parts."""
+    spaced = re.sub(_BETWEEN, " ", text)
+    return [_BETWEEN if each == " " else re.escape(each) for each in spaced]
 
 
 def any_of(words: Iterable[Sequence[str]]) -> str:
