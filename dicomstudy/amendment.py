@@ -41,7 +41,7 @@ from dicomstudy.text import CharacterSet
 from dicomstudy.transcription import Transcriber, with_escapes
 from dicomstudy.values import Context, rules_of
 
-__all__ = ["Amended", "Amender", "Edit"]
+__all__ = ["Amended", "Amender", "Edit", "with_edit"]
 
 #: Fields: `series`, `instance`, `set`, `remove`, `vrs` (spec/edits.md).
 Edit: TypeAlias = Mapping[str, Any]
@@ -138,7 +138,7 @@ class Amender:
         Raises:
             _NotHeldError: a character set has not all characters of new text.
         """
-        attributes, vrs, escaped = dict(before), dict[str, str](), dict[str, bytes]()
+        attributes, vrs, raw = dict(before), dict[str, str](), dict[str, bytes]()
         charset = character_set_of(attributes.get(CHARACTER_SET))
         touched: set[str] = set()
         for edit in edits:
@@ -148,15 +148,16 @@ class Amender:
                 vr = edit.get("vrs", {}).get(path, "")
                 if vr:
                     vrs[path] = vr
+                whole = attributes.get(key, ...)
+                if not _has_place(whole, steps):
+                    continue
                 inner = _set_at(attributes, steps, charset)
                 value = self._bytes(given, vr, inner) if vr and type(given) is str else given
-                whole = attributes.get(key, ...)
                 if self._is_there(whole, steps, value, inner):
                     continue
-                if not self._holds(steps[-1][0], value, inner):
-                    if not is_unicode:
-                        raise _NotHeldError
-                    escaped.update(self._escaped(value, steps))
+                if not is_unicode and not self._holds(steps[-1][0], value, inner):
+                    raise _NotHeldError
+                raw.update(self._raw_of(value, steps))
                 touched.add(key)
                 _put(attributes, key, _placed(whole, steps, value))
         for key in touched:
@@ -167,7 +168,7 @@ class Amender:
         if not previous:
             return before, vrs
         self._stamp(attributes, previous, version)
-        return {**attributes, **escaped}, vrs
+        return {**attributes, **raw}, vrs
 
     def _bytes(self, value: str, vr: str, charset: CharacterSet) -> bytes:
         """The bytes of the text of a private attribute."""
@@ -242,13 +243,11 @@ class Amender:
     def _is_there(
         self, whole: Any, steps: Sequence[Step], value: Any, charset: CharacterSet
     ) -> bool:
-        """Whether a value is there already, whatever it is written in, or has no item to be in.
+        """Whether a value is there already, whatever it is written in.
 
-        `whole` is that of the first of `steps`, and `charset` that at their end.
+        `whole` is that of the first of `steps`, and `charset` that at their end, which is a place.
         """
         for (_, item), (key, _) in pairwise(steps):
-            if item is None or type(whole) is not list or item >= len(whole):
-                return True
             whole = whole[item].get(key, ...)
         return self.is_same(steps[-1][0], value, whole, charset)
 
@@ -284,21 +283,26 @@ class Amender:
             )
         return type(value) is not str or self._encoded(key, value, charset) is not None
 
-    def _escaped(
+    def _raw_of(
         self, value: Any, steps: Sequence[Step], path: str = ""
     ) -> Iterator[tuple[str, bytes]]:
-        """The keys and bytes of text at the end of `steps` that Unicode cannot hold.
+        """The keys and bytes of text at the end of `steps` that it does not give itself.
 
-        As the text of a whole instance has them that is turned to that (spec/edits.md).
+        That are padding, which the empty text is, and text that Unicode cannot hold, as the text
+        of a whole instance has them that is turned to that (spec/edits.md).
         """
         (key, item), *others = steps
         here = path + self._hex(key)
         if others:
-            yield from self._escaped(value, others, f"{here}[{item}].")
+            yield from self._raw_of(value, others, f"{here}[{item}].")
         elif type(value) is list:
             for at, struct in enumerate(value):
                 for inner in struct:
-                    yield from self._escaped(struct[inner], ((inner, None),), f"{here}[{at}].")
+                    yield from self._raw_of(struct[inner], ((inner, None),), f"{here}[{at}].")
+        elif value == "":
+            tag = self._definitions.tag(key)
+            if padding := self._rules.rule(tag, self._definitions.vr(tag)).padding:
+                yield RAW + here, 2 * padding
         elif not self._holds(key, value, IN_UNICODE.charset):
             yield RAW + here, with_escapes(value)
 
@@ -381,6 +385,16 @@ class _NotHeldError(RecordError):
         super().__init__("record/value", "an edit has a value that no character set holds")
 
 
+def with_edit(attributes: Mapping[str, Any], edit: Edit) -> dict[str, Any]:
+    """Attributes with what an edit sets and removes, in the form that it has there."""
+    result = dict(attributes)
+    for path, value in (*edit.get("set", {}).items(), *_removals(edit)):
+        steps = parse_path(path)
+        key = steps[0][0]
+        _put(result, key, _placed(result.get(key, ...), steps, value))
+    return result
+
+
 def _removals(edit: Edit) -> Iterator[tuple[str, Any]]:
     for path in edit.get("remove", ()):
         yield path, ...
@@ -398,6 +412,15 @@ def _drop_repeats(attributes: dict[str, Any], keys: Container[str]) -> None:
     for repeat in [key for key in attributes if "#" in key]:
         if repeat.partition("#")[0] in keys:
             del attributes[repeat]
+
+
+def _has_place(whole: Any, steps: Sequence[Step]) -> bool:
+    """Whether the items are there that `steps` lead into; `whole` is the value of the first."""
+    for (_, item), (key, _) in pairwise(steps):
+        if item is None or type(whole) is not list or item >= len(whole):
+            return False
+        whole = whole[item].get(key, ...)
+    return True
 
 
 def _set_at(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicomstudy import layout
+from dicomstudy.amendment import with_edit
 from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.assignment import depends_on_sign, once, prepare
 from dicomstudy.change import Change, changing
@@ -127,9 +128,9 @@ def _read(change: Change, checks: Iterable[_Check]) -> None:
     scoped: Scoped[_Check] = Scoped()
     meant = set()
     for check in checks:
+        edit = check.edit
+        scoped.add(check, edit.get("series"), names_in(edit))
         if check.is_of_instances:
-            edit = check.edit
-            scoped.add(check, edit.get("series"), names_in(edit))
             meant.add((edit.get("series"), edit.get("instance")))
     series, instance = meant.pop() if len(meant) == 1 else (None, None)
     with change.archive.open(change.path) as study:
@@ -137,9 +138,17 @@ def _read(change: Change, checks: Iterable[_Check]) -> None:
             if isinstance(chunk, DicomStudyError):
                 raise chunk
             for each in chunk:
-                for check in scoped.of(each.series, each.uid):
-                    if each.is_meant(check.edit):
-                        check.look_at(each)
+                found = scoped.of(each.series, each.uid)
+                _look([check for check in found if each.is_meant(check.edit)], each)
+
+
+def _look(checks: Sequence[_Check], instance: Instance) -> None:
+    """Let checks look at an instance, each as the edits before its own leave it."""
+    attributes = instance.attributes() if any(check.paths() for check in checks) else {}
+    for check in checks:
+        check.look_at(instance, attributes)
+        if len(checks) > 1:
+            attributes = with_edit(attributes, check.edit)
 
 
 class _Check:
@@ -158,6 +167,7 @@ class _Check:
         self._private = dict.fromkeys(path for path in paths if _is_private(path))
         self._of_two = [path for path in edit.get("vrs", ()) if not _is_private(path)]
         self._removed = frozenset(edit["remove"])
+        self._gone = self._removed | {path for path in paths if edit["set"].get(path, "") is None}
         self.is_of_instances = bool(
             self._in_items or self._private or self._of_two or "instance" in edit
         )
@@ -165,19 +175,20 @@ class _Check:
         self._there: set[str] = set()
         self._errors: dict[str, DicomStudyError] = {}
 
-    def look_at(self, instance: Instance) -> None:
-        """See one of the instances; what is known of a path already is not looked for again."""
+    def paths(self) -> list[str]:
+        """The paths of which it is not known yet whether they lead to what they need."""
+        in_items = [path for path in self._in_items if path not in self._there]
+        found = dict.fromkeys((*in_items, *self._private))
+        return [path for path in found if path not in self._errors]
+
+    def look_at(self, instance: Instance, attributes: Mapping[str, Any]) -> None:
+        """See one of the instances, and the attributes that it has before this edit."""
         self._is_meant = True
         for path in self._of_two:
             self._check_sign(path, instance)
-        in_items = [path for path in self._in_items if path not in self._there]
-        paths = dict.fromkeys((*in_items, *self._private))
-        attributes = instance.attributes() if paths else {}
-        for path in paths:
-            if path in self._errors:
-                continue
+        for path in self.paths():
             struct = _struct_at(attributes, path)
-            if not struct:
+            if struct is None:
                 continue
             self._there.add(path)
             try:
@@ -204,7 +215,7 @@ class _Check:
         prefix, dot, key = path.rpartition(".")
         tag = self._definitions.tag(key)
         creator = creator_of(tag)
-        if path in self._removed and is_creator(tag):
+        if path in self._gone and is_creator(tag):
             left = (
                 other
                 for other in struct

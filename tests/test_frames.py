@@ -516,6 +516,18 @@ def test_the_vr_of_a_file_tells_the_words_of_its_frames(
     assert list(instance.frames()) == expected
 
 
+@pytest.mark.parametrize("word", [1, 2])
+def test_the_last_word_of_native_frames_may_be_cut(word: int) -> None:
+    """A range does not lead out of the value."""
+    image = IMAGE | {"Rows": 1, "NumberOfFrames": "3"}
+    value = b"badcfehgj"
+    spans = find({**image, "PixelData": value}, lambda *_: b"", big=word > 1, uid="1.2", word=word)
+    expected = {1: [(0, 3), (3, 3), (6, 3)], 2: [(0, 4), (2, 4), (6, 3)]}
+    assert [tuple(span) for each in spans for span in each.spans] == expected[word]
+    assert spans[-1] == spans[2]
+    assert spans[::-2] == [spans[2], spans[0]]
+
+
 def test_float_pixels_need_no_bits_allocated() -> None:
     image: dict[str, Any] = {"Rows": 1, "Columns": 2, "SamplesPerPixel": 1}
     for keyword, size in (("FloatPixelData", 8), ("DoubleFloatPixelData", 16)):

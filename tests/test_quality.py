@@ -211,3 +211,29 @@ def test_values_are_changed_from_the_command_line(
     capsys.readouterr()
     assert main(["show", str(archive), CT]) == 0
     assert " of large values" in capsys.readouterr().out
+
+
+def test_a_side_that_is_only_padding_is_that_in_the_files_too(tmp_path: Path) -> None:
+    """And in items; another archive that is made of the files knows of no conflict either."""
+    files = []
+    for number, value in enumerate([b"  ", b"  ", b"X "], 1):
+        code = make.item(make.element(0x00080104, "LO", value))
+        replace = {
+            0x00081030: make.element(0x00081030, "LO", value),
+            0x00081032: make.element(0x00081032, "SQ", code),
+        }
+        files.append((f"{number}.dcm", make.ct_slice("ct", 1, number, replace=replace)))
+    studies.write_files(tmp_path / "in", files)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    (conflict,) = dicomstudy.conflicts(tmp_path / "archive")
+    keep = conflict.sides[0].digest
+    dicomstudy.resolve(tmp_path / "archive", conflict.study, group=conflict.group, keep=keep)
+    dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
+    dicomstudy.convert([tmp_path / "out"], tmp_path / "again")
+    for folder in ("archive", "again"):
+        archive = dicomstudy.open_archive(tmp_path / folder)
+        assert dicomstudy.conflicts(archive) == []
+        every = [instance.metadata() for instance in archive[conflict.study].values()]
+        assert [each["StudyDescription"] for each in every] == [""] * 3
+        codes = [each["ProcedureCodeSequence"][0]["CodeMeaning"] for each in every]
+        assert codes == [""] * 3

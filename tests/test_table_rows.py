@@ -74,6 +74,9 @@ def cell_of(key: str, value: object, **vrs: str) -> Row:
         ("StudyDate", "20230229", {"StudyDate_text": "20230229"}),
         ("StudyTime", "101112.5", {"StudyTime": time(10, 11, 12, 500000)}),
         ("StudyTime", "1011", {"StudyTime": time(10, 11), "StudyTime_text": "1011"}),
+        ("StudyTime", "10:11:12",
+         {"StudyTime": time(10, 11, 12), "StudyTime_text": "10:11:12"}),
+        ("StudyTime", "10:1112", {"StudyTime_text": "10:1112"}),
         (
             "AcquisitionDateTime",
             "20240229101112.000001-0130",
@@ -88,6 +91,10 @@ def cell_of(key: str, value: object, **vrs: str) -> Row:
             "2024",
             {"AcquisitionDateTime": datetime(2024, 1, 1),  # noqa: DTZ001
              "AcquisitionDateTime_text": "2024"},
+        ),
+        *(
+            ("AcquisitionDateTime", text, {"AcquisitionDateTime_text": text})
+            for text in ("20240229101112+0060", "20240229101112+1401", "20240229101112-1201")
         ),
         ("PatientAge", "042Y", {"PatientAge": 42.0}),
         ("PatientAge", "006M", {"PatientAge": 0.5, "PatientAge_text": "006M"}),
@@ -185,6 +192,19 @@ def test_a_blob_has_the_type_that_its_file_gives_it(
 )
 def test_a_blob_that_would_not_come_back_stands_under_the_name_alone(vr: str, value: bytes) -> None:
     assert cell_of("0019100C", value, **{"0019100C": vr}) == {"ACME 1:0019xx0C": value}
+
+
+def test_a_blob_of_text_that_has_no_type_stands_as_text_beside_the_typed_column() -> None:
+    found = cell_of("0019100C", b"abc ", **{"0019100C": "IS"})
+    assert found == {"ACME 1:0019xx0C_IS_text": "abc"}
+
+
+def test_text_where_the_dictionary_has_bytes_is_exact() -> None:
+    """A column of the VR in the file would give its bytes, not the text."""
+    key = "RedPaletteColorLookupTableData"
+    for text in ("abc", "1"):
+        for vr in ("LO", "IS"):
+            assert cell_of(key, text, **{key: vr}).keys() == {"exact"}
 
 
 def test_a_number_with_other_bits_is_kept_beside_its_cell() -> None:
@@ -305,6 +325,27 @@ def test_large_values_keep_their_places() -> None:
         "PixelData",
         "IconImageSequence[0].PixelData",
     ]
+
+
+def test_of_what_a_row_says_twice_the_exact_value_counts() -> None:
+    """Then the large one, then text, then the typed cell: spec/tables.md."""
+    _, _, schema = through_arrow([{"InstanceNumber": "7"}, {"InstanceNumber": "seven"}])
+    columns = Columns(DEFINITIONS)
+    columns.load(TABLE, schema)
+    row: Row = {
+        "InstanceNumber": 7,
+        "InstanceNumber_text": "seven",
+        "large": [{"path": "InstanceNumber", "length": 3}],
+        "exact": ion.dumps({"InstanceNumber": 7.5}),
+    }
+    for column, value in (
+        ("exact", 7.5),
+        ("large", {"length": 3}),
+        ("InstanceNumber_text", "seven"),
+    ):
+        assert decode(row, columns.of(TABLE), DEFINITIONS) == {"InstanceNumber": value}
+        del row[column]
+    assert decode(row, columns.of(TABLE), DEFINITIONS) == {"InstanceNumber": "7"}
 
 
 @pytest.mark.parametrize(

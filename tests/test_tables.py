@@ -296,6 +296,21 @@ def test_a_series_has_what_most_of_its_instances_have(tmp_path: Path) -> None:
     assert row["PerformedProcedureStepStartTime"] is None
 
 
+def test_a_study_has_nothing_of_a_patient_that_few_of_its_instances_say(tmp_path: Path) -> None:
+    """What is empty in the group of most of them stays empty."""
+    files = []
+    for number, name in enumerate(["Doe^Jane", "Doe^Jane", "Roe^Bob"]):
+        replace = {
+            0x00100010: make.element(0x00100010, "PN", name),
+            0x00100040: make.element(0x00100040, "CS", "M" if name == "Roe^Bob" else ""),
+        }
+        files.append((f"{number}", make.ct_slice("ct", 1, number + 1, replace=replace)))
+    dicomstudy.convert([studies.write_files(tmp_path / "in", files)], tmp_path / "archive")
+    with dicomstudy.open_archive(tmp_path / "archive").tables() as tables:
+        (row,) = tables["studies"].to_table().to_pylist()
+    assert (row["PatientName"]["family"], row["PatientSex"]) == ("Doe", None)
+
+
 def test_functional_groups_are_flattened(shared: Path, tmp_path: Path) -> None:
     dicomstudy.convert([shared / "corpus" / "qa_enh"], tmp_path / "archive")
     checked = 0

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -340,6 +342,68 @@ def test_a_value_that_cannot_be_is_damage(copied_tables: Path) -> None:
     columns = [wrong if field.name == "PatientID" else rows[field.name] for field in rows.schema]
     pq.write_table(pa.table(columns, schema=rows.schema), path)
     assert is_said_to_be_damaged(path, "SELECT * FROM patient")
+
+
+def test_a_wrong_column_is_told_without_reading_rows(copied_tables: Path) -> None:
+    """Though some are damaged, which takes long to find in large tables."""
+    (path,) = copied_tables.glob("patient/*.parquet")
+    data = bytearray(path.read_bytes())
+    data[4:40] = bytes(36)
+    path.write_bytes(data)
+    with dicomstudy.open_tables(copied_tables) as opened:
+        with pytest.raises(TableError, match="is it PatientName") as caught:
+            opened.sql("SELECT PatientNam FROM patient")
+        assert caught.value.code == "tables/no-column"
+
+
+@pytest.mark.parametrize(
+    "value", ['Table with name "x" does not', 'Referenced table "x" not found', 'column named "y"']
+)
+def test_what_a_value_says_is_no_error_of_names(value: str, tables: dicomstudy.Tables) -> None:
+    with pytest.raises(TableError, match=r"[xy]") as caught:
+        tables.sql(f"SELECT '{value}'::INT FROM patient")
+    assert caught.value.code == "tables/query"
+
+
+def test_of_tables_without_rows_none_is_proposed(tmp_path: Path) -> None:
+    dicomstudy.convert([], tmp_path / "archive")
+    dicomstudy.export_tables(tmp_path / "archive", tmp_path / "tables")
+    with dicomstudy.open_tables(tmp_path / "tables") as opened:
+        for name, says in (
+            ("METADATA", "'METADATA', as there are no rows"),
+            ("Instances", "'Instances', as there are no rows"),
+            ("metadat", "there is no table 'metadat'$"),
+        ):
+            with pytest.raises(TableError) as caught:
+                opened.sql(f"SELECT * FROM {name}")
+            assert caught.value.code == "tables/no-table"
+            assert re.search(says, caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_damage"),
+    [
+        (duckdb.Error, True),
+        (RuntimeError, True),
+        (duckdb.BinderException, False),
+        (UnicodeError, False),
+    ],
+)
+def test_what_does_not_say_what_is_wrong_with_a_view_is_damage(
+    error: type[Exception], tables: dicomstudy.Tables, *, is_damage: bool
+) -> None:
+    class Failing:
+        def execute(self, _: str) -> None:
+            raise error("it is so\nand so")
+
+    database = tables._opened_database()
+    cursor: Any = Failing()
+    with pytest.raises(TableError if is_damage else error, match="it is so") as caught:
+        database._make_view("patient", cursor)
+    if isinstance(caught.value, TableError):
+        assert caught.value.code == "tables/damaged"
+        assert "and so" not in str(caught.value)
+    assert tables.sql("SELECT PatientID FROM patient").to_arrow().num_rows
 
 
 def test_attributes_are_selected_by_keyword(tables: dicomstudy.Tables) -> None:

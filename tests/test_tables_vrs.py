@@ -265,6 +265,57 @@ def test_text_of_another_vr_is_read_as_the_dictionary_says(tmp_path: Path) -> No
     assert (found["InstanceNumber"], str(found["StudyDate"])) == (7, "2024-01-02")
 
 
+def test_un_is_no_other_vr(tmp_path: Path) -> None:
+    """Not of numbers, tags or text, nor where files that share a group say the VR."""
+    elements = (
+        make.element(FRAME_LIST, "UN", PAIR),
+        make.element(0x00280009, "UN", TAG),
+        make.element(0x00280010, "UN", PAIR[:2]),
+        make.element(0x00180050, "UN", b"2 "),
+        make.element(0x00081030, "UN", b"Head"),
+    )
+    found = attributes_of(archive_of(tmp_path / "one", un=file("un", *elements)))
+    numbers = list(struct.unpack("<2I", PAIR))
+    assert (found["SimpleFrameList"], found["FrameIncrementPointer"]) == (numbers, ["00181063"])
+    assert found["Rows"] == struct.unpack("<H", PAIR[:2])[0]
+    assert (found["SliceThickness"], found["StudyDescription"]) == (2.0, "Head")
+    files = {vr: file(vr, make.element(FRAME_LIST, vr, PAIR)) for vr in ("UL", "UN")}
+    archive = archive_of(tmp_path / "two", **files)
+    with dicomstudy.open_archive(archive).tables() as tables:
+        answer = tables.sql("SELECT SimpleFrameList AS frames FROM metadata").to_arrow()
+    assert answer["frames"].to_pylist() == [numbers] * 2
+
+
+def test_a_series_has_no_text_of_another_vr_that_its_instances_have_as_their_own(
+    tmp_path: Path,
+) -> None:
+    """Tags that look like dates, and differ, so that they are in no group."""
+
+    def image(name: str, day: bytes) -> bytes:
+        study = make.element(0x0020000D, "UI", make.uid("vrs/days"))
+        meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid(f"wrecks/1/{name}"))
+        return make.part10(meta, make.small(name, study, day))
+
+    days = {
+        "DA": (b"20240103", b"20240102"),
+        "AT": (b"\x24\x20\x03\x01", b"\x24\x20\x02\x01"),
+    }
+    for vr, values in days.items():
+        elements = [make.element(0x00400244, vr, value) for value in values]
+        files = dict(zip("ab", map(image, "ab", elements), strict=True))
+        with dicomstudy.open_archive(archive_of(tmp_path / vr, **files)).tables() as tables:
+            (series,) = tables["series"].to_table().to_pylist()
+            rows = tables["instances"].to_table().to_pylist()
+        key = "PerformedProcedureStepStartDate"
+        if vr == "DA":
+            assert [str(row[key]) for row in rows] == ["2024-01-03", "2024-01-02"]
+            assert str(series[key]) == "2024-01-02"
+        else:
+            assert [row[key] for row in rows] == [None, None]
+            assert [row[f"{key}_text"] for row in rows] == ["20240103", "20240102"]
+            assert series.get(key) is None
+
+
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
 def test_numbers_that_files_write_differently_are_no_typed_values(
     names: tuple[str, str], tmp_path: Path

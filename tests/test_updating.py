@@ -408,6 +408,67 @@ def test_an_attribute_of_a_private_sequence_is_changed(tmp_path: Path) -> None:
     assert raised.value.code == "change/no-item"
 
 
+def test_an_item_without_attributes_is_one(archive: Path) -> None:
+    update(archive, CT, set={"DerivationCodeSequence": [{}]})
+    with pytest.raises(DicomStudyError) as raised:
+        update(archive, CT, set={"DerivationCodeSequence[0].00791001:LO": "a"})
+    assert raised.value.code == "change/no-creator"
+    update(archive, CT, set={"DerivationCodeSequence[0].CodeValue": "1"})
+    for _, after in datasets(archive, CT):
+        assert after.DerivationCodeSequence[0].CodeValue == "1"
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [{"remove": ["00790010", "00791001"]}, {"set": {"00791001:LO": "b"}}],
+        [{"set": {"00790010": None}}],
+        [{"set": {"PatientName": "A"}}, {"remove": ["00790010"]}],
+    ],
+)
+def test_each_edit_is_of_what_those_before_it_leave(
+    edits: list[dict[str, Any]], archive: Path
+) -> None:
+    update(archive, CT, set={"00790010": "EXAMPLE", "00791001:LO": "a"})
+    before = studies.state_of(archive)
+    with pytest.raises(DicomStudyError) as raised:
+        dicomstudy.update(archive, CT, edits)
+    assert raised.value.code == "change/no-creator"
+    assert studies.state_of(archive) == before
+
+
+def test_edits_may_need_what_those_before_them_set(archive: Path) -> None:
+    edits: list[dict[str, Any]] = [
+        {"set": {"00790010": "EXAMPLE"}},
+        {"set": {"00791001:LO": "a"}},
+        {"set": {"DerivationCodeSequence": [{"CodeValue": "1"}]}},
+        {"set": {"DerivationCodeSequence[0].CodeMeaning": "Resampled"}},
+    ]
+    dicomstudy.update(archive, CT, edits)
+    for _, after in datasets(archive, CT):
+        assert after.private_block(0x0079, "EXAMPLE")[1].value == "a"
+        assert after.DerivationCodeSequence[0].CodeMeaning == "Resampled"
+
+
+def test_private_text_that_has_no_place_turns_nothing(tmp_path: Path) -> None:
+    """Neither the character set of an instance that lacks the item, nor its other text."""
+    block = make.element(0x00790010, "LO", "EXAMPLE")
+    items = make.item(block + make.element(0x00791001, "LO", "one"))
+    sequence = {0x00790010: block, 0x00791002: make.element(0x00791002, "SQ", items)}
+    wrong = {0x00080005: b"", 0x00081030: make.element(0x00081030, "LO", b"K\xf6ln")}
+    files = [
+        ("1.dcm", make.ct_slice("ct", 1, 1, replace=sequence)),
+        ("2.dcm", make.ct_slice("ct", 1, 2, replace=wrong)),
+    ]
+    studies.write_files(tmp_path / "in", files)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    update(tmp_path / "archive", CT, set={"00791002[0].00791001:LO": "Šárka", "StudyID": "2"})
+    dicomstudy.restore(tmp_path / "archive", tmp_path / "out")
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sum("Šárka".encode() in data for data in written) == 1
+    assert sum(b"K\xf6ln" in data and b"ISO_IR 192" not in data for data in written) == 1
+
+
 # -- any file ----------------------------------------------------------------------------------
 
 

@@ -20,15 +20,16 @@ from dicomstudy.values import swap
 __all__ = ["INT64", "NAME_GROUPS", "NAME_PARTS", "NOTHING", "CellKind", "Cells", "kind_of"]
 
 _DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)", re.ASCII)
-_TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
-_DATETIME = re.compile(r"(\d{4,14})(?:\.(\d{1,6}))?(?:([+-])(\d\d)(\d\d))?", re.ASCII)
+_TIME = re.compile(r"(\d\d)(?:(:?)(\d\d)(?:\2(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
+_DATETIME = re.compile(r"(\d{4,14})(?:\.(\d{1,6}))?(?:([+-])(\d\d)([0-5]\d))?", re.ASCII)
 _AGE = re.compile(r"(\d{3})([DWMY])", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _DAYS_A_YEAR = 365.25
 _YEARS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
 INT64 = range(-(1 << 63), 1 << 63)
-_MAX_OFFSET = 24 * 60
+#: Minutes that local time may be from UTC (PS3.5 section 6.2).
+_OFFSETS = range(-12 * 60, 14 * 60 + 1)
 _TAG_SIZE = 4
 NAME_GROUPS = ("alphabetic", "ideographic", "phonetic")
 NAME_PARTS = ("family", "given", "middle", "prefix", "suffix")
@@ -233,7 +234,7 @@ def _read_time(text: str) -> time | None:
     found = _TIME.fullmatch(text.strip(" "))
     if found is None:
         return None
-    hour, minute, second, fraction = found.groups(default="")
+    hour, _, minute, second, fraction = found.groups(default="")
     try:
         return time(
             int(hour), int(minute or 0), int(second or 0), int((fraction or "0").ljust(6, "0"))
@@ -261,10 +262,8 @@ def _read_datetime(text: str) -> tuple[datetime, int | None] | None:
         return None
     if sign is None:
         return moment, None
-    offset = int(hours) * 60 + int(minutes)
-    if offset > _MAX_OFFSET:
-        return None
-    return moment, -offset if sign == "-" else offset
+    offset = int(f"{sign}1") * (int(hours) * 60 + int(minutes))
+    return (moment, offset) if offset in _OFFSETS else None
 
 
 def _write_datetime(moment_and_offset: tuple[datetime, int | None]) -> str:

@@ -167,7 +167,7 @@ class Database:
         except self._duckdb.InterruptException:
             raise
         except (self._duckdb.Error, RuntimeError) as error:  # (that if what it says is no UTF-8)
-            raise self._translated(str(error).strip(), named, METADATA in words) from error
+            raise self._translated(error, named, METADATA in words) from error
         except pa.ArrowException as error:
             raise TableError("tables/query", f"Arrow cannot hold the answer: {error}") from error
         return Result(_with_labels(_tidied(found), self._labels(named)))
@@ -295,9 +295,15 @@ class Database:
             if field.type == LABEL
         }
 
-    def _translated(self, message: str, named: set[str], has_metadata: bool) -> TableError:
-        """What DuckDB says, as an error of these tables."""
-        unknown = _UNKNOWN_TABLE.search(message)
+    def _translated(self, error: Exception, named: set[str], has_metadata: bool) -> TableError:
+        """What DuckDB says, as an error of these tables.
+
+        Names are unknown to its binder and its catalog; what others say may quote any value.
+        """
+        message = str(error).strip()
+        binding = (self._duckdb.BinderException, self._duckdb.CatalogException)
+        of_names = message if isinstance(error, binding) else ""
+        unknown = _UNKNOWN_TABLE.search(of_names)
         if unknown is not None:
             if unknown[1].lower() in self._without_rows:
                 why = ", as there are no rows for it"
@@ -305,7 +311,7 @@ class Database:
                 views = {METADATA} - self._without_rows
                 why = _nearest(unknown[1], [*self._tables, *views])
             return TableError("tables/no-table", f"there is no table {unknown[1]!r}{why}")
-        unknown = _UNKNOWN_COLUMN.search(message)
+        unknown = _UNKNOWN_COLUMN.search(of_names)
         for name in named:
             self._tables[name].check(rows=unknown is None)
         if unknown is None:

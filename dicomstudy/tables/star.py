@@ -139,7 +139,7 @@ class _Content:
     def attributes(
         self, summary: _Summary, wanted: Iterable[str]
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Those of the groups that most instances refer to, and their VRs in files.
+        """Those of the groups that most instances refer to, null ones too, and their VRs in files.
 
         If none has one, that of most instances.
         """
@@ -150,9 +150,8 @@ class _Content:
             content = self.groups[digest][1]
             said = by_path(self.vrs[digest])
             for key in keys & content.keys() - found.keys():
-                if content[key] is not None:
-                    found[key] = content[key]
-                    vrs.update({key: said[key]} if key in said else {})
+                found[key] = content[key]
+                vrs.update({key: said[key]} if key in said else {})
         for key in keys & summary.own.keys() - found.keys():
             found[key] = min(summary.own[key].items(), key=lambda item: (-item[1], item[0]))[0]
         return found, vrs
