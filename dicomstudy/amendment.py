@@ -238,7 +238,9 @@ class Amender:
         return "" if tag is None else self._definitions.keyword(tag)
 
     def _hex(self, key: str) -> str:
-        return format_tag(self._definitions.tag(key))
+        """The key of an element as paths of raw bytes have it (spec/record.md)."""
+        name, sign, occurrence = key.partition("#")
+        return format_tag(self._definitions.tag(name)) + sign + occurrence
 
     def _is_there(
         self, whole: Any, steps: Sequence[Step], value: Any, charset: CharacterSet
@@ -300,7 +302,7 @@ class Amender:
                 for inner in struct:
                     yield from self._raw_of(struct[inner], ((inner, None),), f"{here}[{at}].")
         elif value == "":
-            tag = self._definitions.tag(key)
+            tag = self._definitions.tag(key.partition("#")[0])
             if padding := self._rules.rule(tag, self._definitions.vr(tag)).padding:
                 yield RAW + here, 2 * padding
         elif not self._holds(key, value, IN_UNICODE.charset):

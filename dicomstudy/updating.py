@@ -230,7 +230,8 @@ class _Check:
                 )
         if path in self.edit["set"] and creator is not None:
             name = self._definitions.keyword(creator)
-            if prefix + dot + name not in self.edit["set"] and not struct.get(name):
+            where = prefix + dot + name
+            if where in self._gone or not self.edit["set"].get(where, struct.get(name)):
                 raise DicomStudyError(
                     "change/no-creator",
                     f"{path} needs the private creator ({name[:4]},{name[4:]}), which not every "

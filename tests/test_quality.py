@@ -237,3 +237,27 @@ def test_a_side_that_is_only_padding_is_that_in_the_files_too(tmp_path: Path) ->
         assert [each["StudyDescription"] for each in every] == [""] * 3
         codes = [each["ProcedureCodeSequence"][0]["CodeMeaning"] for each in every]
         assert codes == [""] * 3
+
+
+def test_a_side_with_a_repeated_element_in_an_item_is_taken_over(tmp_path: Path) -> None:
+    """With its padding, and text that no character set holds."""
+    for first, last in ((b"1 ", b"2 "), (b"  ", b"2 "), (b"1 ", b"  "), (b"\x1bQ\xe4 ", b"2 ")):
+        folder = tmp_path / f"{first!r}{last!r}".replace("\\", "_")
+        files = []
+        for number, values in enumerate([(first, last), (first, last), (last,)], 1):
+            code = b"".join(make.element(0x00080104, "LO", value) for value in values)
+            replace = {0x00081032: make.element(0x00081032, "SQ", make.item(code))}
+            files.append((f"{number}.dcm", make.ct_slice("ct", 1, number, replace=replace)))
+        studies.write_files(folder / "in", files)
+        dicomstudy.convert([folder / "in"], folder / "archive")
+        (conflict,) = dicomstudy.conflicts(folder / "archive")
+        keep = max(conflict.sides, key=lambda side: len(side.instances)).digest
+        dicomstudy.resolve(folder / "archive", conflict.study, group=conflict.group, keep=keep)
+        assert dicomstudy.verify(folder / "archive").problems == []
+        dicomstudy.restore(folder / "archive", folder / "out")
+        dicomstudy.convert([folder / "out"], folder / "again")
+        for name in ("archive", "again"):
+            every = dicomstudy.open_archive(folder / name)[conflict.study].values()
+            codes = [each.attributes()["ProcedureCodeSequence"] for each in every]
+            assert codes == [codes[0]] * 3
+            assert codes[0][0].keys() == {"CodeMeaning#1", "CodeMeaning"}

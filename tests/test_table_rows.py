@@ -93,6 +93,15 @@ def cell_of(key: str, value: object, **vrs: str) -> Row:
              "AcquisitionDateTime_text": "2024"},
         ),
         *(
+            (
+                "AcquisitionDateTime",
+                f"20240229101112{zone}",
+                {"AcquisitionDateTime": datetime(2024, 2, 29, 10, 11, 12),  # noqa: DTZ001
+                 "AcquisitionDateTime_offset": offset},
+            )
+            for zone, offset in (("+1400", 840), ("-1200", -720))
+        ),
+        *(
             ("AcquisitionDateTime", text, {"AcquisitionDateTime_text": text})
             for text in ("20240229101112+0060", "20240229101112+1401", "20240229101112-1201")
         ),

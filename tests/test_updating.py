@@ -424,6 +424,8 @@ def test_an_item_without_attributes_is_one(archive: Path) -> None:
         [{"remove": ["00790010", "00791001"]}, {"set": {"00791001:LO": "b"}}],
         [{"set": {"00790010": None}}],
         [{"set": {"PatientName": "A"}}, {"remove": ["00790010"]}],
+        [{"set": {"00791002:LO": "b"}, "remove": ["00790010", "00791001"]}],
+        [{"remove": ["00791001"]}, {"set": {"00790010": None, "00791002:LO": "b"}}],
     ],
 )
 def test_each_edit_is_of_what_those_before_it_leave(

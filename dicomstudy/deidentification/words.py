@@ -189,7 +189,7 @@ def _letters(word: str) -> list[str]:
         return _plain(folded(word))
     letters = [word[slice(*place)] for place in _letters_of(word)]
     found: list[str] = []
-    for stays, some in groupby(letters, key=lambda each: each.isascii() and each != "?"):
+    for stays, some in groupby(letters, key=_is_kept):
         alike = folded("".join(some))
         if stays:
             found += _plain(alike)
@@ -198,6 +198,11 @@ def _letters(word: str) -> list[str]:
             is_lost = all(re.match(_LOST, each) for each in alike)
             found.append(lost if is_lost else f"(?:{re.escape(alike)}|{lost})")
     return found
+
+
+def _is_kept(letter: str) -> bool:
+    """Whether a letter is looked for as it is: it is one of ASCII, or between parts of a name."""
+    return letter != "?" and (letter.isascii() or folded(letter) in {"^", "_"})
 
 
 def _plain(text: str) -> list[str]:
