@@ -380,7 +380,7 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"PatientName": "葛城^一郎"}, "患者葛\U000e0100城様", "患者様"),
         ({"PatientName": "Dupont^E\u0301"}, "type E by Dupont", "type E by"),
         ({"PatientName": "\ufdf4"}, "x \ufdf4, \u0645\u062d\u0645\u062f", "x"),
-        ({"InstitutionAddress": "A\\right\\left"}, "left and right", "left and right"),
+        ({"InstitutionAddress": "Ward 3\\Room 5"}, "in Room 5 of Ward 3", "in of"),
         ({"InstitutionName": "Miller_Ann__Rd"}, "at Miller Ann ^ Rd", "at"),
         ({"PatientName": "Müllersche"}, "of MÃ¼llersche", "of"),
         ({"PatientName": "山田"}, "of ?? and ????", "of ?? and ????"),
@@ -423,11 +423,12 @@ def identities(*attributes: dict[str, Any], options: tuple[str, ...] = ()) -> Id
         ({"PatientName": "Li^Na"}, "Li Na, LI^NA; na li, Li, Na; Li, na", "REMOVED"),
         ({"PatientName": "Li^Na"}, "Na content of Li, li", "Na content of Li, li"),
         ({"PatientName": "A^Bo"}, "types A Bo, bo a", "types A Bo, bo a"),
-        ({"PatientName": "Xu-Li^Bo"}, "Xu Li, Xu\u2010Li, Xu\u2013Li, Xuli", "Xuli"),
+        ({"PatientName": "Xu-Li^Bo"}, "Xu Li, Xu\u2010Li, Xu\u2014Li, Xuli", "Xuli"),
         ({"PatientName": "M'Ba^Yo"}, "by M\u2019Ba, M\u02bcBa", "by"),
         ({"PatientName": "Ön^Ali"}, "on age, O\u0308N, ön, on", "on age, , , on"),
         ({"PatientName": "ß^Ali"}, "less ss, ß", "less ss"),
         ({"PatientName": "Miller"}, "â\x80\x9cMillerâ\x80\x99s", "â\x80\x9câ\x80\x99s"),
+        ({"PatientName": "Bar"}, "BARÃ\x87A, BARÃ\x80, bar", "BARÃ\x87A, BARÃ\x80"),
     ],
 )
 def test_what_is_removed_is_cut_out_of_text(

@@ -152,8 +152,7 @@ class Identities:
             self.gather({"StudyInstanceUID": uid}, character_set_of(None), lambda *_: None)
 
     def _gather(self, value: str, vr: str, words: set[str]) -> None:
-        text = _ESCAPE.sub("", value)
-        for each in [text] if vr in _UNDIVIDED else text.split("\\"):
+        for each in _ESCAPE.sub("", value).split("\\"):
             if vr == "UI":
                 uid = bare_uid(each)
                 if UID.fullmatch(uid) or (len(uid) > _LONGEST_UID and _DOTTED.fullmatch(uid)):

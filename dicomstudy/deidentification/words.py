@@ -29,8 +29,8 @@ _RUNS_ON = re.compile(f"[{_HAN}{_HANGUL}]{{2,}}|[{_HAN}{_HANGUL}{_OTHERS}]{{3,}}
 #: Letters and digits between which a space is set, and those between which none is.
 _SPACED, _UNSPACED = rf"[^\W_{_HAN}{_HANGUL}{_OTHERS}]", f"[{_HAN}{_HANGUL}{_OTHERS}]"
 _CHANGE = f"(?<={_SPACED})(?={_UNSPACED})|(?<={_UNSPACED})(?={_SPACED})"
-#: A sign of three bytes in UTF-8 that is read as Latin-1: its first byte is like a letter.
-_MISREAD_SIGN = r"(?=[^\W_][\x80-\x9f])"
+#: A quotation mark or dash in UTF-8 that is read as Latin-1: its first byte is like a letter.
+_MISREAD_SIGN = r"(?=[^\W_]\x80[\x80-\x9f])"
 #: Where a word may begin, and where it may end.
 _BEGIN = rf"(?:(?<![^\W_])|{_CHANGE})"
 _END = rf"(?:(?![^\W_])|{_CHANGE}|{_MISREAD_SIGN})"
@@ -43,10 +43,11 @@ _ACCENTS = re.compile(
 #: Letters with a stroke, and an i without its dot, of which no accent says so; and other signs
 #: for an apostrophe and a hyphen.
 _ALIKE = str.maketrans(
-    "\u00f8\u0111\u0127\u0131\u0142\u0167\u02bc\u2018\u2019\u2010\u2013", "odhilt'''--"
+    "\u00f8\u0111\u0127\u0131\u0142\u0167\u02bc\u2018\u2019\u2032\u2010\u2012\u2013\u2014\u2212",
+    "odhilt''''-----",
 )
 #: What is between the parts of a name: all of it, so that none is looked at twice.
-_BETWEEN = r"(?<![\s^_])[\s^_]++"
+_BETWEEN = r"[\s^_]++"
 #: What becomes of a letter that is not valid in a character set.
 _LOST = "[?\ufffd]"
 #: How many of them stand for a letter at most: one for each of its bytes.
