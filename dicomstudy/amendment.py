@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import values
@@ -28,7 +28,7 @@ from dicomstudy.grouping import (
 )
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
-from dicomstudy.paths import CHARACTER_SET, ORIGINALS, Step, parse_path, parse_raw_path
+from dicomstudy.paths import CHARACTER_SET, ORIGINALS, Step, parse_path, parse_raw_path, structs_on
 from dicomstudy.record import (
     INSTANCE,
     RAW,
@@ -148,18 +148,20 @@ class Amender:
                 vr = edit.get("vrs", {}).get(path, "")
                 if vr:
                     vrs[path] = vr
-                whole = attributes.get(key, ...)
-                if not _has_place(whole, steps):
+                structs = structs_on(attributes, steps)
+                if not structs:
                     continue
-                inner = _set_at(attributes, steps, charset)
+                last, inner = steps[-1][0], charset
+                for item in structs[1:]:
+                    inner = inner_set(item, inner)
                 value = self._bytes(given, vr, inner) if vr and type(given) is str else given
-                if self._is_there(whole, steps, value, inner):
+                if self.is_same(last, value, structs[-1].get(last, ...), inner):
                     continue
-                if not is_unicode and not self._holds(steps[-1][0], value, inner):
+                if not is_unicode and not self._holds(last, value, inner):
                     raise _NotHeldError
                 raw.update(self._raw_of(value, steps))
                 touched.add(key)
-                _put(attributes, key, _placed(whole, steps, value))
+                _put(attributes, key, _placed(attributes.get(key, ...), steps, value))
         for key in touched:
             if self.is_same(key, attributes.get(key, ...), before.get(key, ...), charset):
                 _put(attributes, key, before.get(key, ...))  # in the form that it had
@@ -241,17 +243,6 @@ class Amender:
         """The key of an element as paths of raw bytes have it (spec/record.md)."""
         name, sign, occurrence = key.partition("#")
         return format_tag(self._definitions.tag(name)) + sign + occurrence
-
-    def _is_there(
-        self, whole: Any, steps: Sequence[Step], value: Any, charset: CharacterSet
-    ) -> bool:
-        """Whether a value is there already, whatever it is written in.
-
-        `whole` is that of the first of `steps`, and `charset` that at their end, which is a place.
-        """
-        for (_, item), (key, _) in pairwise(steps):
-            whole = whole[item].get(key, ...)
-        return self.is_same(steps[-1][0], value, whole, charset)
 
     def is_same(self, key: str, value: Any, before: Any, charset: CharacterSet) -> bool:
         """Whether a value is the one that was there `before`, which may be a large one.
@@ -414,29 +405,6 @@ def _drop_repeats(attributes: dict[str, Any], keys: Container[str]) -> None:
     for repeat in [key for key in attributes if "#" in key]:
         if repeat.partition("#")[0] in keys:
             del attributes[repeat]
-
-
-def _has_place(whole: Any, steps: Sequence[Step]) -> bool:
-    """Whether the items are there that `steps` lead into; `whole` is the value of the first."""
-    for (_, item), (key, _) in pairwise(steps):
-        if item is None or type(whole) is not list or item >= len(whole):
-            return False
-        whole = whole[item].get(key, ...)
-    return True
-
-
-def _set_at(
-    attributes: Mapping[str, Any], steps: Sequence[Step], charset: CharacterSet
-) -> CharacterSet:
-    """The character set at the end of `steps`, of attributes with the set `charset`."""
-    struct = attributes
-    for key, item in steps[:-1]:
-        items = struct.get(key)
-        if item is None or type(items) is not list or item >= len(items):
-            break
-        struct = items[item]
-        charset = inner_set(struct, charset)
-    return charset
 
 
 def _placed(before: Any, steps: Sequence[Step], value: Any) -> Any:

