@@ -13,18 +13,15 @@ from dicomstudy.cli import main
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
 from tests import studies
+from tests.editable import ARCHIVE, CT, MR, archive_in
 from tests.test_versioning import refused
-
-CT, MR = make.uid("ct"), make.uid("mr")
-ARCHIVE = Path(make.__file__).parent / "archive"
 
 Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    dicomstudy.convert([ARCHIVE], tmp_path / "archive")
-    return tmp_path / "archive"
+    return archive_in(tmp_path)
 
 
 def test_two_patients_in_a_study_are_a_conflict(archive: Path) -> None:
