@@ -224,6 +224,8 @@ def with_history(document: Document, history: History) -> Iterator[bytes]:
 
 
 def _chunks(content: Clustered) -> Iterator[_Chunk]:
+    if not content.series:  # mostly so of those that only older versions have
+        return
     keys = _keys(content)
     # a group that many instances have is mostly in no chunk, or in one that has many of them
     times = Counter(d for series in content.series for e in series.entries for d in e.groups)
