@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dicomstudy.document import is_named
 from dicomstudy.elements import bare_uid
-from dicomstudy.errors import DefinitionsError, StudyError
+from dicomstudy.errors import StudyError
 from dicomstudy.grouping import ENCODING, Name
 from dicomstudy.record import group_of
 from dicomstudy.study import Instance, Study
@@ -61,23 +61,15 @@ class Contradictions:
         self._check_decoded(original)
 
     def _check_decoded(self, instance: Instance) -> None:
-        """Compare an instance that was compared with its file with what files are decoded to."""
+        """Compare an instance with its layout and with what files are decoded to."""
         encoding = instance.encoding
-        if encoding is None or not instance.source.proved:
+        if encoding is None:
             return
-        if type(encoding.get("preamble", True)) is not bool:
+        stray = self._study.encoder.stray(instance.attributes(), encoding)
+        if stray is not None:
+            raise self._error(f"{instance.key} has an attribute {stray!r} that is in no layout")
+        if instance.source.proved and type(encoding.get("preamble", True)) is not bool:
             raise self._error(f"the encoding of {instance.key} does not say if there is a preamble")
-        for key in instance.own:
-            keyword, _, _ = key.partition("#")
-            if not keyword.startswith("_") and not self._is_known(keyword):
-                raise self._error(f"{instance.key} has an attribute {key!r}, which there is not")
-
-    def _is_known(self, keyword: str) -> bool:
-        try:
-            self._study.definitions.tag(keyword)
-        except DefinitionsError:
-            return False
-        return True
 
     def _check_uids(self, instance: Instance) -> None:
         attributes = instance.attributes()

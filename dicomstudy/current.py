@@ -32,6 +32,8 @@ def as_it_is(study: Study) -> Batch:
             continue
         seen.add(name)
         reading.collect({"groups": {}, "bulk": instance.own_places})
+        if instance.changed:  # its layout will no longer be that of the file
+            reading.collect({"groups": {}, "bulk": instance.places_in_own_file})
         reading.add(instance.key, instance.series, struct, instance.groups)
     return reading.batch
 

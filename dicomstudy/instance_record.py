@@ -13,7 +13,6 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
     PIXEL_DATA_TAGS,
     Buffer,
-    Form,
     Piece,
     Span,
     chunks,
@@ -389,8 +388,9 @@ class _FileCheck:
         for sha256, known in self._places.items():
             if "data" in known and sha256_of(known["data"]) != sha256:
                 raise RecordError("record/digest", "a large value is not what its digest says")
-        tokens = self._encoder.plan(encoding).tokens
-        self._check_layout(attributes, {key: token for key, (token, _) in tokens.items()})
+        stray = self._encoder.stray(attributes, encoding)
+        if stray is not None:
+            raise _refused(stray, "is in no layout")
         digest, size = hashlib.sha256(), 0
         most = _MAX_HASHED if self._original is None else len(self._original)
         said: set[tuple[str, int]] = set()
@@ -453,26 +453,6 @@ class _FileCheck:
         if self._original is None or "dataOffset" not in place:
             return ()
         return chunks(self._original, Span(place["dataOffset"], reference["length"]))
-
-    def _check_layout(self, struct: Mapping[str, Any], tokens: Mapping[str, Token]) -> None:
-        """Refuse attributes of a data set, or of an item, that its layout does not have."""
-        for key, value in struct.items():
-            if key[:1] == "_":
-                continue
-            token = tokens.get(key)
-            if token is None:
-                raise _refused(key, "is in no layout")
-            if type(value) is list:
-                for item, written in zip(value, token.items or (), strict=False):
-                    self._check_layout(item, self._by_key(written.tokens))
-
-    def _by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
-        definitions = self._encoder.definitions
-        return {
-            definitions.key(token.tag, token.occurrence): token
-            for token in tokens
-            if token.form is not Form.GROUP_LENGTH
-        }
 
 
 def _other_file(why: str) -> RecordError:

@@ -87,7 +87,7 @@ class Version(NamedTuple):
 
     Attributes:
         number: counts up by one with every change; what `expect` is compared with.
-        when: time of the change in UTC, as ``2026-11-24T21:30:00Z``; empty if not known.
+        when: time of the change in UTC, as ``2026-11-24T21:30:00Z``.
         command: what made it, such as "convert".
         to: the version that it went back to, None if it did not.
         added: instances that came in.
@@ -136,14 +136,17 @@ class Version(NamedTuple):
         """
         if not isinstance(struct, dict):
             raise _damaged()
-        numbers = {name: struct.get(name, 0) for name in ("version", "to", "added", "removed")}
+        numbers = {name: struct.get(name, 0) for name in ("version", "added", "removed")}
+        back = struct.get("to")
         texts = {name: struct.get(name) for name in ("when", "command")}
         texts |= {name: struct.get(name, "") for name in ("fromStudy", "toStudy")}
         groups, edits = struct.get("groups", []), struct.get("edits", [])
         brought = struct.get("brought", [])
         if not (
             all(type(number) is int and number >= 0 for number in numbers.values())
+            and (back is None or type(back) is int)
             and all(isinstance(text, str) for text in texts.values())
+            and _is_moment(texts["when"])
             and isinstance(groups, list)
             and all(isinstance(name, str) for name in groups)
             and isinstance(edits, list)
@@ -155,7 +158,7 @@ class Version(NamedTuple):
             numbers["version"],
             str(texts["when"]),
             str(texts["command"]),
-            numbers["to"] or None,
+            back,
             numbers["added"],
             numbers["removed"],
             tuple(groups),
@@ -411,7 +414,7 @@ def _is_modification(struct: object) -> bool:
     """Whether a version of what was brought has its fields."""
     return (
         isinstance(struct, dict)
-        and isinstance(struct.get("when"), str)
+        and _is_moment(struct.get("when"))
         and isinstance(struct.get("edits"), list)
         and all(map(_is_edit, struct["edits"]))
     )
@@ -421,6 +424,15 @@ def moment(seconds: float | None = None) -> str:
     """A time in seconds since 1970, or now, as versions have it."""
     when = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@lru_cache(maxsize=1 << 8)
+def _is_moment(text: object) -> bool:
+    """Whether it is a time as versions have it, which is written into files."""
+    try:
+        return isinstance(text, str) and text == moment(datetime.fromisoformat(text).timestamp())
+    except (ValueError, OverflowError):
+        return False
 
 
 def _damaged() -> StudyError:

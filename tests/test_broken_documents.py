@@ -420,14 +420,48 @@ def test_the_header_has_its_types(broken: Broken, fields: dict[str, Any]) -> Non
     assert broken.codes()
 
 
+def test_counts_are_looked_at_before_a_late_instance_needs_them(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        counts = {"values": [], "missing": [], "combinations": {}}
+        values.insert(1, {"series": {values[-1]["seriesInstanceUID"]: counts}})
+        values[0]["countFrames"] = 1
+
+    assert "counts of a series lack fields" in broken.rewrite(change).said()
+
+
+@pytest.mark.parametrize("value", [-1, 70000, 32.0, "32"])
+def test_a_value_in_a_group_that_is_none_of_its_layout_is_said(
+    value: object, broken: Broken
+) -> None:
+    """And not that it was missing."""
+
+    def change(values: list[dict[str, Any]]) -> None:
+        for content in values[-1]["groups"]["imagePixel"].values():
+            content["Rows"] = value
+
+    assert f"{value!r} cannot be encoded as US" in broken.rewrite(change).said()
+
+
 def test_the_table_of_frames_has_no_other_fields(broken: Broken) -> None:
     document = broken.document.read_bytes()
     broken.document.write_bytes(document[:-5] + b"\x80" + document[-4:])
     assert broken.codes() == {"study/damaged"}
 
 
-def test_what_came_from_a_file_has_known_keys(broken: Broken) -> None:
-    assert "which there is not" in broken.rewrite(told(noSuchKeyword="x")).said()
+@pytest.mark.parametrize("key", ["ImageComments", "noSuchKeyword", "0029100a", "StudyID#1"])
+def test_what_came_from_a_file_is_in_it(key: str, broken: Broken) -> None:
+    """Else nobody who has the file would see it."""
+    assert f"{key!r} that is in no layout" in broken.rewrite(told(**{key: "x"})).said()
+
+
+def test_items_have_what_the_file_has(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        for contents in values[-1]["groups"].values():
+            for content in contents.values():
+                for item in content.get("ReferencedImageSequence", ()):
+                    item["PurposeOfReferenceCodeSequence"] = None
+
+    assert "'PurposeOfReferenceCodeSequence' that is in no layout" in broken.rewrite(change).said()
 
 
 def test_a_preamble_is_there_or_not(broken: Broken) -> None:

@@ -17,10 +17,14 @@ from dicomstudy.errors import StudyError
 from dicomstudy.lineage import Brought, History, Version, moment
 from dicomstudy.paths import ORIGINALS, parse_path
 
+WHEN = "2026-11-24T21:30:00Z"
+
 
 def history(*tos: int | None) -> History:
     """Versions 1, 2, …, each going back to a number or to none."""
-    return History(tuple(Version(number, "", "update", to=to) for number, to in enumerate(tos, 1)))
+    return History(
+        tuple(Version(number, WHEN, "update", to=to) for number, to in enumerate(tos, 1))
+    )
 
 
 @st.composite
@@ -65,8 +69,11 @@ def test_a_document_gives_its_history_again(versions: History, command: str) -> 
         from_study="1.2",
         to_study="1.3",
         brought=(
-            Brought.of([("then", ({"set": {"A": 1}},)), ("now", ({"remove": ["A"]},))], "1.4"),
-            Brought.of([("now", ())], None, frozenset(("1.5#ab", "1.6#cd"))),
+            Brought.of(
+                [(WHEN, ({"set": {"A": 1}},)), ("2026-11-25T00:00:00Z", ({"remove": ["A"]},))],
+                "1.4",
+            ),
+            Brought.of([("2026-11-25T00:00:00Z", ())], None, frozenset(("1.5#ab", "1.6#cd"))),
             Brought.of([]),
         ),
     )
@@ -126,7 +133,7 @@ def test_edits_of_an_instance_are_found_by_what_they_mean(
     versions = History(
         (
             Version(1, "", ""),
-            *(Version(number, "", "", edits=(edit,)) for number, edit in enumerate(edits, 2)),
+            *(Version(number, WHEN, "", edits=(edit,)) for number, edit in enumerate(edits, 2)),
         )
     )
     found = [
@@ -176,7 +183,7 @@ def test_paths_that_come_again_are_looked_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(lineage, "parse_path", looked_at)
     edit = {"set": {"ComesAgain": 1, "ComesAgain[0].Inside": 1}, "remove": ["GoesAgain"]}
     moves = [
-        Version(number, "", "move", brought=(Brought.of([("", (edit,))] * number),))
+        Version(number, WHEN, "move", brought=(Brought.of([(WHEN, (edit,))] * number),))
         for number in range(1, 20)
     ]
     assert History.from_struct(History(tuple(moves)).to_struct()) == History(tuple(moves))
@@ -186,14 +193,17 @@ def test_paths_that_come_again_are_looked_at_once(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "brought",
     [
-        *(5, [5], [{}], [{"versions": 5}], [{"versions": [5]}], [{"versions": [{"when": ""}]}]),
-        *([{"versions": [{"when": 1, "edits": []}]}], [{"versions": [{"when": "", "edits": [5]}]}]),
+        *(5, [5], [{}], [{"versions": 5}], [{"versions": [5]}], [{"versions": [{"when": WHEN}]}]),
+        *(
+            [{"versions": [{"when": 1, "edits": []}]}],
+            [{"versions": [{"when": WHEN, "edits": [5]}]}],
+        ),
         *([{"versions": [], "series": 5}], [{"versions": [], "instances": "x"}]),
         [{"versions": [], "instances": [5]}],
     ],
 )
 def test_damage_in_what_was_brought_is_refused(brought: object) -> None:
-    version = {"version": 1, "when": "", "command": "", "brought": brought}
+    version = {"version": 1, "when": WHEN, "command": "", "brought": brought}
     with pytest.raises(StudyError) as raised:
         History.from_struct({"versions": [version]})
     assert raised.value.code == "study/damaged"
@@ -205,15 +215,16 @@ def test_damage_in_what_was_brought_is_refused(brought: object) -> None:
         {},
         {"versions": []},
         {"versions": [5]},
-        {"versions": [{"version": 1, "when": ""}]},
-        {"versions": [{"version": 0, "when": "", "command": ""}]},
-        {"versions": [{"version": 1, "when": "", "command": "", "to": 1}]},
-        {"versions": [{"version": 1, "when": "", "command": "", "edits": [5]}]},
-        {"versions": [{"version": 1, "when": "", "command": "", "groups": 5}]},
-        {"versions": [{"version": 1, "when": "", "command": "", "toStudy": 5}]},
-        {"versions": [{"version": n, "when": "", "command": ""} for n in (1, 3)]},
-        {"versions": [{"version": 4, "when": "", "command": ""},
-                      {"version": 5, "when": "", "command": "", "to": 3}]},
+        {"versions": [{"version": 1, "when": WHEN}]},
+        {"versions": [{"version": 0, "when": WHEN, "command": ""}]},
+        {"versions": [{"version": 1, "when": WHEN, "command": "", "to": 1}]},
+        {"versions": [{"version": 1, "when": WHEN, "command": "", "to": 0}]},
+        {"versions": [{"version": 1, "when": WHEN, "command": "", "edits": [5]}]},
+        {"versions": [{"version": 1, "when": WHEN, "command": "", "groups": 5}]},
+        {"versions": [{"version": 1, "when": WHEN, "command": "", "toStudy": 5}]},
+        {"versions": [{"version": n, "when": WHEN, "command": ""} for n in (1, 3)]},
+        {"versions": [{"version": 4, "when": WHEN, "command": ""},
+                      {"version": 5, "when": WHEN, "command": "", "to": 3}]},
     ],
 )  # fmt: skip
 def test_a_damaged_history_is_refused(struct: dict[str, Any]) -> None:
@@ -234,6 +245,22 @@ def test_who_left_says_in_which_version() -> None:
     assert history.left((-2,)) == out
     assert History((first, out, back, Version(4, "", "revert", to=2))).left((-2, 3)) == out
     assert History((first, out, Version(3, "", "revert", to=1))).left((-2,)) is None
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        *("", "yesterday", "2026-11-24", "2026-11-24T21:30:00", "2026-11-24T21:30:00.5Z"),
+        *("2026-11-24T21:30:00+01:00", "2026-02-31T21:30:00Z", "0001-01-01T00:00:00", 5, None),
+    ],
+)
+def test_a_version_has_a_time_as_files_are_to_have_it(when: object) -> None:
+    version = {"version": 1, "when": WHEN, "command": ""}
+    brought = {"versions": [{"when": when, "edits": []}]}
+    for damaged in ({**version, "when": when}, {**version, "brought": [brought]}):
+        with pytest.raises(StudyError) as raised:
+            History.from_struct({"versions": [damaged]})
+        assert raised.value.code == "study/damaged"
 
 
 def test_moments() -> None:
@@ -259,7 +286,7 @@ DAMAGED_EDITS: list[object] = [
 
 @pytest.mark.parametrize("edit", DAMAGED_EDITS)
 def test_a_damaged_edit_is_refused(edit: object) -> None:
-    version = {"version": 1, "when": "", "command": "", "edits": [edit]}
+    version = {"version": 1, "when": WHEN, "command": "", "edits": [edit]}
     with pytest.raises(StudyError) as raised:
         History.from_struct({"versions": [version]})
     assert raised.value.code == "study/damaged"
@@ -270,7 +297,7 @@ def test_an_edit_may_set_what_attributes_have() -> None:
     values: list[object] = [None, 5, 1.5, "x", b"x", reference, {"length": 5, "dataOffset": 5}, []]
     values.append([{"A": value, "_vrs": {"00091001": "LO"}} for value in values])
     edits = [{"set": {"A": value}} for value in values]
-    version = {"version": 1, "when": "", "command": "", "edits": edits}
+    version = {"version": 1, "when": WHEN, "command": "", "edits": edits}
     assert History.from_struct({"versions": [version]}).versions[0].edits == tuple(edits)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -178,6 +178,40 @@ class Encoder:
         except (KeyError, TypeError) as error:
             raise RecordError("record/encoding", "the encoding is incomplete") from error
 
+    def stray(self, attributes: Mapping[str, Any], encoding: Mapping[str, Any]) -> str | None:
+        """The key of an attribute, in items too, that no layout names; None if there is none.
+
+        It is in no file that is written.
+
+        Raises:
+            RecordError: as `plan`.
+        """
+        tokens = self.plan(encoding).tokens
+        return self._stray(attributes, {key: token for key, (token, _) in tokens.items()})
+
+    def _stray(self, struct: Mapping[str, Any], tokens: Mapping[str, Token]) -> str | None:
+        """As `stray`, of a data set or an item that has these tokens by key."""
+        for key, value in struct.items():
+            if key[:1] == "_":
+                continue
+            token = tokens.get(key)
+            if token is None:
+                return key
+            if type(value) is list:
+                for item, written in zip(value, token.items or (), strict=False):
+                    stray = self._stray(item, self._by_key(written.tokens))
+                    if stray is not None:
+                        return stray
+        return None
+
+    def _by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
+        """The tokens of an item, but for its group lengths."""
+        return {
+            self.definitions.key(token.tag, token.occurrence): token
+            for token in tokens
+            if token.form is not Form.GROUP_LENGTH
+        }
+
     def write(
         self, attributes: Mapping[str, Any], encoding: Mapping[str, Any], resolve: Resolve
     ) -> list[Segment]:
@@ -218,7 +252,12 @@ class Encoder:
             inexact = {self._key_at(path) for path in raw} - own.keys()
             values_ = {key: part[key] for part in parts for key in inexact & part.keys()}
             whole.add(self._encode(values_, plan, context=context, raw=raw, resolve=resolve))
-        return self._assemble(plan, whole)
+        try:
+            return self._assemble(plan, whole)
+        except RecordError:
+            for part in parts:  # a value in a group may be none of its layout, which says more
+                self._encode(part, plan, context=context, raw=raw, resolve=resolve)
+            raise
 
     def _encode_groups(
         self,

@@ -198,6 +198,11 @@ class Instance:
         """
         return self._large.own_places
 
+    @property
+    def places_in_own_file(self) -> Places:
+        """Where the large values lie that it came with and no place is said of, by SHA-256."""
+        return self._large.places_in_own_file
+
     @cached_property
     def _large(self) -> LargeValues:
         other = self.original()  # bound to itself, it would be freed late

@@ -73,6 +73,21 @@ class LargeValues:
                 places[value["sha256"]] = self._source.located(place)
         return places
 
+    @cached_property
+    def places_in_own_file(self) -> Places:
+        """Where the values lie that the instance came with and no place is said of, by SHA-256."""
+        contents = [content for _, _, content in self._groups()]
+        unsaid = {
+            reference.get("sha256")
+            for reference, table in self._in_files([contents, self._own])
+            if "dataOffset" not in reference and reference.get("sha256") not in table
+        }
+        return {
+            sha256: self._source.located({"dataOffset": offset})
+            for sha256, offset in (self._positions.items() if unsaid else ())
+            if sha256 in unsaid
+        }
+
     def place(self, reference: Mapping[str, Any]) -> Place | None:
         """Where in the bulk file of the study a value lies; None if it is not there."""
         return place_of(reference, self._table(reference))

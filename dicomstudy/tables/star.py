@@ -19,13 +19,14 @@ from dicomstudy.document import (
     add_places,
     digest_of,
     groups_of,
+    place_fields,
     source_of,
     uid_of,
 )
 from dicomstudy.elements import is_private
 from dicomstudy.errors import DicomStudyError, StudyError, TableError
 from dicomstudy.grouping import ENCODING, Entry, Group, Row
-from dicomstudy.record import INSTANCE
+from dicomstudy.record import INSTANCE, is_reference
 from dicomstudy.study import Instance, Study
 from dicomstudy.tables.cells import CellKind, Cells
 from dicomstudy.tables.columns import (
@@ -527,7 +528,7 @@ def rebuild(
             (),
             0,
             tuple(numbers),
-            {} if by_series else places,
+            places if not by_series else _places_of(own, places),
         )
         by_series.setdefault(entry.series, []).append((digests, entry))
     order = {name: at for at, name in enumerate(definitions.groups)}
@@ -541,6 +542,16 @@ def rebuild(
         kept.sort(key=lambda entry: (entry.instance, entry.digest))
         content.series.append(ClusteredSeries(uid, in_order(common), kept))
     return content
+
+
+def _places_of(own: Mapping[str, Any], places: Mapping[str, Any]) -> Places:
+    """Where the large values of attributes lie that do not say so themselves, by SHA-256."""
+    unplaced = [
+        value["sha256"]
+        for value in own.values()
+        if is_reference(value) and "sha256" in value and not place_fields(value)
+    ]
+    return {sha256: places[sha256] for sha256 in unplaced if sha256 in places}
 
 
 def _digests(row: Mapping[str, Any], groups: Mapping[str, Any], where: str) -> frozenset[str]:
