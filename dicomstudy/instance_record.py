@@ -35,6 +35,7 @@ from dicomstudy.record import (
     Record,
     Template,
     group_of,
+    has_types,
     is_reference,
 )
 from dicomstudy.sources import Window
@@ -51,6 +52,7 @@ _OTHERS = frozenset((PREAMBLE, TRAILING, DEFLATED, VRS_KEY))
 _NO_KEYS = frozenset(("", "length"))
 _REFERENCE_FIELDS = frozenset(("length", "sha256", "dataOffset", "fragments"))
 _FIELDS_OF_DICOM2ION = frozenset(("encapsulatedPixelData", "basicOffsetTable"))
+_ENCODING_TYPES = {"preamble": bool, "byteOrder": str, "meta": str, "dataSet": str}
 _SHA256 = re.compile("[0-9a-f]{64}")
 #: Bytes in front of a fragment and of the delimiter behind the last one.
 _HEADER = 8
@@ -208,8 +210,11 @@ def load(
     if not isinstance(struct, dict) or not isinstance(struct.get("dataSet"), dict):
         raise RecordError("record/not-a-record", "it has no struct 'dataSet'", source=source)
     encoding = struct.get("encoding")
-    if not isinstance(encoding, dict | None):
-        raise RecordError("record/encoding", "the encoding is no struct")
+    if encoding is not None and not _is_encoding(encoding):
+        message = (
+            "the encoding is no struct, or has other fields than these have, or of other types"
+        )
+        raise RecordError("record/encoding", message)
     origin = _source(struct, source, known=encoding is not None)
     data_set = _DataSetCheck(definitions, origin.size).checked(struct["dataSet"])
     groups: dict[str, list[Attribute]] = {}
@@ -227,6 +232,15 @@ def load(
         check.check(attributes, encoding, origin)
     record = Record(Template.closed(groups, encoding or {}), [], [], [])
     return Loaded(record, origin, places, original)
+
+
+def _is_encoding(encoding: object) -> bool:
+    """Whether it has the fields of an encoding, each of its type, and no others."""
+    return (
+        isinstance(encoding, dict)
+        and encoding.keys() == _ENCODING_TYPES.keys()
+        and has_types(encoding, _ENCODING_TYPES)
+    )
 
 
 def _source(struct: Mapping[str, Any], path: str, *, known: bool) -> Source:

@@ -422,7 +422,7 @@ def test_the_header_has_its_types(broken: Broken, fields: dict[str, Any]) -> Non
 
 def test_counts_are_looked_at_before_a_late_instance_needs_them(broken: Broken) -> None:
     def change(values: list[dict[str, Any]]) -> None:
-        counts = {"values": [], "missing": [], "combinations": {}}
+        counts: dict[str, Any] = {"values": [], "missing": [], "combinations": {}}
         values.insert(1, {"series": {values[-1]["seriesInstanceUID"]: counts}})
         values[0]["countFrames"] = 1
 

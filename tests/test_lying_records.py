@@ -6,6 +6,7 @@ import copy
 import hashlib
 import struct
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,21 @@ def test_a_value_that_cannot_be_one_is_refused(
     lie: Lie, sound: dict[str, Any], tmp_path: Path
 ) -> None:
     assert refused(lying(sound, *lie), tmp_path) == "record/value"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("preamble", 1), ("preamble", Decimal(1)), ("preamble", None), ("byteOrder", 5)),
+        *(("byteOrder", "middle"), ("meta", None), ("dataSet", ["00100010PN"])),
+        *(("maker", "x"), ("maker", Decimal("1.5")), ("maker", {"name": ["x"]}), ("", 1)),
+    ],
+)
+def test_an_encoding_has_its_fields_and_no_others(
+    field: str, value: object, sound: dict[str, Any], tmp_path: Path
+) -> None:
+    """No document could be read that had others."""
+    assert refused(lying(sound, ("encoding", field), value), tmp_path) == "record/encoding"
 
 
 @pytest.mark.parametrize(
