@@ -6,6 +6,7 @@ import pickle
 import random
 import signal
 import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -370,15 +371,20 @@ def test_a_timestamp_equals_the_datetime_of_the_moment() -> None:
     ]
 
 
-@pytest.mark.parametrize("digits", [7, 9, 10, 15, 20])
-def test_seconds_finer_than_a_datetime_are_cut(digits: int) -> None:
-    fraction = "826999999999998000000000"[:digits]
+@pytest.mark.parametrize(
+    "fraction",
+    [
+        *("8269999", "826999999", "8269999999", "826999999999998", "82699999999999800000"),
+        *("1234567891", "2147483647", "001000000000"),
+    ],
+)
+def test_seconds_finer_than_a_datetime_are_cut(fraction: str) -> None:
     quoted = "14:33:30.826999999999998"
     source = f'["{quoted}", {{a: 2021-02-12T14:33:30.{fraction}Z}}]'.encode()
-    moment = datetime(2021, 2, 12, 14, 33, 30, 826999, tzinfo=UTC)
+    moment = datetime(2021, 2, 12, 14, 33, 30, int(fraction[:6]), tzinfo=UTC)
     assert loads(source) == [quoted, {"a": moment}]
     coefficient = int(fraction).to_bytes(9, "big").lstrip(b"\0")
-    encoded = bytes.fromhex("800fe5828c8ea19e") + bytes([0xC0 | digits]) + coefficient
+    encoded = bytes.fromhex("800fe5828c8ea19e") + bytes([0xC0 | len(fraction)]) + coefficient
     encoded = b"\x6e" + varuint(len(encoded)) + encoded
     binary = MARK + b"\xbe" + varuint(len(encoded) + 2) + b"\x21\x01" + encoded
     assert loads(binary) == [1, moment]
@@ -480,6 +486,34 @@ def test_numbers_beyond_what_the_library_keeps(value: Value) -> None:
 def test_the_message_names_the_field() -> None:
     with pytest.raises(IonError, match=r"bytearray \(field PixelData\)"):
         dumps([{"a": [{"PixelData": bytearray()}]}])
+
+
+@pytest.mark.parametrize("kind", [0x2E, 0x3E, 0x5E, 0x6E])
+def test_long_numbers_are_refused_before_the_library_reads_them(kind: int) -> None:
+    """It takes hours for one of a megabyte."""
+    for count in (65, 10_000):
+        length = bytes((count >> 7, count & 0x7F | 0x80))
+        data = b"\xe0\x01\x00\xea" + bytes((kind,)) + length + b"\xff" * count
+        assert error_code(partial(loads, data)) == "ion/unsupported-type"
+
+
+@pytest.mark.parametrize(
+    ("head", "digit", "rest"),
+    [
+        *(("", "9", ""), ("-", "9", ""), ("0x", "f", ""), ("-0X", "F", ""), ("0b", "1", "")),
+        *(("", "9_", "9"), ("1d", "1", ""), ("1e", "1", ""), ("", "9", ".5e0")),
+    ],
+)
+def test_long_numbers_of_text_are_refused_too(head: str, digit: str, rest: str) -> None:
+    number = head + digit * 10_000 + rest
+    assert error_code(partial(loads, f"[{number}]".encode())) == "ion/unsupported-type"
+    assert loads(f'["{number}", {{a: 1}}]'.encode()) == [number, {"a": 1}]
+
+
+def test_what_is_long_and_no_number_is_read() -> None:
+    ones = "1" * 10_000
+    assert loads(f"[0.{ones}e0, a{ones}]".encode()) == [1 / 9, f"a{ones}"]
+    assert loads(f"[{{{{{ones}}}}}]".encode()) == [b64decode(ones)]
 
 
 @pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"a": v}], ids=["lists", "structs"])

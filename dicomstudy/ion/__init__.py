@@ -123,18 +123,34 @@ def load_all(data: bytes, *, max_values: int | None = None) -> list[Value]:
     if max_values is not None and has_more_values(data, max_values):
         raise IonError("ion/too-large", f"it has more than {max_values:,} values")
     require_c_extension()
-    values = _decode(data)
+    has_synonyms = False
+    if data.startswith(BINARY_MARK):
+        has_synonyms = check_binary(data)
+    else:
+        check_text(data)
+    try:
+        values = _decode(data, has_synonyms=has_synonyms)
+        if adopt(values):
+            return values
+        cut = _cut(data)
+    except IonError:
+        cut = _cut(data)
+        if cut == data:  # else the library may have refused a fraction with many digits
+            raise
+    values = _decode(cut, has_synonyms=has_synonyms)
     if not adopt(values):
-        is_binary = data.startswith(BINARY_MARK)
-        values = _decode(cut_fractions(data) if is_binary else cut_seconds(data))
-        if not adopt(values):
-            raise refused("a timestamp with an unusual fraction of a second")
+        raise refused("a timestamp with an unusual fraction of a second")
     return values
 
 
-def _decode(data: bytes) -> list[Any]:
+def _cut(data: bytes) -> bytes:
+    """The stream without what seconds have beyond microseconds."""
+    return cut_fractions(data) if data.startswith(BINARY_MARK) else cut_seconds(data)
+
+
+def _decode(data: bytes, *, has_synonyms: bool) -> list[Any]:
+    """The values of a stream that was checked; whether field names may be equal in it."""
     if data.startswith(BINARY_MARK):
-        has_synonyms = check_binary(data)
         left, taken = take_out(data)
         values = load(left, None, MULTIMAP if has_synonyms else NATIVE)
         if has_synonyms:
@@ -142,7 +158,6 @@ def _decode(data: bytes) -> list[Any]:
         if taken:
             put_back(values, taken)
         return values
-    check_text(data)
     # The limit is for the longest string or blob.
     values = load(with_plain_names(data), max(len(data) + 1, MIN_TEXT_BUFFER), MULTIMAP)
     return [without_repeats(value, 1) for value in values]

@@ -38,6 +38,8 @@ __all__ = [
 MIN_TEXT_BUFFER: Final = 4096
 # The library loops without end on a symbol such as $9999999999, unless it is quoted.
 _SYMBOL_NUMBER: Final = re.compile(rb"\$[0-9]{9}")
+# It takes time with the square of the digits of an integer.
+_LONG_NUMBER: Final = re.compile(rb"(?<![.\w$])[0-9][0-9A-Fa-f_xXbB]{250}")
 # All that begins strings and comments, up to what ends them.
 _LONG: Final = rb"'{3}(?:[^'\\]++|\\.|'(?!''))*+"
 _SHORT: Final = rb'"(?:[^"\\]++|\\.)*+'
@@ -93,6 +95,8 @@ def check_text(data: bytes) -> None:
         raise damaged("neither binary Ion nor UTF-8 text", error.start) from error
     if _SYMBOL_NUMBER.search(data) and _SYMBOL_NUMBER.search(_QUOTED.sub(b"", data)):
         raise IonError("ion/malformed", "a symbol number that no table has")
+    if _LONG_NUMBER.search(data) and _LONG_NUMBER.search(_QUOTED.sub(b" ", data)):
+        raise refused("a number of more than 250 digits")
     if b"(" in data and b"(" in _QUOTED.sub(b"", data):  # in it, // is no comment
         raise refused("a sexp")
 
