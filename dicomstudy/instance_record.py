@@ -20,9 +20,10 @@ from dicomstudy.elements import (
     is_private,
     sha256_of,
 )
-from dicomstudy.errors import IonError, RecordError
+from dicomstudy.errors import IonError, P10Error, RecordError
 from dicomstudy.grouping import Source, ordered
 from dicomstudy.layout import Token
+from dicomstudy.p10 import MAX_DEPTH, inflate
 from dicomstudy.record import (
     DEFLATED,
     PREAMBLE,
@@ -33,6 +34,7 @@ from dicomstudy.record import (
     Encoder,
     Large,
     Record,
+    Segment,
     Template,
     group_of,
     has_types,
@@ -303,19 +305,21 @@ class _DataSetCheck:
             if (key == PREAMBLE or key.startswith(RAW)) and type(value) is not bytes:
                 raise _refused(key, "is no blob")
         rest = {key: value for key, value in data_set.items() if key != VRS_KEY}
-        return self._struct("dataSet", rest) | ({VRS_KEY: vrs} if VRS_KEY in data_set else {})
+        return self._struct("dataSet", rest, 0) | ({VRS_KEY: vrs} if VRS_KEY in data_set else {})
 
-    def _struct(self, key: str, struct: dict[str, Any]) -> dict[str, Any]:
-        """A data set, or an item of the attribute `key`."""
+    def _struct(self, key: str, struct: dict[str, Any], depth: int) -> dict[str, Any]:
+        """A data set, or an item of the attribute `key`, around which there are `depth` others."""
+        if depth > MAX_DEPTH:  # a document has others around it
+            raise _refused(key, f"lies in more than {MAX_DEPTH} sequences")
         if not _NO_KEYS.isdisjoint(struct):
             raise _refused(key, "has an attribute without a key, or one that is called 'length'")
-        return {name: self._value(name, value) for name, value in struct.items()}
+        return {name: self._value(name, value, depth) for name, value in struct.items()}
 
-    def _value(self, key: str, value: Any) -> Any:
+    def _value(self, key: str, value: Any, depth: int) -> Any:
         if isinstance(value, list):
             if not all(isinstance(item, dict) for item in value):
                 raise _refused(key, "has an item that is no struct")
-            return [self._struct(key, item) for item in value]
+            return [self._struct(key, item, depth + 1) for item in value]
         if isinstance(value, dict):
             return self._reference(key, value)
         if value is None or type(value) in _SCALARS:
@@ -405,6 +409,7 @@ class _FileCheck:
         stray = self._encoder.stray(attributes, encoding)
         if stray is not None:
             raise _refused(stray, "is in no layout")
+        self._check_deflated(attributes, encoding)
         digest, size = hashlib.sha256(), 0
         most = _MAX_HASHED if self._original is None else len(self._original)
         said: set[tuple[str, int]] = set()
@@ -431,6 +436,32 @@ class _FileCheck:
         is_whole = not self._is_partial and (self._original is not None or not said)
         if is_whole and size <= most and digest.hexdigest() != file.sha256:
             raise _other_file(f"has the SHA-256 {digest.hexdigest()}, not {file.sha256}")
+
+    def _check_deflated(self, attributes: Mapping[str, Any], encoding: Mapping[str, Any]) -> None:
+        """Compare a data set with the deflate stream that the file has of it, if that is here."""
+        stream = self._whole(attributes.get(DEFLATED))
+        if not stream:
+            return
+        try:
+            inflated = inflate(stream)
+        except P10Error as error:
+            raise _other_file("has a deflate stream that cannot be read") from error
+        plain = {key: value for key, value in attributes.items() if key != DEFLATED}
+        data_set = {**encoding, "preamble": False, "meta": ""}
+        position = 0
+        segments = self._encoder.write(plain, data_set, lambda value: self._whole(value) or b"")
+        for segment in segments:
+            content = self._whole(segment)
+            if content is not None and not inflated.startswith(content, position):
+                raise _other_file("has another data set in its deflate stream")
+            position += len(segment) if isinstance(segment, bytes) else segment["length"]
+
+    def _whole(self, value: Segment | None) -> bytes | None:
+        """All bytes of a value; None if they stay in the file, and that is not here."""
+        if not isinstance(value, Mapping):
+            return value
+        data = b"".join(self._pieces(self._place(value), value))
+        return data if len(data) == value["length"] else None
 
     def _resolve(self, reference: Mapping[str, Any]) -> bytes:
         """The bytes of a value that is written with others; zeros if they stay in the file.

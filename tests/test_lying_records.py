@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
 import struct
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -180,6 +181,37 @@ def test_an_encoding_has_its_fields_and_no_others(
 ) -> None:
     """No document could be read that had others."""
     assert refused(lying(sound, ("encoding", field), value), tmp_path) == "record/encoding"
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["with its file", "alone"])
+def test_the_attributes_of_a_deflated_file_are_those_of_its_stream(
+    there: bool, tmp_path: Path
+) -> None:
+    """Else who edits a record finds the old value in the file, and is not told."""
+    (source,) = (HOSPITAL / "encodings").glob("deflated*")
+    studies.write_files(tmp_path / "files", [("1.dcm", source.read_bytes())])
+    # its stream is in the record, or else in the file, which is read then
+    limit = 256 if there else 1 << 20
+    dicomstudy.write_records([tmp_path / "files"], tmp_path / "records", max_inline=limit)
+    if not there:
+        shutil.rmtree(tmp_path / "files")
+    (path,) = (tmp_path / "records").rglob("*.ion")
+    record: Any = ion.loads(path.read_bytes())
+    report = dicomstudy.convert([path], tmp_path / "sound")
+    assert (report.instances, report.problems) == (1, [])
+    lie = lying(record, ("dataSet", "PatientID"), "another")
+    assert refused(lie, tmp_path, bulk="copy") == "record/file"
+
+
+def test_items_are_no_deeper_than_in_files(sound: dict[str, Any], tmp_path: Path) -> None:
+    """A document with a deeper one could not be written, with no instance of the study."""
+    value: Any = None
+    for _ in range(100):
+        value = [{"ProcedureCodeSequence": value}]
+    lie = lying(sound, ("dataSet", "ProcedureCodeSequence"), value)
+    assert refused(lie, tmp_path) == "record/value"
+    (tmp_path / "foreign").mkdir()
+    assert refused(foreign(ProcedureCodeSequence=value), tmp_path / "foreign") == "record/value"
 
 
 @pytest.mark.parametrize(
