@@ -7,6 +7,7 @@ What the system refuses is an `OSError`, which `reading` and `writing` make an e
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import weakref
@@ -34,6 +35,8 @@ __all__ = [
 
 #: What says that a file cannot be opened as there is none, and not for anything else.
 ABSENT = (FileNotFoundError, NotADirectoryError)
+#: What file systems say that do not sync folders.
+_NO_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP))
 
 
 def entries(folder: Path) -> list[Path]:
@@ -150,7 +153,11 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(f"{path} cannot be written", error, source=str(path)) from error
+        place = error.filename2 or error.filename
+        what = f"{path} cannot be written"
+        if place is not None and os.fspath(place) != str(path):
+            what += f" ({os.fspath(place)!s})"
+        raise unwritable(what, error, source=str(path)) from error
 
 
 def make_folder(path: Path) -> None:
@@ -231,9 +238,15 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Return once the bytes of a file, or the names in a folder, are on disk."""
+    """Return once the bytes of a file, or the names in a folder, are on disk.
+
+    Some file systems do that of files only; then there is nothing to wait for.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)

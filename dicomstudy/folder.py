@@ -274,7 +274,7 @@ def outside(path: str | os.PathLike[str]) -> Path:
             (``archive/no-path``).
     """
     folder = path_named(path)
-    place = folder.resolve()
+    place = Path(os.path.realpath(folder))  # a Path does not bear links that lead in a circle
     for archive in (place, *place.parents):
         if os.path.exists(archive / MARKER):  # noqa: PTH110 (what may not be looked into is none)
             raise ArchiveError(

@@ -24,7 +24,7 @@ import dicomstudy
 from dicomstudy import disk, folder, ion
 from dicomstudy.archive import create, open_archive
 from dicomstudy.disk import write_atomically
-from dicomstudy.errors import ArchiveError, StudyError
+from dicomstudy.errors import ArchiveError, DicomStudyError, StudyError
 from dicomstudy.folder import DOCUMENT, at_work, bulk_beside, document_beside, locked, name_of
 from fixtures import make
 from tests import processes, studies
@@ -233,6 +233,17 @@ def test_what_is_no_path_is_refused(
             ask()
         assert raised.value.code == "archive/no-path"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/folder"])
+def test_a_link_in_a_circle_is_no_place_to_write_to(
+    name: str, converted: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for write in (dicomstudy.restore, dicomstudy.export_tables):
+        with pytest.raises(DicomStudyError) as raised:
+            write(converted, tmp_path / name)
+        assert raised.value.code in {"archive/unwritable", "tables/unwritable"}
 
 
 @pytest.mark.parametrize("write", [dicomstudy.restore, dicomstudy.export_tables])

@@ -571,7 +571,7 @@ def test_private_attributes_stay_that_are_declared_safe(one: Path, tmp_path: Pat
 # What cannot be done
 
 
-@pytest.mark.parametrize("key", [b"too short", Path("nowhere")])
+@pytest.mark.parametrize("key", [b"too short", Path("nowhere"), Path("/dev/zero")])
 def test_a_key_that_cannot_be_used_is_refused(one: Path, tmp_path: Path, key: Any) -> None:
     with pytest.raises(DicomStudyError) as error:
         dicomstudy.deidentify(one, tmp_path / "out", key=key)

@@ -74,3 +74,33 @@ def test_a_file_whose_name_may_not_be_on_disk_is_said_to_be_there(
         write_atomically(tmp_path / "file", [b"content"])
     assert raised.value.code == "archive/unwritable"
     assert (tmp_path / "file").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_where_no_folder_is_synced_there_is_nothing_to_wait_for(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is with some file systems of networks; files they sync."""
+    fsync, refused = os.fsync, [stat.S_ISDIR]
+
+    def refusing(descriptor: int) -> None:
+        if any(kind(os.fstat(descriptor).st_mode) for kind in refused):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    disk.make_folder(tmp_path / "new/folder")
+    assert write_atomically(tmp_path / "new/folder/file", [b"content"]) == 7
+    refused.append(stat.S_ISREG)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_atomically(tmp_path / "new/folder/another", [b"content"])
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Somebody has to remove it."""
+    (tmp_path / "a/there").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(ArchiveError) as raised, disk.writing(tmp_path):
+        (tmp_path / "file").replace(tmp_path / "a/there")
+    assert str(tmp_path / "a/there") in raised.value.message
+    assert raised.value.location.source == str(tmp_path)

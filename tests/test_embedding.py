@@ -17,6 +17,7 @@ import pytest
 
 import dicomstudy
 from dicomstudy import folder
+from dicomstudy.cli import USAGE, main
 from fixtures import make
 from tests import processes, studies
 
@@ -358,7 +359,12 @@ def test_what_is_no_path_is_refused(path: str, error: type[Exception], tmp_path:
         dicomstudy.convert([path], tmp_path / "archive")
 
 
-def test_there_may_be_no_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_may_be_no_current_folder(
+    tables_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -366,3 +372,5 @@ def test_there_may_be_no_current_folder(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(dicomstudy.ArchiveError) as refusal:
         folder.path_named("archive")
     assert refusal.value.code == "archive/no-path"
+    assert main(["query", str(tables_folder), "SELECT 1", "--output", "answer.csv"]) == USAGE
+    assert "[archive/no-path]" in capsys.readouterr().err

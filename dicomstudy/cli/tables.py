@@ -131,10 +131,10 @@ def _check_replaceable(path: Path, *, text: bool) -> None:
     that may be an earlier answer: what is in text does not tell.
     """
     from dicomstudy.errors import ArchiveError
-    from dicomstudy.folder import outside
+    from dicomstudy.folder import outside, path_named
 
     there = status_or_refuse(path, "--output")
-    place = path.resolve()
+    place = path_named(path).resolve()
     try:
         outside(place.parent)
     except ArchiveError as error:

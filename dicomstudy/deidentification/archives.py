@@ -28,6 +28,9 @@ from dicomstudy.unfinished import remove_tree
 
 __all__ = ["Deidentified", "deidentify"]
 
+#: Bytes of a file that is taken for a key; others may have no end.
+_LONGEST_KEY = 1 << 20
+
 #: The name of the bulk file of the study that is being written.
 _BULK = "bulk"
 
@@ -159,10 +162,14 @@ def _key(key: bytes | str | os.PathLike[str] | None) -> bytes:
         return secrets.token_bytes(32)
     if not isinstance(key, bytes):
         try:
-            key = Path(key).read_bytes()
+            with Path(key).open("rb") as file:
+                key = file.read(_LONGEST_KEY + 1)
         except OSError as error:
             message = f"the file of the key cannot be read: {error.strerror}"
             raise DicomStudyError("deidentify/key", message) from error
+        if len(key) > _LONGEST_KEY:
+            message = f"the file of the key has more than {_LONGEST_KEY} bytes, or no end"
+            raise DicomStudyError("deidentify/key", message)
     if len(key) < SHORTEST_KEY:
         message = f"a key of {len(key)} bytes can be guessed: it has at least {SHORTEST_KEY}"
         raise DicomStudyError("deidentify/key", message)

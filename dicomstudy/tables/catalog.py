@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -132,7 +133,7 @@ def check_path(folder: Path) -> None:
         TableError: its path is not UTF-8 (``tables/path``).
     """
     try:
-        str(folder.resolve()).encode()
+        os.path.realpath(folder).encode()
     except UnicodeEncodeError:
         raise TableError(
             "tables/path",
