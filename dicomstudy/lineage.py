@@ -20,6 +20,7 @@ from dicomstudy.record import is_value
 __all__ = ["Brought", "History", "Scoped", "Version", "moment", "names_in"]
 
 _Thing = TypeVar("_Thing")
+_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Brought(NamedTuple):
@@ -423,15 +424,15 @@ def _is_modification(struct: object) -> bool:
 def moment(seconds: float | None = None) -> str:
     """A time in seconds since 1970, or now, as versions have it."""
     when = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return when.strftime(_MOMENT)
 
 
 @lru_cache(maxsize=1 << 8)
 def _is_moment(text: object) -> bool:
     """Whether it is a time as versions have it, which is written into files."""
     try:
-        return isinstance(text, str) and text == moment(datetime.fromisoformat(text).timestamp())
-    except (ValueError, OverflowError):
+        return isinstance(text, str) and text == datetime.fromisoformat(text).strftime(_MOMENT)
+    except ValueError:
         return False
 
 
