@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 from dicomstudy import definitions as definitions_
@@ -28,7 +29,7 @@ from dicomstudy.unfinished import own_folder
 __all__ = ["Recorded", "write_records"]
 
 _SUFFIX = ".ion"
-#: Names of files are shorter than this on every file system, in UTF-8.
+#: Names of files may have so many bytes on every file system, and a number and suffix behind them.
 _LONGEST_NAME = 200
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
@@ -72,8 +73,9 @@ def write_records(
     """Write the instance record of each P10 file to ``<destination>/<its path>.ion``.
 
     The path is the one below the source; that of a member begins with its zip or tar file.
-    Where two have the same, the later gets a number. Records of earlier runs are replaced, other
-    files never. The mirror is `convert`, which takes records as it takes the files.
+    Where two have the same, the later gets a number, also if they are the same to the file system
+    only. Records of earlier runs are replaced, other files never (spec/record.md). The mirror is
+    `convert`, which takes records as it takes the files.
 
     Args:
         sources: files and folders; also zip and tar files of P10 files.
@@ -135,7 +137,9 @@ class _Writer:
         self._by_offset = Decoder(self._definitions, max_inline=max_inline, by_offset=True)
         self._by_digest = Decoder(self._definitions, max_inline=max_inline)
         self._grouper = Grouper(self._definitions)
+        #: Names that records of this run have, and the SHA-256 of each of these.
         self._names: set[str] = set()
+        self._written: set[bytes] = set()
 
     def write(self, found: Found, name: PurePosixPath) -> None:
         """Write the records of what was found, or add to the problems."""
@@ -204,44 +208,67 @@ class _Writer:
             carried=data if is_member else None,
         )
         given.check()
-        path = self._free_path(name)
-        content = ion.dumps(struct, text=self._text)
-        try:
-            if not _is_replaceable(path):
-                message = f"another file is where its record would be: {path}"
-                raise DicomStudyError("records/exists", message, source=source)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            result.bytes_out += write_atomically(path, [content], within=self._incoming)
-        except OSError as error:
-            raise ArchiveError(
-                "records/unwritable",
-                f"the record cannot be written: {error.strerror or error}",
-                source=str(path),
-            ) from error
+        self._put(ion.dumps(struct, text=self._text), name, source)
         result.bytes_in += len(data)
         result.records += 1
         result.problems += [problem._replace(source=source) for problem in record.problems]
 
-    def _free_path(self, name: PurePosixPath) -> Path:
-        """Where the record of a file goes: no other of this run is there."""
-        number = 1
-        free = f"{name}{_SUFFIX}"
-        while free in self._names:
-            number += 1
-            free = f"{name}-{number}{_SUFFIX}"
-        self._names.add(free)
-        return self._target / free
+    def _put(self, record: bytes, name: PurePosixPath, source: str) -> None:
+        """Write a record where no other of this run is, and no file that is no record."""
+        digest = hashlib.sha256(record).digest()
+        for path in self._free_paths(name):
+            try:
+                there = _content(path)
+                if there is not None and self._is_other(there, digest):
+                    continue  # its name is another one, but not to the file system
+                if there is not None and not _is_record(there):
+                    message = f"another file is where its record would be: {path}"
+                    raise DicomStudyError("records/exists", message, source=source)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.result.bytes_out += write_atomically(path, [record], within=self._incoming)
+            except OSError as error:
+                raise ArchiveError(
+                    "records/unwritable",
+                    f"the record cannot be written: {error.strerror or error}",
+                    source=str(path),
+                ) from error
+            self._written.add(digest)
+            return
+
+    def _free_paths(self, name: PurePosixPath) -> Iterator[Path]:
+        """Where the record of a file may go: no other of this run has such a name."""
+        name = name.with_name(_short(name.name))
+        for number in count(1):
+            free = f"{name}{_SUFFIX}" if number == 1 else f"{name}-{number}{_SUFFIX}"
+            if free not in self._names:
+                self._names.add(free)
+                yield self._target / free
+
+    def _is_other(self, there: bytes, digest: bytes) -> bool:
+        """Whether a file is a record that this run has written, and not the one of `digest`."""
+        found = hashlib.sha256(there).digest()
+        return found != digest and found in self._written
 
 
-def _is_replaceable(path: Path) -> bool:
-    """Whether nothing is there, or a record."""
+def _content(path: Path) -> bytes | None:
     try:
-        struct = ion.loads(path.read_bytes())
+        return path.read_bytes()
     except ABSENT:
-        return True
+        return None
+
+
+def _is_record(data: bytes) -> bool:
+    try:
+        struct = ion.loads(data)
     except IonError:
         return False
     return isinstance(struct, dict) and {"sourceInfo", "fileInfo", "dataSet"} <= struct.keys()
+
+
+def _short(name: str) -> str:
+    """The name of a file, or its SHA-256 if nothing could be put behind it."""
+    data = os.fsencode(name)
+    return name if len(data) <= _LONGEST_NAME else hashlib.sha256(data).hexdigest()
 
 
 def _safe(name: str) -> PurePosixPath:

@@ -325,10 +325,51 @@ def test_a_file_that_is_no_record_is_not_replaced_by_one(
 
 
 def test_equal_names_in_one_run_do_not_replace_each_other(tmp_path: Path) -> None:
-    recorded = dicomstudy.write_records([HOSPITAL / "mr", HOSPITAL / "mr/1.dcm"], tmp_path)
-    assert recorded.records == 5
-    assert {"1.dcm.ion", "1.dcm-2.ion"} <= files_below(tmp_path)
-    assert len(files_below(tmp_path)) == 5
+    for _ in range(2):  # what an earlier run wrote is replaced, also if this one has written it
+        recorded = dicomstudy.write_records([HOSPITAL / "mr", HOSPITAL / "mr/1.dcm"], tmp_path)
+        assert recorded.records == 5
+        assert {"1.dcm.ion", "1.dcm-2.ion"} <= files_below(tmp_path)
+        assert len(files_below(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_names_that_the_file_system_takes_for_one_are_two(
+    runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those are that differ in case only, where case does not matter."""
+
+    def folded(path: Path) -> Path:
+        return path.with_name(path.name.lower()) if path.parent == out else path
+
+    out, read, replace = tmp_path / "out", Path.read_bytes, Path.replace
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(folded(path)))
+    monkeypatch.setattr(Path, "replace", lambda path, target: replace(path, folded(Path(target))))
+    files = [*make.study(4, series=1)]
+    names = ("A.dcm", "a.dcm", "a.dcm-2", "a.DCM")
+    contents = [(name, data) for name, (_, data) in zip(names, files, strict=True)]
+    folder = studies.write_files(tmp_path / "in", contents)
+    for _ in range(runs):
+        recorded = dicomstudy.write_records([folder], out)
+        assert (recorded.records, recorded.problems) == (4, [])
+    found = {record(out / name)["fileInfo"]["sha256"] for name in files_below(out)}
+    assert found == {hashlib.sha256(data).hexdigest() for _, data in files}
+    assert len(files_below(out)) == 4
+
+
+def test_names_that_leave_no_room_for_more_are_shortened(tmp_path: Path) -> None:
+    files = make.study(6, series=1)
+    names = ["n" * 200, "n" * 201, "n" * 252, "m" * 255, "ä" * 127, os.fsdecode(b"\xff" * 251)]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, (_, data) in zip(names, files, strict=True):
+        (folder / name).write_bytes(data)
+    for sources in ([folder], [folder, *folder.iterdir()]):
+        recorded = dicomstudy.write_records(sources, tmp_path / "out")
+        assert (recorded.records, recorded.problems) == (6 * len(sources[:2]), [])
+    expected = {names[0], *(hashlib.sha256(os.fsencode(name)).hexdigest() for name in names[1:])}
+    assert files_below(tmp_path / "out") == {
+        f"{name}{end}.ion" for name in expected for end in ("", "-2")
+    }
 
 
 def test_members_never_lead_out_of_the_destination(tmp_path: Path) -> None:
