@@ -1,7 +1,7 @@
 """A folder of one run alone, for files that it has not finished (spec/archive.md, "restore").
 
 An archive has ``incoming/`` for them. Here they are beside what users have in a folder of theirs,
-or where the system has temporary ones.
+or where the system has temporary ones (spec/tables.md, "Temporary folders").
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
+import stat
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -22,6 +24,9 @@ __all__ = ["TemporaryFolder", "own_folder", "remove_tree"]
 
 _PREFIX = ".dicomstudy-"
 _LOCK, _PART = "dicomstudy.lock", ".part"
+#: The names of temporary folders, and the one of them that has all but the lock.
+_TEMPORARY = re.compile(r"dicomstudy-(?:sql|tables)-[a-z0-9_]{8}")
+_FILES = "files"
 
 
 @contextlib.contextmanager
@@ -37,20 +42,24 @@ def own_folder(parent: Path) -> Iterator[Path]:
     """
     for left in parent.glob(f"{_PREFIX}*"):
         _remove_left(left)
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        file = _locked(folder)
-        if file is None:
-            continue
+    folder, file = _made(parent, _PREFIX)
+    try:
+        yield folder
+    finally:
         try:
-            yield folder
+            _remove(folder)
         finally:
-            try:
-                _remove(folder)
-            finally:
-                with contextlib.suppress(OSError):  # it has no content
-                    file.close()
-        return
+            with contextlib.suppress(OSError):  # it has no content
+                file.close()
+
+
+def _made(parent: Path, prefix: str) -> tuple[Path, BinaryIO]:
+    """A new folder, and its lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        file = _locked(folder)
+        if file is not None:
+            return folder, file
 
 
 def _locked(folder: Path) -> BinaryIO | None:
@@ -80,7 +89,11 @@ def _locked(folder: Path) -> BinaryIO | None:
 class TemporaryFolder:
     """A new folder where the system has those of programs; it goes with the process that made it.
 
-    It stays if one goes that was forked from that.
+    It stays if one goes that was forked from that. Those of this user whose processes were killed
+    are removed before.
+
+    Args:
+        purpose: what is in it, "sql" or "tables".
 
     Raises:
         DicomStudyError: it cannot be made (``system/temporary``).
@@ -89,22 +102,72 @@ class TemporaryFolder:
         path: the folder.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, purpose: str) -> None:
         try:
-            self.path = Path(tempfile.mkdtemp(prefix=prefix))
+            parent = Path(tempfile.gettempdir())
+            _remove_temporary(parent)
+            folder, file = _made(parent, f"dicomstudy-{purpose}-")
+            self._removed = weakref.finalize(self, _remove_own, folder, file, os.getpid())
+            try:
+                self.path = _begun(folder, file)
+            except BaseException:
+                self.remove()
+                raise
         except OSError as error:
             why = f"no folder for temporary files can be made: {error.strerror or error}"
             raise DicomStudyError("system/temporary", why) from error
-        self._removed = weakref.finalize(self, _remove_own, self.path, os.getpid())
 
     def remove(self) -> None:
         """Remove it, with all that is in it."""
         self._removed()
 
 
-def _remove_own(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:
-        remove_tree(folder)
+def _begun(folder: Path, file: BinaryIO) -> Path:
+    """The part of a temporary folder for files, made; its lock says its name, if it is locked."""
+    with contextlib.suppress(OSError):  # where there are no locks, nobody may take it for left
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(folder.name.encode())
+    file.flush()
+    path = folder / _FILES
+    path.mkdir(0o700)
+    return path
+
+
+def _remove_own(folder: Path, file: BinaryIO, owner: int) -> None:
+    with contextlib.closing(file):
+        if os.getpid() == owner:
+            _remove_files(folder)
+
+
+def _remove_temporary(parent: Path) -> None:
+    """Remove the temporary folders in `parent` of runs of this user that are at work no more."""
+    with contextlib.suppress(OSError):  # it may not be listed
+        for path in parent.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                _remove_abandoned(path)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove a temporary folder of a run, if it is one of this user that is at work no more.
+
+    Only the lock of such a folder says its name: that of a copy says another one.
+    """
+    with contextlib.suppress(OSError):  # another run removes it, or may do so later
+        status = folder.lstat()
+        is_private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+        if not is_private or status.st_uid != os.geteuid():
+            return
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if file.read(len(folder.name) + 1) == folder.name.encode():
+                _remove_files(folder)
+
+
+def _remove_files(folder: Path) -> None:
+    """Remove a temporary folder, the lock last."""
+    remove_tree(folder / _FILES)
+    _remove(folder)
 
 
 def remove_tree(folder: Path) -> None:

@@ -140,7 +140,9 @@ class Workers(ProcessPoolExecutor):
 
 def _begin() -> None:
     """Begin the life of a worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that waits for this one
+    for number in (signal.SIGINT, signal.SIGHUP):  # for the process that waits for this one
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what that does with it is not for this one
     gc.set_threshold(_COLLECT_AFTER)
     with contextlib.suppress(RuntimeError):  # the system has no thread to spare: go on without
         threading.Thread(target=_end_with_parent, daemon=True).start()

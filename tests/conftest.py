@@ -81,10 +81,12 @@ def quiet_pydicom(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C is heard, in new processes too, where tests run in the background.
+    """Ctrl-C is heard, and that a terminal is closed, in new processes too.
 
-    Shells let it be ignored there.
+    Shells let the one be ignored where tests run in the background, and `nohup` the other.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGHUP, hangup)

@@ -562,15 +562,21 @@ def test_ctrl_c_during_imports_is_quiet(module: str, run: str) -> None:
 
 
 @pytest.mark.usefixtures("ctrl_c")
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_leaves_a_valid_archive(jobs: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("jobs", "number", "status"),
+    [("1", signal.SIGINT, 130), ("2", signal.SIGINT, 130), ("2", signal.SIGTERM, 143)],
+)
+def test_ctrl_c_leaves_a_valid_archive(
+    jobs: str, number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    """So does what else asks a run to end."""
     sources = tmp_path / "in"
     sources.mkdir()
     content = (HOSPITAL / "ct/report.dcm").read_bytes()
     uid = make.uid("ct/99/1").encode()
-    for number in range(4000):
-        other = f"2.25.{10**38 + number}".encode()
-        (sources / str(number)).write_bytes(content.replace(uid, other))
+    for each in range(4000):
+        other = f"2.25.{10**38 + each}".encode()
+        (sources / str(each)).write_bytes(content.replace(uid, other))
     process = subprocess.Popen(  # noqa: S603 (of this project)
         [sys.executable, "-m", "dicomstudy", "convert", "in", "archive", "--jobs", jobs],
         cwd=tmp_path,
@@ -581,9 +587,9 @@ def test_ctrl_c_leaves_a_valid_archive(jobs: str, tmp_path: Path) -> None:
     )
     while process.poll() is None and not list(tmp_path.glob("archive/incoming/*/*")):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (cli.INTERRUPTED, "")
+    assert (process.returncode, out) == (status, "")
     assert err.endswith("interrupted\n")
     assert "Traceback" not in err
     assert main(["verify", str(tmp_path / "archive")]) == 0

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from threading import Timer
@@ -17,7 +19,7 @@ import dicomstudy
 from dicomstudy.archive import create
 from dicomstudy.cli import main
 from fixtures import make
-from tests import studies
+from tests import processes, studies
 
 
 def run(*arguments: object) -> int:
@@ -191,6 +193,49 @@ def test_ctrl_c_ends_a_question(
     assert run("query", tables_folder, f"SELECT count(*) FROM {tables} WHERE random() > 2") == 130
     assert time.monotonic() - started < 30
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
+)
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_question_that_is_ended_leaves_no_tables(
+    number: signal.Signals, status: int, archive: Path, tmp_path: Path
+) -> None:
+    """They have names of patients. What a run that is killed leaves goes with the next one."""
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(processes.ROOT)}
+    command = [sys.executable, "-m", "dicomstudy", "query", str(archive)]
+    tables = ", ".join(f"range(100000) t{number}" for number in range(4))
+    with subprocess.Popen(  # noqa: S603 (of this project)
+        [*command, f"SELECT count(*) FROM metadata, {tables} WHERE random() > 2"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        while process.poll() is None and not [*tmp_path.rglob("catalog.json")]:
+            time.sleep(0.01)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)
+    assert process.returncode == status
+    if status < 0:
+        assert [*tmp_path.rglob("*")] != [tmp_path / "tmp"]
+        subprocess.run([*command, "SELECT 1"], env=environment, check=True, capture_output=True)  # noqa: S603
+    else:
+        assert said == (b"", b"interrupted\n")
+    assert [*tmp_path.rglob("*")] == [tmp_path / "tmp"]
+
+
+def test_a_hangup_that_is_ignored_ends_no_command(tables_folder: Path) -> None:
+    script = """
+import os, signal, sys
+from dicomstudy import __main__, cli
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+cli.main = lambda: os.kill(os.getpid(), signal.SIGHUP) or 0
+sys.exit(__main__.main())
+"""
+    assert processes.output(script, tables_folder) == ""
 
 
 def test_a_damaged_document_is_told_with_the_answer(

@@ -1,6 +1,7 @@
 """The command line: arguments, progress and exit codes; all else is the library's.
 
-Exit status: 0 all went in or came out, 1 something did not, 2 wrong usage, 130 Ctrl-C.
+Exit status: 0 all went in or came out, 1 something did not, 2 wrong usage, 130 Ctrl-C
+(what else ends a run as Ctrl-C does is in `dicomstudy.__main__`).
 What was asked for goes to standard output; progress, problems and errors to standard error.
 """
 

@@ -397,7 +397,7 @@ def tables_of(archive: str | os.PathLike[str] | Folder) -> Tables:
     Raises:
         ArchiveError: there is no such archive.
     """
-    folder = TemporaryFolder("dicomstudy-tables-")
+    folder = TemporaryFolder("tables")
     try:
         exported = export_tables(archive, folder.path)
         return Tables(folder.path, problems=exported.problems, at_close=folder.remove)

@@ -103,7 +103,7 @@ class Database:
         self._making, self._in_main = Lock(), Lock()
         self._is_over = False
         # Questions too large for memory go through it; it is the one folder that DuckDB allows.
-        self._spill = TemporaryFolder("dicomstudy-sql-")
+        self._spill = TemporaryFolder("sql")
         self._duckdb, self._connection = aside(self._connect)
         _DATABASES.add(self)
 
