@@ -33,7 +33,8 @@ class Collected:
         files: bulk files that no document refers to.
         bytes: how much smaller the archive becomes; negative if it becomes larger, as a document
             may that has to name the version that is left.
-        problems: one for every study that cannot be read; nothing goes of it.
+        problems: one for every study, or folder of studies, that cannot be read; nothing goes of
+            it.
     """
 
     studies: int = 0
@@ -93,20 +94,28 @@ def collect(
         try:
             yield
         except DicomStudyError as error:
-            if only is not None or error.code in UNWRITABLE:
+            if only is not None or error.code in {*UNWRITABLE, "archive/not-an-archive"}:
                 raise
             if error.code != "archive/not-found":  # otherwise another run has collected all of it
                 unread.add(document)
                 collected.problems.append(error.problem(str(document)))
 
-    for path in archive.documents() if only is None else [only]:
-        with going_on(path), changing(archive, path, expect=expect) as change:
-            _collect(change, collected, older_versions=older_versions, remove=remove)
+    for path, unreadable in archive.listing() if only is None else [(only, None)]:
+        with going_on(path):
+            if unreadable is not None:
+                raise unreadable
+            with changing(archive, path, expect=expect) as change:
+                _collect(change, collected, older_versions=older_versions, remove=remove)
     with at_work(archive.path):
-        for path in archive.bulk_files():
-            document = document_beside(path)
-            if document not in unread and only in {None, document}:
-                with going_on(document), writing(archive.path), locked(document):
+        for path, unreadable in archive.bulk_files():
+            document = path if unreadable is not None else document_beside(path)
+            is_asked = only is None or document in {only, *only.parents}
+            if not is_asked or unread & {document, *document.parents}:
+                continue
+            with going_on(document):
+                if unreadable is not None:
+                    raise unreadable
+                with writing(archive.path), locked(document):
                     _collect_file(path, document, collected, remove=remove)
     return collected
 

@@ -158,6 +158,13 @@ class Folder:
 
     def listing(self) -> Iterator[Listed]:
         """The path of every document; of a folder of them that cannot be read, its own, and why."""
+        yield from self._listing(DOCUMENT)
+
+    def bulk_files(self) -> Iterator[Listed]:
+        """As `listing`, of all bulk files, those that no document refers to as well."""
+        yield from self._listing(_BULK)
+
+    def _listing(self, suffix: str) -> Iterator[Listed]:
         try:
             shards = self.shards()
         except ArchiveError as error:
@@ -165,20 +172,11 @@ class Folder:
             return
         for shard in shards:
             try:
-                paths = documents_in(shard)
+                paths = entries(shard)
             except ArchiveError as error:
                 yield shard, error
             else:
-                yield from ((path, None) for path in paths)
-
-    def bulk_files(self) -> list[Path]:
-        """The bulk files of all studies, those that no document refers to as well.
-
-        Errors as in `shards`.
-        """
-        return [
-            path for shard in self.shards() for path in entries(shard) if path.name.endswith(_BULK)
-        ]
+                yield from ((path, None) for path in paths if path.name.endswith(suffix))
 
     def shards(self) -> list[Path]:
         """The folders that have the documents. Errors as in `documents`.

@@ -17,11 +17,12 @@ from dicomstudy.archive import Archive
 from dicomstudy.disk import status_of
 from dicomstudy.document import whole
 from dicomstudy.elements import NUMBER_FORMATS, WORD_SIZES, Form, format_tag
-from dicomstudy.errors import ArchiveError, DefinitionsError, DicomStudyError
+from dicomstudy.errors import UNREADABLE, ArchiveError, DefinitionsError, DicomStudyError
 from dicomstudy.layout import Token
 from dicomstudy.lineage import Version
 from dicomstudy.printable import count, escape, escape_json, escape_strings, size
 from dicomstudy.quality import Conflict
+from dicomstudy.quarantine import Quarantined
 from dicomstudy.record import is_reference
 from dicomstudy.study import Instance, Study
 
@@ -71,7 +72,8 @@ def render(
             array of its instances, also of several of one UID, of the archive that of its
             studies (PS3.18 sections F and 10.6); of one instance the object that it is.
         damaged: gets what is wrong with studies that are left out: of an archive those that
-            cannot be shown, of a UID those that cannot be looked into.
+            cannot be shown, and folders that cannot be read; of a UID those that cannot be
+            looked into.
 
     Raises:
         ArchiveError: nothing in it has `uid` (``archive/not-found``).
@@ -210,9 +212,16 @@ def _of_each(
 
 
 def _archive_text(archive: Archive, damaged: list[DicomStudyError]) -> Iterator[str]:
-    quarantined = list(archive.quarantined())
+    quarantined: list[Quarantined] = []
+    try:
+        quarantined += archive.quarantined()
+    except ArchiveError as error:
+        if error.code not in UNREADABLE:
+            raise
+        damaged.append(error)
     kept = f", {len(quarantined)} in quarantine" if quarantined else ""
-    yield f"archive {escape(str(archive.path))}: {count(len(archive), 'study', 'studies')}{kept}\n"
+    there = sum(1 for _, unreadable in archive.listing() if unreadable is None)
+    yield f"archive {escape(str(archive.path))}: {count(there, 'study', 'studies')}{kept}\n"
     yield from _of_each(archive, lambda study: "".join(_study_head(study, _INDENT)), damaged)
     for file in quarantined:
         yield f"{_INDENT}quarantined {_short(file.sha256)}, {size(file.size)}\n"

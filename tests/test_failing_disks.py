@@ -15,6 +15,7 @@ import pytest
 
 import dicomstudy
 from dicomstudy import folder, ingestion, sources
+from dicomstudy.cli import main
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
@@ -281,14 +282,112 @@ def test_bulk_files_that_cannot_be_listed_are_told(
         shutil.copytree(archive, copy)
         with monkeypatch.context() as failing:
             count = failing_listing(failing, copy / "studies", number)
-            if number < 2:  # for documents, and for bulk files
-                with pytest.raises(DicomStudyError, match="archive/unreadable"):
-                    dicomstudy.collect(copy, remove=True)
-            else:
-                assert dicomstudy.collect(copy, remove=True).files == 1
+            collected = dicomstudy.collect(copy, remove=True)
+        codes = [problem.code for problem in collected.problems]
+        is_needed = number < 2  # for documents, and for bulk files
+        assert (collected.files, codes) == ((0, ["archive/unreadable"]) if is_needed else (1, []))
         if count() < number:
             return
     pytest.fail("there are too many listings")
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """An archive of several studies, each in a folder of its own, and of files in quarantine."""
+    write_files(tmp_path / "in", make.archive().items())
+    write_files(tmp_path / "in" / "wrecks", [("DICOMDIR", make.wrecks()["DICOMDIR"].content)])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    shards = dicomstudy.open_archive(tmp_path / "archive").shards()
+    assert len(shards) == len(dicomstudy.open_archive(tmp_path / "archive")) > 2
+    return tmp_path / "archive"
+
+
+def unlisted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let a folder not be listed."""
+
+    def refusing(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def listed(path: Any = ".") -> Any:
+            if not isinstance(path, int) and os.fsdecode(path) == str(folder):
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            return ask(path)
+
+        return listed
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+
+
+@pytest.mark.parametrize("form", ["text", "ion", "json"])
+def test_all_is_shown_but_what_is_in_a_folder_that_cannot_be_listed(
+    form: str, several: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [uid for uid in dicomstudy.open_archive(several) if uid != CT]
+    unlisted(monkeypatch, document_of(several).parent)
+    assert main(["show", str(several), "--format", form]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("archive/unreadable") == captured.err.count("\n") == 1
+    assert all(uid in captured.out for uid in others)
+    assert CT not in captured.out
+    if form == "text":
+        assert f": {len(others)} studies, 1 in quarantine\n" in captured.out
+
+
+def test_an_archive_is_shown_whose_quarantine_cannot_be_listed(
+    several: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlisted(monkeypatch, several / "quarantine")
+    assert main(["show", str(several)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("archive/unreadable") == captured.err.count("\n") == 1
+    assert CT in captured.out
+
+
+def test_studies_are_collected_but_those_in_a_folder_that_cannot_be_listed(
+    several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for uid in (CT, MR):
+        dicomstudy.update(several, uid, [{"set": {"StudyID": "1"}}])
+    unlisted(monkeypatch, document_of(several).parent)
+    collected = dicomstudy.collect(several, older_versions=True, remove=True)
+    (problem,) = collected.problems
+    shard = str(document_of(several).parent)
+    assert (problem.code, problem.source, collected.studies) == ("archive/unreadable", shard, 1)
+    assert dicomstudy.collect(several, study=MR).complete
+    with pytest.raises(DicomStudyError, match="archive/unreadable"):
+        dicomstudy.collect(several, study=CT)
+    monkeypatch.undo()
+    assert dicomstudy.history(several, MR)[-1].command == "collect"
+    assert len(dicomstudy.history(several, CT)) == 2
+
+
+def test_tables_have_all_but_what_is_in_a_folder_that_cannot_be_listed(
+    several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But they lose nothing that they have."""
+    pytest.importorskip("pyarrow")
+    whole, some = tmp_path / "whole", tmp_path / "some"
+    count = dicomstudy.export_tables(several, whole).studies
+    before = state_of(whole)
+    with monkeypatch.context() as refusing:
+        unlisted(refusing, document_of(several).parent)
+        for _ in range(2):
+            exported = dicomstudy.export_tables(several, some)
+            assert exported.studies == count - 1
+            assert [each.code for each in exported.problems] == ["archive/unreadable"]
+        with dicomstudy.open_archive(several).tables() as tables:
+            assert len(tables["studies"]) == count - 1
+            assert [each.code for each in tables.problems] == ["archive/unreadable"]
+        with pytest.raises(DicomStudyError, match="archive/unreadable"):
+            dicomstudy.export_tables(several, whole)
+    assert state_of(whole) == before
+    with monkeypatch.context() as refusing:
+        unlisted(refusing, several / "studies")
+        for folder in (whole, tmp_path / "none"):
+            with pytest.raises(DicomStudyError, match="archive/unreadable"):
+                dicomstudy.export_tables(several, folder)
+    assert state_of(whole) == before
+    exported = dicomstudy.export_tables(several, some)
+    assert (exported.added, exported.studies, exported.problems) == (1, count, [])
 
 
 def test_what_was_left_on_disk_and_cannot_be_listed_is_told(

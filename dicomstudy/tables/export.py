@@ -23,7 +23,7 @@ from dicomstudy.clustering import cluster
 from dicomstudy.current import as_it_is
 from dicomstudy.disk import is_there, writing
 from dicomstudy.document import Document, encode
-from dicomstudy.errors import DicomStudyError, Problem, TableError
+from dicomstudy.errors import UNREADABLE, DicomStudyError, Problem, TableError
 from dicomstudy.folder import Folder, outside, path_named, unlocking
 from dicomstudy.grouping import ENCODING
 from dicomstudy.meanwhile import MOST_LOOKS, Seen, changing
@@ -80,7 +80,8 @@ class Exported(NamedTuple):
         removed: studies that are no longer in the archive, or can no longer be read.
         tables: the number of tables.
         bytes_out: bytes written, the catalog left out.
-        problems: documents that cannot be read; their studies are not in the tables.
+        problems: documents that cannot be read, and folders of them; their studies are not in
+            the tables.
     """
 
     studies: int
@@ -127,7 +128,8 @@ def export_tables(
 
     Raises:
         ArchiveError: there is no such archive, or `destination` is in one (``archive/inside``) or
-            cannot be written.
+            cannot be written; or a folder of documents cannot be read (``archive/unreadable``), and
+            the tables have studies that are in there, or all are.
         TableError: `destination` has something else in it (``tables/not-empty``), damaged
             tables, is in use (``tables/locked``), or its path is not UTF-8 (``tables/path``).
     """
@@ -234,7 +236,8 @@ class _Run:
         """Bring the tables in step, and say what that took."""
         if not self._has_catalog:
             catalog_.write(self._new, self._folder, self._definitions)
-        before, after = self._studies(), self._documents()
+        before = self._studies()
+        after = self._documents(before)
         changed = {uid for uid, found in after.items() if before.get(uid) != found.sha256}
         removed = before.keys() - after.keys()
         touched = changed | removed
@@ -260,11 +263,24 @@ class _Run:
         """Whether instances were moved since to a study whose document had been read."""
         return bool(self._seen.again())
 
-    def _documents(self) -> dict[str, _Found]:
-        """The documents of the archive by their studies."""
+    def _documents(self, before: Iterable[str]) -> dict[str, _Found]:
+        """The documents of the archive by their studies.
+
+        Raises:
+            ArchiveError: a folder of them cannot be read that has some of the studies that were
+                there before, or all.
+        """
         found: dict[str, _Found] = {}
-        for done, path in enumerate(self._archive.documents(), 1):
+        needed = {self._archive.document_path(uid).parent for uid in before}
+        for done, (path, unreadable) in enumerate(self._archive.listing(), 1):
             self._progress("documents", done, None)
+            if unreadable is not None:
+                is_all = path.parent == self._archive.path
+                if unreadable.code not in UNREADABLE or is_all or path in needed:
+                    raise unreadable
+                self._problems.append(unreadable.problem(str(path)))
+                self._seen.add(path, None)
+                continue
             try:
                 with contextlib.closing(Document(path)) as document:
                     self._seen.add(path, document)
