@@ -71,20 +71,22 @@ _DELIMITER_SIZE = 8
 class _Scope(NamedTuple):
     """What the values of a data set depend on, items inheriting it.
 
-    `vrs` are those of the elements of the top level, and of no item.
+    `vrs` are those of the elements of the top level, and of no item. `big`: the file is
+    big-endian; `has_layout`: there is one, or else all blobs are as they are in the file.
     """
 
     charset: CharacterSet
     signed: bool
     vrs: Mapping[str, str]
     big: bool
+    has_layout: bool
 
     def inside(self, struct: Mapping[str, Any]) -> _Scope:
-        charset, signed, _, big = self
+        charset, signed, _, big, has_layout = self
         representation = struct.get("PixelRepresentation")
         if representation is not None and representation != "":
             signed = is_signed(representation)
-        return _Scope(inner_set(struct, charset), signed, {}, big)
+        return _Scope(inner_set(struct, charset), signed, {}, big, has_layout)
 
 
 class _Field(NamedTuple):
@@ -257,14 +259,26 @@ class _Walk:
             RecordError: the encoding is incomplete or its layout malformed.
         """
         tokens: Sequence[Token] = ()
-        meta, big = 0, False
+        meta = 0
         if encoding is not None:
             plan = self.encoder.plan(encoding)
             tokens, meta, big = _tokens(plan), plan.data_set, plan.big
+        else:
+            syntax = attributes.get("TransferSyntaxUID")
+            big = isinstance(syntax, str) and bare_uid(syntax) == p10.EXPLICIT_BIG_ENDIAN
         vrs = attributes.get(VRS_KEY)
-        vrs = {key.upper(): vr for key, vr in vrs.items()} if isinstance(vrs, Mapping) else {}
-        outside = _Scope(text.character_set(()), signed=False, vrs={}, big=big)
+        vrs = self._by_tag(vrs) if isinstance(vrs, Mapping) else {}
+        charset, has_layout = text.character_set(()), encoding is not None
+        outside = _Scope(charset, signed=False, vrs={}, big=big, has_layout=has_layout)
         return _Level(attributes, tokens, outside.inside(attributes)._replace(vrs=vrs), meta)
+
+    def _by_tag(self, vrs: Mapping[str, str]) -> dict[str, str]:
+        """VRs by hexadecimal tag, given by key, of whatever case."""
+        found = {}
+        for key, vr in vrs.items():
+            with contextlib.suppress(DefinitionsError):
+                found[format_tag(self.definitions.tag(key))] = vr
+        return found
 
     def fields(self, level: _Level) -> Iterator[_Field]:
         """The attributes of a level, in the order of its layout; then those not in it."""
@@ -296,7 +310,8 @@ class _Walk:
             token = Token(tag, scope.vrs.get(format_tag(tag), ""), _form(tag, value))
             vr = self._vr(token, value, scope)
             is_meta = tag >> 16 == META_GROUP
-            yield _Field(key, tag, vr, value, form=token.form, is_meta=is_meta)
+            is_big = scope.big and not scope.has_layout and not is_meta
+            yield _Field(key, tag, vr, value, form=token.form, is_meta=is_meta, is_big=is_big)
 
     def _is_as_in_file(self, token: Token) -> bool:
         """Whether documents have a blob in the byte order of the file (spec/values.md)."""
@@ -426,7 +441,7 @@ class _Walk:
         for field in fields:
             if type(field.value) is list:
                 items = [self.to_json(item, resolve) for item in field.inside(level.scope)]
-                element: dict[str, Any] = {"vr": "SQ", "Value": items}
+                element: dict[str, Any] = {"vr": "SQ", **({"Value": items} if items else {})}
             else:
                 element = self._element(field, level.scope, resolve)
             result[format_tag(field.tag)] = element

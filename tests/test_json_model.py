@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 
+from dicomstudy import ion
 from dicomstudy.elements import NUMBER_FORMATS, PIXEL_DATA_TAGS, WORD_SIZES
 from dicomstudy.json_model import bulk_uri, metadata, to_json
 from dicomstudy.values import swap
@@ -797,6 +798,56 @@ def test_inherited_keys_without_an_encoding() -> None:
     document = metadata(attributes, None, ENCODER)
     assert document["000910E1"] == -1
     assert document["SmallestImagePixelValue"] == 65535
+
+
+def test_vrs_of_a_record_without_an_encoding_are_given_by_any_key() -> None:
+    """Those of records of this package are given by keyword where there is one."""
+    attributes = {
+        "_vrs": {"Rows": "UL", "LongitudinalTemporalInformationModified": "SH", "no key": "US"},
+        "Rows": struct.pack("<L", 65536),
+        "LongitudinalTemporalInformationModified": b"MODIFIED",
+    }
+    assert to_json(attributes, None, ENCODER, lambda _: b"") == {
+        "00280010": {"vr": "UL", "Value": [65536]},
+        "00280303": {"vr": "SH", "Value": ["MODIFIED"]},
+    }
+
+
+def test_blobs_of_a_record_without_an_encoding_are_in_the_byte_order_of_its_file() -> None:
+    numbers = {
+        "SelectorUSValue": struct.pack(">HH", 1, 2),
+        "SelectorAttributePrivateCreator": "ACME",
+        "ReferencedImageSequence": [{"SelectorSLValue": struct.pack(">ll", -1, 7)}],
+        "PixelData": b"\0\1\0\2",
+        "FileMetaInformationVersion": b"\0\1",
+    }
+    big = {"TransferSyntaxUID": "1.2.840.10008.1.2.2", **numbers}
+    model = to_json(big, None, ENCODER, lambda _: b"")
+    assert model["0072007A"] == {"vr": "US", "Value": [1, 2]}
+    assert model["00081140"]["Value"][0]["0072007C"] == {"vr": "SL", "Value": [-1, 7]}
+    assert model["7FE00010"]["InlineBinary"] == base64.b64encode(b"\1\0\2\0").decode()
+    document = metadata(big, None, ENCODER)
+    assert document["SelectorUSValue"] == struct.pack("<HH", 1, 2)
+    assert document["FileMetaInformationVersion"] == b"\0\1"
+    little = to_json(numbers, None, ENCODER, lambda _: b"")
+    assert little["0072007A"] == {"vr": "US", "Value": [256, 512]}
+
+
+def test_golden_records_of_one_image_in_either_byte_order_are_alike(shared: Path) -> None:
+    folder = shared / "golden/sopInstance/encoding-variants/transfer-syntax"
+    models = []
+    for name in ("explicit_little_endian", "explicit_big_endian"):
+        record: Any = ion.loads((folder / f"CT1_UNC.{name}.dcm.ion").read_bytes())
+        model = to_json(record["dataSet"], None, ENCODER, lambda _: b"")
+        models.append({tag: each for tag, each in model.items() if "BulkDataURI" not in each})
+    assert models[0] == models[1]
+    assert len(models[0]) > 50
+
+
+def test_an_empty_list_is_an_empty_sequence() -> None:
+    """Records of dicom2ion-js have them (PS3.18 section F.2.5)."""
+    model = to_json({"ReferencedImageSequence": []}, None, ENCODER, lambda _: b"")
+    assert model == {"00081140": {"vr": "SQ"}}
 
 
 def test_vrs_of_a_record_without_an_encoding_are_not_those_of_items() -> None:

@@ -20,12 +20,21 @@ from dicomstudy.p10.headers import (
 )
 from dicomstudy.p10.lookahead import MAX_DEPTH
 from dicomstudy.p10.parser import read_items
-from dicomstudy.p10.reader import DEFLATED_SYNTAXES, MAX_INFLATED, PREFIX, Reader, inflate, read
+from dicomstudy.p10.reader import (
+    DEFLATED_SYNTAXES,
+    EXPLICIT_BIG_ENDIAN,
+    MAX_INFLATED,
+    PREFIX,
+    Reader,
+    inflate,
+    read,
+)
 from dicomstudy.p10.writer import deflate, write
 
 __all__ = [
     "BIG",
     "DEFLATED_SYNTAXES",
+    "EXPLICIT_BIG_ENDIAN",
     "LITTLE",
     "MAX_DEPTH",
     "MAX_INFLATED",
