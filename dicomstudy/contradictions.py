@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from dicomstudy.document import is_named
 from dicomstudy.elements import bare_uid
 from dicomstudy.errors import StudyError
-from dicomstudy.grouping import ENCODING, Name
+from dicomstudy.grouping import ENCODING, Name, without_encoding
 from dicomstudy.record import group_of
 from dicomstudy.study import Instance, Study
 
@@ -20,6 +21,8 @@ class Contradictions:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._seen: set[Name] = set()
+        #: Digests of layouts, and of groups all of which they name.
+        self._written: set[tuple[str, str]] = set()
 
     def _error(self, message: str) -> StudyError:
         return StudyError("study/damaged", message, source=str(self._study.path))
@@ -65,11 +68,22 @@ class Contradictions:
         encoding = instance.encoding
         if encoding is None:
             return
-        stray = self._study.encoder.stray(instance.attributes(), encoding)
-        if stray is not None:
-            raise self._error(f"{instance.key} has an attribute {stray!r} that is in no layout")
+        self._check_layout(instance, encoding)
         if instance.source.proved and type(encoding.get("preamble", True)) is not bool:
             raise self._error(f"the encoding of {instance.key} does not say if there is a preamble")
+
+    def _check_layout(self, instance: Instance, encoding: Mapping[str, Any]) -> None:
+        """Compare the attributes of an instance with those that its layout names."""
+        layout = next(digest for digest, name, _ in instance.groups if name == ENCODING)
+        parts = without_encoding(instance.groups)
+        for digest, content in (*parts, ("", instance.own)):
+            if (layout, digest) in self._written:
+                continue
+            stray = self._study.encoder.stray(content, encoding)
+            if stray is not None:
+                raise self._error(f"{instance.key} has an attribute {stray!r} that is in no layout")
+            if digest:
+                self._written.add((layout, digest))
 
     def _check_uids(self, instance: Instance) -> None:
         attributes = instance.attributes()

@@ -36,7 +36,7 @@ __all__ = [
 #: What says that a file cannot be opened as there is none, and not for anything else.
 ABSENT = (FileNotFoundError, NotADirectoryError)
 #: What file systems say that do not sync folders.
-_NO_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP))
+_NO_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP))
 
 
 def entries(folder: Path) -> list[Path]:
@@ -155,8 +155,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         place = error.filename2 or error.filename
         what = f"{path} cannot be written"
-        if place is not None and os.fspath(place) != str(path):
-            what += f" ({os.fspath(place)!s})"
+        if isinstance(place, str | bytes) and os.fsdecode(place) != str(path):
+            what += f" ({os.fsdecode(place)})"
         raise unwritable(what, error, source=str(path)) from error
 
 

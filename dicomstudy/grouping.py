@@ -17,7 +17,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import bare_uid
 from dicomstudy.errors import DefinitionsError, RecordError
 from dicomstudy.ion import ion_hash_hex
-from dicomstudy.record import INSTANCE, Attribute
+from dicomstudy.record import INSTANCE, Attribute, group_of
 
 if TYPE_CHECKING:
     from dicomstudy.record import Record, Template
@@ -36,6 +36,7 @@ __all__ = [
     "Rows",
     "Source",
     "encoding_of",
+    "formed",
     "freeze",
     "hashed",
     "ordered",
@@ -462,6 +463,30 @@ def hashed(group: str, rows: Iterable[Row], definitions: Definitions) -> HashedG
     """The attribute group of this name that has these rows."""
     content = ordered(((row.key, row.value) for row in rows), definitions)
     return ion_hash_hex(content), group, content
+
+
+def formed(
+    groups: list[HashedGroup], own: Mapping[str, Any], definitions: Definitions
+) -> tuple[list[HashedGroup], Mapping[str, Any]]:
+    """Groups and own attributes of an instance; what the seed's groups list is in these.
+
+    Another writer may have left attributes of them with the instance.
+
+    Raises:
+        RecordError: one is in a group as well (``record/ambiguous``).
+    """
+    loose: dict[str, dict[str, Any]] = {}
+    for key, value in own.items():
+        group = group_of(key, definitions)
+        if definitions.is_seed(group):
+            loose.setdefault(group, {})[key] = value
+    for group, more in loose.items():
+        there = [(digest, content) for digest, name, content in groups if name == group]
+        rows = [Row(group, key, value) for key, value in ungroup(there, more).items()]
+        groups = [each for each in groups if each[1] != group]
+        groups.append(hashed(group, rows, definitions))
+    taken = {key for more in loose.values() for key in more}
+    return groups, {key: own[key] for key in own if key not in taken} if taken else own
 
 
 @lru_cache(maxsize=1 << 15)

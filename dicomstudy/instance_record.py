@@ -304,6 +304,8 @@ class _DataSetCheck:
                 raise _refused(key, "is no key of an attribute")
             if (key == PREAMBLE or key.startswith(RAW)) and type(value) is not bytes:
                 raise _refused(key, "is no blob")
+            if key in {TRAILING, DEFLATED} and type(value) not in {bytes, dict}:
+                raise _refused(key, "is neither a blob nor a reference")
         rest = {key: value for key, value in data_set.items() if key != VRS_KEY}
         return self._struct("dataSet", rest, 0) | ({VRS_KEY: vrs} if VRS_KEY in data_set else {})
 

@@ -147,7 +147,7 @@ class Version(NamedTuple):
             all(type(number) is int and number >= 0 for number in numbers.values())
             and (back is None or type(back) is int)
             and all(isinstance(text, str) for text in texts.values())
-            and _is_moment(texts["when"])
+            and _is_moment(str(texts["when"]))
             and isinstance(groups, list)
             and all(isinstance(name, str) for name in groups)
             and isinstance(edits, list)
@@ -415,7 +415,8 @@ def _is_modification(struct: object) -> bool:
     """Whether a version of what was brought has its fields."""
     return (
         isinstance(struct, dict)
-        and _is_moment(struct.get("when"))
+        and isinstance(struct.get("when"), str)
+        and _is_moment(struct["when"])
         and isinstance(struct.get("edits"), list)
         and all(map(_is_edit, struct["edits"]))
     )
@@ -428,10 +429,10 @@ def moment(seconds: float | None = None) -> str:
 
 
 @lru_cache(maxsize=1 << 8)
-def _is_moment(text: object) -> bool:
+def _is_moment(text: str) -> bool:
     """Whether it is a time as versions have it, which is written into files."""
     try:
-        return isinstance(text, str) and text == datetime.fromisoformat(text).strftime(_MOMENT)
+        return text == datetime.fromisoformat(text).strftime(_MOMENT)
     except ValueError:
         return False
 

@@ -104,3 +104,5 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
         (tmp_path / "file").replace(tmp_path / "a/there")
     assert str(tmp_path / "a/there") in raised.value.message
     assert raised.value.location.source == str(tmp_path)
+    with pytest.raises(ArchiveError), disk.writing(tmp_path):
+        os.fstat(9999)  # of which there is no name

@@ -391,6 +391,20 @@ def test_seconds_finer_than_a_datetime_are_cut(fraction: str) -> None:
     assert ion_hash(loads(binary)[1]) == ion_hash(loads(source)[1]["a"])
 
 
+def test_no_other_number_of_text_is_cut() -> None:
+    source = b"{a:12.34567891,b:12.3456789e0,c:2021-02-12T14:33:30.826999999999998Z}"
+    (value,) = ion.load_all(source)
+    assert isinstance(value, dict)
+    assert (value["a"], value["b"]) == (Decimal("12.34567891"), 12.3456789)
+    assert value["c"] == datetime(2021, 2, 12, 14, 33, 30, 826999, tzinfo=UTC)
+
+
+def test_a_negative_fraction_is_no_other_moment() -> None:
+    moment = bytes.fromhex("800fe5828c8ea19ec781")  # 10^-7 seconds before
+    data = MARK + b"\x6e" + varuint(len(moment)) + moment
+    assert error_code(partial(loads, data)) in {"ion/malformed", "ion/unsupported-type"}
+
+
 @pytest.mark.parametrize(
     "fraction",
     ["c9", "4089", "c9075bcd15", "4089075bcd15", "c900000000075bcd15"],

@@ -251,7 +251,15 @@ def test_who_left_says_in_which_version() -> None:
     "when",
     [
         *("", "yesterday", "2026-11-24", "2026-11-24T21:30:00", "2026-11-24T21:30:00.5Z"),
-        *("2026-11-24T21:30:00+01:00", "2026-02-31T21:30:00Z", "0001-01-01T00:00:00", 5, None),
+        *(
+            "2026-11-24T21:30:00+01:00",
+            "2026-02-31T21:30:00Z",
+            "0001-01-01T00:00:00",
+            5,
+            None,
+            [],
+            {},
+        ),
     ],
 )
 def test_a_version_has_a_time_as_files_are_to_have_it(when: object) -> None:

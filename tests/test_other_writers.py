@@ -76,6 +76,20 @@ def test_attributes_of_a_seed_group_may_stand_with_instances(
     assert digests_of(other.archive) == digests_of(tmp_path / "ours")
 
 
+@pytest.mark.parametrize("keywords", [["PatientName"], ["PatientName", "PatientID"]])
+def test_studies_are_deidentified_whose_groups_are_not_whole(
+    keywords: list[str], other: Broken, tmp_path: Path
+) -> None:
+    def deidentified(archive: Path, destination: Path) -> dict[str, str]:
+        dicomstudy.deidentify(archive, destination, key=b"k" * 32)
+        assert dicomstudy.verify(destination).problems == []
+        return digests_of(destination)
+
+    expected = deidentified(other.archive, tmp_path / "expected")
+    other.rewrite(with_attributes_of("patient", *keywords))
+    assert deidentified(other.archive, tmp_path / "found") == expected
+
+
 def test_an_attribute_that_stands_twice_is_not_made_one(other: Broken) -> None:
     def change(values: list[dict[str, Any]]) -> None:
         for instance in values[-1]["instances"].values():
@@ -102,15 +116,15 @@ def _own_references(values: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from references_in([*instance.values()])
 
 
+@pytest.mark.parametrize("other", ["copy"], indirect=True)
 def test_places_of_own_values_may_stand_in_the_table(other: Broken, tmp_path: Path) -> None:
-    """Also once the study was in tables."""
+    """Also once the study was in tables, and where the files are gone."""
     expected = files(other.archive)
     other.rewrite(moved_places)
     assert files(other.archive) == expected
     dicomstudy.export_tables(other.archive, tmp_path / "tables")
     dicomstudy.open_tables(tmp_path / "tables").to_archive(tmp_path / "again", bulk=other.archive)
-    if other.bulk.exists():
-        shutil.rmtree(tmp_path / "in")
+    shutil.rmtree(tmp_path / "in")
     assert files(tmp_path / "again") == expected
 
 

@@ -34,6 +34,7 @@ from dicomstudy.grouping import (
     HashedGroup,
     Rows,
     Source,
+    formed,
     freeze,
     ordered,
     ungroup,
@@ -169,12 +170,13 @@ class Transfer:
             moved[_MEDIA_UID] = instance.uid
         context = digest, charset, scope.explicit, scope.patient, scope.safe, freeze(moved)
         said = self._stamps.said(attributes)
+        groups, own_attributes = formed(instance.groups, instance.own, self._definitions)
         parts = [
             self._part(group, name, _replaced(content, moved), tokens, scope, said, context)
-            for group, name, content in (*instance.groups, *self._missing(instance))
+            for group, name, content in (*groups, *self._missing(groups))
             if name != ENCODING
         ]
-        own_values = _replaced(instance.own, moved)
+        own_values = _replaced(own_attributes, moved)
         own = list(self._own_attributes(own_values, tokens, scope, context))
         self._enter(instance, encoding, [part for part in parts if part.content], own, notes)
 
@@ -187,9 +189,9 @@ class Transfer:
         ]
         return bool(stay) and bool(min(stay, key=lambda each: each.tag).vr)
 
-    def _missing(self, instance: Instance) -> Iterator[HashedGroup]:
-        """Groups that an instance gets for what is stamped on it."""
-        if all(name != self._stamps.patient for _, name, _ in instance.groups):
+    def _missing(self, groups: Iterable[HashedGroup]) -> Iterator[HashedGroup]:
+        """Groups that an instance with these gets for what is stamped on it."""
+        if all(name != self._stamps.patient for _, name, _ in groups):
             yield "", self._stamps.patient, {}
         yield "", self._stamps.temporal, {}
 

@@ -29,9 +29,8 @@ from dicomstudy.grouping import (
     Group,
     HashedGroup,
     Name,
-    Row,
     Rows,
-    hashed,
+    formed,
     ungroup,
     without_encoding,
 )
@@ -110,27 +109,27 @@ class BatchReader:
 
         Raises:
             BulkError: the place of a large value is none (``bulk/place``).
+            RecordError: an attribute stands twice (``record/ambiguous``).
         """
         order, groups = self.definitions.groups, list(groups)
-        kept: list[HashedGroup] = []
-        own: list[int] = []
         places: Places = {}
-        for digest, name, content in groups:
-            if name == ENCODING or name in self.definitions.seed_groups:
-                kept.append((digest, name, content))
-            else:
-                own += self._rows.add((name, field, value) for field, value in content.items())
-        rows = [
-            Row(group_of(field, self.definitions), field, _without_place(value, places))
+        attributes: Mapping[str, Any] = {
+            field: _without_place(value, places)
             for field, value in instance.items()
             if field not in NOT_ATTRIBUTES
-        ]
-        loose = [row for row in rows if row.group in self.definitions.seed_groups]
-        if loose:  # another writer may have left them with the instance
-            kept = self._formed(kept, loose)
-            rows = [row for row in rows if row.group not in self.definitions.seed_groups]
-        own += self._rows.add(rows)
-        self.batch.contents.update((digest, (name, content)) for digest, name, content in kept)
+        }
+        whole, attributes = formed(groups, attributes, self.definitions)
+        kept: list[HashedGroup] = []
+        own: list[int] = []
+        for digest, name, content in whole:
+            if name == ENCODING or self.definitions.is_seed(name):
+                kept.append((digest, name, content))
+                self.batch.contents[digest] = name, content
+            else:
+                own += self._rows.add((name, field, value) for field, value in content.items())
+        own += self._rows.add(
+            (group_of(field, self.definitions), field, value) for field, value in attributes.items()
+        )
         values = [self.batch.rows[number].value for number in own]
         for reference in references_in([values, [content for _, _, content in kept]]):
             sha256 = reference.get("sha256", "")
@@ -150,22 +149,6 @@ class BatchReader:
         )
         self.batch.entries.append(entry)
         return entry
-
-    def _formed(self, groups: list[HashedGroup], loose: Iterable[Row]) -> list[HashedGroup]:
-        """Groups, and of those of the seed all attributes of an instance that they list.
-
-        Raises:
-            RecordError: an attribute is in a group already (``record/ambiguous``).
-        """
-        by_name: dict[str, dict[str, Any]] = {}
-        for row in loose:
-            by_name.setdefault(row.group, {})[row.key] = row.value
-        for group, more in by_name.items():
-            there = [(digest, content) for digest, name, content in groups if name == group]
-            whole = [Row(group, key, value) for key, value in ungroup(there, more).items()]
-            groups = [each for each in groups if each[1] != group]
-            groups.append(hashed(group, whole, self.definitions))
-        return groups
 
     def _check(self, place: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
         """Refuse a place in the bulk file that whoever writes the document could not keep."""

@@ -311,7 +311,8 @@ def cut_fractions(data: bytes) -> bytes:
         size = coefficient - position
         sign = _NEGATIVE << 7 * (size - 1)
         digits = exponent - sign
-        if not MAX_FRACTION_DIGITS < digits < _NEGATIVE:
+        is_negative = coefficient < stop and data[coefficient] & 0x80  # and no fraction
+        if is_negative or not MAX_FRACTION_DIGITS < digits < _NEGATIVE:
             continue
         micros = int.from_bytes(data[coefficient:stop], "big") // 10 ** (
             digits - MAX_FRACTION_DIGITS

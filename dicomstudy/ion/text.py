@@ -58,7 +58,7 @@ _QUOTES: Final = (
 )
 _QUOTED: Final = re.compile(_QUOTES, re.DOTALL)
 _FINE_SECONDS: Final = re.compile(
-    rb"(?P<quoted>" + _QUOTES + rb")|(?P<cut>:[0-9]{2}\.[0-9]{6})[0-9]+", re.DOTALL
+    rb"(?P<quoted>" + _QUOTES + rb")|(?P<cut>T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{6})[0-9]+", re.DOTALL
 )
 _GAP: Final = rb"(?:\s|" + _LINE + rb"|" + _COMMENT + rb"\*/)*+"
 # Strings with what is between them and a colon, which makes them the name of a field.
