@@ -169,11 +169,11 @@ def _without_place(value: object, places: Places) -> object:
 def _vrs(
     tokens: Iterable[Token], data_set: Mapping[str, Any], definitions: Definitions
 ) -> dict[str, str]:
-    """The VRs in the file that are not those of the dictionary (dicom2ion's `_vrs`)."""
+    """The VRs in the file that are none of those of the dictionary (dicom2ion's `_vrs`)."""
     vrs = {}
     for token in tokens:
-        key = definitions.keyword(token.tag)
-        known = definitions.vr(token.tag)
+        key = definitions.key(token.tag, token.occurrence)
+        known = definitions.vr(token.tag).split(" or ")
         if token.vr and key in data_set and (is_private(token.tag) or token.vr not in known):
             vrs[key] = token.vr
     return vrs

@@ -49,7 +49,8 @@ _DECODED_VRS = TEXT_VRS | NUMBER_FORMATS.keys() | {"AT"}
 _UNIT_SIZES = {"AT": 4, **{vr: WORD_SIZES[vr] for vr in NUMBER_FORMATS}}
 #: Their backslashes are characters, not delimiters (PS3.5 section 6.2).
 _SINGLE_VALUED = frozenset(("LT", "ST", "UR", "UT"))
-#: What a value is taken for that is decoded although its VR is unknown, or one of bytes or items.
+#: What a value is taken for that is decoded although its VR is unknown, or one of bytes or items;
+#: or that is a number in the place of tags.
 _VRS_OF_TYPES = {str: "UT", int: "SV", float: "FD"}
 
 #: "US or SS" attributes whose first value is always US (PS3.3 C.11.1.1.1).
@@ -335,7 +336,7 @@ class _Walk:
             return "SQ" if token.items is not None and "UN" in {token.vr, vr} else vr
         if vr == "SQ":
             vr = "UN"  # it could not be split into items
-        if vr not in _DECODED_VRS:
+        if vr not in _DECODED_VRS or (vr == "AT" and type(value) is not str):
             return _VRS_OF_TYPES.get(type(value), vr)
         return vr
 
@@ -493,6 +494,8 @@ def _binary(vr: str, value: bytes) -> dict[str, Any]:
 
 def _values(vr: str, value: float | str) -> list[Any]:
     """The ``Value`` of what is decoded (PS3.18 F.2.3 to F.2.5); empty values are None."""
+    if vr == "IS" and isinstance(value, float) and math.isfinite(value):
+        return [_numeric(vr, repr(value))]
     if not isinstance(value, str):
         return [_number(value)]
     if vr in _SINGLE_VALUED:

@@ -850,6 +850,29 @@ def test_an_empty_list_is_an_empty_sequence() -> None:
     assert model == {"00081140": {"vr": "SQ"}}
 
 
+def test_a_number_in_the_place_of_tags_is_a_number() -> None:
+    """As it is where no VR is known; `AT` of it is no tag, and pydicom cannot read it."""
+    attributes = {
+        "FrameIncrementPointer": 5,
+        "DimensionIndexPointer": 0.5,
+        "FunctionalGroupPointer": "00209111",
+        "SelectorATValue": bytes.fromhex("18006310 18006510"),
+    }
+    model = to_json(attributes, None, ENCODER, lambda _: b"")
+    assert model["00280009"] == {"vr": "SV", "Value": [5]}
+    assert model["00209165"] == {"vr": "FD", "Value": [0.5]}
+    assert model["00209167"] == {"vr": "AT", "Value": ["00209111"]}
+    assert model["00720060"] == {"vr": "AT", "Value": ["00181063", "00181065"]}
+
+
+def test_an_is_that_is_a_float_is_a_number_only_if_it_is_an_integer() -> None:
+    values = {2.5: "2.5", 2.0: 2, -0.0: 0, 1e25: "1e+25", math.inf: "Infinity", 7: 7}
+    for value, expected in values.items():
+        model = to_json({"InstanceNumber": value}, None, ENCODER, lambda _: b"")
+        assert model["00200013"] == {"vr": "IS", "Value": [expected]}
+        assert type(model["00200013"]["Value"][0]) is type(expected)
+
+
 def test_vrs_of_a_record_without_an_encoding_are_not_those_of_items() -> None:
     """A tag of the top level may be of another creator in an item."""
     number = struct.pack("<L", 7)

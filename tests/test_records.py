@@ -101,6 +101,31 @@ def test_values_are_those_of_dicom2ion(shared: Path, tmp_path: Path) -> None:
                 assert value == ours[key].strip()
 
 
+def test_vrs_are_those_that_the_dictionary_has_not(tmp_path: Path) -> None:
+    """Each by the key of its own element, replaced ones too."""
+    elements = (
+        make.element(0x00200012, "DS", "1 ") + make.element(0x00200012, "IS", "2 "),
+        make.element(0x00280106, "SS", -3),
+        make.element(0x00280107, "UL", 5),
+        make.element(0x00283006, "US", 7),
+        make.element(0x20050010, "LO", "ACME"),
+        make.element(0x20051001, "US", 1),
+    )
+    meta = make.file_meta(make.EXPLICIT, make.SECONDARY_CAPTURE, make.uid("wrecks/1/vrs"))
+    file = make.part10(meta, make.small("vrs", *elements))
+    source = studies.write_files(tmp_path / "in", [("vrs.dcm", file)])
+    dicomstudy.write_records([source], tmp_path / "records")
+    (path,) = (tmp_path / "records").rglob("*.ion")
+    data_set = record(path)["dataSet"]
+    assert (data_set["AcquisitionNumber"], data_set["AcquisitionNumber#1"]) == ("2", "1")
+    assert data_set["_vrs"] == {
+        "AcquisitionNumber#1": "DS",
+        "LargestImagePixelValue": "UL",
+        "20050010": "LO",
+        "20051001": "US",
+    }
+
+
 def test_text_and_binary_say_the_same(tmp_path: Path) -> None:
     dicomstudy.write_records([HOSPITAL], tmp_path / "binary")
     dicomstudy.write_records([HOSPITAL], tmp_path / "text", text=True)

@@ -256,6 +256,24 @@ def test_a_bad_private_value_keeps_back_no_others(tmp_path: Path) -> None:
             found[tag]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_value_of_a_record_becomes_another_in_a_data_set(tmp_path: Path) -> None:
+    record = r"""{dataSet: {
+        SOPInstanceUID: "1.2.3.2", StudyInstanceUID: "1.2", SeriesInstanceUID: "1.2.3",
+        InstanceNumber: 2.5e0, SeriesNumber: 2e0, FrameIncrementPointer: 5,
+        RetrieveURL: "http://x/日本\\a", RetrieveURI: "http://x/é\\a", ProcedureCodeSequence: [],
+    }}"""
+    studies.write_files(tmp_path / "in", [("2.ion", record.encode())])
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive")
+    (instance,) = dicomstudy.open_archive(tmp_path / "archive")["1.2"].values()
+    found = instance.to_dataset()
+    assert (found.InstanceNumber, found.SeriesNumber) == (2.5, 2)
+    assert (found["FrameIncrementPointer"].VR, found.FrameIncrementPointer) == ("SV", 5)
+    assert found.RetrieveURL == "http://x/日本\\a"
+    assert found.RetrieveURI == "http://x/é\\a"
+    assert list(found.ProcedureCodeSequence) == []
+
+
 FRAGMENTS = make.encapsulate([[b"fragment"]], end=False)
 ODD = {
     "pixels": make.element(0x7FE00010, "UN", FRAGMENTS, undefined=True),

@@ -95,7 +95,7 @@ def _element(
     import pydicom  # noqa: PLC0415 (as above)
     from pydicom.dataelem import RawDataElement  # noqa: PLC0415 (as above)
 
-    vr = attribute["vr"]
+    vr, tag = attribute["vr"], pydicom.tag.BaseTag(int(key, 16))
     if "BulkDataURI" in attribute:
         raw = read(attribute["BulkDataURI"])
     elif "InlineBinary" in attribute:
@@ -106,9 +106,15 @@ def _element(
             with contextlib.suppress(TypeError, ValueError):
                 return pydicom.DataElement.from_json(pydicom.Dataset, key, vr, found, "Value")
         text = "\\".join("" if each is None else str(each) for each in found)
+        if vr == "UR" and not _is_latin(text):
+            return pydicom.DataElement(tag, vr, [text])  # of a list it splits nothing
         raw = text.encode("latin-1", "replace")
-    tag = pydicom.tag.BaseTag(int(key, 16))
     length = len(raw)
     if key == _PIXEL_DATA and not native and raw.startswith(p10.LITTLE.item_tag):
         length = UNDEFINED_LENGTH
     return RawDataElement(tag, vr, length, raw, 0, is_implicit_VR=False, is_little_endian=True)
+
+
+def _is_latin(text: str) -> bool:
+    """Whether Latin-1, which pydicom reads such text as, has all its characters."""
+    return not text or ord(max(text)) <= 0xFF
