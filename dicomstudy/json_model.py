@@ -442,7 +442,7 @@ class _Walk:
         for field in fields:
             if type(field.value) is list:
                 items = [self.to_json(item, resolve) for item in field.inside(level.scope)]
-                element: dict[str, Any] = {"vr": "SQ", **({"Value": items} if items else {})}
+                element: dict[str, Any] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
             else:
                 element = self._element(field, level.scope, resolve)
             result[format_tag(field.tag)] = element

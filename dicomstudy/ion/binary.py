@@ -57,7 +57,7 @@ _BLOB: Final = 0xA
 _TIME_LIMITS: Final = (None, None, None, None, 24, 60, 60, None)
 _BEFORE: Final = frozenset({0x28, 0x38, 0x88})  # the byte in front of such an integer
 _LONG_SCALARS: Final = frozenset({0x7E, 0x8E, 0xAE})
-_LONG_NUMBERS: Final = frozenset({0x2E, 0x3E, 0x5E, 0x6E})
+_LONG_NUMBERS: Final = frozenset({0x2E, 0x3E, 0x5E})
 #: Numbers of more bytes, which have no value that is read, take the library time with their square.
 _MAX_NUMBER: Final = 64
 
@@ -184,15 +184,12 @@ def _check_long(data: bytes, position: int, inner: list[tuple[int, int, bool]]) 
         return extent(data, position)[1]
     if length == _NULL:
         raise refused("a typed null")
-    if first in _LONG_NUMBERS:
+    if first in _LONG_NUMBERS or kind == _TIMESTAMP:
         start, stop = extent(data, position)
         if stop - start > _MAX_NUMBER:
             raise refused(f"a number of more than {_MAX_NUMBER} bytes")
-        if kind != _TIMESTAMP:
-            return stop
-    if kind == _TIMESTAMP:
-        start, stop = extent(data, position)
-        _check_timestamp(data, start, stop)
+        if kind == _TIMESTAMP:
+            _check_timestamp(data, start, stop)
         return stop
     if kind in _FOREIGN:
         raise refused(_FOREIGN[kind])
