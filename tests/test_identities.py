@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dicomstudy import definitions
 from dicomstudy.deidentification.confidentiality import policy
 from dicomstudy.deidentification.identities import Identities
-from dicomstudy.deidentification.words import any_of, bytes_pattern, folded, words_pattern
+from dicomstudy.deidentification.words import Words, any_of, bytes_pattern, folded
 from dicomstudy.record import character_set_of
 from dicomstudy.text import CharacterSet, character_set
 
@@ -320,8 +320,16 @@ def test_words_that_begin_alike_are_found_however_many_and_long_they_are() -> No
     words = ["a" * length for length in range(1, 300)]
     pattern = re.compile(any_of(words))
     assert all(pattern.fullmatch(word) for word in words)
-    assert words_pattern([], [], lambda _: ()) is None
+    assert Words([], [], lambda _: ()).spans("a") == []
     assert bytes_pattern([]) is None
+
+
+@given(st.text(st.sampled_from("Müler?_ ^\x80\x94â1.ß\ufffd\u0308"), max_size=30))
+def test_words_are_found_alike_whatever_scripts_are_elsewhere(text: str) -> None:
+    words = Words(["Müller", "Müller-Li", "ß12"], ["20240102"], lambda _: ["MÃ¼ller"])
+    found = words.spans(text)
+    assert words.spans(f"{text} \u5c71") == found
+    assert words.spans(f"\u0e01 {text}") == [(start + 2, end + 2) for start, end in found]
 
 
 @given(

@@ -19,15 +19,14 @@ from dicomstudy.deidentification.dummies import GONE
 from dicomstudy.deidentification.pseudonyms import UID
 from dicomstudy.deidentification.words import (
     SHORTEST,
+    Words,
     bytes_pattern,
     cases,
     day_pattern,
     folded,
     runs_on,
-    spans,
     spellings,
     words_in,
-    words_pattern,
 )
 from dicomstudy.elements import bare_uid
 from dicomstudy.errors import DefinitionsError
@@ -108,7 +107,7 @@ class Identities:
         self._days: set[str] = set()
         self._uids: set[str] = set()
         self._charsets: set[CharacterSet] = set()
-        self._patterns: dict[tuple[bool, int], re.Pattern[str] | None] = {}
+        self._found: dict[tuple[bool, int], Words] = {}
         self._role = lru_cache(maxsize=_MEMO_SIZE)(self._find_role)
         self.clean = lru_cache(maxsize=_MEMO_SIZE)(self._clean)
 
@@ -204,11 +203,9 @@ class Identities:
             return None if any(self._is_known(each, vr) for each in value.split("\\")) else value
         if self._uids:
             value = self._without_uids(vr, value)
-        pattern = self._pattern(key in _VOCABULARY, _SHORTEST_IN_CODES if vr == "CS" else 0)
-        if pattern is None:
-            return value
+        words = self._words(key in _VOCABULARY, _SHORTEST_IN_CODES if vr == "CS" else 0)
         parts = [value] if vr in _UNDIVIDED else value.split("\\")
-        return "\\".join([_without(part, spans(pattern, part)) for part in parts])
+        return "\\".join([_without(part, words.spans(part)) for part in parts])
 
     def _is_known(self, value: str, vr: str) -> bool:
         """Whether a number, date or time is one that was taken away, or has such a day in it.
@@ -309,13 +306,13 @@ class Identities:
                 found.update((encode(spelled, each) or b"").lower() for each in self._charsets)
         return bytes_pattern(each for each in found if len(each) >= _SHORTEST_IN_CODES)
 
-    def _pattern(self, persons_only: bool, shortest: int) -> re.Pattern[str] | None:
+    def _words(self, persons_only: bool, shortest: int) -> Words:
         name = (persons_only, shortest)
-        if name not in self._patterns:
+        if name not in self._found:
             words = self._persons if persons_only else self._persons | self._others
             long = [word for word in words if len(word) >= shortest]
-            self._patterns[name] = words_pattern(long, self._days, self._misread)
-        return self._patterns[name]
+            self._found[name] = Words(long, self._days, self._misread)
+        return self._found[name]
 
     def _misread(self, word: str) -> Iterator[str]:
         """A word as it is read where it is in another character set than its data set says."""

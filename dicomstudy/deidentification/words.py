@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby, islice, takewhile
 from typing import Literal
 
 __all__ = [
     "SHORTEST",
+    "Words",
     "any_of",
     "bytes_pattern",
     "cases",
     "day_pattern",
     "folded",
     "runs_on",
-    "spans",
     "spellings",
     "words_in",
-    "words_pattern",
 ]
 
 #: Scripts that set no spaces between words, or add endings to a name.
@@ -32,9 +31,11 @@ _SPACED, _UNSPACED = rf"[^\W_{_HAN}{_HANGUL}{_OTHERS}]", f"[{_HAN}{_HANGUL}{_OTH
 _CHANGE = f"(?<={_SPACED})(?={_UNSPACED})|(?<={_UNSPACED})(?={_SPACED})"
 #: A quotation mark or dash in UTF-8 that is read as Latin-1: its first byte is like a letter.
 _MISREAD_SIGN = r"(?=[^\W_]\x80[\x80-\x9f])"
-#: Where a word may begin, and where it may end.
-_BEGIN = rf"(?:(?<![^\W_])|{_CHANGE})"
-_END = rf"(?:(?![^\W_])|{_CHANGE}|{_MISREAD_SIGN})"
+#: Where a word may begin, and where it may end, in text without letters of such a script.
+_BEGIN, _END = r"(?<![^\W_])", rf"(?:(?![^\W_])|{_MISREAD_SIGN})"
+#: The same in any text: many times as long to compile as all else.
+_BEGIN_IN_ANY, _END_IN_ANY = f"(?:{_BEGIN}|{_CHANGE})", f"(?:{_END}|{_CHANGE})"
+_HAS_UNSPACED = re.compile(_UNSPACED)
 #: Accents of letters where they are apart, points and vowels of Hebrew and Arabic, dots of Indic;
 #: and what only stretches a word, may divide it, or chooses a form of its letters.
 _ACCENTS = re.compile(
@@ -106,19 +107,6 @@ def _is_of_word(letter: str) -> bool:
     return letter.isalnum() or unicodedata.category(letter).startswith("M")
 
 
-def spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
-    """Where a text has what a pattern finds once it is `folded`: where each begins and ends.
-
-    Two letters of ASCII are no word: they are one that has lost its accents, like many others.
-    """
-    found = [match.span() for match in pattern.finditer(folded(text))]
-    return [
-        (start, end)
-        for start, end in (found if text.isascii() else _unfolded(found, text))
-        if end - start >= SHORTEST or not text[start:end].isascii()
-    ]
-
-
 def _unfolded(found: Iterable[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
     """The spans in a text that are `found`, in order, in what is folded of it."""
     places = (place for place in _letters_of(text) for _ in folded(text[slice(*place)]))
@@ -145,26 +133,61 @@ def cases(word: str) -> set[str]:
     return {word, word.lower(), word.upper(), word.title()}
 
 
-def words_pattern(
-    words: Iterable[str], days: Iterable[str], misread: Callable[[str], Iterable[str]]
-) -> re.Pattern[str] | None:
+class Words:
     """Finds any of some words, and days, that stand between what is neither letter nor digit.
 
-    It is for a text that is `folded`. Beside letters of a script that sets no spaces, those of
-    other scripts are found too. `misread` gives a word as others read it; of that no letters are
-    lost, and it stands between any letters if the word runs on.
+    Beside letters of a script that sets no spaces, those of other scripts are found too.
+
+    Args:
+        words: as they are, not `folded`.
+        days: eight digits each.
+        misread: gives a word as others read it; of that no letters are lost, and it stands
+            between any letters if the word runs on.
     """
-    run_on: list[list[str]] = []
-    others: list[list[str]] = []
-    for word in words:
-        found = run_on if runs_on(folded(word)) else others
-        found.append(_letters(word))
-        found += [_plain(each.strip()) for each in set(map(folded, misread(word)))]
-    alone = [any_of(others), *map(day_pattern, days)]
-    either = "|".join(each for each in alone if each)
-    parts = [f"{_BEGIN}(?:{either}){_END}"] if either else []  # once: it takes long to compile
-    parts += [any_of(run_on)] if run_on else []
-    return re.compile("|".join(parts)) if parts else None
+
+    def __init__(
+        self,
+        words: Iterable[str],
+        days: Iterable[str],
+        misread: Callable[[str], Iterable[str]],
+    ) -> None:
+        run_on: list[list[str]] = []
+        others: list[list[str]] = []
+        for word in words:
+            found = run_on if runs_on(folded(word)) else others
+            found.append(_letters(word))
+            found += [_plain(each.strip()) for each in set(map(folded, misread(word)))]
+        self._run_on = any_of(run_on)
+        self._others = "|".join(filter(None, [any_of(others), *map(day_pattern, days)]))
+
+    @cached_property
+    def _in_spaced(self) -> re.Pattern[str]:
+        """For text without letters of a script that sets no spaces."""
+        return self._between(_BEGIN, _END)
+
+    @cached_property
+    def _in_any(self) -> re.Pattern[str]:
+        return self._between(_BEGIN_IN_ANY, _END_IN_ANY)
+
+    def _between(self, begin: str, end: str) -> re.Pattern[str]:
+        parts = [f"{begin}(?:{self._others}){end}"] if self._others else []
+        return re.compile("|".join([*parts, self._run_on] if self._run_on else parts))
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where a text has any of them, however it is written: where each begins and ends.
+
+        Two letters of ASCII are no word: they are one that has lost its accents, like many others.
+        """
+        if not (self._others or self._run_on):
+            return []
+        plain = folded(text)
+        pattern = self._in_any if _HAS_UNSPACED.search(plain) else self._in_spaced
+        found = [match.span() for match in pattern.finditer(plain)]
+        return [
+            (start, end)
+            for start, end in (found if text.isascii() else _unfolded(found, text))
+            if end - start >= SHORTEST or not text[start:end].isascii()
+        ]
 
 
 def bytes_pattern(words: Iterable[bytes]) -> re.Pattern[bytes] | None:
