@@ -100,7 +100,16 @@ def check_binary(data: bytes) -> bool:
     are not.
     """
     symbols = _Symbols()
-    level = _check_stream(data, symbols)
+    try:
+        level = _check_stream(data, symbols)
+        _check_inside(data, level)
+    except IndexError as error:
+        raise damaged("the last value is cut short", len(data)) from error
+    return symbols.are_repeated
+
+
+def _check_inside(data: bytes, level: list[tuple[int, int, bool]]) -> None:
+    """Check what is in containers: start and stop of each, and whether it is a struct."""
     for _ in range(MAX_DEPTH):
         inner: list[tuple[int, int, bool]] = []
         for start, stop, is_struct in level:
@@ -109,7 +118,7 @@ def check_binary(data: bytes) -> bool:
             else:
                 _check_values(data, start, stop, inner)
         if not inner:
-            return symbols.are_repeated
+            return
         level = inner
     raise too_deep()
 
@@ -118,20 +127,17 @@ def _check_stream(data: bytes, symbols: _Symbols) -> list[tuple[int, int, bool]]
     """Start and stop of the top-level values that are containers, and whether each is a struct."""
     position = 0
     level: list[tuple[int, int, bool]] = []
-    try:
-        while position < len(data):
-            first = data[position]
-            if first == BINARY_MARK[0]:
-                if data[position : position + 4] != BINARY_MARK:
-                    raise damaged("not a version mark of Ion 1.0", position)
-                position += 4
-                symbols.forget()
-            elif first >> 4 == ANNOTATED:
-                position = _check_symbol_table(data, position, symbols)
-            else:
-                position = _check_values(data, position, None, level)
-    except IndexError as error:
-        raise damaged("the last value is cut short", len(data)) from error
+    while position < len(data):
+        first = data[position]
+        if first == BINARY_MARK[0]:
+            if data[position : position + 4] != BINARY_MARK:
+                raise damaged("not a version mark of Ion 1.0", position)
+            position += 4
+            symbols.forget()
+        elif first >> 4 == ANNOTATED:
+            position = _check_symbol_table(data, position, symbols)
+        else:
+            position = _check_values(data, position, None, level)
     return level
 
 
@@ -157,6 +163,9 @@ def _check_fields(
         position += 1
         if name & 0x80:
             name &= 0x7F
+        elif data[position] & 0x80:
+            name = name << 7 | data[position] & 0x7F
+            position += 1
         else:
             name, position = _varuint(data, position - 1)
         if position >= stop:
@@ -164,7 +173,7 @@ def _check_fields(
         first = data[position]
         step = _STEPS[first]
         position = position + step if step else _check_long(data, position, inner)
-        if first not in _PADS:
+        if step or first not in _PADS:
             names.append(name)
     if position > stop:
         raise damaged("a value reaches beyond its struct", position)
@@ -175,13 +184,13 @@ def _check_fields(
 def _check_long(data: bytes, position: int, inner: list[tuple[int, int, bool]]) -> int:
     """Where a value ends whose first byte does not tell its length, or that is refused."""
     first = data[position]
+    if first in _LONG_SCALARS or first in _PADS:
+        return extent(data, position)[1]
     kind, length = divmod(first, 16)
     if kind in (LIST, STRUCT) and length != _NULL:
         start, stop = extent(data, position)
         inner.append((start, stop, kind == STRUCT))
         return stop
-    if first in _LONG_SCALARS or first in _PADS:
-        return extent(data, position)[1]
     if length == _NULL:
         raise refused("a typed null")
     if first in _LONG_NUMBERS or kind == _TIMESTAMP:
@@ -280,6 +289,9 @@ def extent(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _varuint(data: bytes, position: int) -> tuple[int, int]:
+    first = data[position]
+    if first & 0x80:
+        return first & 0x7F, position + 1
     value = 0
     for byte in data[position : position + _MAX_VARUINT]:
         value = value << 7 | byte & 0x7F
