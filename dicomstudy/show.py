@@ -127,6 +127,7 @@ def conflicts_text(conflicts: Sequence[Conflict], *, as_json: bool = False) -> s
 
 def _conflict_text(conflict: Conflict) -> Iterator[str]:
     where = "" if conflict.series is None else f"series {escape(conflict.series)} "
+    differences = conflict.differences
     yield f"study {escape(conflict.study)} {where}has {len(conflict.sides)} of {conflict.group}"
     for at, side in enumerate(conflict.sides):
         keys = ", ".join(map(escape, side.instances[:_MOST_NAMED]))
@@ -135,12 +136,13 @@ def _conflict_text(conflict: Conflict) -> Iterator[str]:
             f"{_INDENT}{_short(side.digest)}  {count(len(side.instances), 'instance')}: {keys}"
             + (f" and {more:,} more" if more > 0 else "")
         )
-        for key, values in conflict.differences.items():
+        for key, values in differences.items():
             value = "(absent)" if key not in side.content else _value_text(values[at])
             yield f"{_INDENT * 2}{escape(key)}  {value}"
 
 
 def _conflict_json(conflict: Conflict) -> dict[str, Any]:
+    differences = conflict.differences
     return {
         "study": conflict.study,
         "series": conflict.series,
@@ -149,9 +151,7 @@ def _conflict_json(conflict: Conflict) -> dict[str, Any]:
             {
                 "digest": side.digest,
                 "instances": list(side.instances),
-                "values": {
-                    key: side.content[key] for key in conflict.differences if key in side.content
-                },
+                "values": {key: side.content[key] for key in differences if key in side.content},
             }
             for side in conflict.sides
         ],
