@@ -1,6 +1,6 @@
 """Keep and ask DICOM archives: one Amazon Ion document per study, and every file bit for bit.
 
-What stands here is imported when it is asked for, so that the command line starts at once.
+`convert` files into an archive, `open_archive` it, `restore` the files: README.md shows the rest.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ __all__ = [
     "write_records",
 ]
 
+#: Imported when a name of theirs is asked for, so that the command line starts at once.
 _MODULES = {
     "archive": ("Archive", "open_archive", "open_study"),
     "collection": ("Collected", "collect"),

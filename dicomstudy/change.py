@@ -113,8 +113,8 @@ def changing(
         StudyError: the document is damaged, or that of another study.
     """
     archive = opened(archive)
-    path = archive.document_path(study) if isinstance(study, str) else study
-    if not archive.has(path):  # there may be no folder for a lock either
+    path = _path_of(archive, study)
+    if path is None or not archive.has(path):  # there may be no folder for a lock either
         raise archive.not_found(study)
     with at_work(archive.path), writing(archive.path), locked(path):
         if not is_there(path):
@@ -129,6 +129,13 @@ def changing(
                     source=str(path),
                 )
             yield change
+
+
+def _path_of(archive: Archive, study: object) -> Path | None:
+    """The path of the document that is meant; None if neither a UID nor a path was given."""
+    if isinstance(study, str):
+        return archive.document_path(study)
+    return study if isinstance(study, Path) else None
 
 
 @contextlib.contextmanager

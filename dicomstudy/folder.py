@@ -316,9 +316,9 @@ def _is_archive(path: Path) -> bool:
 
 
 def _no_archive(path: Path) -> ArchiveError:
-    return ArchiveError(
-        "archive/not-an-archive", "this is no folder of an archive", source=str(path)
-    )
+    is_there = os.path.exists(path)  # noqa: PTH110 (what may not be looked into is none)
+    message = "this is no folder of an archive" if is_there else "there is no such folder"
+    return ArchiveError("archive/not-an-archive", message, source=str(path))
 
 
 def documents_in(shard: Path) -> list[Path]:

@@ -491,5 +491,5 @@ def _no_study(record: Record, problems: list[Problem], source: str) -> Problem:
     return Problem(
         source,
         "convert/no-uids",
-        "it has no Study, Series or SOP Instance UID, so that it belongs to no study; kept whole",
+        "it lacks its Study, Series or SOP Instance UID, and so belongs to no study; kept whole",
     )

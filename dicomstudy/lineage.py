@@ -244,6 +244,12 @@ class History:
         """The number of the newest version, which is how the study is."""
         return self.versions[-1].number
 
+    def __len__(self) -> int:
+        return len(self.versions)
+
+    def __iter__(self) -> Iterator[Version]:
+        return iter(self.versions)
+
     def __getitem__(self, number: int) -> Version:
         if not self.first <= number <= self.current:
             raise KeyError(number)

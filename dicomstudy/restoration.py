@@ -89,7 +89,8 @@ def restore(
 
     Raises:
         ArchiveError: there is no archive, nothing in it has those UIDs, or the destination cannot
-            be written (`UNWRITABLE`) or is in an archive (``archive/inside``).
+            be written (``archive/unwritable``, ``archive/full``) or is in an archive
+            (``archive/inside``).
     """
     archive = opened(archive, sources=sources)
     target = outside(destination)

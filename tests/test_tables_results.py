@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import dicomstudy
-from dicomstudy.errors import TableError
+from dicomstudy.errors import DicomStudyError, TableError
 from dicomstudy.tables.result import Result
+from tests import studies
 
 RESULT = Result(
     pa.table(
@@ -154,3 +157,34 @@ def test_results_as_parquet(tmp_path: Path) -> None:
     with pytest.raises(TableError) as caught:
         RESULT.write_parquet(tmp_path / "no" / "a.parquet")
     assert caught.value.code == "tables/unwritable"
+    assert str(tmp_path / "no") in caught.value.message
+
+
+def test_paths_of_results_may_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("a.parquet", "a.parquet", os.fspath(tmp_path / "b.parquet")):
+        RESULT.write_parquet(path)
+        assert pq.read_table(path).num_rows == 3
+
+
+def test_results_replace_results_only(archive: Path, tmp_path: Path) -> None:
+    copied, tables = tmp_path / "archive", tmp_path / "tables"
+    shutil.copytree(archive, copied)
+    dicomstudy.export_tables(copied, tables)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
+    document = next(iter(dicomstudy.open_archive(copied).values())).path
+    for path, code in (
+        (document, "archive/inside"),
+        (copied / "new.parquet", "archive/inside"),
+        (tables / "catalog.json", "tables/unwritable"),
+        (tables / "instances" / "new.parquet", "tables/unwritable"),
+        (tmp_path / "notes.txt", "tables/unwritable"),
+        (tmp_path / "loop", "archive/unreadable"),
+        (b"bytes", "archive/no-path"),
+    ):
+        before = studies.state_of(tmp_path)
+        with pytest.raises(DicomStudyError) as caught:
+            RESULT.write_parquet(path)  # type: ignore[arg-type]
+        assert caught.value.code == code
+        assert studies.state_of(tmp_path) == before

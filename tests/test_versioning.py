@@ -62,6 +62,9 @@ def test_instances_that_come_late_make_a_version_and_equal_ones_none(
     assert add(1, 2) == archive
     assert studies.state_of(archive) == before
     first, second = dicomstudy.history(archive, CT)
+    history = dicomstudy.open_archive(archive)[CT].history
+    assert [*history] == [history[1], history[2]] == [first, second]
+    assert len(history) == 2
     assert (first.added, second.added, second.number, second.command) == (2, 1, 2, "convert")
     assert second.when >= first.when > "2026"
 
@@ -150,6 +153,14 @@ def test_an_unknown_study_is_refused(add: Callable[..., Path]) -> None:
     archive = add(0)
     refused(archive, "archive/not-found", lambda: dicomstudy.revert(archive, "../x", to=1))
     refused(archive, "archive/not-found", lambda: dicomstudy.history(archive, "1.2"))
+    none: Any = None
+    for change in (
+        lambda: dicomstudy.revert(archive, none, to=1),
+        lambda: dicomstudy.delete(archive, none),
+        lambda: dicomstudy.update(archive, none, [{"set": {"PatientID": "1"}}]),
+        lambda: dicomstudy.resolve(archive, none, group="patient", keep="0"),
+    ):
+        refused(archive, "archive/not-found", change)
     refused(archive, "archive/not-found", lambda: dicomstudy.collect(archive, study="1.2"))
 
 

@@ -24,7 +24,6 @@ __all__ = [
     "InterruptedRun",
     "commands",
     "in_a_folder",
-    "status_or_refuse",
 ]
 
 
@@ -82,7 +81,7 @@ def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Pat
     return path
 
 
-def status_or_refuse(path: Path, option: str | None = None) -> os.stat_result | None:
+def _status_or_refuse(path: Path) -> os.stat_result | None:
     """What the system says of a file that is to be written; None if there is none."""
     from dicomstudy.disk import status_of
     from dicomstudy.errors import ArchiveError
@@ -90,7 +89,7 @@ def status_or_refuse(path: Path, option: str | None = None) -> os.stat_result | 
     try:
         return status_of(path)
     except ArchiveError as error:
-        raise click.BadParameter(error.message, param_hint=option) from error
+        raise click.BadParameter(error.message) from error
 
 
 def _for_a_report(
@@ -99,7 +98,7 @@ def _for_a_report(
     """The path of a file that can be made, or of a report; or that of standard output."""
     if path == STANDARD_OUTPUT:
         return path
-    there = None if path is None else status_or_refuse(path)
+    there = None if path is None else _status_or_refuse(path)
     is_file = there is not None and S_ISREG(there.st_mode) and there.st_size
     if path is not None and is_file and not is_report(path):
         raise click.BadParameter(f"{path} is no report, and is not replaced by one")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from codecs import getincrementaldecoder
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import click
@@ -18,18 +16,12 @@ from dicomstudy.cli.group import (
     FilePath,
     commands,
     in_a_folder,
-    status_or_refuse,
 )
 from dicomstudy.cli.output import INCOMPLETE, Progress, show_problems, summarize
 from dicomstudy.printable import count, escape, size
 
 if TYPE_CHECKING:
     from dicomstudy.tables import Tables
-
-#: Of a file, so many bytes are looked at.
-_START = 4096
-#: How the names of answers in text end.
-_SUFFIXES = frozenset(("", ".csv", ".json", ".txt"))
 
 
 @commands.command()
@@ -125,51 +117,14 @@ def _write(path: Path, pieces: Iterable[str]) -> None:
 
 
 def _check_replaceable(path: Path, *, text: bool) -> None:
-    """Do nothing if no file is lost by an answer, which is `text` or Parquet.
+    """Do nothing if no file is lost by an answer, which is `text` or Parquet."""
+    from dicomstudy.errors import ArchiveError, TableError
+    from dicomstudy.tables import place_for_answer
 
-    It stands in no archive and no folder of tables. Of files that are there, those are replaced
-    that may be an earlier answer: what is in text does not tell.
-    """
-    from dicomstudy.errors import ArchiveError
-    from dicomstudy.folder import outside, path_named
-
-    there = status_or_refuse(path, "--output")
-    place = path_named(path).resolve()
     try:
-        outside(place.parent)
-    except ArchiveError as error:
+        place_for_answer(path, text=text)
+    except (ArchiveError, TableError) as error:
         raise click.BadParameter(error.message, param_hint="--output") from error
-    for folder in place.parents:
-        if _has_tables(folder):
-            message = f"{path} lies in the tables {folder}: name a file outside"
-            raise click.BadParameter(message, param_hint="--output")
-    if there is not None and S_ISREG(there.st_mode) and not _may_be_answer(path, text=text):
-        message = f"{path} is no answer to a query, and is not replaced"
-        raise click.BadParameter(message, param_hint="--output")
-
-
-def _has_tables(folder: Path) -> bool:
-    """Whether a folder has a catalog of tables, whole or not."""
-    from dicomstudy.tables import catalog
-
-    try:
-        with (folder / catalog.NAME).open("rb") as file:
-            return catalog.FORMAT.encode() in file.read(_START)
-    except OSError:
-        return False
-
-
-def _may_be_answer(path: Path, *, text: bool) -> bool:
-    """Whether a file is empty, Parquet, or, if `text`, UTF-8 named as such answers are."""
-    with path.open("rb") as file:
-        start = file.read(_START)
-    if not start or start.startswith(b"PAR1"):
-        return True
-    try:
-        found = getincrementaldecoder("utf-8")().decode(start)  # its last character may be cut
-    except UnicodeDecodeError:
-        return False
-    return text and "\0" not in found and path.suffix.lower() in _SUFFIXES
 
 
 @commands.command()

@@ -103,7 +103,7 @@ def move(
     Raises:
         ArchiveError: there is no such study, series or instance, or a study is not as expected.
         DicomStudyError: they cannot go there (``change/…``), or a study of the archive, which may
-            refer to them, cannot be read (`UNREADABLE`); nothing is changed then.
+            refer to them, cannot be read (``…/unreadable``); nothing is changed then.
     """
     if series is None and instance is None:
         raise DicomStudyError("change/nothing", "name a series or an instance; merge moves all")

@@ -89,7 +89,7 @@ class Study(Mapping[str, "Instance"]):
 
     @property
     def history(self) -> History:
-        """Its versions, the oldest first.
+        """Its versions, the oldest first; in brackets, the version of that number.
 
         Raises:
             StudyError: the history is damaged.

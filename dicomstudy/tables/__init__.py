@@ -5,6 +5,7 @@ them, and `Tables.to_archive` is the way back. This package is the sole user of 
 DuckDB.
 """
 
+from dicomstudy.tables.answers import place_for_answer
 from dicomstudy.tables.export import Exported, export_tables
 from dicomstudy.tables.reader import ColumnFacts, Table, Tables, open_tables, tables_of
 from dicomstudy.tables.result import Result
@@ -17,5 +18,6 @@ __all__ = [
     "Tables",
     "export_tables",
     "open_tables",
+    "place_for_answer",
     "tables_of",
 ]

@@ -181,9 +181,9 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
             raise _damaged(path, "it is no file")
         value = json.loads(path.read_bytes())
     except ABSENT:
-        raise TableError(
-            "tables/not-tables", "there are no tables in this folder", source=str(folder)
-        ) from None
+        is_there = os.path.exists(folder)  # noqa: PTH110 (what may not be looked into is none)
+        message = "there are no tables in this folder" if is_there else "there is no such folder"
+        raise TableError("tables/not-tables", message, source=str(folder)) from None
     except OSError as error:
         raise TableError(
             "tables/unreadable",

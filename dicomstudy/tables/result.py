@@ -7,10 +7,10 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from dicomstudy.disk import replacing
 from dicomstudy.errors import TableError
 from dicomstudy.printable import escape, escape_json
+from dicomstudy.tables.answers import place_for_answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,14 +133,20 @@ class Result:
             before = ",\n"
         yield "\n]\n" if before == ",\n" else "[]\n"
 
-    def write_parquet(self, path: Path) -> None:
-        """Write the rows to a Parquet file.
+    def write_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows to a Parquet file; one that is there already is replaced.
 
         Raises:
-            TableError: it cannot be written (``tables/unwritable``).
+            TableError: it cannot be written, or would stand in a folder of tables or in the place
+                of another file (``tables/unwritable``).
+            ArchiveError: it would stand in an archive (``archive/inside``).
         """
+        place = place_for_answer(path, text=False)
+        if not place.parent.is_dir():
+            message = f"there is no folder {place.parent}"
+            raise TableError("tables/unwritable", message, source=str(path))
         try:
-            with replacing(path) as file:
+            with replacing(place) as file:
                 pq.write_table(self._table, file, compression="zstd")
         except (pa.ArrowException, OSError) as error:
             raise TableError(
