@@ -75,15 +75,13 @@ class Contradictions:
     def _check_layout(self, instance: Instance, encoding: Mapping[str, Any]) -> None:
         """Compare the attributes of an instance with those that its layout names."""
         layout = next(digest for digest, name, _ in instance.groups if name == ENCODING)
-        parts = without_encoding(instance.groups)
-        for digest, content in (*parts, ("", instance.own)):
-            if (layout, digest) in self._written:
-                continue
-            stray = self._study.encoder.stray(content, encoding)
-            if stray is not None:
-                raise self._error(f"{instance.key} has an attribute {stray!r} that is in no layout")
-            if digest:
-                self._written.add((layout, digest))
+        groups = without_encoding(instance.groups)
+        new = [each for each in groups if (layout, each[0]) not in self._written]
+        parts = (*(content for _, content in new), instance.own)
+        stray = self._study.encoder.stray(parts, encoding)
+        if stray is not None:
+            raise self._error(f"{instance.key} has an attribute {stray!r} that is in no layout")
+        self._written.update((layout, digest) for digest, _ in new if digest)
 
     def _check_uids(self, instance: Instance) -> None:
         attributes = instance.attributes()

@@ -408,7 +408,7 @@ class _FileCheck:
         for sha256, known in self._places.items():
             if "data" in known and sha256_of(known["data"]) != sha256:
                 raise RecordError("record/digest", "a large value is not what its digest says")
-        stray = self._encoder.stray(attributes, encoding)
+        stray = self._encoder.stray((attributes,), encoding)
         if stray is not None:
             raise _refused(stray, "is in no layout")
         self._check_deflated(attributes, encoding)

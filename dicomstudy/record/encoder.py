@@ -178,16 +178,21 @@ class Encoder:
         except (KeyError, TypeError) as error:
             raise RecordError("record/encoding", "the encoding is incomplete") from error
 
-    def stray(self, attributes: Mapping[str, Any], encoding: Mapping[str, Any]) -> str | None:
+    def stray(self, parts: Iterable[Mapping[str, Any]], encoding: Mapping[str, Any]) -> str | None:
         """The key of an attribute, in items too, that no layout names; None if there is none.
 
         It is in no file that is written.
 
+        Args:
+            parts: attributes by key, each some of a record.
+            encoding: that of the record.
+
         Raises:
             RecordError: as `plan`.
         """
-        tokens = self.plan(encoding).tokens
-        return self._stray(attributes, {key: token for key, (token, _) in tokens.items()})
+        tokens = {key: token for key, (token, _) in self.plan(encoding).tokens.items()}
+        strays = (self._stray(part, tokens) for part in parts)
+        return next((key for key in strays if key is not None), None)
 
     def _stray(self, struct: Mapping[str, Any], tokens: Mapping[str, Token]) -> str | None:
         """As `stray`, of a data set or an item that has these tokens by key."""
