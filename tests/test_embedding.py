@@ -373,4 +373,4 @@ def test_there_may_be_no_current_folder(
         folder.path_named("archive")
     assert refusal.value.code == "archive/no-path"
     assert main(["query", str(tables_folder), "SELECT 1", "--output", "answer.csv"]) == USAGE
-    assert "[archive/no-path]" in capsys.readouterr().err
+    assert "--output: there is no current folder" in capsys.readouterr().err
