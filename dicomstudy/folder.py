@@ -316,8 +316,8 @@ def _is_archive(path: Path) -> bool:
 
 
 def _no_archive(path: Path) -> ArchiveError:
-    is_there = os.path.exists(path)  # noqa: PTH110 (what may not be looked into is none)
-    message = "this is no folder of an archive" if is_there else "there is no such folder"
+    found = os.path.exists(path)  # noqa: PTH110 (what may not be looked into is none)
+    message = "this is no folder of an archive" if found else "there is no such folder"
     return ArchiveError("archive/not-an-archive", message, source=str(path))
 
 

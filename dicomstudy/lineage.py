@@ -203,6 +203,8 @@ def names_in(edit: Mapping[str, Any]) -> set[str] | None:
 class History:
     """The versions of a study that are known, the oldest first; there is at least one.
 
+    In brackets stands the number of a version; the oldest one has `first`.
+
     Raises:
         StudyError: they are not numbered one after another, or one went back to none before it.
     """
@@ -249,6 +251,9 @@ class History:
 
     def __iter__(self) -> Iterator[Version]:
         return iter(self.versions)
+
+    def __reversed__(self) -> Iterator[Version]:
+        return iter(self.versions[::-1])
 
     def __getitem__(self, number: int) -> Version:
         if not self.first <= number <= self.current:

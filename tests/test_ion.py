@@ -615,6 +615,16 @@ def test_every_prefix_of_a_document_is_refused() -> None:
                 loads(data[:length])
 
 
+@pytest.mark.parametrize("names", [("018a", "018a"), ("008a", "8a"), ("00018a", "018a")])
+def test_fields_of_one_symbol_number_are_refused_however_it_is_written(
+    names: tuple[str, str],
+) -> None:
+    fields = b"".join(bytes.fromhex(name) + b"\x20" for name in names)
+    with pytest.raises(IonError) as caught:
+        loads(b"\xe0\x01\x00\xea" + bytes([0xD0 + len(fields)]) + fields)
+    assert caught.value.code == "ion/repeated-field"
+
+
 def test_fields_whose_symbol_numbers_end_in_the_same_byte() -> None:
     struct = {f"name{i}": i for i in range(20_000)}
     assert loads(dumps(struct)) == struct

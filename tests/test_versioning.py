@@ -64,6 +64,7 @@ def test_instances_that_come_late_make_a_version_and_equal_ones_none(
     first, second = dicomstudy.history(archive, CT)
     history = dicomstudy.open_archive(archive)[CT].history
     assert [*history] == [history[1], history[2]] == [first, second]
+    assert [*reversed(history)] == [second, first]
     assert len(history) == 2
     assert (first.added, second.added, second.number, second.command) == (2, 1, 2, "convert")
     assert second.when >= first.when > "2026"

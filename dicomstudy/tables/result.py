@@ -139,11 +139,13 @@ class Result:
         Raises:
             TableError: it cannot be written, or would stand in a folder of tables or in the place
                 of another file (``tables/unwritable``).
-            ArchiveError: it would stand in an archive (``archive/inside``).
+            ArchiveError: it would stand in an archive (``archive/inside``), or `path` is none
+                (``archive/no-path``) or cannot be looked at (``archive/unreadable``).
         """
         place = place_for_answer(path, text=False)
-        if not place.parent.is_dir():
-            message = f"there is no folder {place.parent}"
+        folder = place.resolve().parent
+        if not folder.is_dir():
+            message = f"there is no folder {folder}"
             raise TableError("tables/unwritable", message, source=str(path))
         try:
             with replacing(place) as file:
