@@ -132,7 +132,10 @@ def changing(
 
 
 def _path_of(archive: Archive, study: object) -> Path | None:
-    """The path of the document that is meant; None if neither a UID nor a path was given."""
+    """The path of the document that is meant; None if that is no study.
+
+    So it may be where no type checker looks, as with a UID that was not found.
+    """
     if isinstance(study, str):
         return archive.document_path(study)
     return study if isinstance(study, Path) else None

@@ -76,12 +76,12 @@ class Contradictions:
         """Compare the attributes of an instance with those that its layout names."""
         layout = next(digest for digest, name, _ in instance.groups if name == ENCODING)
         groups = without_encoding(instance.groups)
-        new = [each for each in groups if (layout, each[0]) not in self._written]
-        parts = (*(content for _, content in new), instance.own)
+        new = [(digest, part) for digest, part in groups if (layout, digest) not in self._written]
+        parts = (*(part for _, part in new), instance.own)
         stray = self._study.encoder.stray(parts, encoding)
         if stray is not None:
             raise self._error(f"{instance.key} has an attribute {stray!r} that is in no layout")
-        self._written.update((layout, digest) for digest, _ in new if digest)
+        self._written.update((layout, digest) for digest, _ in new)
 
     def _check_uids(self, instance: Instance) -> None:
         attributes = instance.attributes()

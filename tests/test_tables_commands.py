@@ -67,7 +67,9 @@ def test_the_commands(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["schema", "{empty}"], 2, "no tables"),
         (["schema", "{tables}", "--sources", "{empty}"], 2, "refer to no P10 files"),
         (["query", "{empty}", "SELECT 1", "--sources", "{empty}"], 2, "no tables"),
+        (["query", "{empty}/no", "SELECT 1"], 2, "there is no such folder"),
         (["tables", "{empty}", "{empty}"], 2, "no folder of an archive"),
+        (["tables", "{empty}/no", "{empty}"], 2, "there is no such folder"),
         (["tables", "{archive}", "{archive}"], 2, "is in the archive"),
     ],
 )

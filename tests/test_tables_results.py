@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import shutil
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -160,6 +162,19 @@ def test_results_as_parquet(tmp_path: Path) -> None:
     assert str(tmp_path / "no") in caught.value.message
 
 
+def test_no_file_is_named_but_that_of_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tmp_path / "new.part")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TableError) as caught:
+        RESULT.write_parquet(tmp_path / "a.parquet")
+    assert caught.value.message == f"the file cannot be written: {os.strerror(errno.ENOSPC)}"
+    assert not [*tmp_path.iterdir()]
+
+
 def test_paths_of_results_may_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for path in ("a.parquet", "a.parquet", os.fspath(tmp_path / "b.parquet")):
@@ -174,17 +189,18 @@ def test_results_replace_results_only(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "loop").symlink_to("loop")
     document = next(iter(dicomstudy.open_archive(copied).values())).path
-    for path, code in (
+    refused: list[tuple[Any, str]] = [
         (document, "archive/inside"),
         (copied / "new.parquet", "archive/inside"),
         (tables / "catalog.json", "tables/unwritable"),
         (tables / "instances" / "new.parquet", "tables/unwritable"),
         (tmp_path / "notes.txt", "tables/unwritable"),
-        (tmp_path / "loop", "archive/unreadable"),
+        (tmp_path / "loop", "tables/unwritable"),
         (b"bytes", "archive/no-path"),
-    ):
+    ]
+    for path, code in refused:
         before = studies.state_of(tmp_path)
         with pytest.raises(DicomStudyError) as caught:
-            RESULT.write_parquet(path)  # type: ignore[arg-type]
+            RESULT.write_parquet(path)
         assert caught.value.code == code
         assert studies.state_of(tmp_path) == before

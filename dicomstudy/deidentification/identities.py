@@ -107,7 +107,7 @@ class Identities:
         self._days: set[str] = set()
         self._uids: set[str] = set()
         self._charsets: set[CharacterSet] = set()
-        self._found: dict[tuple[bool, int], Words] = {}
+        self._finders: dict[tuple[bool, int], Words] = {}
         self._role = lru_cache(maxsize=_MEMO_SIZE)(self._find_role)
         self.clean = lru_cache(maxsize=_MEMO_SIZE)(self._clean)
 
@@ -308,11 +308,11 @@ class Identities:
 
     def _words(self, persons_only: bool, shortest: int) -> Words:
         name = (persons_only, shortest)
-        if name not in self._found:
+        if name not in self._finders:
             words = self._persons if persons_only else self._persons | self._others
             long = [word for word in words if len(word) >= shortest]
-            self._found[name] = Words(long, self._days, self._misread)
-        return self._found[name]
+            self._finders[name] = Words(long, self._days, self._misread)
+        return self._finders[name]
 
     def _misread(self, word: str) -> Iterator[str]:
         """A word as it is read where it is in another character set than its data set says."""

@@ -167,6 +167,7 @@ class Words:
 
     @cached_property
     def _in_any(self) -> re.Pattern[str]:
+        """For any text."""
         return self._between(_BEGIN_IN_ANY, _END_IN_ANY)
 
     def _between(self, begin: str, end: str) -> re.Pattern[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from dicomstudy.disk import status_of
-from dicomstudy.errors import TableError
+from dicomstudy.errors import ArchiveError, TableError
 from dicomstudy.folder import outside, path_named
 from dicomstudy.tables import catalog
 
@@ -21,19 +21,26 @@ _SUFFIXES = frozenset(("", ".csv", ".json", ".txt"))
 
 
 def place_for_answer(path: str | os.PathLike[str], *, text: bool) -> Path:
-    """The path of a file for an answer, which is `text` or Parquet, if no other file is lost by it.
+    """The path of a file for an answer, refused if another file would be lost.
 
     It stands in no archive and no folder of tables. Of files that are there, those are replaced
     that may be an earlier answer: what is in text does not tell.
 
+    Args:
+        path: the file.
+        text: whether the answer is text, and not Parquet.
+
     Raises:
         ArchiveError: it is in an archive (``archive/inside``), or `path` is none
-            (``archive/no-path``), or cannot be looked at (``archive/unreadable``).
-        TableError: it is in a folder of tables, or something else is there
-            (``tables/unwritable``).
+            (``archive/no-path``).
+        TableError: it is in a folder of tables, something else is there, or it cannot be looked
+            at (``tables/unwritable``).
     """
     file = path_named(path)
-    there = status_of(file)
+    try:
+        there = status_of(file)
+    except ArchiveError as error:
+        raise TableError("tables/unwritable", error.message, source=str(path)) from error
     place = file.resolve()
     outside(place.parent)
     for folder in place.parents:

@@ -140,7 +140,7 @@ class Result:
             TableError: it cannot be written, or would stand in a folder of tables or in the place
                 of another file (``tables/unwritable``).
             ArchiveError: it would stand in an archive (``archive/inside``), or `path` is none
-                (``archive/no-path``) or cannot be looked at (``archive/unreadable``).
+                (``archive/no-path``).
         """
         place = place_for_answer(path, text=False)
         folder = place.resolve().parent
@@ -151,9 +151,10 @@ class Result:
             with replacing(place) as file:
                 pq.write_table(self._table, file, compression="zstd")
         except (pa.ArrowException, OSError) as error:
-            raise TableError(
-                "tables/unwritable", f"the file cannot be written: {error}", source=str(path)
-            ) from error
+            # not all of an error of the system, which names the file that was to become this one
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            message = f"the file cannot be written: {why}"
+            raise TableError("tables/unwritable", message, source=str(path)) from error
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         for batch in self._table.to_batches(max_chunksize=1 << 12):
