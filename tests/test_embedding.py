@@ -10,7 +10,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -334,6 +335,51 @@ def test_an_archive_can_be_pickled_at_any_time(tmp_path: Path) -> None:
         for again in (archive, pickle.loads(pickle.dumps(archive)), copy.deepcopy(archive)):  # noqa: S301 (ours)
             (study,) = again.values()
             assert all(instance.to_p10() for instance in study.values())
+
+
+def test_studies_and_instances_go_to_other_processes(tmp_path: Path) -> None:
+    """They are opened anew there, with what finds their P10 files."""
+    shutil.copytree(HOSPITAL / "mr", tmp_path / "in")
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "archive", bulk="reference")
+    (tmp_path / "in").rename(tmp_path / "moved")
+    archive = dicomstudy.open_archive(tmp_path / "archive", sources=[tmp_path / "moved"])
+    dicomstudy.update(archive, next(iter(archive)), [{"set": {"PatientName": "Roe^Jane"}}])
+    (study,) = archive.values()
+    instances = list(study.values())
+    again, *copies = pickle.loads(pickle.dumps([study, *instances]))  # noqa: S301 (ours)
+    assert all(each.study is again for each in copies)
+    assert (again.uid, again.version, again.digest) == (study.uid, study.version, study.digest)
+    study.close()
+    assert [each.key for each in copies] == [each.key for each in instances]
+    assert all(each.metadata()["PatientName"] == "Roe^Jane" for each in copies)
+    again.close()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        originals = [each.original() for each in copies]
+        written = list(pool.map(dicomstudy.Instance.to_p10, originals))
+    files = (tmp_path / "moved").rglob("*.dcm")
+    assert set(written) == {path.read_bytes() for path in files}
+
+
+def test_an_instance_that_is_gone_cannot_be_unpickled(two: Path) -> None:
+    archive = dicomstudy.open_archive(two)
+    (uid, _) = archive
+    with archive[uid] as study:
+        (instance,) = study.values()
+        kept = pickle.dumps(instance)
+    studies.write_files(two.parent / "late", [("c.dcm", make.ct_slice("a", 1, 2))])
+    dicomstudy.convert([two.parent / "late"], two)
+    again = pickle.loads(kept)  # noqa: S301 (ours)
+    assert len(again.study) == 2
+    again.study.close()
+    dicomstudy.delete(archive, uid, instance=instance.uid)
+    with pytest.raises(KeyError):
+        pickle.loads(kept)  # noqa: S301 (ours)
+
+
+def test_tables_go_to_other_processes(tables: dicomstudy.Tables) -> None:
+    with pickle.loads(pickle.dumps(tables)) as again:  # noqa: S301 (ours)
+        assert list(again) == list(tables)
+        assert again["instances"].to_table() == tables["instances"].to_table()
 
 
 def test_a_study_that_is_closed_says_so(two: Path) -> None:

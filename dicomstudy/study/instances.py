@@ -98,6 +98,10 @@ class Instance:
     def __repr__(self) -> str:
         return f"Instance({self.key!r})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """How it is found anew by pickle, wherever it is in its document by then."""
+        return _found_anew, (self.study, self.key, self._is_original)
+
     @property
     def uid(self) -> str:
         """The SOP Instance UID."""
@@ -571,6 +575,11 @@ class Instance:
             return 1
         found = self.study.encoder.plan(encoding).tokens.get("PixelData")
         return 1 if found is None else WORD_SIZES.get(found[0].vr, 1)
+
+
+def _found_anew(study: Study, key: str, original: bool) -> Instance:
+    """An instance that was pickled."""
+    return study[key].original() if original else study[key]
 
 
 def _merged(groups: Iterable[HashedGroup], own: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from dicomstudy.amendment import Amender
 from dicomstudy.bulk import BulkReader, Places, numbered
-from dicomstudy.definitions import Definitions
+from dicomstudy.definitions import Definitions, load
 from dicomstudy.document import (
     Document,
     add_places,
@@ -41,6 +41,9 @@ class Study(Mapping[str, "Instance"]):
 
     The keys are SOP Instance UIDs; where files of different content have the same one, all but
     the first (by SHA-256) have ``#`` and the start of their SHA-256 behind it.
+
+    It can be pickled, as its instances can: other processes, or a copy, open it anew, as it is
+    there and then.
 
     Args:
         path: the document.
@@ -331,6 +334,12 @@ class Study(Mapping[str, "Instance"]):
     def __repr__(self) -> str:
         return f"Study({self.uid!r}, {len(self)} instances)"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """How it is opened anew, by pickle."""
+        path = self.path.resolve()
+        bulk = None if self._bulk_path is None else self._bulk_path.resolve()
+        return _opened_anew, (path, bulk, self.definitions.version, self.sources)
+
 
 def _opened(path: Path, bulk: Path | None) -> tuple[Document, BulkReader | BulkError | None]:
     """A document and its bulk file, or why that cannot be read; they belong together."""
@@ -347,6 +356,11 @@ def _opened(path: Path, bulk: Path | None) -> tuple[Document, BulkReader | BulkE
         document.close()  # it was replaced meanwhile, and the bulk file may be that of another
         if isinstance(file, BulkReader):
             file.close()
+
+
+def _opened_anew(path: Path, bulk: Path | None, version: str, sources: SourceFiles) -> Study:
+    """A study that was pickled."""
+    return Study(path, definitions=load(version), bulk=bulk, sources=sources)
 
 
 def _bulk_path(document: Document, bulk: Path | None) -> Path | None:

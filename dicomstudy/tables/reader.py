@@ -152,6 +152,8 @@ class Table:
 class Tables(Mapping[str, Table]):
     """The tables of an archive by their names; `open_tables` gives them.
 
+    They can be pickled: other processes open them anew, as they are there and then.
+
     Args:
         path: their folder.
         problems: documents that were left out, if the tables were made only now.
@@ -199,6 +201,10 @@ class Tables(Mapping[str, Table]):
 
     def __repr__(self) -> str:
         return f"Tables({str(self.path)!r}, {len(self)} tables)"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """How they are opened anew, by pickle."""
+        return open_tables, (self.path.resolve(),)
 
     def columns(self) -> Iterator[ColumnFacts]:
         """Every column of every table."""
