@@ -23,6 +23,7 @@ from dicomstudy.record import Checker, Decoder, Encoder, Record, group_of
 from fixtures import make
 from fixtures.make import element, item
 from tests import strategies
+from tests.p10_files import file_of, often_learning
 from tests.samples import (
     LONG,
     Taken,
@@ -34,7 +35,6 @@ from tests.samples import (
     taken_apart,
 )
 from tests.strategies import DEFINITIONS
-from tests.test_p10 import file_of, often_learning
 
 ENCODER = Encoder(DEFINITIONS)
 INLINE = [0, 16, 256]

@@ -17,7 +17,7 @@ from dicomstudy.errors import ArchiveError, DicomStudyError
 from fixtures import make
 from fixtures.make import element
 from tests import studies
-from tests.test_p10 import file_of
+from tests.p10_files import file_of
 
 CT = make.uid("ct")
 FILES = [(f"{n}.dcm", make.ct_slice("ct", 1, n)) for n in range(6)]
