@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
@@ -170,7 +171,8 @@ class Amender:
         if not previous:
             return before, vrs
         self._stamp(attributes, previous, version)
-        return {**attributes, **raw}, vrs
+        attributes.update(raw)
+        return attributes, vrs
 
     def _bytes(self, value: str, vr: str, charset: CharacterSet) -> bytes:
         """The bytes of the text of a private attribute."""
@@ -192,7 +194,8 @@ class Amender:
         items = list(said or ()) if has_items else []
         inside = f"{self._hex(ORIGINALS)}[{len(items)}].{self._hex(_MODIFIED)}[0]."
         tops = {self._hex(key) for key in previous}
-        for key in [key for key in attributes if key.startswith(RAW)]:
+        raw, repeats = _apart(tuple(attributes))
+        for key in raw:
             path = key[len(RAW) :]
             top = re.split(r"[\[#]", path)[0]
             if top in tops:
@@ -200,7 +203,7 @@ class Amender:
                     attributes[f"{RAW}{inside}{path}"] = attributes[key]
                 if self._meant_at(path, attributes) != self._meant_at(path, previous):
                     del attributes[key]
-        _drop_repeats(attributes, previous)
+        _drop_repeats(attributes, repeats, previous)
         if not has_items:
             return
         creators = {creator for key in previous if (creator := self._creator(key)) in attributes}
@@ -400,9 +403,19 @@ def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
         attributes[key] = value
 
 
-def _drop_repeats(attributes: dict[str, Any], keys: Container[str]) -> None:
-    """Drop the elements that the attributes `keys` had replaced."""
-    for repeat in [key for key in attributes if "#" in key]:
+@lru_cache(maxsize=1 << 8)
+def _apart(keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Those keys that are of raw bytes, and those of elements that others had replaced.
+
+    Instances mostly have the same keys as others, and most have none of these.
+    """
+    raw = [key for key in keys if key.startswith(RAW)]
+    return raw, [key for key in keys if "#" in key and not key.startswith(RAW)]
+
+
+def _drop_repeats(attributes: dict[str, Any], repeats: Iterable[str], keys: Container[str]) -> None:
+    """Drop those of some `repeats` that the attributes `keys` had replaced."""
+    for repeat in repeats:
         if repeat.partition("#")[0] in keys:
             del attributes[repeat]
 
@@ -419,6 +432,6 @@ def _placed(before: Any, steps: Sequence[Step], value: Any) -> Any:
     inside = struct.get(key, ...)
     placed = _placed(inside, steps[1:], value)
     if freeze(placed) != freeze(inside):
-        _drop_repeats(struct, (key,))
+        _drop_repeats(struct, _apart(tuple(struct))[1], (key,))
     _put(struct, key, placed)
     return [*before[:item], struct, *before[item + 1 :]]

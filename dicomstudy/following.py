@@ -15,6 +15,7 @@ import sys
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import compress
 from typing import Any, NamedTuple, TypeAlias
 
 from dicomstudy import layout, values
@@ -66,9 +67,9 @@ def is_signed(representation: object) -> bool:
 
 def differing(before: Attributes, after: Attributes) -> set[str]:
     """The keys of attributes that became others, came or went."""
-    others = [key for key, value in after.items() if before.get(key, ...) is not value]
-    changed = {key for key in others if key not in before or _is_other(before[key], after[key])}
-    return changed | (before.keys() - after.keys())
+    others = compress(after, map(operator.is_not, map(before.get, after), after.values()))
+    changed = {key for key in others if key in before and _is_other(before[key], after[key])}
+    return changed | (before.keys() ^ after.keys())
 
 
 def _is_other(before: object, after: object) -> bool:
@@ -207,8 +208,9 @@ class Follower:
             layouts: those before the change.
             vrs: VRs by path, of attributes whose VR the dictionary does not tell.
         """
-        gone = {TRAILING, DEFLATED, *layouts.group_lengths}
-        left = {key: value for key, value in after.items() if key not in gone}
+        left = dict(after)
+        for key in (TRAILING, DEFLATED, *layouts.group_lengths):
+            left.pop(key, None)
         changed = differing(before, left)
         data_set = layouts.by_key[1]
         stamped = layouts.settled and _has_one_more(before.get(ORIGINALS), left.get(ORIGINALS))
