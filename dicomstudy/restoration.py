@@ -97,6 +97,7 @@ def restore(
     restored = Restored()
     said = progress or silent
     everything = study is series is instance is None
+    is_new = not os.path.lexists(target)
 
     def tell() -> None:
         if restored.files:
@@ -128,6 +129,9 @@ def restore(
                 restored.problems.append(error.problem(kept.source))
             tell()
     if not (everything or restored.files or restored.problems):
+        if is_new:
+            with contextlib.suppress(OSError):
+                target.rmdir()
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
     return restored
 

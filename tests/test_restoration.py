@@ -391,8 +391,13 @@ def test_what_is_not_there_is_an_error(
     chosen: dict[str, str], converted: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ArchiveError) as raised:
-        dicomstudy.restore(converted / "copy", tmp_path, **chosen)  # type: ignore[arg-type]
+        dicomstudy.restore(converted / "copy", tmp_path / "out", **chosen)  # type: ignore[arg-type]
     assert raised.value.code == "archive/not-found"
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ArchiveError):
+        dicomstudy.restore(converted / "copy", tmp_path / "mine", **chosen)  # type: ignore[arg-type]
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_a_place_that_cannot_be_written_is_an_error(converted: Path, tmp_path: Path) -> None:
