@@ -17,7 +17,14 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.document import without_places
 from dicomstudy.elements import creator_of, format_tag, sha256_of
 from dicomstudy.errors import DefinitionsError, RecordError
-from dicomstudy.following import IN_UNICODE, Follower, Layouts, differing, inner_set
+from dicomstudy.following import (
+    IN_UNICODE,
+    Follower,
+    Layouts,
+    differing,
+    inner_set,
+    names_group_length,
+)
 from dicomstudy.grouping import (
     ENCODING,
     HashedGroup,
@@ -250,14 +257,14 @@ class Amender:
     def is_same(self, key: str, value: Any, before: Any, charset: CharacterSet) -> bool:
         """Whether a value is the one that was there `before`, which may be a large one.
 
-        That is known by the SHA-256 of its bytes, also in items.
+        That is known by the SHA-256 of its bytes, also in items, whose group lengths do not count.
         """
         if freeze(value) == freeze(before):
             return True
         if type(value) is list and type(before) is list:
             return len(value) == len(before) and all(
-                item.keys() == there.keys()
-                and all(self.is_same(k, item[k], there[k], inner_set(there, charset)) for k in item)
+                (keys := self._counted(item)) == self._counted(there)
+                and all(self.is_same(k, item[k], there[k], inner_set(there, charset)) for k in keys)
                 for item, there in zip(value, before, strict=True)
             )
         if not is_reference(before) or "sha256" not in before:
@@ -268,6 +275,10 @@ class Amender:
             and len(encoded) == before["length"]
             and sha256_of(encoded) == before["sha256"]
         )
+
+    def _counted(self, item: Mapping[str, Any]) -> set[str]:
+        """The keys of what an item has, but for group lengths."""
+        return {key for key in item if not names_group_length(key, self._definitions)}
 
     def _holds(self, key: str, value: Any, charset: CharacterSet) -> bool:
         """Whether a character set has all characters of a value."""

@@ -321,7 +321,7 @@ class _Reader:
             )
         raise wrong(f"bytes of VR {vr} cannot be given")
 
-    def _items(self, given: object, wrong: _Wrong) -> list[dict[str, Any]]:
+    def _items(self, given: object, wrong: _Wrong) -> list[dict[str, Any]] | None:
         if isinstance(given, str):
             try:
                 given = json.loads(given, object_pairs_hook=once)
@@ -341,7 +341,7 @@ class _Reader:
                     raise wrong(f"{key} has no single VR; set it by a path of its own")
                 pairs.append((key, self.value(_Target(key, key, vr, typed=False), value)))
             items.append(once(pairs))
-        return items
+        return items or None
 
     def _check_count(self, tag: int, count: int, wrong: _Wrong) -> None:
         attribute = self._definitions.attribute(tag)

@@ -37,6 +37,7 @@ __all__ = [
     "differing",
     "inner_set",
     "is_signed",
+    "names_group_length",
     "vr_of",
 ]
 
@@ -229,7 +230,9 @@ class Follower:
         if known is None:
             explicit = any(token.vr for token in data_set.values())
             scope = _Scope(explicit, case.signed, vrs, data_set)
-            if layouts.settled and not any(map(self._names_group_length, changed)):
+            if layouts.settled and not any(
+                names_group_length(key, self._definitions) for key in changed
+            ):
                 known = self._again(layouts, differences, before, left, scope, stamped=stamped)
             else:
                 known = self._anew(layouts, before, left, scope)
@@ -289,11 +292,6 @@ class Follower:
             self._add(tokens, new, there, after, scope)
             parts[1] = {self._key(token): token for token in tokens}
         return Layouts(tuple([tuple(part.values()) for part in parts]), tuple(parts), settled=True)
-
-    def _names_group_length(self, key: str) -> bool:
-        """Whether the key of an attribute is that of a group length."""
-        name = key.partition("#")[0]
-        return key[:1] != "_" and _is_group_length(self._definitions.tag(name))
 
     def _without_group_lengths(
         self,
@@ -475,6 +473,11 @@ class _Scope(NamedTuple):
             previous=previous,
             within=tag,
         )
+
+
+def names_group_length(key: str, definitions: Definitions) -> bool:
+    """Whether the key of an attribute is that of a group length."""
+    return key[:1] != "_" and _is_group_length(definitions.tag(key.partition("#")[0]))
 
 
 def _is_group_length(tag: int) -> bool:

@@ -11,8 +11,11 @@ from dicomstudy.amendment import Amender
 from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.assignment import level_of_group
 from dicomstudy.change import changing
+from dicomstudy.definitions import Definitions
 from dicomstudy.document import references
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.following import names_group_length
+from dicomstudy.giving import Giver
 from dicomstudy.grouping import freeze, ordered
 from dicomstudy.ion import ion_hash_hex
 from dicomstudy.lineage import Version
@@ -20,7 +23,7 @@ from dicomstudy.paths import CHARACTER_SET
 from dicomstudy.record import character_set_of, group_of
 from dicomstudy.study import Study
 from dicomstudy.text import CharacterSet
-from dicomstudy.updating import edit_study
+from dicomstudy.updating import check_edits, edit_study
 
 __all__ = ["Conflict", "Side", "conflicts", "ranked", "resolve", "sides_of"]
 
@@ -145,7 +148,8 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
         for name, group in groups.items():
             frozen = freeze(group)
             if frozen not in known:
-                content = ordered(group.items(), definitions)
+                counted = {key: _without_group_lengths(group[key], definitions) for key in group}
+                content = ordered(counted.items(), definitions)
                 known[frozen] = ion_hash_hex(content), content
             digest, contents[digest] = known[frozen]
             if digest not in charsets:
@@ -160,6 +164,20 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
         where: {side.digest: side for side in _different(some, charsets, study.amender)}
         for where, some in sides.items()
     }
+
+
+def _without_group_lengths(value: Any, definitions: Definitions) -> Any:
+    """A value without the group lengths in its items, which say nothing of the instance."""
+    if type(value) is not list:
+        return value
+    return [
+        {
+            key: _without_group_lengths(item[key], definitions)
+            for key in item
+            if not names_group_length(key, definitions)
+        }
+        for item in value
+    ]
 
 
 def _different(
@@ -211,8 +229,8 @@ def resolve(
 
     Raises:
         ArchiveError: there is no such study, or it is not as expected.
-        DicomStudyError: there is no such group, or not exactly one with that digest
-            (``change/group``).
+        DicomStudyError: there is no such group, or not exactly one with that digest, or others
+            cannot have what it says (``change/group``, ``change/value``).
     """
     with changing(archive, study, expect=expect) as change:
         with change.archive.open(change.path) as found:
@@ -223,22 +241,47 @@ def resolve(
                 for digest, side in some.items()
                 if keep and digest.startswith(keep)
             ]
-        if len(sides) != 1:
-            raise DicomStudyError(
-                "change/group",
-                f"{len(sides)} groups {group} of the study or of its series have a digest that "
-                f"begins with {keep!r}: see what conflicts says, and name one",
-                source=str(change.path),
-            )
-        ((where, side, some),) = sides
-        if len(some) == 1:
-            return change.history.versions
-        if any(references([other.content for other in some.values()])):
-            raise DicomStudyError(
-                "change/group", f"the group {group} has large values, which are not copied"
-            )
-        keys = dict.fromkeys(key for other in some.values() for key in other.content)
-        edit: dict[str, Any] = {} if where[0] is None else {"series": where[0]}
-        edit["set"] = {key: value for key, value in side.content.items() if key not in _UIDS}
-        edit["remove"] = [key for key in keys if key not in side.content]
+            if len(sides) != 1:
+                raise DicomStudyError(
+                    "change/group",
+                    f"{len(sides)} groups {group} of the study or of its series have a digest that "
+                    f"begins with {keep!r}: see what conflicts says, and name one",
+                    source=str(change.path),
+                )
+            ((where, side, some),) = sides
+            if len(some) == 1:
+                return change.history.versions
+            edit = _edit(side, some.values(), Giver(found[side.instances[0]]))
+        if where[0] is not None:
+            edit["series"] = where[0]
+        check_edits(change, [edit])
         return edit_study(change, "resolve", [edit])
+
+
+def _edit(side: Side, sides: Iterable[Side], giver: Giver) -> dict[str, Any]:
+    """The edit that makes one of some sides that of all.
+
+    Raises:
+        DicomStudyError: others cannot have what it says (``change/group``).
+    """
+    said = [each.content for each in sides]
+    if any(references(said)):
+        raise DicomStudyError("change/group", "the group has large values, which are not copied")
+    new = {
+        key: value
+        for key, value in side.content.items()
+        if any(freeze(content.get(key, ...)) != freeze(value) for content in said)
+    }
+    if (unfit := giver.unfit(new)) is not None:
+        raise DicomStudyError(
+            "change/group",
+            f"other instances cannot have {unfit} as those of this side have it, in a VR that is "
+            "not its own or text that its character set has not: keep another side, or update it",
+        )
+    edit: dict[str, Any] = {
+        "set": {key: value for key, value in side.content.items() if key not in _UIDS},
+        "remove": list(dict.fromkeys(k for each in said for k in each if k not in side.content)),
+    }
+    if vrs := giver.vrs(new):
+        edit["vrs"] = vrs
+    return edit

@@ -61,7 +61,7 @@ def update(
     if not prepared:
         raise DicomStudyError("change/nothing", "no attribute is named that is to be changed")
     with changing(archive, study, expect=expect) as change:
-        _check(change, prepared)
+        check_edits(change, prepared)
         return edit_study(change, "update", prepared)
 
 
@@ -102,8 +102,15 @@ def read_edits(path: Path) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _check(change: Change, edits: list[dict[str, Any]]) -> None:
-    """Refuse edits of what is not there, and private attributes without their creator."""
+def check_edits(change: Change, edits: list[dict[str, Any]]) -> None:
+    """Refuse edits of what is not there, or which some instance cannot have.
+
+    These are private attributes without their creator, and numbers that would be others.
+
+    Raises:
+        ArchiveError: the study has no such series or instance (``archive/not-found``).
+        DicomStudyError: an instance cannot have an edit; the code begins with ``change/``.
+    """
     described = change.document.chunks
     if not described:
         message = "the study has no instances"

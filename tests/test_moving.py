@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -518,6 +519,16 @@ def test_a_large_value_of_the_study_level_is_refused(archive: Path, refused: Ref
         dicomstudy.convert([studies.write_files(archive.parent / "late", [("a", late)])], archive)
     refused("change/group", lambda: dicomstudy.move(archive, S, series=S2, to_study=T))
     dicomstudy.move(archive, T, series=T1, to_study=S)  # that they have one is no matter
+    all_is_well(archive)
+
+
+def test_a_value_that_others_cannot_have_is_refused(archive: Path, refused: Refused) -> None:
+    replace = {**BEN, 0x00101020: element(0x00101020, "FD", struct.pack("<d", 1.75))}
+    for number in (3, 4, 5):
+        late = make.ct_slice("t", 1, number, replace=replace)
+        dicomstudy.convert([studies.write_files(archive.parent / "late", [("a", late)])], archive)
+    refused("change/group", lambda: dicomstudy.move(archive, S, series=S2, to_study=T))
+    dicomstudy.merge(archive, S, into=T, keep_attributes=True)
     all_is_well(archive)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from dicomstudy.errors import DicomStudyError
 from fixtures import make
 from tests import studies
 from tests.editable import ARCHIVE, CT, MR, archive_in
+from tests.kills import tree_of
 from tests.test_versioning import refused
 
 Captured = pytest.CaptureFixture[str]
@@ -234,6 +237,144 @@ def test_a_side_that_is_only_padding_is_that_in_the_files_too(tmp_path: Path) ->
         assert [each["StudyDescription"] for each in every] == [""] * 3
         codes = [each["ProcedureCodeSequence"][0]["CodeMeaning"] for each in every]
         assert codes == [""] * 3
+
+
+NUMBER = make.element(0x001021C0, "US", 4)
+SIZE = make.element(0x00101020, "DS", "1.8")
+AGE = make.element(0x00101010, "AS", "040Y")
+CODE = make.element(0x00080100, "SH", "A")
+GROUP_LENGTH = make.element(0x00080000, "UL", 0xFF)
+
+
+def codes(*elements: bytes) -> bytes:
+    """A sequence of one item with these elements."""
+    return make.element(0x00081032, "SQ", make.item(b"".join(elements)))
+
+
+def archive_of(folder: Path, *several: Mapping[int, bytes]) -> Path:
+    """An archive of a series, each instance of which has these elements."""
+    files = [
+        (f"{number}.dcm", make.ct_slice("ct", 1, number, replace=dict(replace)))
+        for number, replace in enumerate(several, 1)
+    ]
+    dicomstudy.convert([studies.write_files(folder / "in", files)], folder / "archive")
+    return folder / "archive"
+
+
+def resolve(archive: Path, keyword: str, number: int) -> dict[str, list[Any]]:
+    """Make what an instance has that of all; what was different before."""
+    uid = make.uid(f"ct/1/{number}")
+    (conflict,) = [c for c in dicomstudy.conflicts(archive) if keyword in c.differences]
+    (side,) = [side for side in conflict.sides if uid in side.instances]
+    dicomstudy.resolve(archive, conflict.study, group=conflict.group, keep=side.digest)
+    return conflict.differences
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "keyword"),
+    [
+        (SIZE, make.element(0x00101020, "FD", struct.pack("<d", 1.75)), "PatientSize"),
+        (NUMBER, make.element(0x001021C0, "IS", "1"), "PregnancyStatus"),
+        (NUMBER, make.element(0x001021C0, "SL", b"\xff\xff\xff\xff"), "PregnancyStatus"),
+        (NUMBER, make.element(0x001021C0, "UL", struct.pack("<2I", 1, 2)), "PregnancyStatus"),
+        (AGE, make.element(0x00101010, "US", 40), "PatientAge"),
+        (AGE, make.element(0x00101010, "US", struct.pack("<2H", 40, 41)), "PatientAge"),
+        (AGE, make.element(0x00101010, "SQ", make.item(CODE)), "PatientAge"),
+    ],
+)
+def test_a_value_that_the_vr_of_others_does_not_hold_is_refused(
+    ours: bytes, theirs: bytes, keyword: str, tmp_path: Path
+) -> None:
+    """Where they differ in it: nobody is given what is the same on all sides."""
+    tag = int.from_bytes(ours[:2], "little") << 16 | int.from_bytes(ours[2:4], "little")
+    name = make.element(0x00100010, "PN", "Other^Name")
+    archive = archive_of(tmp_path, {tag: ours}, {tag: theirs}, {tag: theirs, 0x00100010: name})
+    before = tree_of(archive)
+    with pytest.raises(DicomStudyError) as refusal:
+        resolve(archive, keyword, 2)
+    assert refusal.value.code == "change/group"
+    assert keyword in str(refusal.value)
+    assert tree_of(archive) == before
+    resolve(archive, keyword, 1)
+    assert dicomstudy.verify(archive).problems == []
+    with dicomstudy.open_archive(archive)[make.uid("ct")] as study:
+        assert len({repr(each.metadata()[keyword]) for each in study.values()}) == 1
+
+
+def test_values_that_are_the_same_on_all_sides_are_no_matter(tmp_path: Path) -> None:
+    size = {0x00101020: make.element(0x00101020, "FD", struct.pack("<d", 1.75))}
+    older = make.element(0x00101010, "AS", "041Y")
+    archive = archive_of(tmp_path, {**size, 0x00101010: AGE}, {**size, 0x00101010: older})
+    resolve(archive, "PatientAge", 2)
+    assert dicomstudy.verify(archive).problems == []
+    assert dicomstudy.conflicts(archive) == []
+
+
+@pytest.mark.parametrize("charset", ["", "ISO_IR 6"])
+def test_text_that_the_set_of_its_item_has_not_is_refused(charset: str, tmp_path: Path) -> None:
+    own_set = make.element(0x00080005, "CS", charset)
+    meaning = make.element(0x00080104, "LO", b"T\xeate")
+    archive = archive_of(tmp_path, {}, {0x00081032: codes(own_set, CODE, meaning)})
+    with pytest.raises(DicomStudyError) as refusal:
+        resolve(archive, "ProcedureCodeSequence", 2)
+    assert refusal.value.code == "change/group"
+
+
+def test_text_that_the_set_of_its_item_has_is_given(tmp_path: Path) -> None:
+    own_set = make.element(0x00080005, "CS", "ISO_IR 100")
+    meaning = make.element(0x00080104, "LO", b"T\xeate")
+    archive = archive_of(tmp_path, {}, {0x00081032: codes(own_set, CODE, meaning)})
+    resolve(archive, "ProcedureCodeSequence", 2)
+    assert dicomstudy.verify(archive).problems == []
+    with dicomstudy.open_archive(archive)[make.uid("ct")] as study:
+        read = [each.to_dataset().ProcedureCodeSequence[0].CodeMeaning for each in study.values()]
+    assert read == ["T\xeate"] * 2
+
+
+def test_wrong_group_lengths_in_items_are_given_to_nobody(tmp_path: Path) -> None:
+    other = make.element(0x00080100, "SH", "B")
+    right = make.element(0x00080000, "UL", len(other))
+    archive = archive_of(
+        tmp_path,
+        {0x00081032: codes(GROUP_LENGTH, CODE)},
+        {0x00081032: codes(other)},
+        {0x00081032: codes(right, other)},
+        {0x00081032: codes(CODE)},
+    )
+    differences = resolve(archive, "ProcedureCodeSequence", 1)
+    assert differences["ProcedureCodeSequence"] == [[{"CodeValue": "A"}], [{"CodeValue": "B"}]]
+    assert dicomstudy.conflicts(archive) == []
+    dicomstudy.restore(archive, tmp_path / "out")
+    found = []
+    with dicomstudy.open_archive(archive)[make.uid("ct")] as study:
+        every = [study[make.uid(f"ct/1/{number}")] for number in (1, 2, 3, 4)]
+        assert [each.changed for each in every] == [False, True, True, False]
+        for each in every:
+            (item,) = each.to_dataset().ProcedureCodeSequence
+            found.append(item[0x00080000].value if 0x00080000 in item else None)
+    assert found == [0xFF, None, len(CODE), None]
+
+
+def test_numbers_of_two_vrs_are_given_with_theirs(tmp_path: Path) -> None:
+    """Not where none are written, and they would be others."""
+    signed = {
+        0x00280103: make.element(0x00280103, "US", 1),
+        0x00280120: make.element(0x00280120, "SS", b"\x30\xf8"),
+    }
+    archive = archive_of(tmp_path, signed, {0x00280120: make.element(0x00280120, "US", 0)}, {})
+    resolve(archive, "PixelPaddingValue", 1)
+    with dicomstudy.open_archive(archive)[make.uid("ct")] as study:
+        read = [each.to_dataset()[0x00280120] for each in study.values()]
+    assert [(each.VR, each.value) for each in read] == [("SS", -2000)] * 3
+    named = [("ct", 0x0020000D), ("ct/1", 0x0020000E), ("late", 0x00080018)]
+    uids = sorted((tag, make.uid(name)) for name, tag in named)
+    late = b"".join(make.element(tag, "UI", uid, explicit=False) for tag, uid in uids)
+    late += make.element(0x00280120, "US", 0, explicit=False)
+    late = make.part10(make.file_meta(make.IMPLICIT, make.CT_IMAGE, make.uid("late")), late)
+    dicomstudy.convert([studies.write_files(tmp_path / "late", [("4", late)])], archive)
+    with pytest.raises(DicomStudyError) as refusal:
+        resolve(archive, "PixelPaddingValue", 1)
+    assert refusal.value.code == "change/value"
 
 
 def test_a_side_with_a_repeated_element_in_an_item_is_taken_over(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dicomstudy.change import Change
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import name_of_instance, references, without_places
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.giving import Giver
 from dicomstudy.grouping import Batch, freeze
 from dicomstudy.lineage import Brought, History, Version
 from dicomstudy.moving.referring import Referrer, Relocation
@@ -90,21 +91,27 @@ class Adapter:
         """The attributes of the study level that a study gives; None if it says nothing.
 
         Raises:
-            DicomStudyError: one of them is a large value (``change/group``).
+            DicomStudyError: one of them cannot be given to others (``change/group``).
         """
         if study is None or not len(study):
             return None
         given: dict[str, Any] = {}
         for (series, group), some in sides_of(study).items():
             if series is None:
-                content = ranked(some.values())[0].content
+                side = ranked(some.values())[0]
+                content = side.content
                 if any(references([content])):
-                    raise DicomStudyError(
-                        "change/group",
-                        f"the group {group} of the target has a large value, which cannot be given "
-                        "to other instances: keep the attributes of those that are moved",
-                    )
-                given |= content
+                    what = f"the group {group} of the target has a large value"
+                elif (key := Giver(study[side.instances[0]]).unfit(content)) is not None:
+                    what = f"the VR of {key}, or an item in it, does not hold what the target has"
+                else:
+                    given |= content
+                    continue
+                raise DicomStudyError(
+                    "change/group",
+                    f"{what}, which cannot be given to other instances: keep the attributes of "
+                    "those that are moved",
+                )
         given.pop("StudyInstanceUID", None)
         changes = self._referrer.followed((), given, study.uid)
         return {**given, **{key: value for key, value in changes.items() if value is not ...}}
