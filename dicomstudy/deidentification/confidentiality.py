@@ -111,7 +111,6 @@ class _Table:
     options: Mapping[str, Code]
     rows: Mapping[int, _Row]
     repeating: RepeatingRows[_Row]
-    private: _Row
 
     def find(self, tag: int) -> _Row | None:
         """The row of a public attribute."""
@@ -123,14 +122,11 @@ def _load() -> _Table:
     content: Any = json.loads(definitions_.files("confidentiality")[f"{_EDITION}.json"])
     rows: dict[int, _Row] = {}
     repeating: list[tuple[str, _Row]] = []
-    private = _Row("X", {})
     for tag, profile, options, _ in content["attributes"]:
         row = _Row(profile, options)
-        if tag == "private":
-            private = row
-        elif "x" in tag:
+        if "x" in tag:
             repeating.append((tag, row))
-        else:
+        elif tag != "private":  # of those, `Policy` tells itself
             rows[int(tag, 16)] = row
     codes = [Code(**fields) for fields in content["options"]]
     return _Table(
@@ -138,7 +134,6 @@ def _load() -> _Table:
         {code.name: code for code in codes},
         rows,
         RepeatingRows(repeating),
-        private,
     )
 
 
