@@ -78,8 +78,7 @@ def of_instance(attributes: Mapping[str, Any]) -> set[str]:
     if features == "YES" or (features != "NO" and text("BodyPartExamined") in _HEADS):
         found.add("risk/visual-features")
     for group in range(0x6000, 0x6020, 2):
-        if attributes.get(f"{group:04X}0102") or f"{group:04X}0100" in attributes:
-            bits, position = (attributes.get(f"{group:04X}{e}") for e in ("0100", "0102"))
-            if position or (isinstance(bits, int) and bits > 1):
-                found.add("risk/overlay")
+        bits, position = (attributes.get(f"{group:04X}{e}") for e in ("0100", "0102"))
+        if position or (isinstance(bits, int) and bits > 1):
+            found.add("risk/overlay")
     return found
