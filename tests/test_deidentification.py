@@ -571,7 +571,14 @@ def test_private_attributes_stay_that_are_declared_safe(one: Path, tmp_path: Pat
 # What cannot be done
 
 
-@pytest.mark.parametrize("key", [b"too short", Path("nowhere")])
+def test_a_key_has_sixteen_bytes_or_more(one: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(KEY)
+    dicomstudy.deidentify(one, tmp_path / "out", key=tmp_path / "key")
+    dicomstudy.deidentify(one, tmp_path / "again", key=KEY)
+    assert studies.digests_of(tmp_path / "out") == studies.digests_of(tmp_path / "again")
+
+
+@pytest.mark.parametrize("key", [b"", KEY[:-1], Path("nowhere")])
 def test_a_key_that_cannot_be_used_is_refused(one: Path, tmp_path: Path, key: Any) -> None:
     with pytest.raises(DicomStudyError) as error:
         dicomstudy.deidentify(one, tmp_path / "out", key=key)

@@ -182,6 +182,13 @@ def test_bytes_of_big_endian_files_are_read_as_they_stand_there(
     assert "risk/unreadable" in made.codes
 
 
+@pytest.mark.parametrize(("number", "stays"), [("20200102.5", True), ("2020-01-02", False)])
+def test_a_plain_number_is_no_day(number: str, stays: bool, tmp_path: Path) -> None:
+    day = make.element(0x00080020, "DA", "20200102")
+    made = deidentified(tmp_path, file_of(day, make.element(0x00180050, "DS", number)))
+    assert (number.encode() in made.content) == stays
+
+
 # Odd content
 
 
@@ -400,7 +407,8 @@ def test_a_record_without_its_file_takes_no_other_instance_with_it(tmp_path: Pat
 
 @pytest.mark.parametrize("size", [14, 302])
 @pytest.mark.parametrize(
-    ("tag", "vr"), [(0x00189073, "FD"), (0x00221053, "FL"), (0x00091001, "FD")]
+    ("tag", "vr"),
+    [(0x00189073, "FD"), (0x00221053, "FL"), (0x00091001, "FD"), (0x00091001, "AT")],
 )
 def test_numbers_of_a_wrong_length_go_wherever_they_are(
     tag: int, vr: str, size: int, tmp_path: Path
@@ -410,6 +418,23 @@ def test_numbers_of_a_wrong_length_go_wherever_they_are(
     made = deidentified(tmp_path, private(*elements), options=("retain-safe-private",))
     assert tag not in made.only
     assert all(len(item) == 0 for item in made.only.get("ContentSequence", ()))
+    assert "risk/unreadable" in made.codes
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        (0x00280009, "UL", b"\x18\0\x63\x10"),
+        (0x00280009, "OB", bytes(4)),
+        (0x00280002, "AT", bytes(4)),
+    ],
+)
+def test_tags_are_no_numbers_and_numbers_no_tags(
+    tag: int, vr: str, value: bytes, tmp_path: Path
+) -> None:
+    """Frame Increment Pointer has tags, Samples per Pixel a number, whatever the header says."""
+    made = deidentified(tmp_path, file_of(make.element(tag, vr, value)))
+    assert tag not in made.only
     assert "risk/unreadable" in made.codes
 
 
@@ -425,6 +450,33 @@ def test_a_face_is_told_of_though_the_part_of_the_body_was_cut_out(
     made = deidentified(tmp_path, file_of(part, patient, pixels))
     assert made.only.BodyPartExamined == ("REMOVED" if name == "Headneck^X" else "HEADNECK")
     assert "risk/visual-features" in made.codes
+
+
+@pytest.mark.parametrize(
+    ("elements", "told"),
+    [
+        ([(0x60000100, "US", 16)], True),
+        ([(0x60000100, "US", 1), (0x60000102, "US", 12)], True),
+        ([(0x601E0100, "US", 1), (0x601E0102, "US", 8)], True),
+        ([(0x60000100, "US", 1), (0x60000102, "US", 0)], False),
+        ([(0x60000102, "US", 0)], False),
+    ],
+    ids=str,
+)
+def test_an_overlay_in_unused_bits_of_the_pixel_data_is_told_of(
+    elements: list[tuple[int, str, Any]], told: bool, tmp_path: Path
+) -> None:
+    """Overlay Bits Allocated and Overlay Bit Position say so (PS3.5 section 8.1.2)."""
+    pixels = make.element(0x7FE00010, "OB", b"abcd")
+    overlay = [make.element(*element) for element in elements]
+    made = deidentified(tmp_path, file_of(*overlay, pixels))
+    assert ("risk/overlay" in made.codes) == told
+
+
+def test_text_of_spaces_is_no_text_to_be_read(tmp_path: Path) -> None:
+    made = deidentified(tmp_path, file_of(make.element(TEXT, "LT", "  ")), options=(CLEAN,))
+    assert not made.only.ImageComments
+    assert "risk/free-text" not in made.codes
 
 
 # Stamps
@@ -610,6 +662,30 @@ def test_private_blocks_go_with_their_creator(tmp_path: Path) -> None:
     )
     assert not any(element.tag.is_private for element in made.only)
     assert "risk/unreadable" in made.codes
+    assert "risk/private" not in made.codes
+
+
+def test_private_blocks_do_not_go_with_the_creator_of_others(tmp_path: Path) -> None:
+    safe = [
+        make.element(0x00080301, "US", 9) + make.element(0x00080302, "LO", creator)
+        + make.element(0x00080303, "CS", "SAFE")
+        for creator in ("MAKER", "OTHERS")
+    ]  # fmt: skip
+    name, declared = make.element(NAME, "PN", "Maker^X"), make.element(
+        0x00080300, "SQ", b"".join(map(make.item, safe))
+    )  # fmt: skip
+    blocks = [
+        *(make.element(0x00090010, "LO", "MAKER"), make.element(0x00090011, "LO", "OTHERS")),
+        *(make.element(0x00091001, "LO", "value"), make.element(0x00091101, "LO", "value")),
+    ]
+    made = deidentified(
+        tmp_path, file_of(name, declared, *blocks), options=("retain-safe-private",)
+    )
+    assert [element.tag for element in made.only if element.tag.is_private] == [
+        0x00090011,
+        0x00091101,
+    ]
+    assert made.codes >= {"risk/unreadable", "risk/private"}
 
 
 @pytest.mark.parametrize(
