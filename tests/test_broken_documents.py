@@ -220,6 +220,12 @@ def test_a_source_is_a_file_or_a_record(broken: Broken, fields: dict[str, Any]) 
     broken.refused("study/damaged")
 
 
+def test_the_size_of_a_source_is_that_of_the_file(broken: Broken) -> None:
+    broken.rewrite(source(size=7))
+    assert broken.codes() == {"study/damaged"}
+    assert "the size of the file of" in broken.said()
+
+
 def test_without_a_source_an_instance_is_known_by_its_attributes(broken: Broken) -> None:
     def change(values: list[dict[str, Any]]) -> None:
         for instance in values[-1]["instances"].values():
@@ -370,6 +376,29 @@ def test_no_instance_stands_there_twice(broken: Broken) -> None:
     with pytest.raises(DicomStudyError) as caught:
         dicomstudy.collect(broken.archive, study=make.uid("ct"), remove=True)
     assert caught.value.code == "study/damaged"
+
+
+def test_a_group_is_what_its_digest_says(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        for content in values[-1]["groups"]["patient"].values():
+            content["PatientName"] = "Another^Name"
+
+    broken.rewrite(change)
+    assert broken.codes() == {"study/group-digest", "study/sha256"}
+    assert "a group patient is not what its digest" in broken.said()
+
+
+def test_an_edit_whose_value_cannot_be_written_is_told_of(broken: Broken) -> None:
+    """Of a changed instance no digest is known; that it can be written is proved all the same."""
+    dicomstudy.update(broken.archive, CT, [{"set": {"StudyDescription": "x"}}])
+    assert broken.codes() == set()
+
+    def change(values: list[dict[str, Any]]) -> None:
+        (history,) = (value["versions"] for value in values if "versions" in value)
+        history[-1]["edits"][0]["set"] = {"StudyDescription": 5}
+
+    broken.rewrite(change)
+    assert broken.codes() == {"record/value"}
 
 
 def test_a_key_is_that_of_its_uid_and_digest(broken: Broken) -> None:
