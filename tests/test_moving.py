@@ -273,7 +273,10 @@ def test_what_was_changed_before_goes_with_it_and_is_changed_after(archive: Path
     for dataset, count in ((one, 5), (two, 4)):
         assert (dataset.Manufacturer, dataset.PatientName) == ("Two", "Grün^山")
         assert len(dataset.OriginalAttributesSequence) == count
-    assert len(dicomstudy.history(archive, T)[1].brought) == 2
+    brought = dicomstudy.history(archive, T)[1].brought
+    assert len(brought) == 2
+    edits_brought = [edit for each in brought for made in each.versions for edit in made.edits]
+    assert not any({"series", "instance"} & edit.keys() for edit in edits_brought)
 
 
 def test_there_and_back(archive: Path) -> None:

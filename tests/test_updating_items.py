@@ -9,6 +9,7 @@ import pytest
 
 import dicomstudy
 from dicomstudy.errors import DicomStudyError
+from dicomstudy.record import RAW
 from fixtures import make
 from tests import studies
 from tests.editable import CT, archive_in, datasets, update
@@ -48,6 +49,30 @@ def test_an_item_with_repeated_elements_is_changed(archive: Path, tmp_path: Path
     ((_, after),) = datasets(archive, study)
     assert after.DerivationCodeSequence[0].CodeMeaning == "ä"
     assert after.DerivationCodeSequence[0].CodeValue == "2"
+
+
+@pytest.mark.parametrize("items", [None, [], [{"CodeValue": "2"}]], ids=str)
+def test_a_sequence_goes_with_the_bytes_that_its_items_had(
+    items: list[dict[str, Any]] | None, archive: Path, tmp_path: Path
+) -> None:
+    """The bytes are those of padding, which no value says (spec/record.md)."""
+    items_before = [make.item(make.element(0x00080104, "LO", raw)) for raw in (b"a\0", b"\0\0")]
+    file = make.ct_slice("padded", 1, 1)
+    end = file.index(b"\x10\x00\x10\x00PN")
+    file = file[:end] + make.element(0x00089215, "SQ", b"".join(items_before)) + file[end:]
+    dicomstudy.convert([studies.write_files(tmp_path / "in", [("a.dcm", file)])], archive)
+    study = make.uid("padded")
+    with dicomstudy.open_archive(archive)[study] as opened:
+        (instance,) = opened.values()
+        assert sum(key.startswith(RAW) for key in instance.attributes()) == 2
+    key = "DerivationCodeSequence"
+    update(archive, study, **({"remove": [key]} if items is None else {"set": {key: items}}))
+    ((before, after),) = datasets(archive, study)
+    assert (key in after) == (items is not None)
+    assert [each.get("CodeValue") for each in after.get(key, ())] == ["2"] * len(items or ())
+    (was,) = after.OriginalAttributesSequence[0].ModifiedAttributesSequence
+    assert was[key].value == before[key].value
+    assert dicomstudy.verify(archive).problems == []
 
 
 def test_private_attributes_are_changed(archive: Path) -> None:
