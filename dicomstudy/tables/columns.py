@@ -271,10 +271,7 @@ class AttributeColumns:
         self.is_typed = is_typed
         self.blob = blob
         self.depends_on_context = (
-            not is_typed
-            or bool(traits.written)
-            or traits.kind is CellKind.BINARY
-            or is_private(int(traits.metadata["tag"], 16))
+            not is_typed or bool(traits.written) or traits.kind is CellKind.BINARY
         )
 
     @property
