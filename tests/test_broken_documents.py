@@ -188,6 +188,19 @@ def test_places_that_are_none_are_refused_where_values_are_moved(
     assert caught.value.code in {"bulk/place", "study/damaged"}
 
 
+def test_values_that_nobody_says_the_place_of_are_told_of(broken: Broken) -> None:
+    def change(values: list[dict[str, Any]]) -> None:
+        for reference in references_in(values[-1]["instances"]):
+            for name in reference.keys() - {"length", "sha256"}:
+                del reference[name]
+
+    broken.rewrite(change).rewrite(source(uri="file:///nowhere/a.dcm"))
+    assert broken.codes() == {"bulk/no-place"}
+    with pytest.raises(dicomstudy.BulkError) as caught:
+        list(broken.instance().frames())
+    assert caught.value.code == "bulk/no-place"
+
+
 # Where instances came from
 
 
