@@ -393,6 +393,25 @@ def test_a_cell_that_is_exact_gives_its_value_back(
         assert (type(again), again) == (type(value), value)
 
 
+@pytest.mark.parametrize(
+    ("vr", "text", "value"),
+    [
+        ("DA", "20200102", date(2020, 1, 2)),
+        ("TM", "1011", time(10, 11)),
+        ("DT", "20200102", datetime(2020, 1, 2)),  # noqa: DTZ001 (no zone is said)
+        ("AS", "044Y", 44.0),
+        ("IS", "7", 7),
+        ("DS", "1.5", 1.5),
+    ],
+)
+def test_spaces_around_a_value_are_no_matter(vr: str, text: str, value: object) -> None:
+    """PS3.5 section 6.2 lets them stand there; what they were is kept beside the cell."""
+    one, several = (Cells(kind_of(vr), many=many) for many in (False, True))
+    for spaced in (f" {text}", f"{text} ", f"  {text} "):
+        assert one.cell(spaced)[:2] == (value, False)
+        assert several.cell(f"{spaced}\\{text}")[:2] == ([value] * 2, False)
+
+
 KEYS = st.sampled_from(
     ["PatientName", "StudyDate", "AcquisitionDateTime", "Rows", "ImageType", "PixelSpacing",
      "FrameIncrementPointer", "InstanceNumber", "SmallestImagePixelValue", "0019100C",

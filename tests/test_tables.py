@@ -676,6 +676,9 @@ def test_columns_say_what_they_are(tables_folder: Path) -> None:
         "int64", "00200013", "IS", "Instance Number", "",
     )  # fmt: skip
     assert facts["instances", "patient_digest"] == ("string", "", "", "", "")
+    assert facts["instances", "empty"][0] == "list<string>"
+    assert facts["studies", "ModalitiesInStudy"][0] == "list<string>"
+    assert facts["generalSeries", "RequestAttributesSequence"][0] == "list<struct>"
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])

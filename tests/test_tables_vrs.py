@@ -13,7 +13,7 @@ import pytest
 import dicomstudy
 from dicomstudy import ion
 from dicomstudy.archive import create
-from dicomstudy.tables import export
+from dicomstudy.tables import export, vrs
 from fixtures import make
 from tests import studies
 from tests.samples import chance_of
@@ -397,3 +397,11 @@ def test_a_column_is_there_though_no_value_is_of_its_type(tmp_path: Path) -> Non
     assert row == dict.fromkeys(names) | {"PatientBirthDate_text": "1970-01-01"}
     assert not [name for name in every if name.startswith(("2005", "SourceImage"))]
     assert studies.digests_of(tmp_path / "again") == studies.digests_of(tmp_path / "archive")
+
+
+def test_what_is_said_of_vrs_stands_in_the_order_of_paths() -> None:
+    """Equal VRs are equal texts: so no group is taken for one whose files differ."""
+    one = {f"{letter}[0].B": "US" for letter in "hgfedcba"}
+    said = vrs.merged("i=LO", " ".join(f"{path}={vr}" for path, vr in one.items()))
+    assert said == " ".join(f"{path}=?" for path in [*sorted(one), "i"])
+    assert vrs.merged(said, said) == said
