@@ -24,7 +24,7 @@ from dicomstudy.record import group_of
 if TYPE_CHECKING:
     from dicomstudy.study import Instance
 
-__all__ = ["changed_groups", "edit_study", "read_edits", "update"]
+__all__ = ["changed_groups", "check_edits", "edit_study", "read_edits", "update"]
 
 
 def update(
