@@ -23,7 +23,7 @@ from dicomstudy.following import (
     Layouts,
     differing,
     inner_set,
-    names_group_length,
+    is_of_writing,
 )
 from dicomstudy.grouping import (
     ENCODING,
@@ -257,7 +257,8 @@ class Amender:
     def is_same(self, key: str, value: Any, before: Any, charset: CharacterSet) -> bool:
         """Whether a value is the one that was there `before`, which may be a large one.
 
-        That is known by the SHA-256 of its bytes, also in items, whose group lengths do not count.
+        That is known by the SHA-256 of its bytes, also in items; how these are written does not
+        count.
         """
         if freeze(value) == freeze(before):
             return True
@@ -277,8 +278,8 @@ class Amender:
         )
 
     def _counted(self, item: Mapping[str, Any]) -> set[str]:
-        """The keys of what an item has, but for group lengths."""
-        return {key for key in item if not names_group_length(key, self._definitions)}
+        """The keys of what an item has, but for how it is written."""
+        return {key for key in item if not is_of_writing(key, self._definitions)}
 
     def _holds(self, key: str, value: Any, charset: CharacterSet) -> bool:
         """Whether a character set has all characters of a value."""

@@ -36,8 +36,8 @@ __all__ = [
     "Layouts",
     "differing",
     "inner_set",
+    "is_of_writing",
     "is_signed",
-    "names_group_length",
     "vr_of",
 ]
 
@@ -230,9 +230,7 @@ class Follower:
         if known is None:
             explicit = any(token.vr for token in data_set.values())
             scope = _Scope(explicit, case.signed, vrs, data_set)
-            if layouts.settled and not any(
-                names_group_length(key, self._definitions) for key in changed
-            ):
+            if layouts.settled and not any(map(self._names_group_length, changed)):
                 known = self._again(layouts, differences, before, left, scope, stamped=stamped)
             else:
                 known = self._anew(layouts, before, left, scope)
@@ -292,6 +290,11 @@ class Follower:
             self._add(tokens, new, there, after, scope)
             parts[1] = {self._key(token): token for token in tokens}
         return Layouts(tuple([tuple(part.values()) for part in parts]), tuple(parts), settled=True)
+
+    def _names_group_length(self, key: str) -> bool:
+        """Whether the key of an attribute is that of a group length."""
+        name = key.partition("#")[0]
+        return key[:1] != "_" and _is_group_length(self._definitions.tag(name))
 
     def _without_group_lengths(
         self,
@@ -475,9 +478,13 @@ class _Scope(NamedTuple):
         )
 
 
-def names_group_length(key: str, definitions: Definitions) -> bool:
-    """Whether the key of an attribute is that of a group length."""
-    return key[:1] != "_" and _is_group_length(definitions.tag(key.partition("#")[0]))
+def is_of_writing(key: str, definitions: Definitions) -> bool:
+    """Whether an attribute of an item says how that is written, and nothing else.
+
+    So do Specific Character Set, also where it was repeated, and group lengths.
+    """
+    name = key.partition("#")[0]
+    return name == CHARACTER_SET or _is_group_length(definitions.tag(name))
 
 
 def _is_group_length(tag: int) -> bool:

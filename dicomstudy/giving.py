@@ -10,17 +10,14 @@ from dicomstudy.assignment import depends_on_sign
 from dicomstudy.following import IN_UNICODE, is_signed, vr_of
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import Token
-from dicomstudy.paths import CHARACTER_SET
-from dicomstudy.record import character_set_of
 from dicomstudy.study import Instance
-from dicomstudy.text import CharacterSet
-from dicomstudy.values import TEXT_KINDS, Context, Kind, rules_of
+from dicomstudy.values import TEXT_KINDS, Kind, rules_of
 
 __all__ = ["Giver"]
 
 
 class Giver:
-    """An instance whose attributes others are to have, with VRs and character sets of their own."""
+    """An instance whose attributes others are to have, with VRs of their own."""
 
     def __init__(self, instance: Instance) -> None:
         self._definitions = instance.study.definitions
@@ -32,15 +29,10 @@ class Giver:
     def unfit(self, content: Mapping[str, Any]) -> str | None:
         """The first of some attributes of it that others cannot have; None if they can.
 
-        Such are a value that the VR of the dictionary does not hold, as it came with another one,
-        and text in an item that says a character set of its own, and that it has not.
+        Such is one that the VR of the dictionary does not hold, as it came with another one.
         """
         return next(
-            (
-                key
-                for key, value in content.items()
-                if not self._is_fit(key, value, self._tokens.get(key), None)
-            ),
+            (key for key in content if not self._is_fit(key, content[key], self._tokens.get(key))),
             None,
         )
 
@@ -56,22 +48,18 @@ class Giver:
                 found[key] = token.vr if token and token.vr in several else by_dictionary
         return found
 
-    def _is_fit(
-        self, key: str, value: Any, token: Token | None, charset: CharacterSet | None
-    ) -> bool:
-        """Whether others can have a value; `charset` is that which an item around it says."""
+    def _is_fit(self, key: str, value: Any, token: Token | None) -> bool:
+        """Whether others can have a value, which is written so."""
         tag = self._tag(key)
         rule = self._rules.rule(tag, "")
         if type(value) is list:
             items = (token.items if token is not None else None) or ()
             return rule.kind is Kind.ITEMS and all(
-                self._is_item_fit(item, items[at].tokens if at < len(items) else (), charset)
+                self._is_item_fit(item, items[at].tokens if at < len(items) else ())
                 for at, item in enumerate(value)
             )
         if isinstance(value, str) and rule.kind in TEXT_KINDS:
-            return (
-                charset is None or values.encode(value, rule, Context(charset, False)) is not None
-            )
+            return True
         if type(value) is bytes and rule.kind is Kind.NUMBER and token is not None:
             return token.vr in {"", "UN", self._definitions.vr(tag)}
         encoded = values.encode(value, rule, IN_UNICODE)
@@ -79,12 +67,9 @@ class Giver:
             return False
         return freeze(values.decode(encoded, rule, IN_UNICODE)) == freeze(value)
 
-    def _is_item_fit(
-        self, item: Mapping[str, Any], tokens: Iterable[Token], outer: CharacterSet | None
-    ) -> bool:
-        charset = character_set_of(item[CHARACTER_SET]) if CHARACTER_SET in item else outer
+    def _is_item_fit(self, item: Mapping[str, Any], tokens: Iterable[Token]) -> bool:
         by_key = self._by_key(tokens)
-        return all(self._is_fit(key, item[key], by_key.get(key), charset) for key in item)
+        return all(self._is_fit(key, item[key], by_key.get(key)) for key in item)
 
     def _by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
         return {self._definitions.key(each.tag, each.occurrence): each for each in tokens}

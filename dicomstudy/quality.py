@@ -14,7 +14,7 @@ from dicomstudy.change import changing
 from dicomstudy.definitions import Definitions
 from dicomstudy.document import references
 from dicomstudy.errors import DicomStudyError
-from dicomstudy.following import names_group_length
+from dicomstudy.following import is_of_writing
 from dicomstudy.giving import Giver
 from dicomstudy.grouping import freeze, ordered
 from dicomstudy.ion import ion_hash_hex
@@ -148,7 +148,7 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
         for name, group in groups.items():
             frozen = freeze(group)
             if frozen not in known:
-                counted = {key: _without_group_lengths(group[key], definitions) for key in group}
+                counted = {key: _counted(group[key], definitions) for key in group}
                 content = ordered(counted.items(), definitions)
                 known[frozen] = ion_hash_hex(content), content
             digest, contents[digest] = known[frozen]
@@ -166,15 +166,15 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
     }
 
 
-def _without_group_lengths(value: Any, definitions: Definitions) -> Any:
-    """A value without the group lengths in its items, which say nothing of the instance."""
+def _counted(value: Any, definitions: Definitions) -> Any:
+    """A value without what says how its items are written."""
     if type(value) is not list:
         return value
     return [
         {
-            key: _without_group_lengths(item[key], definitions)
+            key: _counted(item[key], definitions)
             for key in item
-            if not names_group_length(key, definitions)
+            if not is_of_writing(key, definitions)
         }
         for item in value
     ]
@@ -276,7 +276,7 @@ def _edit(side: Side, sides: Iterable[Side], giver: Giver) -> dict[str, Any]:
         raise DicomStudyError(
             "change/group",
             f"other instances cannot have {unfit} as those of this side have it, in a VR that is "
-            "not its own or text that its character set has not: keep another side, or update it",
+            "not the dictionary's: keep another side, or update it",
         )
     edit: dict[str, Any] = {
         "set": {key: value for key, value in side.content.items() if key not in _UIDS},

@@ -310,25 +310,31 @@ def test_values_that_are_the_same_on_all_sides_are_no_matter(tmp_path: Path) -> 
     assert dicomstudy.conflicts(archive) == []
 
 
-@pytest.mark.parametrize("charset", ["", "ISO_IR 6"])
-def test_text_that_the_set_of_its_item_has_not_is_refused(charset: str, tmp_path: Path) -> None:
-    own_set = make.element(0x00080005, "CS", charset)
-    meaning = make.element(0x00080104, "LO", b"T\xeate")
-    archive = archive_of(tmp_path, {}, {0x00081032: codes(own_set, CODE, meaning)})
-    with pytest.raises(DicomStudyError) as refusal:
-        resolve(archive, "ProcedureCodeSequence", 2)
-    assert refusal.value.code == "change/group"
-
-
-def test_text_that_the_set_of_its_item_has_is_given(tmp_path: Path) -> None:
-    own_set = make.element(0x00080005, "CS", "ISO_IR 100")
-    meaning = make.element(0x00080104, "LO", b"T\xeate")
-    archive = archive_of(tmp_path, {}, {0x00081032: codes(own_set, CODE, meaning)})
-    resolve(archive, "ProcedureCodeSequence", 2)
+@pytest.mark.parametrize("charset", ["", "ISO_IR 6", "ISO_IR 100", "ISO_IR 192"])
+@pytest.mark.parametrize("outer", ["ISO_IR 6", "ISO_IR 100"])
+def test_text_of_items_is_given_without_their_character_set(
+    charset: str, outer: str, tmp_path: Path
+) -> None:
+    """Also where it is not valid in that; another set alone is no conflict."""
+    raw = "T\xeate".encode("utf-8" if charset == "ISO_IR 192" else "latin-1")
+    meaning = make.element(0x00080104, "LO", raw)
+    theirs = codes(make.element(0x00080005, "CS", charset), CODE, meaning)
+    plain = codes(make.element(0x00080005, "CS", "ISO_IR 144"), CODE)
+    of_set = {0x00080005: make.element(0x00080005, "CS", outer)}
+    archive = archive_of(tmp_path, of_set, *[{**of_set, 0x00081032: e} for e in (theirs, plain)])
+    differences = resolve(archive, "ProcedureCodeSequence", 2)
+    said = {"CodeValue": "A", "CodeMeaning": "T\xeate"}
+    assert [said] in differences["ProcedureCodeSequence"]
+    assert [{"CodeValue": "A"}] in differences["ProcedureCodeSequence"]
+    assert dicomstudy.conflicts(archive) == []
     assert dicomstudy.verify(archive).problems == []
+    dicomstudy.restore(archive, tmp_path / "out")
+    dicomstudy.convert([tmp_path / "out"], tmp_path / "again")
+    assert dicomstudy.conflicts(tmp_path / "again") == []
     with dicomstudy.open_archive(archive)[make.uid("ct")] as study:
-        read = [each.to_dataset().ProcedureCodeSequence[0].CodeMeaning for each in study.values()]
-    assert read == ["T\xeate"] * 2
+        assert not study[make.uid("ct/1/2")].changed
+        codes_of = [each.metadata()["ProcedureCodeSequence"][0] for each in study.values()]
+    assert [code["CodeMeaning"] for code in codes_of] == ["T\xeate"] * 3
 
 
 def test_wrong_group_lengths_in_items_are_given_to_nobody(tmp_path: Path) -> None:

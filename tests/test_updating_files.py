@@ -162,7 +162,11 @@ def test_bytes_do_not_stay_in_an_item_of_another_character_set(tmp_path: Path) -
     archive = archive_of(tmp_path, written, charset=b"GB18030 ")
     with dicomstudy.open_archive(archive)["1.2.7"] as study:
         (item,) = next(study.values()).attributes()["ProcedureCodeSequence"]
-    update(archive, "1.2.7", set={"ProcedureCodeSequence": [{"CodeMeaning": item["CodeMeaning"]}]})
+    code = {"CodeMeaning": item["CodeMeaning"]}
+    update(archive, "1.2.7", set={"ProcedureCodeSequence": [code]})
+    with dicomstudy.open_archive(archive)["1.2.7"] as study:
+        assert not next(study.values()).changed
+    update(archive, "1.2.7", set={"ProcedureCodeSequence": [{**code, "CodeValue": "1"}]})
     ((_, after),) = datasets(archive, "1.2.7")
     assert after.ProcedureCodeSequence[0].CodeMeaning == item["CodeMeaning"] == "K\ufffdse"
     before = after.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]

@@ -103,7 +103,7 @@ class Adapter:
                 if any(references([content])):
                     what = f"the group {group} of the target has a large value"
                 elif (key := Giver(study[side.instances[0]]).unfit(content)) is not None:
-                    what = f"the VR of {key}, or an item in it, does not hold what the target has"
+                    what = f"the VR of {key} does not hold the value that the target has"
                 else:
                     given |= content
                     continue
