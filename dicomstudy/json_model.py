@@ -170,7 +170,7 @@ def metadata(
 def bulk_uri(reference: Mapping[str, Any]) -> str:
     """``sha256:<hexadecimal>``; of a large value without a digest ``offset:<offset>+<length>``.
 
-    The offset is that in the instance's file.
+    The offset is that in the file that the instance came in.
     """
     if "sha256" in reference:
         return f"sha256:{reference['sha256']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -71,6 +72,27 @@ def test_a_large_value_that_was_removed_is_in_what_was_there_before(
     assert data_set[0x00091002].value == b"\2" + LARGE + b"x"
     (modified,) = data_set.OriginalAttributesSequence[0].ModifiedAttributesSequence
     assert modified[0x00091001].value == b"\1" + LARGE + b"x"
+
+
+@pytest.mark.parametrize("bulk", ["copy", "reference"])
+def test_metadata_say_not_where_large_values_lie(bulk: str, tmp_path: Path) -> None:
+    """They are the same as before, though the document says it of what an edit changed."""
+    pixels = make.element(0x7FE00010, "OW", LARGE)
+    archive = tmp_path / "archive"
+    files = studies.write_files(tmp_path / "in", [("a", file_of(pixels))])
+    dicomstudy.convert([files], archive, bulk=bulk)
+
+    def of_pixels() -> Any:
+        with dicomstudy.open_archive(archive)[STUDY] as study:
+            (instance,) = study.values()
+            return instance.metadata()["PixelData"]
+
+    before = of_pixels()
+    assert before.keys() == {"length", "sha256" if bulk == "copy" else "dataOffset"}
+    dicomstudy.update(archive, STUDY, [{"set": {"PatientName": "Example^Eve"}}])
+    assert of_pixels() == before
+    dicomstudy.collect(archive, older_versions=True, remove=True)
+    assert of_pixels() == before
 
 
 def test_a_deflated_file_is_deflated_anew(tmp_path: Path) -> None:

@@ -296,13 +296,17 @@ def test_a_series_has_what_most_of_its_instances_have(tmp_path: Path) -> None:
     assert row["PerformedProcedureStepStartTime"] is None
 
 
-def test_a_study_has_nothing_of_a_patient_that_few_of_its_instances_say(tmp_path: Path) -> None:
-    """What is empty in the group of most of them stays empty."""
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_study_has_nothing_of_a_patient_that_few_of_its_instances_say(
+    tmp_path: Path, *, is_there: bool
+) -> None:
+    """What is empty in the group of most of them stays empty, and what is not there as well."""
     files = []
     for number, name in enumerate(["Doe^Jane", "Doe^Jane", "Roe^Bob"]):
+        sex = make.element(0x00100040, "CS", "M" if name == "Roe^Bob" else "")
         replace = {
             0x00100010: make.element(0x00100010, "PN", name),
-            0x00100040: make.element(0x00100040, "CS", "M" if name == "Roe^Bob" else ""),
+            0x00100040: sex if is_there or name == "Roe^Bob" else b"",
         }
         files.append((f"{number}", make.ct_slice("ct", 1, number + 1, replace=replace)))
     dicomstudy.convert([studies.write_files(tmp_path / "in", files)], tmp_path / "archive")

@@ -27,6 +27,7 @@ from dicomstudy.document.fields import (
     references_in,
     source_of,
     uid_of,
+    without_files,
     without_places,
 )
 from dicomstudy.document.readable import whole
@@ -58,5 +59,6 @@ __all__ = [
     "uid_of",
     "whole",
     "with_history",
+    "without_files",
     "without_places",
 ]

@@ -28,9 +28,9 @@ _UNCOUNTED, _DENSEST = 1 << 26, 200
 #: Fields of an instance that are no attributes of it.
 NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_versions"))
 #: Fields of a reference that say where its value lies, not what it is.
-_PLACE_FIELDS = frozenset(
-    ("offset", "stored", "chunk", "word", "dataOffset", "uri", "size", "source", "modified")
-)
+#: The fields of a reference that say in which P10 file its value is.
+_FILE_FIELDS = frozenset(("uri", "size", "source", "modified"))
+_PLACE_FIELDS = _FILE_FIELDS | {"offset", "stored", "chunk", "word", "dataOffset"}
 
 
 def most_values(plain: int, stored: int) -> int | None:
@@ -112,6 +112,13 @@ def without_places(value: Any) -> Any:
     if is_reference(value) and "sha256" in value:
         return {name: item for name, item in value.items() if name not in _PLACE_FIELDS}
     return value
+
+
+def without_files(value: Any) -> Any:
+    """As `without_places`; and pixel data that only its place tells has of that the offset."""
+    if is_reference(value) and "sha256" not in value:
+        return {name: item for name, item in value.items() if name not in _FILE_FIELDS}
+    return without_places(value)
 
 
 def uid_of(key: str, instance: Mapping[str, Any]) -> str:

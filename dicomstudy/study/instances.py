@@ -22,7 +22,7 @@ from dicomstudy.document import (
     name_of_instance,
     source_of,
     uid_of,
-    without_places,
+    without_files,
 )
 from dicomstudy.elements import WORD_SIZES, Piece, joined, sha256_and_size
 from dicomstudy.errors import BulkError, RecordError, StudyError
@@ -266,7 +266,7 @@ class Instance:
         file gives them. Large values are references, a struct with `length` and `sha256`;
         pixel data that is in its P10 file only, with `dataOffset` instead of that.
         """
-        attributes = {key: without_places(value) for key, value in self.attributes().items()}
+        attributes = {key: without_files(value) for key, value in self.attributes().items()}
         return json_model.metadata(attributes, self.encoding, self.study.encoder)
 
     def to_json(self) -> dict[str, Any]:

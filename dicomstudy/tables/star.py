@@ -140,19 +140,25 @@ class _Content:
     def attributes(
         self, summary: _Summary, wanted: Iterable[str]
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Those of the groups that most instances refer to, null ones too, and their VRs in files.
+        """Those of the group of each name that most instances refer to, and their VRs in files.
 
-        If none has one, that of most instances.
+        So those of a patient are never those of two. Of attributes that no group has, those of most
+        instances.
         """
         found: dict[str, Any] = {}
         vrs: dict[str, str] = {}
         keys = frozenset(wanted)
+        names: set[str] = set()
         for digest, _ in sorted(summary.digests.items(), key=lambda item: (-item[1], item[0])):
-            content = self.groups[digest][1]
+            name, content = self.groups[digest]
+            new = keys & content.keys() - found.keys()
+            if name in names:
+                found.update(dict.fromkeys(new))
+                continue
+            names.add(name)
             said = by_path(self.vrs[digest])
-            for key in keys & content.keys() - found.keys():
-                found[key] = content[key]
-                vrs.update({key: said[key]} if key in said else {})
+            found.update({key: content[key] for key in new})
+            vrs.update({key: said[key] for key in new & said.keys()})
         for key in keys & summary.own.keys() - found.keys():
             found[key] = min(summary.own[key].items(), key=lambda item: (-item[1], item[0]))[0]
         return found, vrs
