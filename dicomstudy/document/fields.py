@@ -27,9 +27,9 @@ MAX_FRAME, MAX_VALUES = 1 << 30, 1 << 24
 _UNCOUNTED, _DENSEST = 1 << 26, 200
 #: Fields of an instance that are no attributes of it.
 NOT_ATTRIBUTES = frozenset(("_groups", "_source", "_versions"))
-#: Fields of a reference that say where its value lies, not what it is.
-#: The fields of a reference that say in which P10 file its value is.
+#: Fields of a reference that say in which P10 file its value is.
 _FILE_FIELDS = frozenset(("uri", "size", "source", "modified"))
+#: Those that say where its value lies, not what it is.
 _PLACE_FIELDS = _FILE_FIELDS | {"offset", "stored", "chunk", "word", "dataOffset"}
 
 
