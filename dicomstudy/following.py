@@ -83,12 +83,12 @@ def _is_other(before: object, after: object) -> bool:
 def _difference(before: object, after: object) -> Hashable:
     """What the layout of a changed value depends on: equal for changes with an equal one.
 
-    That is its type; of a number itself, and of a text whether it is one of tags or has a
-    backslash, as not every VR holds them; and of a sequence how many items it had, the keys in
-    each, and which of their values are the same or differ in what.
+    That is its type; of a number itself, and of a text whether it is one of tags, has a backslash
+    or begins with a space, as not every VR holds them; and of a sequence how many items it had, the
+    keys in each, and which of their values are the same or differ in what.
     """
     if isinstance(after, str):
-        return type(after), _TAGS.fullmatch(after) is not None, "\\" in after
+        return type(after), _TAGS.fullmatch(after) is not None, "\\" in after, after[:1] == " "
     if type(after) is not list:
         return type(after), after if isinstance(after, int | float) else None
     old = before if type(before) is list else []
@@ -517,7 +517,11 @@ def _means_the_same(text: str, one: Rule, other: Rule) -> bool:
     """Whether a text is the same tags, or values, by the rules of two VRs."""
     if Kind.TAG in {one.kind, other.kind}:
         return one.kind is other.kind
-    return one.kind in TEXT_KINDS and (one.multi is other.multi or "\\" not in text)
+    return (
+        one.kind in TEXT_KINDS
+        and (one.multi is other.multi or "\\" not in text)
+        and (one.leading == other.leading or text[:1] != " ")
+    )
 
 
 def _defined(token: Token) -> Token:

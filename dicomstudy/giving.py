@@ -59,7 +59,7 @@ class Giver:
                 for at, item in enumerate(value)
             )
         if isinstance(value, str) and rule.kind in TEXT_KINDS:
-            return True
+            return not (rule.leading and value.startswith(" "))
         if type(value) is bytes and rule.kind is Kind.NUMBER and token is not None:
             return token.vr in {"", "UN", self._definitions.vr(tag)}
         encoded = values.encode(value, rule, IN_UNICODE)

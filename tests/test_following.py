@@ -75,6 +75,33 @@ def layout_of(instance: Instance) -> list[str]:
     return str(instance.encoding["dataSet"]).split()
 
 
+def test_text_that_begins_with_a_space_has_a_vr_that_keeps_it(tmp_path: Path) -> None:
+    """As UT does, and LO does not: another text stays in the VR of the file."""
+    text = {0x0040A160: make.element(0x0040A160, "LO", "A")}
+    for value, vr in (("B", "LO"), (" A", "UT"), (" B", "UT"), ("C", "LO")):
+        after = edited(tmp_path / value, text, set={"TextValue": value})
+        assert after.metadata()["TextValue"] == value
+        found = after.to_dataset()["TextValue"]
+        assert (found.VR, found.value) == (vr, value)
+
+
+def test_a_space_in_one_of_two_instances_is_no_matter_for_the_other(tmp_path: Path) -> None:
+    """They are written alike, and what is worked out for one is known of the other."""
+    files = []
+    for number in (1, 2):
+        replace = {0x0040A160: make.element(0x0040A160, "LO", "A")}
+        files.append((f"{number}", make.ct_slice("ct", 1, number, replace=replace)))
+    archive, study = tmp_path / "archive", make.uid("ct")
+    dicomstudy.convert([studies.write_files(tmp_path / "in", files)], archive)
+    values = {make.uid("ct/1/1"): "B", make.uid("ct/1/2"): " B"}
+    edits = [{"instance": uid, "set": {"TextValue": value}} for uid, value in values.items()]
+    dicomstudy.update(archive, study, edits)
+    with dicomstudy.open_archive(archive)[study] as found:
+        for uid, value in values.items():
+            read = found[uid].to_dataset()["TextValue"]
+            assert (read.VR, read.value) == ("UT" if value[0] == " " else "LO", value)
+
+
 def item(*elements: bytes) -> bytes:
     return make.item(b"".join(elements))
 

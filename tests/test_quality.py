@@ -280,6 +280,11 @@ def resolve(archive: Path, keyword: str, number: int) -> dict[str, list[Any]]:
         (AGE, make.element(0x00101010, "US", 40), "PatientAge"),
         (AGE, make.element(0x00101010, "US", struct.pack("<2H", 40, 41)), "PatientAge"),
         (AGE, make.element(0x00101010, "SQ", make.item(CODE)), "PatientAge"),
+        (
+            make.element(0x00200010, "SH", "A"),
+            make.element(0x00200010, "LT", " A"),
+            "StudyID",
+        ),
     ],
 )
 def test_a_value_that_the_vr_of_others_does_not_hold_is_refused(
