@@ -264,7 +264,7 @@ class Amender:
             return True
         if type(value) is list and type(before) is list:
             return len(value) == len(before) and all(
-                (keys := self._counted(item)) == self._counted(there)
+                (keys := _counted(item)) == _counted(there)
                 and all(self.is_same(k, item[k], there[k], inner_set(there, charset)) for k in keys)
                 for item, there in zip(value, before, strict=True)
             )
@@ -276,10 +276,6 @@ class Amender:
             and len(encoded) == before["length"]
             and sha256_of(encoded) == before["sha256"]
         )
-
-    def _counted(self, item: Mapping[str, Any]) -> set[str]:
-        """The keys of what an item has, but for how it is written."""
-        return {key for key in item if not is_of_writing(key, self._definitions)}
 
     def _holds(self, key: str, value: Any, charset: CharacterSet) -> bool:
         """Whether a character set has all characters of a value."""
@@ -305,7 +301,7 @@ class Amender:
             yield from self._raw_of(value, others, f"{here}[{item}].")
         elif type(value) is list:
             for at, struct in enumerate(value):
-                for inner in struct:
+                for inner in filter(self._is_element, struct):
                     yield from self._raw_of(struct[inner], ((inner, None),), f"{here}[{at}].")
         elif value == "":
             tag = self._definitions.tag(key.partition("#")[0])
@@ -313,6 +309,14 @@ class Amender:
                 yield RAW + here, 2 * padding
         elif not self._holds(key, value, IN_UNICODE.charset):
             yield RAW + here, with_escapes(value)
+
+    def _is_element(self, key: str) -> bool:
+        """Whether a key is that of an element; records of dicom2ion have others in items, too."""
+        try:
+            self._hex(key)
+        except DefinitionsError:
+            return False
+        return True
 
     def _encoded(self, key: str, value: str, charset: CharacterSet) -> bytes | None:
         """The bytes of a text in a character set, None if that lacks one of its characters.
@@ -393,6 +397,11 @@ class _NotHeldError(RecordError):
         super().__init__("record/value", "an edit has a value that no character set holds")
 
 
+def _counted(item: Mapping[str, Any]) -> set[str]:
+    """The keys of what an item has, but for how it is written."""
+    return {key for key in item if not is_of_writing(key)}
+
+
 def with_edit(attributes: Mapping[str, Any], edit: Edit) -> dict[str, Any]:
     """Attributes with what an edit sets and removes, in the form that it has there."""
     result = dict(attributes)
@@ -415,7 +424,7 @@ def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
         attributes[key] = value
 
 
-@lru_cache(maxsize=1 << 8)
+@lru_cache(maxsize=1 << 5)
 def _apart(keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Those keys that are of raw bytes, and those of elements that others had replaced.
 

@@ -48,6 +48,8 @@ IN_UNICODE = Context(character_set_of(UNICODE), False)
 _PARTS = ("meta", "dataSet")
 _MEMO_SIZE = 1 << 10
 _ORIGINALS_TAG, _MODIFIED_TAG = 0x04000561, 0x04000550
+#: The keys of group lengths in items.
+_GROUP_LENGTH = re.compile("[0-9A-F]{4}0000", re.IGNORECASE)
 #: The text of values of VR AT.
 _TAGS = re.compile(r"[0-9A-F]{8}(?:\\[0-9A-F]{8})*")
 #: Zero as text of VR IS.
@@ -478,13 +480,13 @@ class _Scope(NamedTuple):
         )
 
 
-def is_of_writing(key: str, definitions: Definitions) -> bool:
+def is_of_writing(key: str) -> bool:
     """Whether an attribute of an item says how that is written, and nothing else.
 
     So do Specific Character Set, also where it was repeated, and group lengths.
     """
     name = key.partition("#")[0]
-    return name == CHARACTER_SET or _is_group_length(definitions.tag(name))
+    return name == CHARACTER_SET or _GROUP_LENGTH.fullmatch(name) is not None
 
 
 def _is_group_length(tag: int) -> bool:

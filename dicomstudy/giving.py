@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dicomstudy import layout, values
+from dicomstudy import values
 from dicomstudy.assignment import depends_on_sign
-from dicomstudy.following import IN_UNICODE, is_signed, vr_of
+from dicomstudy.errors import DefinitionsError
+from dicomstudy.following import IN_UNICODE, Follower, is_signed, vr_of
 from dicomstudy.grouping import freeze
 from dicomstudy.layout import Token
 from dicomstudy.study import Instance
@@ -22,8 +23,9 @@ class Giver:
     def __init__(self, instance: Instance) -> None:
         self._definitions = instance.study.definitions
         self._rules = rules_of(self._definitions)
-        encoding = instance.encoding
-        self._tokens = {} if encoding is None else self._by_key(layout.parse(encoding["dataSet"]))
+        self._tokens: Mapping[str, Token] = {}
+        if instance.encoding is not None:
+            _, self._tokens = Follower(self._definitions).layouts(instance.encoding).by_key
         self._signed = is_signed(instance.attributes().get("PixelRepresentation"))
 
     def unfit(self, content: Mapping[str, Any]) -> str | None:
@@ -40,9 +42,10 @@ class Giver:
         """The VRs of numbers of "US or SS" that would be others with the one that was not meant."""
         found = {}
         for key, value in content.items():
-            tag = self._tag(key)
+            if type(value) is not bytes or (tag := self._tag(key)) is None:
+                continue
             several = self._definitions.vr(tag).split(" or ")
-            if several[:2] == ["US", "SS"] and type(value) is bytes and depends_on_sign(value):
+            if several[:2] == ["US", "SS"] and depends_on_sign(value):
                 token = self._tokens.get(key)
                 by_dictionary = vr_of(tag, self._definitions, signed=self._signed)
                 found[key] = token.vr if token and token.vr in several else by_dictionary
@@ -51,6 +54,8 @@ class Giver:
     def _is_fit(self, key: str, value: Any, token: Token | None) -> bool:
         """Whether others can have a value, which is written so."""
         tag = self._tag(key)
+        if tag is None:
+            return True
         rule = self._rules.rule(tag, "")
         if type(value) is list:
             items = (token.items if token is not None else None) or ()
@@ -74,6 +79,12 @@ class Giver:
     def _by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
         return {self._definitions.key(each.tag, each.occurrence): each for each in tokens}
 
-    def _tag(self, key: str) -> int:
-        """The tag of a key, which may be that of an element that was repeated."""
-        return self._definitions.tag(key.partition("#")[0])
+    def _tag(self, key: str) -> int | None:
+        """The tag of a key, which may be that of an element that was repeated.
+
+        None if it is that of no element, as records of dicom2ion have some.
+        """
+        try:
+            return self._definitions.tag(key.partition("#")[0])
+        except DefinitionsError:
+            return None

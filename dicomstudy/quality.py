@@ -11,7 +11,6 @@ from dicomstudy.amendment import Amender
 from dicomstudy.archive import AnyArchive, opened
 from dicomstudy.assignment import level_of_group
 from dicomstudy.change import changing
-from dicomstudy.definitions import Definitions
 from dicomstudy.document import references
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.following import is_of_writing
@@ -148,8 +147,8 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
         for name, group in groups.items():
             frozen = freeze(group)
             if frozen not in known:
-                counted = {key: _counted(group[key], definitions) for key in group}
-                content = ordered(counted.items(), definitions)
+                counted = [(key, _counted(value)) for key, value in group.items()]
+                content = ordered(counted, definitions)
                 known[frozen] = ion_hash_hex(content), content
             digest, contents[digest] = known[frozen]
             if digest not in charsets:
@@ -166,18 +165,11 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
     }
 
 
-def _counted(value: Any, definitions: Definitions) -> Any:
+def _counted(value: Any) -> Any:
     """A value without what says how its items are written."""
     if type(value) is not list:
         return value
-    return [
-        {
-            key: _counted(item[key], definitions)
-            for key in item
-            if not is_of_writing(key, definitions)
-        }
-        for item in value
-    ]
+    return [{key: _counted(item[key]) for key in item if not is_of_writing(key)} for item in value]
 
 
 def _different(
@@ -251,14 +243,14 @@ def resolve(
             ((where, side, some),) = sides
             if len(some) == 1:
                 return change.history.versions
-            edit = _edit(side, some.values(), Giver(found[side.instances[0]]))
+            edit = _edit(side, some.values(), found)
         if where[0] is not None:
             edit["series"] = where[0]
         check_edits(change, [edit])
         return edit_study(change, "resolve", [edit])
 
 
-def _edit(side: Side, sides: Iterable[Side], giver: Giver) -> dict[str, Any]:
+def _edit(side: Side, sides: Iterable[Side], study: Study) -> dict[str, Any]:
     """The edit that makes one of some sides that of all.
 
     Raises:
@@ -272,7 +264,9 @@ def _edit(side: Side, sides: Iterable[Side], giver: Giver) -> dict[str, Any]:
         for key, value in side.content.items()
         if any(freeze(content.get(key, ...)) != freeze(value) for content in said)
     }
-    if (unfit := giver.unfit(new)) is not None:
+    giver = Giver(study[side.instances[0]])
+    unfit = giver.unfit(new)
+    if unfit is not None and any(each.encoding is not None for each in study.values()):
         raise DicomStudyError(
             "change/group",
             f"other instances cannot have {unfit} as those of this side have it, in a VR that is "

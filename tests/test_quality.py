@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import dicomstudy
+from dicomstudy import ion
 from dicomstudy.cli import main
 from dicomstudy.errors import DicomStudyError
 from fixtures import make
@@ -364,6 +365,35 @@ def test_wrong_group_lengths_in_items_are_given_to_nobody(tmp_path: Path) -> Non
             (item,) = each.to_dataset().ProcedureCodeSequence
             found.append(item[0x00080000].value if 0x00080000 in item else None)
     assert found == [0xFF, None, len(CODE), None]
+
+
+def test_records_without_file_are_given_any_value(tmp_path: Path) -> None:
+    """Nothing is written of them. A key in an item may be that of no element."""
+    files = []
+    for number, padding in enumerate((-2000, 0)):
+        item = {"CodeValue": f"{number}", "ItemDelimitationItem": None}
+        uids = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        values = {"PixelPaddingValue": padding, "ProcedureCodeSequence": [item]}
+        record = {
+            "sourceInfo": {"uri": "file:///nowhere"},
+            "dataSet": {**uids, "SOPInstanceUID": f"1.4.{number}", **values},
+        }
+        files.append((f"{number}.ion", ion.dumps(record)))
+    dicomstudy.convert([studies.write_files(tmp_path / "in", files)], tmp_path / "archive")
+    archive = dicomstudy.open_archive(tmp_path / "archive")
+    for conflict in dicomstudy.conflicts(archive):
+        (side,) = [each for each in conflict.sides if "1.4.0" in each.instances]
+        level = {"group": conflict.group, "series": conflict.series}
+        dicomstudy.resolve(archive, "1.2", keep=side.digest, **level)  # type: ignore[arg-type]
+    for _ in range(2):
+        assert dicomstudy.conflicts(archive) == []
+        assert dicomstudy.verify(archive).problems == []
+        dicomstudy.export_tables(archive, tmp_path / "tables")
+        dicomstudy.collect(archive, older_versions=True, remove=True)
+    with archive["1.2"] as study:
+        every = [each.attributes() for each in study.values()]
+    assert [each["PixelPaddingValue"] for each in every] == [-2000, -2000]
+    assert [each["ProcedureCodeSequence"][0]["CodeValue"] for each in every] == ["0", "0"]
 
 
 def test_numbers_of_two_vrs_are_given_with_theirs(tmp_path: Path) -> None:
