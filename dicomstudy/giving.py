@@ -28,28 +28,41 @@ class Giver:
             _, self._tokens = Follower(self._definitions).layouts(instance.encoding).by_key
         self._signed = is_signed(instance.attributes().get("PixelRepresentation"))
 
-    def unfit(self, content: Mapping[str, Any]) -> str | None:
-        """The first of some attributes of it that others cannot have; None if they can.
+    def unfit(self, content: Mapping[str, Any], others: Iterable[Instance]) -> str | None:
+        """An attribute of some that it has, and that one of the others cannot have; else None.
 
-        Such is one that the VR of the dictionary does not hold, as it came with another one.
+        Such is one that the VR of the dictionary does not hold, as it came with another one. The
+        others have it if it is equal there, and any if nothing is written of them.
         """
-        return next(
-            (key for key in content if not self._is_fit(key, content[key], self._tokens.get(key))),
-            None,
-        )
+        unfit = [
+            key for key in content if not self._is_fit(key, content[key], self._tokens.get(key))
+        ]
+        for other in others if unfit else ():
+            if other.encoding is None:
+                continue
+            there = other.attributes()
+            for key in unfit:
+                if freeze(there.get(key, ...)) != freeze(content[key]):
+                    return key
+        return None
 
     def vrs(self, content: Mapping[str, Any]) -> dict[str, str]:
         """The VRs of numbers of "US or SS" that would be others with the one that was not meant."""
         found = {}
         for key, value in content.items():
-            if type(value) is not bytes or (tag := self._tag(key)) is None:
-                continue
-            several = self._definitions.vr(tag).split(" or ")
-            if several[:2] == ["US", "SS"] and depends_on_sign(value):
+            tag = self._tag(key)
+            if tag is not None and self._needs_vr(tag, value):
                 token = self._tokens.get(key)
                 by_dictionary = vr_of(tag, self._definitions, signed=self._signed)
+                several = self._definitions.vr(tag).split(" or ")
                 found[key] = token.vr if token and token.vr in several else by_dictionary
         return found
+
+    def _needs_vr(self, tag: int, value: Any) -> bool:
+        """Whether a value is numbers of "US or SS" that would be others with the other VR."""
+        if type(value) is not bytes or not depends_on_sign(value):
+            return False
+        return self._definitions.vr(tag).startswith("US or SS")
 
     def _is_fit(self, key: str, value: Any, token: Token | None) -> bool:
         """Whether others can have a value, which is written so."""
@@ -64,7 +77,9 @@ class Giver:
                 for at, item in enumerate(value)
             )
         if isinstance(value, str) and rule.kind in TEXT_KINDS:
-            return not (rule.leading and value.startswith(" "))
+            written = rule if token is None else self._rules.rule(tag, token.vr)
+            is_one = written.multi is rule.multi or "\\" not in value
+            return is_one and not (rule.leading and value.startswith(" "))
         if type(value) is bytes and rule.kind is Kind.NUMBER and token is not None:
             return token.vr in {"", "UN", self._definitions.vr(tag)}
         encoded = values.encode(value, rule, IN_UNICODE)
@@ -74,7 +89,11 @@ class Giver:
 
     def _is_item_fit(self, item: Mapping[str, Any], tokens: Iterable[Token]) -> bool:
         by_key = self._by_key(tokens)
-        return all(self._is_fit(key, item[key], by_key.get(key)) for key in item)
+        return all(
+            self._is_fit(key, value, by_key.get(key))
+            and ((tag := self._tag(key)) is None or not self._needs_vr(tag, value))
+            for key, value in item.items()
+        )
 
     def _by_key(self, tokens: Iterable[Token]) -> dict[str, Token]:
         return {self._definitions.key(each.tag, each.occurrence): each for each in tokens}

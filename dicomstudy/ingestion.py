@@ -162,7 +162,7 @@ class _Learned:
         return cls._idle.pop(max_inline, None) or cls(max_inline)
 
     def keep(self) -> None:
-        """Keep it for the next run: where nothing was raised in the midst of a file."""
+        """Keep it for the next run; not of a run that was broken off in the midst of a file."""
         self._idle.clear()
         self._idle[self._max_inline] = self
 

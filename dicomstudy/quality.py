@@ -243,14 +243,14 @@ def resolve(
             ((where, side, some),) = sides
             if len(some) == 1:
                 return change.history.versions
-            edit = _edit(side, some.values(), found)
+            edit = _edit(group, side, some.values(), found)
         if where[0] is not None:
             edit["series"] = where[0]
         check_edits(change, [edit])
         return edit_study(change, "resolve", [edit])
 
 
-def _edit(side: Side, sides: Iterable[Side], study: Study) -> dict[str, Any]:
+def _edit(group: str, side: Side, sides: Iterable[Side], study: Study) -> dict[str, Any]:
     """The edit that makes one of some sides that of all.
 
     Raises:
@@ -258,15 +258,16 @@ def _edit(side: Side, sides: Iterable[Side], study: Study) -> dict[str, Any]:
     """
     said = [each.content for each in sides]
     if any(references(said)):
-        raise DicomStudyError("change/group", "the group has large values, which are not copied")
+        raise DicomStudyError(
+            "change/group", f"the group {group} has large values, which are not copied"
+        )
     new = {
         key: value
         for key, value in side.content.items()
         if any(freeze(content.get(key, ...)) != freeze(value) for content in said)
     }
     giver = Giver(study[side.instances[0]])
-    unfit = giver.unfit(new)
-    if unfit is not None and any(each.encoding is not None for each in study.values()):
+    if (unfit := giver.unfit(new, study.values())) is not None:
         raise DicomStudyError(
             "change/group",
             f"other instances cannot have {unfit} as those of this side have it, in a VR that is "

@@ -535,6 +535,17 @@ def test_a_value_that_others_cannot_have_is_refused(archive: Path, refused: Refu
     all_is_well(archive)
 
 
+def test_a_value_that_those_which_come_have_is_no_matter(tmp_path: Path) -> None:
+    """Though it came with another VR than that of the dictionary."""
+    replace = {0x00101020: element(0x00101020, "FD", struct.pack("<d", 1.75))}
+    files = [(name, make.ct_slice(name, 1, 1, replace=replace)) for name in ("s", "t")]
+    dicomstudy.convert([studies.write_files(tmp_path / "in", files)], tmp_path / "archive")
+    dicomstudy.merge(tmp_path / "archive", make.uid("s"), into=make.uid("t"))
+    with dicomstudy.open_archive(tmp_path / "archive")[make.uid("t")] as study:
+        assert [each.metadata()["PatientSize"] for each in study.values()] == [1.75] * 2
+    all_is_well(tmp_path / "archive")
+
+
 def test_a_missing_bulk_file_changes_nothing(archive: Path, refused: Refused) -> None:
     archive_bulk(archive, S).unlink()
     refused("bulk/missing", lambda: dicomstudy.move(archive, S, series=S1, to_study=T))

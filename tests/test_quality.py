@@ -286,6 +286,16 @@ def resolve(archive: Path, keyword: str, number: int) -> dict[str, list[Any]]:
             make.element(0x00200010, "LT", " A"),
             "StudyID",
         ),
+        (
+            make.element(0x00200010, "SH", "A"),
+            make.element(0x00200010, "LT", "a\\b"),
+            "StudyID",
+        ),
+        (
+            codes(CODE),
+            codes(make.element(0x00280120, "SS", b"\x30\xf8")),
+            "ProcedureCodeSequence",
+        ),
     ],
 )
 def test_a_value_that_the_vr_of_others_does_not_hold_is_refused(

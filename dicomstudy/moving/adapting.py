@@ -87,11 +87,18 @@ class Adapter:
         self._relocation = relocation
         self._referrer = Referrer(relocation)
 
-    def given(self, study: Study | None) -> dict[str, Any] | None:
+    def given(
+        self, study: Study | None, source: Participant, coming: Collection[int]
+    ) -> dict[str, Any] | None:
         """The attributes of the study level that a study gives; None if it says nothing.
 
+        Args:
+            study: the one that they come to.
+            source: the one that they come from.
+            coming: their places there.
+
         Raises:
-            DicomStudyError: one of them cannot be given to others (``change/group``).
+            DicomStudyError: one of them cannot be given to what comes (``change/group``).
         """
         if study is None or not len(study):
             return None
@@ -100,9 +107,11 @@ class Adapter:
             if series is None:
                 side = ranked(some.values())[0]
                 content = side.content
+                others = (instance for _, instance in source.instances(coming))
+                giver = Giver(study[side.instances[0]])
                 if any(references([content])):
                     what = f"the group {group} of the target has a large value"
-                elif (key := Giver(study[side.instances[0]]).unfit(content)) is not None:
+                elif (key := giver.unfit(content, others)) is not None:
                     what = f"the VR of {key} does not hold the value that the target has"
                 else:
                     given |= content

@@ -70,7 +70,7 @@ class Carrier:
         source, target, adapter = self._source, self._target, self._adapter
         there = self._there(going)
         coming = {place: to for place, to in going.items() if place not in there}
-        given = None if keep or source is target else adapter.given(target.study)
+        given = None if keep or source is target else adapter.given(target.study, source, coming)
         arrivals = adapter.arrivals(source, coming, given, self._when)
         stay = adapter.following(source, leaving_out=going)
         edits = adapter.following(target) if source is not target else stay

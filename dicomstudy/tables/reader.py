@@ -152,7 +152,8 @@ class Table:
 class Tables(Mapping[str, Table]):
     """The tables of an archive by their names; `open_tables` gives them.
 
-    They can be pickled: other processes open them anew, as they are there and then.
+    They can be pickled: other processes open them anew, as they are there and then, without
+    `problems`.
 
     Args:
         path: their folder.
