@@ -201,8 +201,7 @@ class Amender:
         items = list(said or ()) if has_items else []
         inside = f"{self._hex(ORIGINALS)}[{len(items)}].{self._hex(_MODIFIED)}[0]."
         tops = {self._hex(key) for key in previous}
-        raw, repeats = _apart(tuple(attributes))
-        for key in raw:
+        for key in _apart(tuple(attributes)).raw:
             path = key[len(RAW) :]
             top = re.split(r"[\[#]", path)[0]
             if top in tops:
@@ -210,7 +209,7 @@ class Amender:
                     attributes[f"{RAW}{inside}{path}"] = attributes[key]
                 if self._meant_at(path, attributes) != self._meant_at(path, previous):
                     del attributes[key]
-        _drop_repeats(attributes, repeats, previous)
+        _drop_repeats(attributes, previous)
         if not has_items:
             return
         creators = {creator for key in previous if (creator := self._creator(key)) in attributes}
@@ -264,7 +263,7 @@ class Amender:
             return True
         if type(value) is list and type(before) is list:
             return len(value) == len(before) and all(
-                (keys := _counted(item)) == _counted(there)
+                (keys := _said(item)) == _said(there)
                 and all(self.is_same(k, item[k], there[k], inner_set(there, charset)) for k in keys)
                 for item, there in zip(value, before, strict=True)
             )
@@ -397,8 +396,8 @@ class _NotHeldError(RecordError):
         super().__init__("record/value", "an edit has a value that no character set holds")
 
 
-def _counted(item: Mapping[str, Any]) -> set[str]:
-    """The keys of what an item has, but for how it is written."""
+def _said(item: Mapping[str, Any]) -> set[str]:
+    """The keys of what an item says, but for how it is written."""
     return {key for key in item if not is_of_writing(key)}
 
 
@@ -424,19 +423,23 @@ def _put(attributes: dict[str, Any], key: str, value: Any) -> None:
         attributes[key] = value
 
 
+class _Apart(NamedTuple):
+    """Those of some keys that are of raw bytes, and of elements that others had replaced."""
+
+    raw: tuple[str, ...]
+    repeats: tuple[str, ...]
+
+
 @lru_cache(maxsize=1 << 5)
-def _apart(keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Those keys that are of raw bytes, and those of elements that others had replaced.
-
-    Instances mostly have the same keys as others, and most have none of these.
-    """
-    raw = [key for key in keys if key.startswith(RAW)]
-    return raw, [key for key in keys if "#" in key and not key.startswith(RAW)]
+def _apart(keys: tuple[str, ...]) -> _Apart:
+    """Found once for all instances that have the same keys; most have none of these."""
+    raw = tuple([key for key in keys if key.startswith(RAW)])
+    return _Apart(raw, tuple([key for key in keys if "#" in key and not key.startswith(RAW)]))
 
 
-def _drop_repeats(attributes: dict[str, Any], repeats: Iterable[str], keys: Container[str]) -> None:
-    """Drop those of some `repeats` that the attributes `keys` had replaced."""
-    for repeat in repeats:
+def _drop_repeats(attributes: dict[str, Any], keys: Container[str]) -> None:
+    """Drop the elements that the attributes `keys` had replaced."""
+    for repeat in _apart(tuple(attributes)).repeats:
         if repeat.partition("#")[0] in keys:
             del attributes[repeat]
 
@@ -453,6 +456,6 @@ def _placed(before: Any, steps: Sequence[Step], value: Any) -> Any:
     inside = struct.get(key, ...)
     placed = _placed(inside, steps[1:], value)
     if freeze(placed) != freeze(inside):
-        _drop_repeats(struct, _apart(tuple(struct))[1], (key,))
+        _drop_repeats(struct, (key,))
     _put(struct, key, placed)
     return [*before[:item], struct, *before[item + 1 :]]

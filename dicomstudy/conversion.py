@@ -162,7 +162,6 @@ def _steps(settings: Settings, jobs: int) -> Iterator[_Steps]:
 
         try:
             yield _Steps(None, ingester.ingest, finish_held)
-            ingester.leave()
         finally:
             with writing(settings.archive):
                 ingester.close()
@@ -178,7 +177,7 @@ def _run(
     progress: Progress,
     jobs: int,
 ) -> None:
-    """Do both steps; what they remember of this run is gone when this returns."""
+    """Do both steps; what they remember is gone when this returns."""
     with _steps(settings, jobs) as steps:
         studies: set[str] = set()
         for done in _results(steps.pool, steps.ingest, _tasks(sources, report, settings)):

@@ -50,19 +50,19 @@ class Giver:
         """The VRs of numbers of "US or SS" that would be others with the one that was not meant."""
         found = {}
         for key, value in content.items():
-            tag = self._tag(key)
-            if tag is not None and self._needs_vr(tag, value):
-                token = self._tokens.get(key)
+            if self._needs_vr(key, value):
+                tag, token = self._definitions.tag(key), self._tokens.get(key)
                 by_dictionary = vr_of(tag, self._definitions, signed=self._signed)
                 several = self._definitions.vr(tag).split(" or ")
                 found[key] = token.vr if token and token.vr in several else by_dictionary
         return found
 
-    def _needs_vr(self, tag: int, value: Any) -> bool:
+    def _needs_vr(self, key: str, value: Any) -> bool:
         """Whether a value is numbers of "US or SS" that would be others with the other VR."""
         if type(value) is not bytes or not depends_on_sign(value):
             return False
-        return self._definitions.vr(tag).startswith("US or SS")
+        tag = self._tag(key)
+        return tag is not None and self._definitions.vr(tag).startswith("US or SS")
 
     def _is_fit(self, key: str, value: Any, token: Token | None) -> bool:
         """Whether others can have a value, which is written so."""
@@ -90,8 +90,7 @@ class Giver:
     def _is_item_fit(self, item: Mapping[str, Any], tokens: Iterable[Token]) -> bool:
         by_key = self._by_key(tokens)
         return all(
-            self._is_fit(key, value, by_key.get(key))
-            and ((tag := self._tag(key)) is None or not self._needs_vr(tag, value))
+            self._is_fit(key, value, by_key.get(key)) and not self._needs_vr(key, value)
             for key, value in item.items()
         )
 

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from dicomstudy import definitions as definitions_
 from dicomstudy import instance_record
@@ -137,36 +137,6 @@ class _Digester:
         self._beside.close()
 
 
-class _Learned:
-    """What takes files apart, the quicker the more it has seen of their kind.
-
-    A process that takes in a few files at a time, as they come, would learn the same anew each
-    time: what a run has learned is kept for the next one. Nothing of what it makes depends on it,
-    and how much it is has a bound in each part.
-    """
-
-    #: That of the last run, while no other one has it.
-    _idle: ClassVar[dict[int, _Learned]] = {}
-
-    def __init__(self, max_inline: int) -> None:
-        definitions = definitions_.load()
-        self._max_inline = max_inline
-        self.reader = Reader(max_inline=max_inline)
-        self.decoder = Decoder(definitions, max_inline=max_inline)
-        self.by_offset = Decoder(definitions, max_inline=max_inline, by_offset=True)
-        self.checker = Checker(Encoder(definitions))
-
-    @classmethod
-    def take(cls, max_inline: int) -> _Learned:
-        """That of the last run, if it had the same `max_inline`, or a new one."""
-        return cls._idle.pop(max_inline, None) or cls(max_inline)
-
-    def keep(self) -> None:
-        """Keep it for the next run; not of a run that was broken off in the midst of a file."""
-        self._idle.clear()
-        self._idle[self._max_inline] = self
-
-
 class Ingester:
     """Ingests the tasks of one process; remembers what it has seen to be quick."""
 
@@ -174,7 +144,14 @@ class Ingester:
         self._settings = settings
         definitions = definitions_.load()
         self._archive = Archive(settings.archive)
-        self._learned = _Learned.take(settings.max_inline)
+        self._reader = Reader(max_inline=settings.max_inline)
+        self._decoder = Decoder(definitions, max_inline=settings.max_inline)
+        self._by_offset = (
+            Decoder(definitions, max_inline=settings.max_inline, by_offset=True)
+            if settings.by_reference
+            else self._decoder
+        )
+        self._checker = Checker(Encoder(definitions))
         self._grouper = Grouper(definitions)
         self._definitions = definitions
         self._bulk: OrderedDict[str, BulkWriter] = OrderedDict()
@@ -191,10 +168,6 @@ class Ingester:
         with contextlib.ExitStack() as stack:
             for writer in self._bulk.values():
                 stack.callback(writer.close)
-
-    def leave(self) -> None:
-        """Leave to the next run what this one has learned of files; it takes in no more."""
-        self._learned.keep()
 
     def held(self, study: str) -> Batch | None:
         """What is held of a study that was not left on disk; it is held no longer."""
@@ -304,10 +277,8 @@ class Ingester:
     def _take_in(self, given: Input, digest: Callable[[], str]) -> Problem | None:
         """Take in one file if it is one of a study; the problem if it is to be kept whole."""
         result = self._result
-        learned = self._learned
-        by_offset = self._settings.by_reference and given.modified is not None
-        decoder = learned.by_offset if by_offset else learned.decoder
-        taken = take_apart(given, learned.reader, decoder, self._grouper)
+        decoder = self._decoder if given.modified is None else self._by_offset
+        taken = take_apart(given, self._reader, decoder, self._grouper)
         if taken is None:
             result.skipped += 1
             return None
@@ -315,7 +286,7 @@ class Ingester:
         problems = [problem._replace(source=given.source) for problem in record.problems]
         if uids is None:
             problem = _no_study(record, problems, given.source)
-        elif not learned.checker.is_exact(record, given.data):
+        elif not self._checker.is_exact(record, given.data):
             problem = Problem(
                 given.source,
                 "convert/not-exact",

@@ -147,8 +147,8 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
         for name, group in groups.items():
             frozen = freeze(group)
             if frozen not in known:
-                counted = [(key, _counted(value)) for key, value in group.items()]
-                content = ordered(counted, definitions)
+                pairs = [(key, _without_writing(value)) for key, value in group.items()]
+                content = ordered(pairs, definitions)
                 known[frozen] = ion_hash_hex(content), content
             digest, contents[digest] = known[frozen]
             if digest not in charsets:
@@ -165,11 +165,14 @@ def sides_of(study: Study) -> dict[tuple[str | None, str], dict[str, Side]]:
     }
 
 
-def _counted(value: Any) -> Any:
+def _without_writing(value: Any) -> Any:
     """A value without what says how its items are written."""
     if type(value) is not list:
         return value
-    return [{key: _counted(item[key]) for key in item if not is_of_writing(key)} for item in value]
+    return [
+        {key: _without_writing(item[key]) for key in item if not is_of_writing(key)}
+        for item in value
+    ]
 
 
 def _different(

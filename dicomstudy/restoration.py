@@ -97,7 +97,7 @@ def restore(
     restored = Restored()
     said = progress or silent
     everything = study is series is instance is None
-    is_new = not os.path.lexists(target)
+    new = [path for path in (target, *target.parents) if not os.path.lexists(path)]
 
     def tell() -> None:
         if restored.files:
@@ -129,9 +129,9 @@ def restore(
                 restored.problems.append(error.problem(kept.source))
             tell()
     if not (everything or restored.files or restored.problems):
-        if is_new:
-            with contextlib.suppress(OSError):
-                target.rmdir()
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()
         raise ArchiveError("archive/not-found", "the archive has nothing with these UIDs")
     return restored
 

@@ -27,8 +27,8 @@ from dicomstudy.sources import find
 from fixtures import make
 from fixtures.make import element
 from tests import processes, studies
-from tests.kills import kill, tree_of
-from tests.samples import chance_of, fixture_files, pydicom_folders
+from tests.kills import kill
+from tests.samples import chance_of, fixture_files
 
 CT = make.uid("ct")
 FIXTURES = Path(make.__file__).parent
@@ -352,49 +352,6 @@ def test_equal_large_values_are_stored_once(tmp_path: Path) -> None:
     bulk = dicomstudy.open_archive(tmp_path / "archive").bulk_path(CT)
     assert bulk.stat().st_size < 210_000
     assert len(restored(tmp_path / "archive", tmp_path / "out")) == 8
-
-
-@pytest.fixture
-def learned(monkeypatch: pytest.MonkeyPatch) -> type[ingestion._Learned]:
-    """What runs leave to the next ones, which is nothing yet."""
-    monkeypatch.setattr(ingestion._Learned, "_idle", {})
-    return ingestion._Learned
-
-
-@pytest.mark.parametrize("bulk", ["copy", "reference"])
-def test_what_a_run_has_learned_changes_nothing_of_the_next(
-    bulk: str, learned: type[ingestion._Learned], source: Path, tmp_path: Path
-) -> None:
-    dicomstudy.convert([source], tmp_path / "first", bulk=bulk)
-    used = learned.take(256)
-    used.keep()
-    dicomstudy.convert(pydicom_folders()[:2], tmp_path / "others")
-    dicomstudy.convert([source], tmp_path / "again", bulk=bulk)
-    assert tree_of(tmp_path / "again") == tree_of(tmp_path / "first")
-    assert learned.take(256) is used
-
-
-def test_runs_at_one_time_learn_apart(learned: type[ingestion._Learned]) -> None:
-    one, other = learned.take(256), learned.take(256)
-    assert one is not other
-    one.keep()
-    assert learned.take(16) is not one
-    other.keep()
-    assert learned._idle == {256: other}
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_a_run_that_was_interrupted_leaves_nothing_of_what_it_learned(
-    error: type[BaseException], learned: type[ingestion._Learned], source: Path, tmp_path: Path
-) -> None:
-    """It may have been in the midst of learning."""
-    dicomstudy.convert([source], tmp_path / "first")
-    with (
-        mock.patch("dicomstudy.p10.reader.Parser.element", side_effect=error),
-        pytest.raises((error, DicomStudyError)),
-    ):
-        dicomstudy.convert(pydicom_folders()[:1], tmp_path / "second")
-    assert learned._idle == {}
 
 
 # -- sources -----------------------------------------------------------------------------------

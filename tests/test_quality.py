@@ -393,8 +393,8 @@ def test_records_without_file_are_given_any_value(tmp_path: Path) -> None:
     archive = dicomstudy.open_archive(tmp_path / "archive")
     for conflict in dicomstudy.conflicts(archive):
         (side,) = [each for each in conflict.sides if "1.4.0" in each.instances]
-        level = {"group": conflict.group, "series": conflict.series}
-        dicomstudy.resolve(archive, "1.2", keep=side.digest, **level)  # type: ignore[arg-type]
+        where, keep = conflict.series, side.digest
+        dicomstudy.resolve(archive, "1.2", group=conflict.group, series=where, keep=keep)
     for _ in range(2):
         assert dicomstudy.conflicts(archive) == []
         assert dicomstudy.verify(archive).problems == []

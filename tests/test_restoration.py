@@ -390,14 +390,20 @@ def test_a_part_of_an_archive_is_restored(
 def test_what_is_not_there_is_an_error(
     chosen: dict[str, str], converted: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ArchiveError) as raised:
-        dicomstudy.restore(converted / "copy", tmp_path / "out", **chosen)  # type: ignore[arg-type]
-    assert raised.value.code == "archive/not-found"
+    """And new folders go; one that was there stays, though it is empty."""
+
+    def restore(target: Path) -> None:
+        dicomstudy.restore(converted / "copy", target, **chosen)  # type: ignore[arg-type]  # (UIDs)
+
+    for target in (tmp_path / "out", tmp_path / "within" / "others"):
+        with pytest.raises(ArchiveError) as raised:
+            restore(target)
+        assert raised.value.code == "archive/not-found"
     assert not any(tmp_path.iterdir())
     (tmp_path / "mine").mkdir()
     with pytest.raises(ArchiveError):
-        dicomstudy.restore(converted / "copy", tmp_path / "mine", **chosen)  # type: ignore[arg-type]
-    assert (tmp_path / "mine").is_dir()
+        restore(tmp_path / "mine" / "others")
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
 
 
 def test_a_place_that_cannot_be_written_is_an_error(converted: Path, tmp_path: Path) -> None:

@@ -106,21 +106,19 @@ class Adapter:
         for (series, group), some in sides_of(study).items():
             if series is None:
                 side = ranked(some.values())[0]
-                content = side.content
                 others = (instance for _, instance in source.instances(coming))
-                giver = Giver(study[side.instances[0]])
-                if any(references([content])):
+                what = None
+                if any(references([side.content])):
                     what = f"the group {group} of the target has a large value"
-                elif (key := giver.unfit(content, others)) is not None:
-                    what = f"the VR of {key} does not hold the value that the target has"
-                else:
-                    given |= content
-                    continue
-                raise DicomStudyError(
-                    "change/group",
-                    f"{what}, which cannot be given to other instances: keep the attributes of "
-                    "those that are moved",
-                )
+                elif unfit := Giver(study[side.instances[0]]).unfit(side.content, others):
+                    what = f"the VR of {unfit} does not hold the value that the target has"
+                if what is not None:
+                    raise DicomStudyError(
+                        "change/group",
+                        f"{what}, which cannot be given to other instances: keep the attributes "
+                        "of those that are moved",
+                    )
+                given |= side.content
         given.pop("StudyInstanceUID", None)
         changes = self._referrer.followed((), given, study.uid)
         return {**given, **{key: value for key, value in changes.items() if value is not ...}}

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
+from operator import getitem
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from dicomstudy import frames as frame_index
@@ -99,8 +100,10 @@ class Instance:
         return f"Instance({self.key!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        """How it is found anew by pickle, wherever it is in its document by then."""
-        return _found_anew, (self.study, self.key, self._is_original)
+        """How pickle finds it among the instances that the study has by then, or a KeyError."""
+        if self._is_original:
+            return Instance.original, (Instance(self.study, self._number, self.key),)
+        return getitem, (self.study, self.key)
 
     @property
     def uid(self) -> str:
@@ -575,11 +578,6 @@ class Instance:
             return 1
         found = self.study.encoder.plan(encoding).tokens.get("PixelData")
         return 1 if found is None else WORD_SIZES.get(found[0].vr, 1)
-
-
-def _found_anew(study: Study, key: str, original: bool) -> Instance:
-    """An instance that was pickled."""
-    return study[key].original() if original else study[key]
 
 
 def _merged(groups: Iterable[HashedGroup], own: dict[str, Any]) -> dict[str, Any]:
