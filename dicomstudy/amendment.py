@@ -76,6 +76,7 @@ class Amender:
         self._follower = Follower(definitions)
         self._transcriber = Transcriber(definitions)
         self._digests: dict[object, str] = {}
+        self._place = {name: place for place, name in enumerate(definitions.groups)}
 
     def amended(
         self,
@@ -365,14 +366,19 @@ class Amender:
                 result.append(("", name, {key: attributes[key]}))
         if encoding is not None:
             result.append(("", ENCODING, encoding))
+        amended = [
+            (digest or self._digest(content), name, self._ordered(name, content, digest))
+            for digest, name, content in result
+            if content
+        ]
         return Amended(
-            [
-                (digest or self._digest(content), name, self._ordered(name, content, digest))
-                for digest, name, content in result
-                if content
-            ],
-            ordered(new_own.items(), self._definitions),
+            sorted(amended, key=self._place_of), ordered(new_own.items(), self._definitions)
         )
+
+    def _place_of(self, group: HashedGroup) -> tuple[int, str]:
+        """Where a group stands among others (spec/grouping.md); those of other writers last."""
+        digest, name, _ = group
+        return self._place.get(name, len(self._place)), digest
 
     def _ordered(self, name: str, content: dict[str, Any], digest: str) -> dict[str, Any]:
         if digest or name == ENCODING:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import dicomstudy
-from dicomstudy import ion
+from dicomstudy import definitions, ion
 from dicomstudy.document import Document, whole
 from dicomstudy.errors import DicomStudyError
 from dicomstudy.study import Instance
@@ -170,6 +170,26 @@ def test_attributes_are_added_emptied_and_removed(archive: Path) -> None:
         assert said(after, *names) == said(before, *names)
         tags = [element.tag for element in after]
         assert tags == sorted(tags)
+
+
+def test_groups_that_edits_bring_are_in_the_order_of_all(archive: Path) -> None:
+    brought = {
+        "AcquisitionContrast": "T1",
+        "ClinicalTrialSponsorName": "x",
+        "ContrastBolusAgent": "x",
+        "DeviceDescription": "x",
+        "PregnancyStatus": 1,
+        "RescaleType": "US",
+        "ShutterShape": "CIRCULAR",
+        "WholeBodyTechnique": "TWO_PASS",
+    }
+    update(archive, CT, set=brought)
+    order = list(definitions.load().groups)
+    with dicomstudy.open_archive(archive)[CT] as study:
+        for instance in study.values():
+            places = [(order.index(name), digest) for digest, name, _ in instance.groups]
+            assert places == sorted(places)
+            assert brought.keys() <= instance.metadata().keys()
 
 
 def test_only_what_is_meant_changes(archive: Path) -> None:

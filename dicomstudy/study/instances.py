@@ -185,6 +185,8 @@ class Instance:
     def groups(self) -> list[HashedGroup]:
         """Digest, name and content of each of its groups, those of the series first.
 
+        Those of a changed instance are in one order (spec/grouping.md).
+
         The contents are those of the document, which other instances refer to as well: they are
         not to be changed (`Study.groups` has copies).
 
