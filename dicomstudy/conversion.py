@@ -9,7 +9,6 @@ little. So memory is bounded by the largest study, whatever the order of the fil
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import tempfile
@@ -26,6 +25,7 @@ from dicomstudy.errors import DicomStudyError, Problem
 from dicomstudy.finishing import Finished, finish
 from dicomstudy.folder import at_work, other_archive, path_named
 from dicomstudy.ingestion import Ingested, Ingester, Settings
+from dicomstudy.outcome import Outcome
 from dicomstudy.progress import Progress, silent
 from dicomstudy.sources import find
 from dicomstudy.unfinished import remove_tree
@@ -46,7 +46,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
-class Report:
+class Report(Outcome):
     """What a run did.
 
     Attributes:
@@ -77,18 +77,6 @@ class Report:
     def complete(self) -> bool:
         """True if every DICOM file is in a study."""
         return not self.refused and not self.quarantined
-
-    def to_json(self) -> str:
-        """The report as JSON."""
-        fields = {
-            name: getattr(self, name)
-            for name in (
-                *("files", "skipped", "instances", "studies", "unchanged", "quarantined"),
-                *("refused", "bytes_in", "bytes_out"),
-            )
-        }
-        fields["problems"] = [problem._asdict() for problem in self.problems]
-        return json.dumps(fields, indent=2) + "\n"
 
 
 def convert(

@@ -20,6 +20,7 @@ from dicomstudy.errors import ArchiveError, DicomStudyError, IonError, Problem
 from dicomstudy.folder import other_archive, outside
 from dicomstudy.grouping import Grouper, Source
 from dicomstudy.inputs import Input, not_taken, take_apart
+from dicomstudy.outcome import Outcome
 from dicomstudy.p10 import PREFIX, Reader
 from dicomstudy.progress import Progress, silent
 from dicomstudy.record import Decoder
@@ -35,7 +36,7 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
 
 @dataclass(slots=True)
-class Recorded:
+class Recorded(Outcome):
     """What `write_records` did.
 
     Attributes:

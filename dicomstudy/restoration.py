@@ -22,6 +22,7 @@ from dicomstudy.document import is_named
 from dicomstudy.elements import sha256_of
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.folder import name_of, outside
+from dicomstudy.outcome import Outcome
 from dicomstudy.progress import Progress, silent
 from dicomstudy.quarantine import Quarantined
 from dicomstudy.sources import FileIdentity, file_identity
@@ -40,7 +41,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(slots=True)
-class Restored:
+class Restored(Outcome):
     """What `restore` wrote.
 
     Attributes:

@@ -13,6 +13,7 @@ from dicomstudy.contradictions import Contradictions
 from dicomstudy.document import references_in
 from dicomstudy.errors import ArchiveError, DicomStudyError, Problem, StudyError
 from dicomstudy.ion import ion_hash_hex
+from dicomstudy.outcome import Outcome
 from dicomstudy.progress import Progress, silent
 from dicomstudy.study import Instance, Study
 
@@ -20,7 +21,7 @@ __all__ = ["Verified", "verify"]
 
 
 @dataclass(slots=True)
-class Verified:
+class Verified(Outcome):
     """What `verify` looked at.
 
     Attributes:

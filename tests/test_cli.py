@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
@@ -95,6 +96,34 @@ def test_convert_writes_its_report(tmp_path: Path) -> None:
     ]
     assert read["quarantined"] > 0
     assert all([*each] == [*Problem._fields] for each in read["problems"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields"),
+    [
+        (("restore", "archive", "out"), "files bytes_out problems"),
+        (("verify", "archive"), "studies instances groups values quarantined problems"),
+        (
+            ("records", "archive", "out"),
+            "files skipped records bytes_in bytes_out problems refused",
+        ),
+        (
+            ("tables", "archive", "out"),
+            "studies instances added replaced removed tables bytes_out problems",
+        ),
+    ],
+)
+def test_what_reads_has_its_report_too(
+    arguments: Sequence[str], fields: str, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(archive.parent)
+    next(archive.glob(f"studies/*/{CT}.ion.zst")).write_bytes(b"damaged")
+    for _ in range(2):  # it replaces its own
+        assert main([*arguments, "--report", "report.json"]) == cli.INCOMPLETE
+        read = json.loads(Path("report.json").read_bytes())
+        assert [*read] == fields.split()
+        assert read["problems"]
+        assert all([*each] == [*Problem._fields] for each in read["problems"])
 
 
 def test_a_report_replaces_reports_only(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ def test_what_has_become_equal_is_one_instance_and_at_rest(living: Path, tmp_pat
     first = dicomstudy.export_tables(living, tmp_path / "tables")
     before = studies.state_of(tmp_path / "tables")
     again = dicomstudy.export_tables(living, tmp_path / "tables")
-    assert again == first._replace(added=0, bytes_out=0)
+    assert again == replace(first, added=0, bytes_out=0)
     assert studies.state_of(tmp_path / "tables") == before
     dicomstudy.collect(living, older_versions=True, remove=True)
     with dicomstudy.open_tables(tmp_path / "tables") as tables:

@@ -18,7 +18,14 @@ from dicomstudy.cli.group import (
     FilePath,
     commands,
 )
-from dicomstudy.cli.output import INCOMPLETE, Progress, reported, show_problems, summarize
+from dicomstudy.cli.output import (
+    IN_REPORT,
+    INCOMPLETE,
+    Progress,
+    reported,
+    show_problems,
+    summarize,
+)
 from dicomstudy.printable import count, size
 
 if TYPE_CHECKING:
@@ -69,7 +76,7 @@ def convert(
         )
     unchanged = f", {report.unchanged} unchanged" if report.unchanged else ""
     with reported(report_path, report.to_json):
-        show_problems(report.problems, more="--report FILE.json lists all of them")
+        show_problems(report.problems, more=IN_REPORT)
         summarize(
             count(report.files, "file") + f", {report.skipped} skipped",
             count(report.studies, "study", "studies"),
@@ -88,6 +95,7 @@ def convert(
 @click.option("--series", metavar="UID", help="Only this series.")
 @click.option("--instance", metavar="UID", help="Only this instance.")
 @click.option("--original", is_flag=True, help="As they came in, without what was changed since.")
+@REPORT
 @FOLDERS
 def restore(
     archive: Path,
@@ -97,6 +105,7 @@ def restore(
     series: str | None,
     instance: str | None,
     original: bool,
+    report_path: Path | None,
     folders: Sequence[str],
 ) -> int:
     """Write the P10 files.
@@ -118,19 +127,21 @@ def restore(
             sources=folders,
             progress=progress,
         )
-    show_problems(restored.problems)
-    summarize(
-        count(restored.files, "file"),
-        f"{size(restored.bytes_out)} out",
-        count(len(restored.problems), "problem"),
-    )
+    with reported(report_path, restored.to_json):
+        show_problems(restored.problems, more=IN_REPORT)
+        summarize(
+            count(restored.files, "file"),
+            f"{size(restored.bytes_out)} out",
+            count(len(restored.problems), "problem"),
+        )
     return 0 if restored.complete else INCOMPLETE
 
 
 @commands.command()
 @ARCHIVE
+@REPORT
 @FOLDERS
-def verify(archive: Path, *, folders: Sequence[str]) -> int:
+def verify(archive: Path, *, report_path: Path | None, folders: Sequence[str]) -> int:
     """Prove every digest and every file, and write none.
 
     That is the digests of all groups and large values in ARCHIVE, and of each P10 file that
@@ -140,15 +151,16 @@ def verify(archive: Path, *, folders: Sequence[str]) -> int:
 
     with Progress() as progress:
         verified = dicomstudy.verify(archive, sources=folders, progress=progress)
-    show_problems(verified.problems)
-    summarize(
-        count(verified.studies, "study", "studies"),
-        count(verified.instances, "instance"),
-        count(verified.groups, "group"),
-        count(verified.values, "large value"),
-        f"{verified.quarantined} quarantined",
-        count(len(verified.problems), "problem"),
-    )
+    with reported(report_path, verified.to_json):
+        show_problems(verified.problems, more=IN_REPORT)
+        summarize(
+            count(verified.studies, "study", "studies"),
+            count(verified.instances, "instance"),
+            count(verified.groups, "group"),
+            count(verified.values, "large value"),
+            f"{verified.quarantined} quarantined",
+            count(len(verified.problems), "problem"),
+        )
     return 0 if verified.complete else INCOMPLETE
 
 
@@ -187,7 +199,15 @@ def show(path: Path, uid: str | None, *, form: str, folders: Sequence[str]) -> i
 @DEST
 @click.option("--text", is_flag=True, help="Write text Ion instead of binary.")
 @MAX_INLINE
-def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline: int) -> int:
+@REPORT
+def records(
+    sources: Sequence[str],
+    destination: Path,
+    *,
+    text: bool,
+    max_inline: int,
+    report_path: Path | None,
+) -> int:
     """Write one instance record (.ion) per P10 file.
 
     Records are as dicom2ion makes them: they have the metadata, and refer to the P10 file for
@@ -199,11 +219,12 @@ def records(sources: Sequence[str], destination: Path, *, text: bool, max_inline
         recorded = dicomstudy.write_records(
             sources, destination, text=text, max_inline=max_inline, progress=progress
         )
-    show_problems(recorded.problems)
-    summarize(
-        count(recorded.files, "file") + f", {recorded.skipped} skipped",
-        count(recorded.records, "record"),
-        f"{size(recorded.bytes_in)} in, {size(recorded.bytes_out)} out",
-        count(len(recorded.problems), "problem"),
-    )
+    with reported(report_path, recorded.to_json):
+        show_problems(recorded.problems, more=IN_REPORT)
+        summarize(
+            count(recorded.files, "file") + f", {recorded.skipped} skipped",
+            count(recorded.records, "record"),
+            f"{size(recorded.bytes_in)} in, {size(recorded.bytes_out)} out",
+            count(len(recorded.problems), "problem"),
+        )
     return 0 if recorded.complete else INCOMPLETE

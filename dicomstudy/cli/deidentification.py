@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from dicomstudy.cli.group import ARCHIVE, DEST, FOLDERS, REPORT, FilePath, commands
-from dicomstudy.cli.output import INCOMPLETE, Progress, reported, say, show_problems, summarize
+from dicomstudy.cli.output import (
+    IN_REPORT,
+    INCOMPLETE,
+    Progress,
+    reported,
+    say,
+    show_problems,
+    summarize,
+)
 from dicomstudy.printable import count, size
 
 if TYPE_CHECKING:
@@ -69,7 +77,7 @@ def deidentify(
 
 
 def _show(report: Deidentified) -> None:
-    show_problems(report.problems, more="--report FILE.json lists all of them")
+    show_problems(report.problems, more=IN_REPORT)
     totals: dict[str, list[int]] = {}
     for risk in report.risks:
         totals.setdefault(f"{risk.code}  {risk.message}", []).append(risk.instances)

@@ -18,6 +18,7 @@ from dicomstudy.printable import escape
 
 __all__ = [
     "INCOMPLETE",
+    "IN_REPORT",
     "STANDARD_OUTPUT",
     "Progress",
     "hush",
@@ -33,6 +34,10 @@ __all__ = [
 INCOMPLETE = 1
 #: The path that stands for standard output.
 STANDARD_OUTPUT = Path("-")
+#: Where all problems are, of a command that has reports.
+IN_REPORT = "--report FILE.json lists all of them"
+#: Fields of which a report has all those of one row, and hardly another file has.
+_OF_REPORTS = {"bytes_out", "problems"}, {"groups", "values", "problems"}
 _MOST_PROBLEMS = 50
 _BAR = 24
 
@@ -160,7 +165,7 @@ def is_report(path: Path) -> bool:
         report: dict[str, object] = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return False
-    return {"bytes_in", "bytes_out", "problems"} <= report.keys()
+    return any(names <= report.keys() for names in _OF_REPORTS)
 
 
 def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:

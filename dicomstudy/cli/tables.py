@@ -13,11 +13,19 @@ from dicomstudy.cli.group import (
     ARCHIVE,
     DEST,
     FOLDERS,
+    REPORT,
     FilePath,
     commands,
     in_a_folder,
 )
-from dicomstudy.cli.output import INCOMPLETE, Progress, show_problems, summarize
+from dicomstudy.cli.output import (
+    IN_REPORT,
+    INCOMPLETE,
+    Progress,
+    reported,
+    show_problems,
+    summarize,
+)
 from dicomstudy.printable import count, escape, size
 
 if TYPE_CHECKING:
@@ -27,8 +35,11 @@ if TYPE_CHECKING:
 @commands.command()
 @ARCHIVE
 @DEST
+@REPORT
 @FOLDERS
-def tables(archive: Path, destination: Path, *, folders: Sequence[str]) -> int:
+def tables(
+    archive: Path, destination: Path, *, report_path: Path | None, folders: Sequence[str]
+) -> int:
     """Make Parquet tables of an archive, or bring them in step.
 
     DEST is a folder, made if it is not there. If it has tables, only what changed in ARCHIVE
@@ -40,15 +51,16 @@ def tables(archive: Path, destination: Path, *, folders: Sequence[str]) -> int:
         exported = dicomstudy.export_tables(
             archive, destination, sources=folders, progress=progress
         )
-    show_problems(exported.problems)
-    summarize(
-        count(exported.studies, "study", "studies"),
-        count(exported.instances, "instance"),
-        f"{exported.added} added, {exported.replaced} replaced, {exported.removed} removed",
-        count(exported.tables, "table"),
-        f"{size(exported.bytes_out)} out",
-        count(len(exported.problems), "problem"),
-    )
+    with reported(report_path, exported.to_json):
+        show_problems(exported.problems, more=IN_REPORT)
+        summarize(
+            count(exported.studies, "study", "studies"),
+            count(exported.instances, "instance"),
+            f"{exported.added} added, {exported.replaced} replaced, {exported.removed} removed",
+            count(exported.tables, "table"),
+            f"{size(exported.bytes_out)} out",
+            count(len(exported.problems), "problem"),
+        )
     return 0 if exported.complete else INCOMPLETE
 
 

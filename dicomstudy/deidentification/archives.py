@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dicomstudy.archive import AnyArchive, Archive, opened
 from dicomstudy.bulk import BulkFile
@@ -22,6 +20,7 @@ from dicomstudy.disk import is_there, make_folder, sync, write_atomically, writi
 from dicomstudy.document import encode_version
 from dicomstudy.errors import UNWRITABLE, ArchiveError, DicomStudyError, Problem
 from dicomstudy.folder import at_work, locked, make_new, path_named
+from dicomstudy.outcome import Outcome
 from dicomstudy.progress import Progress, Told
 from dicomstudy.study import Study
 from dicomstudy.unfinished import remove_tree
@@ -36,7 +35,7 @@ _BULK = "bulk"
 
 
 @dataclass(slots=True)
-class Deidentified:
+class Deidentified(Outcome):
     """What `deidentify` wrote, and what is to be looked at.
 
     Attributes:
@@ -61,16 +60,6 @@ class Deidentified:
     def complete(self) -> bool:
         """True if every instance that is in a study of the source was taken over."""
         return not self.problems
-
-    def to_json(self) -> str:
-        """The report as JSON."""
-        fields: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("studies", "instances", "bytes_in", "bytes_out", "quarantined")
-        }
-        fields["risks"] = [risk._asdict() for risk in self.risks]
-        fields["problems"] = [problem._asdict() for problem in self.problems]
-        return json.dumps(fields, indent=2) + "\n"
 
 
 def deidentify(

@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ from dicomstudy.errors import UNREADABLE, DicomStudyError, Problem, TableError
 from dicomstudy.folder import Folder, outside, path_named, unlocking
 from dicomstudy.grouping import ENCODING
 from dicomstudy.meanwhile import MOST_LOOKS, Seen, changing
+from dicomstudy.outcome import Outcome
 from dicomstudy.progress import Progress, Told
 from dicomstudy.study import Study
 from dicomstudy.tables import catalog as catalog_
@@ -69,7 +71,8 @@ FILE_ROWS = 1 << 16
 _UNFINISHED = re.compile(r"\w+\.[0-9]+\.(?:arrow|parquet)|counts(?:-\w+)?|[0-9a-f]+\.part")
 
 
-class Exported(NamedTuple):
+@dataclass(slots=True)
+class Exported(Outcome):
     """What `export_tables` did. If it had to look again, what it did each time is added up.
 
     Attributes:
@@ -157,8 +160,10 @@ def export_tables(
                         break
             else:
                 done[-1].problems.append(changing(archive.path).problem())
-    counts = ("added", "replaced", "removed", "bytes_out")
-    return done[-1]._replace(**{name: sum(getattr(e, name) for e in done) for name in counts})
+    exported = done[-1]
+    for name in ("added", "replaced", "removed", "bytes_out"):
+        setattr(exported, name, sum(getattr(each, name) for each in done))
+    return exported
 
 
 def _is_ours(path: Path) -> bool:
