@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -79,14 +79,19 @@ class Archive(Folder, Mapping[str, "Study"]):
         """
         yield from self._opened(self.listing())
 
-    def all_studies(self) -> Iterator[tuple[Path, Study | DicomStudyError, bool]]:
+    def all_studies(
+        self, uids: Collection[str] | None = None
+    ) -> Iterator[tuple[Path, Study | DicomStudyError, bool]]:
         """As `studies`, so that no instance is missed that another run moves meanwhile.
 
         A study that instances may have come to or gone from since it was given comes again as it
         is then, and True with it (spec/moving.md).
+
+        Args:
+            uids: those of the studies that are asked for; None for all.
         """
-        seen = Seen(self)
-        coming: Iterable[Listed] = self.listing()
+        seen = Seen(self, uids)
+        coming: Iterable[Listed] = self.listing(uids)
         while coming:
             for path, study in self._opened(coming):
                 document = None if isinstance(study, DicomStudyError) else study.document

@@ -156,9 +156,23 @@ class Folder:
         for shard in self.shards():
             yield from documents_in(shard)
 
-    def listing(self) -> Iterator[Listed]:
-        """The path of every document; of a folder of them that cannot be read, its own, and why."""
-        yield from self._listing(DOCUMENT)
+    def listing(self, uids: Iterable[str] | None = None) -> Iterator[Listed]:
+        """The path of every document; of a folder of them that cannot be read, its own, and why.
+
+        With `uids`, only of the studies that have these, as far as they are there.
+        """
+        if uids is None:
+            yield from self._listing(DOCUMENT)
+            return
+        for uid in uids:
+            path = self.document_path(uid)
+            try:
+                is_listed = self.has(path)
+            except ArchiveError as error:
+                yield path, error
+            else:
+                if is_listed:
+                    yield path, None
 
     def bulk_files(self) -> Iterator[Listed]:
         """As `listing`, of all bulk files, those that no document refers to as well."""

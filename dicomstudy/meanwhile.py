@@ -6,6 +6,7 @@ What goes from a study that is not read yet to one that was is in neither of the
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 
 from dicomstudy.disk import mark_of
@@ -24,10 +25,12 @@ class Seen:
 
     Args:
         archive: what they are of.
+        uids: those of the studies that are read; None for all.
     """
 
-    def __init__(self, archive: Folder) -> None:
+    def __init__(self, archive: Folder, uids: Collection[str] | None = None) -> None:
         self._archive = archive
+        self._uids = uids
         #: Version and mark of each; version 0 of one that is new, and need not be read.
         self._documents: dict[str, tuple[int, int]] = {}
         self._failed: set[str] = set()
@@ -57,7 +60,7 @@ class Seen:
         while True:
             there: set[str] = set()
             coming: list[Listed] = []
-            for path, error in self._archive.listing():
+            for path, error in self._archive.listing(self._uids):
                 there.add(_name(path))
                 if self._is_to_be_read(path, error):
                     coming.append((path, error))

@@ -316,6 +316,16 @@ def test_deidentify_says_that_something_came(
     assert not done.complete
 
 
+def test_deidentify_looks_again_at_the_studies_that_it_takes_over(
+    archive: Path, tmp_path: Path, meanwhile: Meanwhile
+) -> None:
+    meanwhile(merged(archive))
+    done = dicomstudy.deidentify(archive, tmp_path / "both", studies=[S, T])
+    assert [problem.code for problem in done.problems] == ["deidentify/moved"]
+    one = dicomstudy.deidentify(archive, tmp_path / "one", studies=[S])
+    assert (one.studies, one.problems) == (1, [])
+
+
 def test_an_instance_is_found_where_it_is_now(archive: Path, meanwhile: Meanwhile) -> None:
     folder = dicomstudy.open_archive(archive)
     last = max((S, T), key=folder.document_path)
@@ -388,7 +398,7 @@ def test_what_passes_by_while_it_is_looked_for_is_found(
         with folder.open(path) as study:
             assert not seen.add(path, study.document)
 
-    def passing(folder: Folder) -> Iterator[Listed]:
+    def passing(folder: Folder, _uids: object) -> Iterator[Listed]:
         monkeypatch.setattr(Folder, "listing", listing)
         documents = listing(folder)
         yield next(documents)

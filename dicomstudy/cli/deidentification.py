@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     type=FilePath(exists=True, dir_okay=False, path_type=Path),
     help="Secret bytes, at least 16: equal ones give equal UIDs and pseudonyms.",
 )
+@click.option(
+    "--study",
+    "studies",
+    multiple=True,
+    metavar="UID",
+    help="Only this study; repeatable.",
+)
 @REPORT
 @FOLDERS
 def deidentify(
@@ -50,6 +57,7 @@ def deidentify(
     profile: str,
     options: Sequence[str],
     key: Path | None,
+    studies: Sequence[str],
     report_path: Path | None,
     folders: Sequence[str],
 ) -> int:
@@ -68,6 +76,7 @@ def deidentify(
             profile=profile,
             options=options,
             key=key,
+            studies=studies or None,
             sources=folders,
             progress=progress,
         )

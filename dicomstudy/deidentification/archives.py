@@ -43,7 +43,8 @@ class Deidentified(Outcome):
         instances: instances of them.
         bytes_in: bytes of the files that they were made of.
         bytes_out: bytes of the new archive.
-        quarantined: files in quarantine, which were left out.
+        quarantined: files in quarantine, which were left out; 0 if only some studies were
+            asked for, for they are of none.
         risks: what may still identify somebody; names nothing of the source.
         problems: studies and instances that were left out; names the source.
     """
@@ -69,6 +70,7 @@ def deidentify(
     profile: str = "basic",
     options: Iterable[str] = (),
     key: bytes | str | os.PathLike[str] | None = None,
+    studies: Iterable[str] | None = None,
     sources: Iterable[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
 ) -> Deidentified:
@@ -83,22 +85,26 @@ def deidentify(
         options: names of options, such as "clean-descriptors".
         key: at least 16 bytes, or the file that has them. Equal keys give equal UIDs and
             pseudonyms. Without one, a new key is used for this run, and kept nowhere.
+        studies: Study Instance UIDs; only these studies are taken over. None takes all.
         sources: as for `open_archive`, if that was not opened.
         progress: as for `convert`.
 
     Raises:
         DicomStudyError: there is no such profile or option (``deidentify/…``), or the key is too
             short or cannot be read (``deidentify/key``).
-        ArchiveError: there is no archive, or the destination is not empty, in one, or cannot be
-            written.
+        ArchiveError: there is no archive, or none of the `studies` in it; or the destination is
+            not empty, in one, or cannot be written.
     """
     source = opened(archive, sources=sources)
     policy_ = policy(profile, options, source.definitions)
     pseudonyms = Pseudonyms(_key(key))
+    chosen = None if studies is None else _chosen(source, studies)
     target = _new(destination)
-    report = Deidentified(quarantined=sum(1 for _ in source.quarantined()))
+    report = Deidentified()
+    if chosen is None:
+        report.quarantined = sum(1 for _ in source.quarantined())
     with Told(progress) as said, at_work(target.path), _incoming(target) as incoming:
-        for path, study, is_again in source.all_studies():
+        for path, study, is_again in source.all_studies(chosen):
             if isinstance(study, DicomStudyError):
                 report.problems.append(study.problem(str(path)))
                 continue
@@ -125,6 +131,15 @@ _MOVED = (
     "another run changed the study after it was taken over; instances that it moved may be "
     "missing, or be there twice: de-identify the archive again, into a new folder"
 )
+
+
+def _chosen(source: Archive, studies: Iterable[str]) -> list[str]:
+    """UIDs of studies that are in an archive, each once; a text is one of them."""
+    uids = list(dict.fromkeys([studies] if isinstance(studies, str) else studies))
+    for uid in uids:
+        if uid not in source:
+            raise source.not_found(uid)
+    return uids
 
 
 def _failed(error: Exception) -> DicomStudyError:
