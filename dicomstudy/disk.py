@@ -43,12 +43,14 @@ def entries(folder: Path) -> list[Path]:
     """What is in a folder, by name; nothing if it is none.
 
     Raises:
-        ArchiveError: it cannot be read (``archive/unreadable``).
+        ArchiveError: it cannot be read (``archive/unreadable``), or is a link that leads nowhere.
     """
     with reading(folder):
         try:
             return sorted(folder.iterdir())
         except ABSENT:
+            if folder.is_symlink():  # as to a disk that is not there for the moment
+                raise
             return []
 
 

@@ -24,6 +24,7 @@ from dicomstudy.errors import (
     TableError,
 )
 from dicomstudy.grouping import Batch
+from dicomstudy.meanwhile import Seen
 from dicomstudy.tables import catalog, export, parquet, rebuilding, writer
 from dicomstudy.tables.star import StudyRows, Tabulator, rebuild
 from fixtures import make
@@ -532,8 +533,33 @@ def test_a_first_run_that_is_stopped_can_be_run_again(
         _stop_at(moment, patch, first=True)
         with pytest.raises(Killed):
             dicomstudy.export_tables(archive, tmp_path / "tables")
+    with pytest.raises(TableError, match="has not ended") as caught:
+        dicomstudy.open_tables(tmp_path / "tables")
+    assert caught.value.code == "tables/not-tables"
     dicomstudy.export_tables(archive, tmp_path / "tables")
     assert_consistent(tmp_path / "tables")
+
+
+def test_a_first_run_that_is_stopped_may_be_followed_by_one_of_nothing(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        _stop_at(0, patch, first=True)
+        with pytest.raises(Killed):
+            dicomstudy.export_tables(archive, tmp_path / "tables")
+    dicomstudy.convert([], tmp_path / "none")
+    dicomstudy.export_tables(tmp_path / "none", tmp_path / "tables")
+    with dicomstudy.open_tables(tmp_path / "tables") as tables:
+        assert list(tables) == []
+
+
+def test_a_run_that_ends_while_it_begins_leaves_nothing_unfinished(
+    archive: Path, copied_tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomstudy.tables.export.Seen", _killer(0, Seen))
+    with pytest.raises(Killed):
+        dicomstudy.export_tables(archive, copied_tables)
+    assert not (copied_tables / "incoming").exists()
 
 
 def test_files_of_others_are_left_alone(archive: Path, copied_tables: Path) -> None:
@@ -633,6 +659,31 @@ def test_tables_that_were_changed_since_are_not_called_damaged(tmp_path: Path) -
             assert caught.value.code == "tables/changed"
     with dicomstudy.open_tables(folder) as tables:
         assert len(tables.sql("SELECT 1 FROM instances")) == 5
+
+
+def test_tables_made_anew_have_files_of_the_same_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "FILE_ROWS", 4)
+    archive, folder = tmp_path / "archive", tmp_path / "tables"
+    add_study(archive, 2, 3)
+    dicomstudy.export_tables(archive, folder)
+    with dicomstudy.open_tables(folder) as tables:
+        names = [path.relative_to(folder) for path in tables["instances"].files]
+        dicomstudy.export_tables(archive, folder)
+        assert len(tables.sql("SELECT 1 FROM instances")) == 3  # nothing has changed
+        add_study(archive, 1, 4)
+        shutil.rmtree(folder)
+        dicomstudy.export_tables(archive, folder)
+        assert all((folder / name).exists() for name in names)
+        for ask in (
+            tables["instances"].to_table,
+            lambda: tables.sql("SELECT count(*) FROM instances"),
+            lambda: tables.to_archive(tmp_path / "again"),
+        ):
+            with pytest.raises(TableError) as caught:
+                ask()
+            assert caught.value.code == "tables/changed"
 
 
 def test_a_table_gives_columns_and_rows(tables_folder: Path) -> None:

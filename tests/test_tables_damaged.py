@@ -6,7 +6,6 @@ import base64
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,8 @@ from hypothesis import strategies as st
 import dicomstudy
 from dicomstudy import ion
 from dicomstudy.archive import create
+from dicomstudy.disk import ReadOnly
+from dicomstudy.document import Document
 from dicomstudy.errors import (
     ArchiveError,
     BulkError,
@@ -523,14 +524,18 @@ def test_a_document_that_cannot_be_read_on_is_a_problem(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents = list(dicomstudy.open_archive(archive).documents())
-    read_on = hashlib.file_digest
+    sha256 = Document.sha256
 
-    def failing(file: Any, name: str) -> Any:
-        if file.name == str(documents[0]):
-            raise OSError(errno.EIO, "Input/output error")
-        return read_on(file, name)
+    def refused(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(hashlib, "file_digest", failing)
+    def failing(document: Document) -> str:
+        with monkeypatch.context() as patch:
+            if document.path == documents[0]:
+                patch.setattr(ReadOnly, "pread", refused)
+            return sha256(document)
+
+    monkeypatch.setattr(Document, "sha256", failing)
     exported = dicomstudy.export_tables(archive, tmp_path / "tables")
     assert exported.studies == len(documents) - 1
     found = [(problem.source, problem.code) for problem in exported.problems]

@@ -266,6 +266,46 @@ def test_a_study_that_is_collected_while_it_is_read_is_no_problem(
     assert studies_there == (count if opened else count - 1)
 
 
+def test_a_study_that_changes_meanwhile_is_known_by_what_was_read(
+    living: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a document that is put back is not taken for the one in the tables."""
+    document = dicomstudy.open_archive(living).document_path(CT)
+    before = document.read_bytes()
+    open_now = Folder.open
+
+    def changing(folder: Folder, path: Path) -> Study:
+        monkeypatch.undo()
+        dicomstudy.update(living, CT, [{"set": {"PatientID": "later"}}])
+        return open_now(folder, path)
+
+    monkeypatch.setattr(Folder, "open", changing)
+    for content, patients in ((None, {"later"}), (before, {"EX-0001"})):
+        if content is not None:
+            document.write_bytes(content)
+        dicomstudy.export_tables(living, tmp_path / "tables")
+        with dicomstudy.open_tables(tmp_path / "tables") as tables:
+            rows = tables.select(["PatientID", "StudyInstanceUID"]).to_pylist()
+            assert {row["PatientID"] for row in rows if row["StudyInstanceUID"] == CT} == patients
+
+
+@pytest.mark.parametrize("place", ["studies", "studies/*"])
+def test_a_folder_that_is_on_a_disk_that_is_not_there_is_not_empty(
+    place: str, living: Path, tmp_path: Path
+) -> None:
+    dicomstudy.export_tables(living, tmp_path / "tables")
+    before = studies.state_of(tmp_path / "tables")
+    folder = next(living.glob(place))
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "not-there")
+    with pytest.raises(DicomStudyError) as caught:
+        dicomstudy.export_tables(living, tmp_path / "tables")
+    assert caught.value.code == "archive/unreadable"
+    assert studies.state_of(tmp_path / "tables") == before
+    problems = dicomstudy.verify(living).problems
+    assert [problem.code for problem in problems] == ["archive/unreadable"]
+
+
 @pytest.mark.parametrize("missing", ["document", "archive.ion"])
 def test_a_study_that_cannot_be_reached_is_a_problem(
     missing: str, living: Path, monkeypatch: pytest.MonkeyPatch

@@ -33,10 +33,12 @@ from dicomstudy.document.fields import (
     uid_of,
 )
 from dicomstudy.document.readable import read_whole
+from dicomstudy.elements import sha256_and_size
 from dicomstudy.errors import DefinitionsError, IonError, StudyError
 from dicomstudy.growth import Counts
 from dicomstudy.lineage import History, Version, moment
 
+_PIECE = 1 << 20
 _CHUNK_FIELDS = ("seriesInstanceUID", "_groups", "groups", "instances", "bulk")
 
 
@@ -77,6 +79,11 @@ class Document:
     def size(self) -> int:
         """Its size in bytes."""
         return self._status().st_size
+
+    def sha256(self) -> str:
+        """The SHA-256 of its bytes, in hexadecimal digits."""
+        sha256, _ = sha256_and_size(self._pieces(self.size))
+        return sha256
 
     @property
     def mark(self) -> int:
@@ -134,20 +141,23 @@ class Document:
             raise self._error("study/damaged", "the table of frames does not fit the document")
         return frames
 
+    def _pieces(self, length: int) -> Iterator[bytes]:
+        """Its first bytes, one piece after another. Errors as in `_pread`."""
+        return (self._pread(min(_PIECE, length - at), at) for at in range(0, length, _PIECE))
+
     def _plain(self) -> bytes:
         """The document as one stream of Ion, which is read whole."""
         length = self.size
         if length > MAX_FRAME:
             raise self._error("study/too-large", "the document is too large to read whole")
-        places = range(0, length, 1 << 20)
-        data = b"".join(self._pread(min(1 << 20, length - at), at) for at in places)
+        data = b"".join(self._pieces(length))
         if not data.startswith(ZSTD_MAGIC):
             return data
         plain = []
         size = 0
         try:
             reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
-            while piece := reader.read(1 << 20):
+            while piece := reader.read(_PIECE):
                 plain.append(piece)
                 size += len(piece)
                 if size > MAX_FRAME:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from dicomstudy.definitions import Definitions
-from dicomstudy.disk import ABSENT, write_atomically
+from dicomstudy.disk import ABSENT, mark_of, write_atomically
 from dicomstudy.errors import TableError
 from dicomstudy.tables.fields import PART_TABLES
 from dicomstudy.tables.parquet import File
@@ -32,6 +32,7 @@ __all__ = [
     "Part",
     "Table",
     "check_path",
+    "mark",
     "path_of",
     "read",
     "write",
@@ -91,12 +92,14 @@ class Catalog:
     Attributes:
         archive: the folder of the archive that they were made of.
         next: the number of the next file.
+        is_unfinished: the first run that makes them has not ended; there are none yet.
     """
 
     archive: str
     next: int = 0
     parts: list[Part] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
+    is_unfinished: bool = False
 
     def paths(self, folder: Path) -> Iterator[Path]:
         """The paths of all files."""
@@ -126,6 +129,14 @@ def path_of(folder: Path, table: str, number: int) -> Path:
     return folder / table / f"{number:06}.parquet"
 
 
+def mark(folder: Path) -> int | None:
+    """What tells the catalog of a folder from those before; None if the system does not say."""
+    try:
+        return mark_of((folder / NAME).stat())
+    except OSError:
+        return None
+
+
 def check_path(folder: Path) -> None:
     """Do nothing if readers of Parquet files can name those of a folder.
 
@@ -150,6 +161,7 @@ def write(catalog: Catalog, folder: Path, definitions: Definitions) -> None:
         "definitions": {"version": definitions.version, "sha256": definitions.digest},
         "archive": catalog.archive,
         "next": catalog.next,
+        **({"unfinished": True} if catalog.is_unfinished else {}),
         "parts": [
             {"first": p.first, "last": p.last, "instances": p.instances, "files": p.files}
             for p in catalog.parts
@@ -166,11 +178,17 @@ def write(catalog: Catalog, folder: Path, definitions: Definitions) -> None:
     write_atomically(folder / NAME, [data], within=folder / INCOMING)
 
 
-def read(folder: Path, definitions: Definitions) -> Catalog:
+def read(folder: Path, definitions: Definitions, *, unfinished: bool = False) -> Catalog:
     """The catalog of a folder. Mirror of `write`.
 
+    Args:
+        folder: that of the tables.
+        definitions: those of this program.
+        unfinished: whether it may be that of a first run that has not ended.
+
     Raises:
-        TableError: there is none (``tables/not-tables``), it is of an unknown version
+        TableError: there is none (``tables/not-tables``), or it is that of a first run that has
+            not ended and may not be; it is of an unknown version
             (``tables/unknown-version``), of other definitions (``tables/definitions``), or damaged,
             or the system refuses to read it (``tables/unreadable``); or as `check_path`.
     """
@@ -208,6 +226,9 @@ def read(folder: Path, definitions: Definitions) -> Catalog:
         raise _damaged(path, f"{error!r}") from error
     if not is_consistent:
         raise _damaged(path, "it contradicts itself")
+    if catalog.is_unfinished and not unfinished:
+        message = "there are no tables in this folder yet: the first run for them has not ended"
+        raise TableError("tables/not-tables", message, source=str(folder))
     return catalog
 
 
@@ -234,7 +255,8 @@ def _catalog(value: Mapping[str, Any]) -> Catalog:
         for name, table in value["tables"].items()
     }
     parts = [Part(**part) for part in value["parts"]]
-    return Catalog(value["archive"], value["next"], parts, tables)
+    is_unfinished = value.get("unfinished") is True
+    return Catalog(value["archive"], value["next"], parts, tables, is_unfinished)
 
 
 def _is_consistent(catalog: Catalog, names: AbstractSet[str]) -> bool:

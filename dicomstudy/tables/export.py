@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
 from pathlib import Path
@@ -187,7 +186,10 @@ def _is_ours(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Be the only run that writes to a folder of tables. A process that ends lets go of it."""
+    """Be the only run that writes to a folder of tables, and leave nothing unfinished in it.
+
+    A process that ends lets go of it.
+    """
     descriptor = os.open(folder / catalog_.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     with unlocking(os.fdopen(descriptor, "r+b")) as file:
         try:
@@ -196,7 +198,10 @@ def _alone(folder: Path) -> Iterator[None]:
             raise TableError(
                 "tables/locked", "another run is writing to these tables", source=str(folder)
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            remove_tree(folder / catalog_.INCOMING)
 
 
 class _Run:
@@ -211,7 +216,9 @@ class _Run:
         self._definitions = definitions_.load()
         self._has_catalog = has_catalog
         #: What the folder has; and what of it can be gone on with, which is all or nothing.
-        self._there = catalog_.read(folder, self._definitions) if has_catalog else Catalog("")
+        self._there = Catalog("")
+        if has_catalog:
+            self._there = catalog_.read(folder, self._definitions, unfinished=True)
         is_whole = self._there.has_files(folder)
         self._old = self._there if is_whole else Catalog("", self._there.next)
         self._new = Catalog(str(archive.path.resolve()), self._old.next)
@@ -233,20 +240,21 @@ class _Run:
         self._done = 0
 
     def close(self) -> None:
-        """Remove what is not needed any more."""
+        """Close what is open."""
         self._change.close()
-        remove_tree(self._folder / catalog_.INCOMING)
 
     def export(self) -> Exported:
         """Bring the tables in step, and say what that took."""
         if not self._has_catalog:
-            catalog_.write(self._new, self._folder, self._definitions)
+            unfinished = replace(self._new, is_unfinished=True)
+            catalog_.write(unfinished, self._folder, self._definitions)
         before = self._studies()
         after = self._documents(before)
         changed = {uid for uid, found in after.items() if before.get(uid) != found.sha256}
         removed = before.keys() - after.keys()
         touched = changed | removed
-        if touched or self._new.archive != self._old.archive or not self._has_catalog:
+        is_new = not self._has_catalog or self._there.is_unfinished
+        if touched or self._new.archive != self._old.archive or is_new:
             self._bring_in_step(before, after, touched)
             self._writer.commit(self._definitions, self._there)
         else:
@@ -289,17 +297,10 @@ class _Run:
             try:
                 with contextlib.closing(Document(path)) as document:
                     self._seen.add(path, document)
-                with path.open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                    sha256 = document.sha256()
             except DicomStudyError as error:
                 if not self._archive.is_gone(path):
                     self._problems.append(error.problem(str(path)))
-                    self._seen.add(path, None)
-                continue
-            except OSError as error:
-                if not self._archive.is_gone(path):
-                    message = f"the document cannot be read: {error.strerror}"
-                    self._problems.append(Problem(str(path), "study/unreadable", message))
                     self._seen.add(path, None)
                 continue
             found[document.study] = _Found(path, sha256, document.instances)
@@ -465,8 +466,9 @@ class _Run:
         """Add the rows of a study; none, if its document is damaged or has gone meanwhile."""
         try:
             with self._archive.open(found.path) as study, self._as_it_is(study) as present:
-                size = study.document.size
-                added = tabulator.add(present, sha256=found.sha256, size=size)
+                document = study.document  # it may be a later one than that which was found
+                sha256, size = document.sha256(), document.size
+                added = tabulator.add(present, sha256=sha256, size=size)
         except DicomStudyError as error:
             self._left_out.add(uid)
             if not self._archive.is_gone(found.path):

@@ -174,6 +174,7 @@ class Tables(Mapping[str, Table]):
         self.path = path
         self.problems = list(problems)
         self._definitions = definitions_.load()
+        self._mark = catalog_.mark(path)
         self._catalog = catalog_.read(path, self._definitions)
         self._tables: dict[str, Table] = {}
         self._database: Database | None = None
@@ -250,16 +251,13 @@ class Tables(Mapping[str, Table]):
                 raise self._no_longer_open()
             self._asked += 1
         try:
+            self._check_replaced()
             yield
         except TableError as error:
             if self._closed:
                 raise self._no_longer_open() from error
             if error.code in {"tables/damaged", "tables/schema"} and self._is_changed():
-                raise TableError(
-                    "tables/changed",
-                    "the tables were changed since they were opened: open them again",
-                    source=str(self.path),
-                ) from error
+                raise self._changed() from error
             raise
         finally:
             with self._lock:
@@ -282,6 +280,18 @@ class Tables(Mapping[str, Table]):
 
     def _no_longer_open(self) -> TableError:
         return TableError("tables/closed", "the tables are closed", source=str(self.path))
+
+    def _changed(self) -> TableError:
+        message = "the tables were changed since they were opened: open them again"
+        return TableError("tables/changed", message, source=str(self.path))
+
+    def _check_replaced(self) -> None:
+        """Refuse files of other tables that have the names of these: of a folder made anew."""
+        mark = catalog_.mark(self.path)
+        if mark not in {None, self._mark}:
+            if not self._catalog.has_files(self.path):
+                raise self._changed()
+            self._mark = mark
 
     def _is_changed(self) -> bool:
         try:
