@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
+import pydicom
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+import dicomstudy
 from dicomstudy.deidentification.codestreams import has_metadata
 from dicomstudy.elements import Span
 from fixtures import make
+from tests import studies
+from tests.deidentified import KEY, NEW, instances
 
 SAMPLES = bytes(range(1, 255)) * 8
 #: The remark "Ben", as an encoder would write it, and as it would be anywhere else.
@@ -260,3 +265,59 @@ def test_rows_without_end_are_told_of_and_left() -> None:
     assert sum(taken) < 10_000
     assert says_more(b"\xff\xd8" + b"\xff" * 100_000)
     assert says_more(jp2(*[box(b"res ")] * 2000))
+
+
+# In a study
+
+
+def compressed(number: int, *frames: Sequence[bytes], syntax: str = make.JPEG_LOSSLESS) -> bytes:
+    """An instance of one study with such fragments of each frame."""
+    even = [[part + bytes(len(part) % 2) for part in frame] for frame in frames]
+    data_set = make.dataset_of(
+        {
+            "SOPClassUID": make.SECONDARY_CAPTURE,
+            "SOPInstanceUID": make.uid(f"compressed/{number}"),
+            "StudyInstanceUID": make.uid("compressed"),
+            "SeriesInstanceUID": make.uid("compressed/1"),
+            "NumberOfFrames": len(frames),
+            "BitsAllocated": 8,
+            "PixelData": make.encapsulate(even, end=False),
+        }
+    )
+    data_set["PixelData"].VR = "OB"
+    data_set["PixelData"].is_undefined_length = True
+    return make.saved(data_set, syntax)
+
+
+@pytest.mark.parametrize(
+    ("bulk", "max_inline"), [("copy", 256), ("reference", 256), ("copy", 1 << 16)]
+)
+def test_what_compressed_images_say_is_told(bulk: str, max_inline: int, tmp_path: Path) -> None:
+    """In any frame, cut anywhere; and nothing is altered."""
+    plain, named = jpeg(), jpeg(segment(0xFE, b"Ben^1935"))
+    told = [
+        compressed(1, [named]),
+        compressed(2, [plain], [plain], [named]),
+        compressed(3, [plain], [named[:30], named[30:]]),
+        compressed(4, [codestream(remark(b"Ben "))], syntax=pydicom.uid.JPEG2000),
+        compressed(5, [jp2(box(b"uuid", b"Ben "))], syntax=pydicom.uid.JPEG2000),
+    ]
+    quiet = [
+        compressed(6, [plain], [plain]),
+        compressed(7, [codestream(remark(b"Kakadu-v7.3.3"))], syntax=pydicom.uid.JPEG2000),
+        compressed(8, [make.rle_frame(named, columns=len(named))], syntax=make.RLE),
+        make.part10(make.file_meta(), make.small("n", make.element(0x7FE00010, "OB", named[:16]))),
+    ]
+    files = ((f"{at}.dcm", file) for at, file in enumerate((*told, *quiet)))
+    studies.write_files(tmp_path / "in", files)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "a", bulk=bulk, max_inline=max_inline)
+    report = dicomstudy.deidentify(tmp_path / "a", tmp_path / "out", key=KEY)
+    assert report.problems == []
+    risks = {(risk.study, risk.code): risk.instances for risk in report.risks}
+    assert risks[NEW.uid(make.uid("compressed")), "risk/pixel-comment"] == len(told)
+    assert (NEW.uid(make.uid("wrecks")), "risk/pixel-comment") not in risks
+
+    def pixels(archive: Path) -> list[bytes]:
+        return sorted(instance.to_dataset().PixelData for instance in instances(archive))
+
+    assert pixels(tmp_path / "out") == pixels(tmp_path / "a")

@@ -16,16 +16,14 @@ import dicomstudy
 from dicomstudy.deidentification.confidentiality import policy
 from dicomstudy.deidentification.copies import ValuesOf
 from dicomstudy.deidentification.identities import Identities
-from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from dicomstudy.deidentification.transfer import Transfer
 from dicomstudy.record import character_set_of
 from fixtures import make
 from tests import studies
+from tests.deidentified import KEY, NEW, in_item
 from tests.plants import DEFINITIONS, haystack
 from tests.test_codestreams import jpeg, segment
 
-KEY = b"0123456789abcdef"
-NEW = Pseudonyms(KEY)
 CLEAN = "clean-descriptors"
 CHARSET, NAME, ID, TEXT = 0x00080005, 0x00100010, 0x00100020, 0x00204000
 
@@ -78,10 +76,6 @@ def big_endian(*elements: tuple[int, str, Any]) -> bytes:
     rows.update({tag: (vr, value) for tag, vr, value in elements})
     content = [make.element(tag, *rows[tag], big=True) for tag in sorted(rows)]
     return make.part10(make.file_meta(make.BIG_ENDIAN), b"".join(content))
-
-
-def in_item(tag: int, *elements: bytes) -> bytes:
-    return make.element(tag, "SQ", make.item(b"".join(elements)))
 
 
 # UIDs

@@ -22,12 +22,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 import dicomstudy
-from dicomstudy.deidentification.pseudonyms import Pseudonyms
 from fixtures import make
+from tests.deidentified import KEY, NEW
 from tests.samples import pydicom_folders
 
-KEY = b"0123456789abcdef"
-NEW = Pseudonyms(KEY)
 #: What the other one calls its actions, and what the table calls them.
 LETTERS = {
     "delete": "X",
