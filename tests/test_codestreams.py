@@ -321,3 +321,21 @@ def test_what_compressed_images_say_is_told(bulk: str, max_inline: int, tmp_path
         return sorted(instance.to_dataset().PixelData for instance in instances(archive))
 
     assert pixels(tmp_path / "out") == pixels(tmp_path / "a")
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_what_large_images_say_is_told_wherever_their_chunks_begin(
+    images: int, tmp_path: Path
+) -> None:
+    """Values are stored in chunks (spec/bulk.md), and images and their headers lie across them."""
+    profile = [segment(0xE2, b"ICC_PROFILE\0" + bytes(range(256)) * 200)] * 7
+    plain, named = jpeg(*profile), jpeg(*profile, segment(0xFE, b"Ben^1935"))
+    files = [
+        (f"{at}.dcm", compressed(at, *[[plain]] * images, [last]))
+        for at, last in enumerate((plain, named))
+    ]
+    studies.write_files(tmp_path / "in", files)
+    dicomstudy.convert([tmp_path / "in"], tmp_path / "a")
+    report = dicomstudy.deidentify(tmp_path / "a", tmp_path / "out", key=KEY)
+    told = {risk.code: risk.instances for risk in report.risks}
+    assert told["risk/pixel-comment"] == 1

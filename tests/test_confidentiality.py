@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import zipfile
+from base64 import b32encode
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
@@ -205,6 +208,8 @@ def test_dates_beyond_the_table_are_moved_with_the_others() -> None:
     moved = basic("retain-longitudinal-modified-dates")
     assert moved.action(TAG("ExpiryDate")) is Action.SHIFT
     assert moved.otherwise(TAG("ExpiryDate")) is Action.EMPTY
+    assert moved.action(TAG("Rows")) is Action.KEEP
+    assert basic().action(TAG("ExpiryDate")) is Action.KEEP
 
 
 @pytest.mark.parametrize(
@@ -233,6 +238,24 @@ def test_what_is_not_there_is_refused(
 
 KEYS = st.binary(min_size=16, max_size=40)
 UIDS = st.from_regex(r"[0-2]\.[1-9][0-9]{0,5}(\.[1-9][0-9]{0,5}){1,5}", fullmatch=True)
+
+
+@given(KEYS, st.text(max_size=9))
+def test_they_are_made_as_the_page_says(key: bytes, value: str) -> None:
+    """So another implementation makes the same ones by the same key."""
+    new = Pseudonyms(key)
+
+    def made(kind: str, value: str) -> bytes:
+        return hmac.new(key, f"{kind}\0{value}".encode(), "sha256").digest()
+
+    bits = f"{int.from_bytes(made('uid', '1.2.3')[:16], 'big'):0128b}"
+    uid = UUID(int=int(f"{bits[:48]}1000{bits[52:64]}10{bits[66:]}", 2))
+    assert uid.version == 8
+    assert uid.variant == RFC_4122
+    assert new.uid("1.2.3") == f"2.25.{uid.int}"
+    for kind in ("patient", "accession"):
+        assert new.name(kind, value) == b32encode(made(kind, value)[:10]).decode()
+    assert new.days(value) == 1 + int.from_bytes(made("days", value)[:8], "big") % 3650
 
 
 @given(KEYS, UIDS, UIDS)
@@ -300,7 +323,7 @@ def test_what_is_no_whole_date_is_not_moved(value: str) -> None:
     assert Pseudonyms(bytes(16)).moved(value, "") is None
 
 
-# Names in text
+# Private attributes that are declared safe
 
 
 def test_private_attributes_are_safe_if_their_data_set_says_so() -> None:

@@ -257,9 +257,12 @@ def private_values(file: pydicom.Dataset) -> dict[int, Any]:
 def test_private_text_is_read_by_its_vr_and_character_set(tmp_path: Path) -> None:
     texts = "for Öz", "for all", "of Üb", "öz\\x"
     elements = [make.element(0x00091001 + at, "LO", text) for at, text in enumerate(texts)]
+    elements.append(make.element(0x00091005, "LO", b"for\1all "))
     elements.append(make.element(0x00091010, "UN", "von Öz"))
+    elements.append(make.element(0x00091011, "UN", "von Öz".encode("latin-1")))
+    elements.append(make.element(0x00091012, "UN", b"for\1all "))
     made = deidentified(tmp_path, private(*elements), options=("retain-safe-private",))
-    assert private_values(made.only) == {2: "for all", 3: "of Üb"}
+    assert private_values(made.only) == {2: "for all", 3: "of Üb", 0x12: b"for\1all "}
 
 
 @pytest.mark.parametrize("vr", ["as it is", "UN"])
@@ -531,6 +534,7 @@ def test_two_numbers_are_no_uid_anywhere(tmp_path: Path) -> None:
         ("UV", 12345678901234567891, "12345678901234567891"),
         ("SV", -1234567890123456789, "-1234567890123456789"),
         ("FD", 12345678.0, "12345678"),
+        ("FD", 12345679.0, "12345679"),
         ("FD", 1e20, "100000000000000000000"),
         ("FD", 12345.6, "12345.6"),
     ],
@@ -640,6 +644,20 @@ def test_names_in_private_attributes_are_looked_for(tmp_path: Path) -> None:
     text = make.element(TEXT, "LT", "read by Grubenhuber and Zacherl")
     made = deidentified(tmp_path, file_of(creator, name, text, inside), options=(CLEAN,))
     assert made.only.ImageComments == "read by and"
+
+
+def test_names_in_private_attributes_are_read_in_the_character_sets_of_person_names(
+    tmp_path: Path,
+) -> None:
+    """Behind `^`, the first character set holds again (PS3.5 section 6.1.2.5.3)."""
+    elements = [
+        make.element(CHARSET, "CS", "ISO 2022 IR 100\\ISO 2022 IR 149"),
+        make.element(0x00090010, "LO", "MAKER"),
+        make.element(0x00091001, "PN", b"\x1b$)C\xb1\xe8^M\xfcllersche"),
+        make.element(TEXT, "LT", b"of M\xfcllersche"),
+    ]
+    made = deidentified(tmp_path, file_of(*elements), options=(CLEAN,))
+    assert made.only.ImageComments == "of"
 
 
 def test_what_another_program_encrypted_goes(tmp_path: Path) -> None:

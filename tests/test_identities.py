@@ -359,6 +359,3 @@ def test_no_name_is_left_as_a_word(names: list[str], text: str) -> None:
 def test_a_word_that_names_nobody_stays(word: str) -> None:
     found = identities({"PatientName": f"{word.upper()}^Miller"})
     assert found.clean("ImageComments", "LT", f"a {word} of miller") == f"a {word} of"
-
-
-# Private attributes that are declared safe
