@@ -176,6 +176,7 @@ def test_lengths_of_boxes() -> None:
     assert says_more(jp2(bytes(8) + box(b"uuid", b"A^B")))
     assert says_more(jp2(struct.pack(">I4s", 7, b"res ")))
     assert says_more(jp2(struct.pack(">I4sQ", 1, b"res ", 8)))
+    assert says_more(jp2(struct.pack(">I4s", 4, b"res ") + b"res "))  # read again, it is a box
     assert says_more(jp2(struct.pack(">I4s", 20, b"jp2c") + codestream()))
 
 

@@ -13,10 +13,12 @@ import pydicom
 import pytest
 
 import dicomstudy
+from dicomstudy import elements
 from dicomstudy.deidentification.confidentiality import policy
 from dicomstudy.deidentification.copies import ValuesOf
 from dicomstudy.deidentification.identities import Identities
 from dicomstudy.deidentification.transfer import Transfer
+from dicomstudy.p10 import read, read_items
 from dicomstudy.record import character_set_of
 from fixtures import make
 from tests import studies
@@ -258,11 +260,17 @@ def test_private_text_is_read_by_its_vr_and_character_set(tmp_path: Path) -> Non
     texts = "for Öz", "for all", "of Üb", "öz\\x"
     elements = [make.element(0x00091001 + at, "LO", text) for at, text in enumerate(texts)]
     elements.append(make.element(0x00091005, "LO", b"for\1all "))
+    elements.append(make.element(0x00091006, "LO", "1.2.3.4"))
+    elements.append(make.element(0x00091007, "LO", "20190203"))
     elements.append(make.element(0x00091010, "UN", "von Öz"))
     elements.append(make.element(0x00091011, "UN", "von Öz".encode("latin-1")))
     elements.append(make.element(0x00091012, "UN", b"for\1all "))
+    elements.append(make.element(0x00091013, "UN"))
     made = deidentified(tmp_path, private(*elements), options=("retain-safe-private",))
-    assert private_values(made.only) == {2: "for all", 3: "of Üb", 0x12: b"for\1all "}
+    values = private_values(made.only)
+    assert values.pop(0x12) == b"for\1all "
+    assert not values.pop(0x13)
+    assert values == {2: "for all", 3: "of Üb", 6: "1.2.3.4", 7: "20190203"}
 
 
 @pytest.mark.parametrize("vr", ["as it is", "UN"])
@@ -362,6 +370,61 @@ def test_there_is_no_file_meta_information_in_items(tmp_path: Path) -> None:
     item = make.element(0x00082218, "SQ", make.item(stray), explicit=False)
     made = deidentified(tmp_path, file_of(item, syntax=make.IMPLICIT))
     assert len(made.only.AnatomicRegionSequence[0]) == 0
+
+
+def test_an_empty_date_stays_empty_where_dates_are_moved(tmp_path: Path) -> None:
+    """Series Date would get a dummy, which is a date."""
+    dates = [make.element(tag, "DA") for tag in (0x00080021, 0x0040A121)]
+    dates += [make.element(0x00080022, "DA", "2020")]
+    options = ("retain-longitudinal-modified-dates",)
+    made = deidentified(tmp_path, file_of(*dates), options=options)
+    assert made.only.SeriesDate == made.only.Date == made.only.AcquisitionDate == ""
+
+
+def test_what_says_how_an_item_is_to_be_read_stays_in_one_that_is_replaced(tmp_path: Path) -> None:
+    """Codes, tags and integers of Content Sequence; UIDs become new ones, all else dummies."""
+    rows: list[tuple[int, str, Any]] = [
+        *((0x00720060, "AT", b"\x28\0\x10\0"), (0x00720062, "CS", "CODE")),
+        *((0x00720064, "IS", "7"), (0x00720074, "FD", 7.5), (0x00720076, "FL", 7.5)),
+        *((0x00720078, "UL", 7), (0x0072007A, "US", 7), (0x0072007C, "SL", 7)),
+        *((0x0072007E, "SS", 7), (0x0072007F, "UI", "1.2.3.4"), (0x00720082, "SV", 7)),
+        (0x00720083, "UV", 7),
+    ]
+    item = in_item(0x0040A730, *(make.element(*row) for row in rows))
+    (found,) = deidentified(tmp_path, file_of(item)).only.ContentSequence
+    assert {element.VR: element.value for element in found} == {
+        **dict.fromkeys(("UL", "US", "SL", "SS", "SV", "UV"), 7),
+        "AT": 0x00280010,
+        "CS": "CODE",
+        "UI": NEW.uid("1.2.3.4"),
+        "IS": 0,
+        "FD": 0.0,
+        "FL": 0.0,
+    }
+
+
+@pytest.mark.parametrize("of_item", [False, True])
+@pytest.mark.parametrize("of_sequence", [False, True])
+def test_elements_are_in_the_order_of_tags_in_items_too(
+    of_sequence: bool, of_item: bool, tmp_path: Path
+) -> None:
+    """And the lengths of sequences and items are undefined where they were."""
+    codes = [make.element(tag, "SH", "CODE") for tag in (0x00080102, 0x00080000, 0x00080100)]
+    item = make.item(b"".join(codes), undefined=of_item)
+    sequence = make.element(0x00082218, "SQ", item, undefined=of_sequence)
+    deidentified(tmp_path, make.part10(make.file_meta(), make.small("odd", tail=sequence)))
+    (path,) = (tmp_path / "restored").rglob("*.dcm")
+    every = read(path.read_bytes()).elements
+    assert [each.tag for each in every] == sorted(each.tag for each in every)
+    (value,) = (each.value for each in every if each.tag == 0x00082218)
+    if type(value) is bytes:
+        assert not of_sequence
+        value = read_items(value, "SQ", explicit=True, big=False)
+    assert isinstance(value, elements.Sequence)
+    assert value.undefined == of_sequence
+    (found,) = value.items
+    assert [each.tag for each in found.elements] == [0x00080100, 0x00080102]
+    assert found.undefined == of_item
 
 
 def test_new_uids_that_are_too_long_for_their_vr_are_written_without(tmp_path: Path) -> None:

@@ -87,3 +87,18 @@ def test_edits_that_moved_with_their_instance_are_looked_through(tmp_path: Path)
     dicomstudy.update(archive, "2.25.7777", [{"set": {"PatientName": "Third^X"}}])
     (made,) = made_with(archive, tmp_path / "out", "clean-descriptors")
     assert made.attributes()["ImageComments"] == f"and , before {NEW.uid('2.25.7777')}"
+
+
+def test_instances_that_went_out_are_looked_through(tmp_path: Path) -> None:
+    text, name = make.element(TEXT, "LT", "after Zacherl"), make.element(NAME, "PN", "Zacherl^X")
+    files = [
+        (f"{number}.dcm", make.part10(make.file_meta(), make.small(f"n{number}", element)))
+        for number, element in enumerate((text, name))
+    ]
+    studies.write_files(tmp_path / "in", files)
+    archive = tmp_path / "archive"
+    dicomstudy.convert([tmp_path / "in"], archive)
+    (study,) = dicomstudy.open_archive(archive)
+    dicomstudy.delete(archive, study, instance=make.uid("wrecks/1/n1"))
+    (made,) = made_with(archive, tmp_path / "out", "clean-descriptors")
+    assert made.attributes()["ImageComments"] == "after"

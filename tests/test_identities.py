@@ -234,6 +234,7 @@ def test_codes_numbers_and_makers_are_dealt_with_carefully() -> None:
     assert numbers.clean("SliceLocation", "DS", "1234567.5") == "1234567.5"
     assert numbers.clean("SeriesNumber", "IS", "12345") == "12345"
     assert numbers.clean("SeriesNumber", "IS", "number 12345") == "number"
+    assert identities({"PatientID": "123456"}).clean("SeriesNumber", "IS", "123456") is None
     assert numbers.clean("WindowCenter", "DS", "40\\1234567 ") is None
     assert numbers.clean("WindowCenter", "DS", "40\\12345") == "40\\12345"
 
