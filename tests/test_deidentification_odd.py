@@ -797,33 +797,3 @@ def test_a_name_in_text_of_another_character_set_than_it_says_is_found(
     assert comments == left
     assert b"llersche" not in made.content
     assert ("risk/character-set" in made.codes) == ("?" in left)
-
-
-# -- some studies only -------------------------------------------------------------------------
-
-
-def test_some_studies_become_what_they_become_among_all(tmp_path: Path) -> None:
-    source = studies.write_fixtures(tmp_path / "in") / "archive"
-    dicomstudy.convert([source, source.parent / "wrecks" / "DICOMDIR"], tmp_path / "archive")
-    everything = dicomstudy.deidentify(tmp_path / "archive", tmp_path / "all", key=KEY)
-    assert everything.quarantined == 1
-    ct, mr = make.uid("ct"), make.uid("mr")
-    some = dicomstudy.deidentify(tmp_path / "archive", tmp_path / "some", key=KEY, studies=[ct, mr])
-    assert (some.studies, some.quarantined, some.problems) == (2, 0, [])
-    of_all = studies.digests_of(tmp_path / "all")
-    chosen = NEW.uid(ct), NEW.uid(mr)
-    assert studies.digests_of(tmp_path / "some") == {uid: of_all[uid] for uid in chosen}
-    for given in (ct, iter([ct, ct])):
-        out = tmp_path / type(given).__name__
-        dicomstudy.deidentify(tmp_path / "archive", out, key=KEY, studies=given)
-        assert [*dicomstudy.open_archive(out)] == [NEW.uid(ct)]
-    dicomstudy.deidentify(tmp_path / "archive", tmp_path / "none", key=KEY, studies=[])
-    assert [*dicomstudy.open_archive(tmp_path / "none")] == []
-
-
-def test_a_study_that_is_not_there_is_an_error_before_anything_is_made(tmp_path: Path) -> None:
-    dicomstudy.convert([studies.write_fixtures(tmp_path / "in") / "archive"], tmp_path / "archive")
-    with pytest.raises(dicomstudy.ArchiveError) as caught:
-        dicomstudy.deidentify(tmp_path / "archive", tmp_path / "out", studies=[make.uid("ct"), "1"])
-    assert caught.value.code == "archive/not-found"
-    assert not (tmp_path / "out").exists()

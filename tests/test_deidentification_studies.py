@@ -23,7 +23,7 @@ from dicomstudy.document import encode_version
 from dicomstudy.errors import ArchiveError
 from fixtures import make
 from tests import studies
-from tests.deidentified import KEY, archive_of_one, instances
+from tests.deidentified import KEY, NEW, archive_of_one, instances
 from tests.kills import killed, trees_of, written
 from tests.samples import chance_of
 
@@ -269,3 +269,36 @@ def test_files_that_moved_are_found_again(tmp_path: Path) -> None:
     (instance,) = instances(out)
     original = pydicom.dcmread(tmp_path / "moved" / "1.dcm")
     assert next(instance.frames()) == original.PixelData
+
+
+# -- some studies only -------------------------------------------------------------------------
+
+
+def test_some_studies_become_what_they_become_among_all(tmp_path: Path) -> None:
+    source = studies.write_fixtures(tmp_path / "in") / "archive"
+    dicomstudy.convert([source, source.parent / "wrecks" / "DICOMDIR"], tmp_path / "archive")
+    everything = dicomstudy.deidentify(tmp_path / "archive", tmp_path / "all", key=KEY)
+    assert everything.quarantined == 1
+    ct, mr = make.uid("ct"), make.uid("mr")
+    some = dicomstudy.deidentify(tmp_path / "archive", tmp_path / "some", key=KEY, studies=[ct, mr])
+    assert (some.studies, some.quarantined, some.problems) == (2, 0, [])
+    of_all = studies.digests_of(tmp_path / "all")
+    chosen = NEW.uid(ct), NEW.uid(mr)
+    assert studies.digests_of(tmp_path / "some") == {uid: of_all[uid] for uid in chosen}
+    for given in (ct, iter([ct, ct])):
+        out = tmp_path / type(given).__name__
+        dicomstudy.deidentify(tmp_path / "archive", out, key=KEY, studies=given)
+        assert [*dicomstudy.open_archive(out)] == [NEW.uid(ct)]
+    command = ["deidentify", str(tmp_path / "archive"), str(tmp_path / "two")]
+    assert main([*command, "--study", ct, "--study", mr]) == 0
+    assert len(dicomstudy.open_archive(tmp_path / "two")) == 2
+    dicomstudy.deidentify(tmp_path / "archive", tmp_path / "none", key=KEY, studies=[])
+    assert [*dicomstudy.open_archive(tmp_path / "none")] == []
+
+
+def test_a_study_that_is_not_there_is_an_error_before_anything_is_made(tmp_path: Path) -> None:
+    dicomstudy.convert([studies.write_fixtures(tmp_path / "in") / "archive"], tmp_path / "archive")
+    with pytest.raises(dicomstudy.ArchiveError) as caught:
+        dicomstudy.deidentify(tmp_path / "archive", tmp_path / "out", studies=[make.uid("ct"), "1"])
+    assert caught.value.code == "archive/not-found"
+    assert not (tmp_path / "out").exists()
