@@ -228,8 +228,6 @@ class _Run:
             self._columns.load(name, table.schema)
         self._writer = Writer(folder, self._columns, self._new)
         self._writer.clear(self._there)
-        #: How many more, or fewer, instances refer to each group than before. It has all groups.
-        self._change = Counts(folder / catalog_.INCOMING / "counts")
         self._problems: list[Problem] = []
         self._seen = Seen(archive)
         #: Studies whose documents could be read at first, and then not.
@@ -238,6 +236,9 @@ class _Run:
         #: How many rows of a group are replaced by later ones.
         self._again: Counter[str] = Counter()
         self._done = 0
+        #: How many more, or fewer, instances refer to each group than before. It has all groups.
+        #: The last to be made: it is closed with the run.
+        self._change = Counts(folder / catalog_.INCOMING / "counts")
 
     def close(self) -> None:
         """Close what is open."""
