@@ -76,7 +76,7 @@ class Amender:
         self._follower = Follower(definitions)
         self._transcriber = Transcriber(definitions)
         self._digests: dict[object, str] = {}
-        self._place = {name: place for place, name in enumerate(definitions.groups)}
+        self._order = {name: at for at, name in enumerate(definitions.groups)}
 
     def amended(
         self,
@@ -378,7 +378,7 @@ class Amender:
     def _place_of(self, group: HashedGroup) -> tuple[int, str]:
         """Where a group stands among others (spec/grouping.md); those of other writers last."""
         digest, name, _ = group
-        return self._place.get(name, len(self._place)), digest
+        return self._order.get(name, len(self._order)), digest
 
     def _ordered(self, name: str, content: dict[str, Any], digest: str) -> dict[str, Any]:
         if digest or name == ENCODING:

@@ -20,6 +20,7 @@ from dicomstudy.errors import ArchiveError, StudyError, unwritable
 __all__ = [
     "ABSENT",
     "ReadOnly",
+    "check_links",
     "entries",
     "is_there",
     "make_folder",
@@ -43,7 +44,8 @@ def entries(folder: Path) -> list[Path]:
     """What is in a folder, by name; nothing if it is none.
 
     Raises:
-        ArchiveError: it cannot be read (``archive/unreadable``), or is a link that leads nowhere.
+        ArchiveError: it cannot be read, or is a link that leads to no folder
+            (``archive/unreadable``).
     """
     with reading(folder):
         try:
@@ -52,6 +54,18 @@ def entries(folder: Path) -> list[Path]:
             if folder.is_symlink():  # as to a disk that is not there for the moment
                 raise
             return []
+
+
+def check_links(*folders: Path) -> None:
+    """Make sure that none is a link that leads nowhere, as `entries` does.
+
+    Raises:
+        ArchiveError: one is (``archive/unreadable``).
+    """
+    for folder in folders:
+        with reading(folder):
+            if folder.is_symlink():
+                folder.stat()
 
 
 def is_there(path: Path) -> bool:

@@ -16,7 +16,15 @@ from dicomstudy import definitions as definitions_
 from dicomstudy import ion
 from dicomstudy.bulk import numbered
 from dicomstudy.definitions import Definitions
-from dicomstudy.disk import ABSENT, entries, is_there, make_folder, write_atomically, writing
+from dicomstudy.disk import (
+    ABSENT,
+    check_links,
+    entries,
+    is_there,
+    make_folder,
+    write_atomically,
+    writing,
+)
 from dicomstudy.document import Document
 from dicomstudy.errors import ArchiveError, IonError, Problem, StudyError
 from dicomstudy.sources import SourceFiles, listed
@@ -59,7 +67,7 @@ _LOCK = "lock"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SHARD = re.compile(r"[0-9a-f]{2}")
 
-#: Where a document is; or a folder of documents, and why it cannot be read.
+#: Where a document is; or it, or a folder of documents, and why that cannot be read.
 Listed: TypeAlias = tuple[Path, ArchiveError | None]
 
 
@@ -214,6 +222,7 @@ class Folder:
         """Whether there is a document at `path`. Errors as in `shards`."""
         if is_there(path):
             return True
+        check_links(path.parent, self.path / _STUDIES)
         self.check_there()
         return False
 

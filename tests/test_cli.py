@@ -151,6 +151,18 @@ def test_a_report_replaces_reports_only(
         assert json.loads(Path("report.json").read_bytes())["studies"] == 5
 
 
+def test_a_report_does_not_replace_what_the_run_has_made(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(archive.parent)
+    Path("tables").mkdir()
+    arguments = ["tables", "archive", "tables", "--report", "tables/catalog.json"]
+    assert main(arguments) == cli.USAGE
+    assert "catalog.json is no report, and is not replaced by one" in capsys.readouterr().err
+    with dicomstudy.open_tables("tables") as tables:
+        assert len(tables["instances"]) == 37
+
+
 def test_a_report_that_cannot_be_written_whole_leaves_that_which_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +170,7 @@ def test_a_report_that_cannot_be_written_whole_leaves_that_which_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     report, link = tmp_path / "report.json", tmp_path / "link"
-    report.write_text("{}")
+    report.write_text(before := dicomstudy.Report().to_json())
     report.chmod(0o600)
     link.symlink_to(report)
     with monkeypatch.context() as failing:
@@ -168,7 +180,7 @@ def test_a_report_that_cannot_be_written_whole_leaves_that_which_was_there(
             output.reported(report, lambda: "new"),
         ):
             pass
-    assert report.read_text() == "{}"
+    assert report.read_text() == before
     with output.reported(link, lambda: "new"):
         assert report.read_text() == "new"
     assert link.is_symlink()

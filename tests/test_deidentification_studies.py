@@ -271,7 +271,7 @@ def test_files_that_moved_are_found_again(tmp_path: Path) -> None:
     assert next(instance.frames()) == original.PixelData
 
 
-# -- some studies only -------------------------------------------------------------------------
+# Some studies only
 
 
 def test_some_studies_become_what_they_become_among_all(tmp_path: Path) -> None:
@@ -294,6 +294,17 @@ def test_some_studies_become_what_they_become_among_all(tmp_path: Path) -> None:
     assert len(dicomstudy.open_archive(tmp_path / "two")) == 2
     dicomstudy.deidentify(tmp_path / "archive", tmp_path / "none", key=KEY, studies=[])
     assert [*dicomstudy.open_archive(tmp_path / "none")] == []
+
+
+def test_a_quarantine_that_is_not_there_is_an_error_before_anything_is_made(
+    one: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(one / "quarantine")
+    (one / "quarantine").symlink_to("nowhere")
+    with pytest.raises(ArchiveError) as caught:
+        dicomstudy.deidentify(one, tmp_path / "out")
+    assert caught.value.code == "archive/unreadable"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_that_is_not_there_is_an_error_before_anything_is_made(tmp_path: Path) -> None:

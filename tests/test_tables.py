@@ -686,6 +686,31 @@ def test_tables_made_anew_have_files_of_the_same_names(
             assert caught.value.code == "tables/changed"
 
 
+def test_what_has_become_of_files_of_open_tables(tmp_path: Path) -> None:
+    """The catalog is another one by then; what the system says of files is not raised as it is."""
+    archive, folder = tmp_path / "archive", tmp_path / "tables"
+    add_study(archive, 1, 2)
+    dicomstudy.export_tables(archive, folder)
+    (tmp_path / "link").symlink_to(folder)
+    with dicomstudy.open_tables(tmp_path / "link") as tables:
+        instances, catalog_ = folder / "instances", (folder / "catalog.json").read_bytes()
+        shutil.copytree(folder, tmp_path / "later")
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to("later")
+        assert len(tables["instances"].to_table()) == 2  # it is of the folder that was opened
+        for make_another, code in (
+            (lambda: instances.symlink_to("instances"), "tables/unreadable"),
+            (lambda: instances.write_text("no folder"), "tables/changed"),
+        ):
+            shutil.rmtree(instances) if instances.is_dir() else instances.unlink()
+            make_another()
+            (folder / "catalog.json").write_bytes(catalog_ + b" ")
+            for ask in (tables["instances"].to_table, lambda: tables.sql("FROM instances")):
+                with pytest.raises(TableError) as caught:
+                    ask()
+                assert caught.value.code == code
+
+
 def test_a_table_gives_columns_and_rows(tables_folder: Path) -> None:
     with dicomstudy.open_tables(tables_folder) as tables:
         women = tables["patient"].to_table(

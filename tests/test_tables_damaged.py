@@ -305,6 +305,20 @@ def test_what_only_has_our_names_is_left_alone(archive: Path, tmp_path: Path, na
     assert (tmp_path / name).read_text() == "dear"
 
 
+@pytest.mark.parametrize(
+    "content", ['{"type": "Catalog"}', '{"format": "dicomstudy tables", "version": 99}', "{"]
+)
+def test_what_is_no_catalog_of_ours_keeps_what_is_beside_it(
+    content: str, archive: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "catalog.json").write_text(content)
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "incoming" / "mine").write_text("dear")
+    with pytest.raises(TableError):
+        dicomstudy.export_tables(archive, tmp_path)
+    assert (tmp_path / "incoming" / "mine").read_text() == "dear"
+
+
 def test_what_a_run_leaves_that_was_killed_is_ours(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "incoming").mkdir()
     for name in ("series.0.arrow", "patient.12.parquet", "counts", "counts-journal", "0f.part"):

@@ -304,6 +304,17 @@ def test_a_folder_that_is_on_a_disk_that_is_not_there_is_not_empty(
     assert studies.state_of(tmp_path / "tables") == before
     problems = dicomstudy.verify(living).problems
     assert [problem.code for problem in problems] == ["archive/unreadable"]
+    uid = next(path.name for path in (tmp_path / "elsewhere").rglob("*.zst"))[: -len(".ion.zst")]
+    asks: list[Callable[[], object]] = [
+        lambda: uid in dicomstudy.open_archive(living),
+        lambda: dicomstudy.restore(living, tmp_path / "out", study=uid),
+        lambda: dicomstudy.deidentify(living, tmp_path / "out", studies=[uid]),
+        lambda: dicomstudy.update(living, uid, [{"set": {"PatientID": "x"}}]),
+    ]
+    for ask in asks:
+        with pytest.raises(DicomStudyError) as caught:
+            ask()
+        assert caught.value.code == "archive/unreadable"
 
 
 @pytest.mark.parametrize("missing", ["document", "archive.ion"])

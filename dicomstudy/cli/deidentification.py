@@ -81,11 +81,11 @@ def deidentify(
             progress=progress,
         )
     with reported(report_path, report.to_json):
-        _show(report)
+        _show(report, studies)
     return 0 if report.complete else INCOMPLETE
 
 
-def _show(report: Deidentified) -> None:
+def _show(report: Deidentified, chosen: Sequence[str]) -> None:
     show_problems(report.problems, more=IN_REPORT)
     totals: dict[str, list[int]] = {}
     for risk in report.risks:
@@ -96,7 +96,7 @@ def _show(report: Deidentified) -> None:
     summarize(
         count(report.studies, "study", "studies"),
         count(report.instances, "instance"),
-        f"{report.quarantined} in quarantine left out",
+        *([] if chosen else [f"{report.quarantined} in quarantine left out"]),
         f"{size(report.bytes_in)} in, {size(report.bytes_out)} out",
         count(len(totals), "kind") + " of risk to look at",
         count(len(report.problems), "problem"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dicomstudy.cli.output import STANDARD_OUTPUT, is_report
+from dicomstudy.cli.output import NO_REPORT, STANDARD_OUTPUT, may_be_replaced
 
 __all__ = [
     "ARCHIVE",
@@ -99,9 +99,9 @@ def _for_a_report(
     if path == STANDARD_OUTPUT:
         return path
     there = None if path is None else _status_or_refuse(path)
-    is_file = there is not None and S_ISREG(there.st_mode) and there.st_size
-    if path is not None and is_file and not is_report(path):
-        raise click.BadParameter(f"{path} is no report, and is not replaced by one")
+    is_file = there is not None and S_ISREG(there.st_mode)
+    if path is not None and is_file and not may_be_replaced(path):
+        raise click.BadParameter(f"{path} {NO_REPORT}")
     return in_a_folder(context, parameter, path)
 
 

@@ -19,10 +19,11 @@ from dicomstudy.printable import escape
 __all__ = [
     "INCOMPLETE",
     "IN_REPORT",
+    "NO_REPORT",
     "STANDARD_OUTPUT",
     "Progress",
     "hush",
-    "is_report",
+    "may_be_replaced",
     "quietly",
     "reported",
     "say",
@@ -36,6 +37,8 @@ INCOMPLETE = 1
 STANDARD_OUTPUT = Path("-")
 #: Where all problems are, of a command that has reports.
 IN_REPORT = "--report FILE.json lists all of them"
+#: What is said of another file than a report.
+NO_REPORT = "is no report, and is not replaced by one"
 #: Fields of which a report has all those of one row, and hardly another file has.
 _OF_REPORTS = {"bytes_out", "problems"}, {"groups", "values", "problems"}
 _MOST_PROBLEMS = 50
@@ -122,42 +125,46 @@ def reported(path: Path | None, to_json: Callable[[], str]) -> Iterator[None]:
     output comes last itself, and nothing else goes there.
     """
     comes_last = path == STANDARD_OUTPUT
-    failed = None
+    failed = ""
     if path is not None and not comes_last:
-        failed = _refused(lambda: _write_report(path, to_json()))
+        failed = _failed(lambda: _write_report(path, to_json()))
     with contextlib.ExitStack() as stack:
         if comes_last:
             stack.enter_context(quietly(sys.stderr))
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
     if comes_last:
-        failed = _refused(lambda: click.echo(to_json(), nl=False))
-    if failed is not None:
+        failed = _failed(lambda: click.echo(to_json(), nl=False))
+    if failed:
         name = "standard output" if comes_last else path
-        message = f"{name} cannot be written: {failed.strerror or failed}"
-        raise click.BadParameter(message, param_hint="--report") from failed
+        raise click.BadParameter(f"{name} {failed}", param_hint="--report")
 
 
-def _write_report(path: Path, report: str) -> None:
+def _write_report(path: Path, report: str) -> str:
+    """Write a report; why it is not written, if the run made some other file at its path."""
     from dicomstudy.disk import replacing
 
+    if path.is_file() and not may_be_replaced(path):
+        return NO_REPORT
     with replacing(path) as file:
         file.write(report.encode())
+    return ""
 
 
-def _refused(write: Callable[[], object]) -> OSError | None:
-    """What the system says where it refuses to write, but that whoever read it has gone."""
+def _failed(write: Callable[[], str | None]) -> str:
+    """Why something is not written: what the system says, but that whoever read it has gone."""
     try:
-        write()
+        return write() or ""
     except BrokenPipeError:
         raise
     except OSError as error:
-        return error
-    return None
+        return f"cannot be written: {error.strerror or error}"
 
 
-def is_report(path: Path) -> bool:
-    """Whether a file is a report that an earlier run wrote."""
+def may_be_replaced(path: Path) -> bool:
+    """Whether a file is empty, or a report that an earlier run wrote."""
+    if not path.stat().st_size:
+        return True
     with path.open("rb") as file:
         if file.read(1) != b"{":  # it may be a large one
             return False
@@ -165,7 +172,8 @@ def is_report(path: Path) -> bool:
         report: dict[str, object] = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return False
-    return any(names <= report.keys() for names in _OF_REPORTS)
+    has_fields = any(names <= report.keys() for names in _OF_REPORTS)
+    return has_fields and isinstance(report["problems"], list)
 
 
 def show_problems(problems: Sequence[Problem], *, more: str = "") -> None:

@@ -43,8 +43,8 @@ class Deidentified(Outcome):
         instances: instances of them.
         bytes_in: bytes of the files that they were made of.
         bytes_out: bytes of the new archive.
-        quarantined: files in quarantine, which were left out; 0 if only some studies were
-            asked for, for they are of none.
+        quarantined: files in quarantine, which were left out. They are of no study: 0 if only
+            some studies were asked for.
         risks: what may still identify somebody; names nothing of the source.
         problems: studies and instances that were left out; names the source.
     """
@@ -59,7 +59,7 @@ class Deidentified(Outcome):
 
     @property
     def complete(self) -> bool:
-        """True if every instance that is in a study of the source was taken over."""
+        """True if every instance of the studies that were asked for was taken over."""
         return not self.problems
 
 
@@ -92,17 +92,17 @@ def deidentify(
     Raises:
         DicomStudyError: there is no such profile or option (``deidentify/…``), or the key is too
             short or cannot be read (``deidentify/key``).
-        ArchiveError: there is no archive, or none of the `studies` in it; or the destination is
-            not empty, in one, or cannot be written.
+        ArchiveError: the archive, or one of the `studies`, is not there; or the destination is
+            not empty, in an archive, or cannot be written.
     """
     source = opened(archive, sources=sources)
     policy_ = policy(profile, options, source.definitions)
     pseudonyms = Pseudonyms(_key(key))
     chosen = None if studies is None else _chosen(source, studies)
-    target = _new(destination)
     report = Deidentified()
     if chosen is None:
         report.quarantined = sum(1 for _ in source.quarantined())
+    target = _new(destination)
     with Told(progress) as said, at_work(target.path), _incoming(target) as incoming:
         for path, study, is_again in source.all_studies(chosen):
             if isinstance(study, DicomStudyError):

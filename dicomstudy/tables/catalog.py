@@ -113,15 +113,25 @@ class Catalog:
         return [path_of(folder, table, number) for number in of_parts or self.tables[table].files]
 
     def has_files(self, folder: Path) -> bool:
-        """Whether all files are there in their sizes."""
+        """Whether all files are there in their sizes.
+
+        Raises:
+            TableError: the system does not say so (``tables/unreadable``).
+        """
         try:
             return all(
                 path_of(folder, name, file.number).stat().st_size == file.size
                 for name, table in self.tables.items()
                 for file in table.files.values()
             )
-        except FileNotFoundError:
+        except ABSENT:
             return False
+        except OSError as error:
+            raise TableError(
+                "tables/unreadable",
+                f"a file of the tables cannot be looked at: {error.strerror or error}",
+                source=error.filename or str(folder),
+            ) from error
 
 
 def path_of(folder: Path, table: str, number: int) -> Path:

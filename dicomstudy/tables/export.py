@@ -152,8 +152,11 @@ def export_tables(
         with _alone(folder):
             done: list[Exported] = []
             for _ in range(MOST_LOOKS):
-                run = _Run(archive, folder, has_catalog=has_catalog or bool(done), progress=said)
-                with contextlib.closing(run):
+                there = _there(folder)
+                with (
+                    _unfinished(folder),
+                    contextlib.closing(_Run(archive, folder, there, said)) as run,
+                ):
                     done.append(run.export())
                     if not run.is_behind():
                         break
@@ -186,10 +189,7 @@ def _is_ours(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Be the only run that writes to a folder of tables, and leave nothing unfinished in it.
-
-    A process that ends lets go of it.
-    """
+    """Be the only run that writes to a folder of tables. A process that ends lets go of it."""
     descriptor = os.open(folder / catalog_.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     with unlocking(os.fdopen(descriptor, "r+b")) as file:
         try:
@@ -198,27 +198,38 @@ def _alone(folder: Path) -> Iterator[None]:
             raise TableError(
                 "tables/locked", "another run is writing to these tables", source=str(folder)
             ) from error
-        try:
-            yield
-        finally:
-            remove_tree(folder / catalog_.INCOMING)
+        yield
+
+
+def _there(folder: Path) -> Catalog | None:
+    """The catalog of a folder; None if there is none."""
+    if not is_there(folder / catalog_.NAME):
+        return None
+    return catalog_.read(folder, definitions_.load(), unfinished=True)
+
+
+@contextlib.contextmanager
+def _unfinished(folder: Path) -> Iterator[None]:
+    """Leave nothing in a folder of tables that a run has not finished."""
+    try:
+        yield
+    finally:
+        remove_tree(folder / catalog_.INCOMING)
 
 
 class _Run:
     """One run of `export_tables`."""
 
     def __init__(
-        self, archive: Folder, folder: Path, *, has_catalog: bool, progress: Progress
+        self, archive: Folder, folder: Path, there: Catalog | None, progress: Progress
     ) -> None:
         self._archive = archive
         self._folder = folder
         self._progress = progress
         self._definitions = definitions_.load()
-        self._has_catalog = has_catalog
+        self._has_catalog = there is not None
         #: What the folder has; and what of it can be gone on with, which is all or nothing.
-        self._there = Catalog("")
-        if has_catalog:
-            self._there = catalog_.read(folder, self._definitions, unfinished=True)
+        self._there = there or Catalog("")
         is_whole = self._there.has_files(folder)
         self._old = self._there if is_whole else Catalog("", self._there.next)
         self._new = Catalog(str(archive.path.resolve()), self._old.next)

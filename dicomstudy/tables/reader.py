@@ -172,10 +172,11 @@ class Tables(Mapping[str, Table]):
         at_close: Callable[[], object] = lambda: None,
     ) -> None:
         self.path = path
+        self._folder = path.resolve()
         self.problems = list(problems)
         self._definitions = definitions_.load()
-        self._mark = catalog_.mark(path)
-        self._catalog = catalog_.read(path, self._definitions)
+        self._mark = catalog_.mark(self._folder)
+        self._catalog = catalog_.read(self._folder, self._definitions)
         self._tables: dict[str, Table] = {}
         self._database: Database | None = None
         self._at_close = at_close
@@ -188,7 +189,7 @@ class Tables(Mapping[str, Table]):
         table = self._tables.get(name)
         if table is None:
             found = self._catalog.tables[name]
-            files = self._catalog.paths_of(self.path.resolve(), name)
+            files = self._catalog.paths_of(self._folder, name)
             table = self._tables[name] = Table(name, files, found, self._asking)
         return table
 
@@ -206,7 +207,7 @@ class Tables(Mapping[str, Table]):
 
     def __reduce__(self) -> tuple[object, ...]:
         """How they are opened anew, by pickle."""
-        return open_tables, (self.path.resolve(),)
+        return open_tables, (self._folder,)
 
     def columns(self) -> Iterator[ColumnFacts]:
         """Every column of every table."""
@@ -287,17 +288,17 @@ class Tables(Mapping[str, Table]):
 
     def _check_replaced(self) -> None:
         """Refuse files of other tables that have the names of these: of a folder made anew."""
-        mark = catalog_.mark(self.path)
+        mark = catalog_.mark(self._folder)
         if mark not in {None, self._mark}:
-            if not self._catalog.has_files(self.path):
+            if not self._catalog.has_files(self._folder):
                 raise self._changed()
             self._mark = mark
 
     def _is_changed(self) -> bool:
         try:
-            return catalog_.read(self.path, self._definitions) != self._catalog
-        except TableError:
-            return False
+            return catalog_.read(self._folder, self._definitions) != self._catalog
+        except TableError as error:
+            return error.code == "tables/not-tables"  # there are none any more, or not yet
 
     def _opened_database(self) -> Database:
         with self._lock:
@@ -355,7 +356,7 @@ class Tables(Mapping[str, Table]):
         source = Path(self._catalog.archive) if bulk is None else path_named(bulk)
         # one that may not be looked into is none: it is missed if a large value in it is needed
         has_archive = bulk is not None or os.path.isdir(source)  # noqa: PTH112 (so in all versions)
-        rebuilder = Rebuilder(self.path, self._catalog, self._definitions)
+        rebuilder = Rebuilder(self._folder, self._catalog, self._definitions)
         bulk_folder = Folder(source) if has_archive else None
         with self._asking():
             return rebuilder.write(target, bulk_folder, progress)
