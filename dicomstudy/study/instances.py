@@ -183,10 +183,9 @@ class Instance:
 
     @property
     def groups(self) -> list[HashedGroup]:
-        """Digest, name and content of each of its groups, those of the series first.
+        """Digest, name and content of each of its groups, in the order of spec/grouping.md.
 
-        Those of a changed instance are in one order (spec/grouping.md).
-
+        Of one that is not changed, those of the series come first.
         The contents are those of the document, which other instances refer to as well: they are
         not to be changed (`Study.groups` has copies).
 

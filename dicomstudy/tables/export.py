@@ -162,10 +162,13 @@ def export_tables(
                         break
             else:
                 done[-1].problems.append(changing(archive.path).problem())
-    exported = done[-1]
-    for name in ("added", "replaced", "removed", "bytes_out"):
-        setattr(exported, name, sum(getattr(each, name) for each in done))
-    return exported
+    return replace(
+        done[-1],
+        added=sum(each.added for each in done),
+        replaced=sum(each.replaced for each in done),
+        removed=sum(each.removed for each in done),
+        bytes_out=sum(each.bytes_out for each in done),
+    )
 
 
 def _is_ours(path: Path) -> bool:
@@ -227,9 +230,8 @@ class _Run:
         self._folder = folder
         self._progress = progress
         self._definitions = definitions_.load()
-        self._has_catalog = there is not None
         #: What the folder has; and what of it can be gone on with, which is all or nothing.
-        self._there = there or Catalog("")
+        self._there = there or Catalog("", is_unfinished=True)
         is_whole = self._there.has_files(folder)
         self._old = self._there if is_whole else Catalog("", self._there.next)
         self._new = Catalog(str(archive.path.resolve()), self._old.next)
@@ -257,7 +259,8 @@ class _Run:
 
     def export(self) -> Exported:
         """Bring the tables in step, and say what that took."""
-        if not self._has_catalog:
+        is_first = self._there.is_unfinished
+        if is_first:
             unfinished = replace(self._new, is_unfinished=True)
             catalog_.write(unfinished, self._folder, self._definitions)
         before = self._studies()
@@ -265,8 +268,7 @@ class _Run:
         changed = {uid for uid, found in after.items() if before.get(uid) != found.sha256}
         removed = before.keys() - after.keys()
         touched = changed | removed
-        is_new = not self._has_catalog or self._there.is_unfinished
-        if touched or self._new.archive != self._old.archive or is_new:
+        if touched or self._new.archive != self._old.archive or is_first:
             self._bring_in_step(before, after, touched)
             self._writer.commit(self._definitions, self._there)
         else:
