@@ -278,6 +278,10 @@ class Ingester:
         """Take in one file if it is one of a study; the problem if it is to be kept whole."""
         result = self._result
         decoder = self._decoder if given.modified is None else self._by_offset
+        recalled = self._recalled(given, decoder)
+        if recalled is not None:
+            self._add(given, *recalled, digest)
+            return None
         taken = take_apart(given, self._reader, decoder, self._grouper)
         if taken is None:
             result.skipped += 1
@@ -295,10 +299,19 @@ class Ingester:
         else:
             self._add(given, record, uids, digest)
             result.problems += problems
-            result.bytes_in += len(given.data)
             return None
         result.problems += [each for each in problems if each != problem]
         return problem
+
+    def _recalled(
+        self, given: Input, decoder: Decoder
+    ) -> tuple[Record, tuple[str, str, str]] | None:
+        """The record and the UIDs of a file that is like those before it; None of others."""
+        record = decoder.recall(given.data) if isinstance(given.data, bytes) else None
+        if record is None or not self._checker.is_exact(record, given.data):
+            return None
+        uids = self._grouper.uids(record)
+        return None if uids is None else (record, uids)
 
     def _digest(self, data: Buffer) -> Callable[[], str]:
         """Gives the SHA-256 of `data`, which a thread of its own may have taken until then."""
@@ -328,6 +341,7 @@ class Ingester:
         modified = given.modified if referring else None
         source = Source(given.uri, None, len(given.data), modified)
         self._grouper.add(pending, record, uids=uids, source=source, places=places, sha256=digest)
+        self._result.bytes_in += len(given.data)
 
     def _copied(
         self, large: Large, data: Buffer, study: str, record: Record | None

@@ -19,12 +19,13 @@ from dicomstudy.p10.headers import (
     looks_explicit,
 )
 from dicomstudy.p10.lookahead import MAX_DEPTH
-from dicomstudy.p10.parser import read_items
+from dicomstudy.p10.parser import Parser, read_items
 from dicomstudy.p10.reader import (
     DEFLATED_SYNTAXES,
     EXPLICIT_BIG_ENDIAN,
     MAX_INFLATED,
     PREFIX,
+    TRANSFER_SYNTAX_UID,
     Reader,
     inflate,
     read,
@@ -39,9 +40,11 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_INFLATED",
     "PREFIX",
+    "TRANSFER_SYNTAX_UID",
     "VRS",
     "Header",
     "P10File",
+    "Parser",
     "Reader",
     "Run",
     "Syntax",

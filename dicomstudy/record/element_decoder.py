@@ -11,6 +11,7 @@ from dicomstudy.definitions import Definitions
 from dicomstudy.elements import (
     CHARACTER_SET_TAG,
     PIXEL_DATA_TAGS,
+    Buffer,
     Element,
     Encapsulated,
     Form,
@@ -23,7 +24,7 @@ from dicomstudy.elements import (
 )
 from dicomstudy.errors import P10Error, RecordError
 from dicomstudy.layout import Token
-from dicomstudy.p10 import BIG, LITTLE, Header, P10File, Run
+from dicomstudy.p10 import BIG, LITTLE, Header, Run
 from dicomstudy.record.attributes import (
     RAW,
     RAW_GROUP,
@@ -47,12 +48,16 @@ _ITEM_TAGS = frozenset(
 
 
 class Memo(NamedTuple):
-    """What was decoded before in one context; `explicit`: of data sets or items that are so."""
+    """What was decoded before in one context; `explicit`: of data sets or items that are so.
+
+    `ordinary` has attributes of ordinary elements, by their headers and by their bytes.
+    """
 
     context: Context
     deflated: bool
     explicit: bool
     runs: dict[Run, Attribute]
+    ordinary: dict[Header, dict[bytes, Attribute]]
     parts: dict[Run, Part]
     leaves: dict[tuple[int, str, bytes], tuple[Any, bool, bool]]
 
@@ -105,30 +110,47 @@ class ElementDecoder:
         key = (context, deflated, explicit)
         memo = self._memos.get(key)
         if memo is None:
-            memo = self._memos[key] = Memo(*key, {}, {}, {})
+            memo = self._memos[key] = Memo(*key, {}, {}, {}, {})
         return memo
 
-    def single(self, memo: Memo, run: Run, file: P10File) -> Attribute:
-        """The attribute of a run of one element, remembered if the same run may come again."""
-        attribute = self._ordinary(memo.context, run)
-        if attribute is None:
+    def single(self, memo: Memo, run: Run, body: Buffer) -> Attribute:
+        """The attribute of a run of one element, remembered if the same run may come again.
+
+        `body` is what the run was read from.
+        """
+        if run.head is not None:
+            attribute = self.ordinary(memo, run.head, run.encoded)
+        else:
             (element,) = run.elements
-            attribute = self._attribute(memo, element, run.encoded or None, file)
-            if not run.encoded and element.form is not Form.GROUP_LENGTH:
-                if not _is_by_place(element, attribute):
-                    return attribute
-                self.weight += _PLACE_WEIGHT
+            attribute = self._attribute(memo, element, run.encoded or None, body)
+            if run.encoded or element.form is Form.GROUP_LENGTH:
+                self.weight += len(run.encoded) + ELEMENT_WEIGHT
+            elif _is_by_place(element, attribute):
+                self.weight += _PLACE_WEIGHT + ELEMENT_WEIGHT
+            else:
+                return attribute
         memo.runs[run] = attribute
-        self.weight += len(run.encoded) + ELEMENT_WEIGHT
         return attribute
 
-    def _ordinary(self, context: Context, run: Run) -> Attribute | None:
+    def ordinary(self, memo: Memo, head: Header, encoded: bytes) -> Attribute:
+        """The attribute of an ordinary element, remembered; `encoded` are its bytes."""
+        known = memo.ordinary.setdefault(head, {})
+        attribute = known.get(encoded)
+        if attribute is None:
+            attribute = self._recognised(memo.context, head, encoded)
+            if attribute is None:
+                element = Element(head.tag, head.vr, encoded[head.size :])
+                attribute = self._attribute(memo, element, encoded, encoded)
+            known[encoded] = attribute
+            self.weight += len(encoded) + ELEMENT_WEIGHT
+        return attribute
+
+    def _recognised(self, context: Context, head: Header, encoded: bytes) -> Attribute | None:
         """As `_attribute`, of an ordinary element whose value gives its bytes again."""
-        head = run.head
-        if head is None or run.size > self._max_inline:
+        if len(encoded) > self._max_inline:
             return None
         name = _head(head, self._rules)
-        value = run.encoded[head.size :]
+        value = encoded[head.size :]
         if name.rule.kind is Kind.ITEMS and value and (name.is_sequence or _begins_as_items(value)):
             return None
         found = values.recognise(value, name.rule, context)
@@ -136,15 +158,15 @@ class ElementDecoder:
             return None
         decoded, space = found
         token = name.spaced if space else name.token
-        return Attribute(name.key, decoded, name.group, token, run.encoded)
+        return Attribute(name.key, decoded, name.group, token, encoded)
 
     def _attribute(
-        self, memo: Memo, element: Element, source: bytes | None, file: P10File
+        self, memo: Memo, element: Element, source: bytes | None, body: Buffer
     ) -> Attribute:
-        """`element` decoded; `source` are its bytes in the file, if there are few."""
+        """`element` decoded; `source` are its bytes in `body`, if there are few."""
         tag, vr, value, form, declared, reserved = element
         if isinstance(value, Span | Encapsulated):
-            return self._large_attribute(element, value, memo.context, file)
+            return self.large(memo, element, value, body)
         key = self._definitions.keyword(tag)
         token = Token(tag, vr, form, declared, reserved)
         if form is Form.GROUP_LENGTH:
@@ -171,20 +193,23 @@ class ElementDecoder:
             raw=tuple(Attribute(RAW + path, raw, RAW_GROUP) for path, raw in found.raw.items()),
             flaw="; ".join(found.flaws),
             large=tuple(
-                _inside(sha256, content, b"" if file.deflated or source is None else source, header)
+                _inside(sha256, content, b"" if memo.deflated or source is None else source, header)
                 for sha256, content in found.large.items()
             ),
         )
 
-    def _large_attribute(
-        self, element: Element, value: Span | Encapsulated, context: Context, file: P10File
+    def large(
+        self, memo: Memo, element: Element, value: Span | Encapsulated, body: Buffer
     ) -> Attribute:
         """The attribute of an element whose value stays in the file: a reference to it.
+
+        `value` is that of the element, which was read from `body`.
 
         The bytes are in memory only where they are kept otherwise than they are in the file: those
         of a deflated file, and those whose words are turned as the file is big-endian.
         """
         tag, vr, _, form, declared, reserved = element
+        context = memo.context
         head = p10.header(tag, vr, big=context.big)
         name = _head(head, self._rules)
         start, length = value[:2]
@@ -193,15 +218,15 @@ class ElementDecoder:
         word = name.rule.word
         turned = context.big and word > 1 and not pixels
         stored = None
-        if turned or file.deflated is not None:
-            stored = file.body[start : start + length]
+        if turned or memo.deflated:
+            stored = body[start : start + length]
             if turned:
                 stored = swap(stored, word)
         if self._by_offset and pixels and stored is None:
             reference: dict[str, Any] = {"dataOffset": start, "length": length}
             large = Large(None, span, pixels=True)
         else:
-            sha256 = sha256_of(file.body, span) if stored is None else sha256_of(stored)
+            sha256 = sha256_of(body, span) if stored is None else sha256_of(stored)
             reference = {"length": length, "sha256": sha256}
             native = pixels and isinstance(value, Span)
             large = Large(sha256, span, stored, pixels=native, word=word)

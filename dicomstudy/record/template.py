@@ -7,8 +7,8 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from dicomstudy import p10
-from dicomstudy.errors import RecordError
-from dicomstudy.p10 import P10File, Run
+from dicomstudy.errors import Problem, RecordError
+from dicomstudy.p10 import Run
 from dicomstudy.record.attributes import (
     DEFLATED,
     INSTANCE,
@@ -71,11 +71,12 @@ class Template:
         open: the places of attributes that are left open, each with the attribute's number.
         group_lengths: those that depend on what is left open, each with its place in front.
         meta: how many of the runs are file meta information.
+        of_file: whether the records were read from files.
         outline: what a `Grouper` has worked out for it.
     """
 
     __slots__ = (
-        *("encoding", "flaws", "group_lengths", "groups", "keys", "large", "meta"),
+        *("encoding", "flaws", "group_lengths", "groups", "keys", "large", "meta", "of_file"),
         *("open", "outline", "pieces", "raw", "repeated"),
     )
 
@@ -89,6 +90,7 @@ class Template:
         meta: int,
     ) -> None:
         self.outline: object = None
+        self.of_file = True
         self.encoding = encoding
         self.repeated = repeated
         self.meta = meta
@@ -131,6 +133,7 @@ class Template:
     ) -> Template:
         """A template that leaves nothing open: of a record that was not read from a file."""
         template = cls([], [], [], encoding, [], 0)
+        template.of_file = False
         template.groups = {name: tuple(attributes) for name, attributes in groups.items()}
         return template
 
@@ -185,7 +188,7 @@ class Record:
         problems: what was wrong with the file.
     """
 
-    __slots__ = ("_file", "extra", "large", "problems", "template", "variable")
+    __slots__ = ("extra", "large", "problems", "template", "variable")
 
     def __init__(
         self,
@@ -193,14 +196,13 @@ class Record:
         variable: list[Attribute],
         extra: list[Attribute],
         large: list[Large],
-        file: P10File | None = None,
+        problems: tuple[Problem, ...] = (),
     ) -> None:
         self.template = template
         self.variable = variable
         self.extra = extra
         self.large = large
-        self.problems = () if file is None else file.problems
-        self._file = file
+        self.problems = problems
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -243,8 +245,8 @@ class Record:
         Raises:
             RecordError: the record was not read from a file.
         """
-        template, file = self.template, self._file
-        if file is None:
+        template = self.template
+        if not template.of_file:
             raise RecordError("record/no-encoding", "the record was not read from a file")
         variable = self.variable
         pieces = template.pieces.copy()
@@ -261,7 +263,7 @@ class Record:
             if attribute.key in _AROUND:
                 around[attribute.key] = attribute.value
         segments: list[Segment] = []
-        if file.preamble is not None:
+        if template.encoding["preamble"]:
             segments.append(around.get(PREAMBLE, ZEROS) + p10.PREFIX)
         if DEFLATED in around:
             return [*segments, *pieces[: template.meta], around[DEFLATED]]

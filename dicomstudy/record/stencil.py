@@ -1,0 +1,200 @@
+"""A file of a shape that is known → its attributes, without taking it apart.
+
+Most files of a series are like those before them, but for a few elements. A stencil is laid over
+such a file: it has a hole where the template leaves an element open, and nothing but those elements
+is read. All others are taken to be what they were, and to stand where the holes leave room.
+
+Whether they do is not seen here but by a `Checker`, as for any record. If the file comes out of it
+byte for byte, each element stands there as the record has it and begins where the one before it
+ends: so it is what a `Reader` finds there, too. What a reader would say of an element by a look at
+what stands around it is left to that. So a record that is exact is the one that `Decoder.decode`
+makes; one that is not says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dicomstudy.elements import (
+    CHARACTER_SET_TAG,
+    META_GROUP,
+    Encapsulated,
+    Form,
+    Span,
+)
+from dicomstudy.errors import P10Error
+from dicomstudy.p10 import PREFIX, TRANSFER_SYNTAX_UID, Header, P10File, Parser, Run
+from dicomstudy.record.attributes import ZEROS, Attribute, Large
+from dicomstudy.record.element_decoder import ElementDecoder, Memo
+from dicomstudy.record.template import Record
+
+__all__ = ["Seen", "Stencil"]
+
+#: What all others are read by: a file that has another one is of another shape.
+_DECIDING = frozenset((CHARACTER_SET_TAG, TRANSFER_SYNTAX_UID))
+#: So much of the elements may be open: with more, it is better to learn first what is not.
+_MOST_OPEN = 0.5
+#: The bytes of a preamble and of what stands behind it.
+_FRONT = len(ZEROS) + len(PREFIX)
+
+
+class Seen(NamedTuple):
+    """What was seen of a file: its attributes that are open, and what comes with them."""
+
+    variable: list[Attribute]
+    extra: list[Attribute]
+    large: list[Large]
+
+
+class _Hole(NamedTuple):
+    """An element that is left open, and what of the file stands between the one before and it.
+
+    `number` is that of its attribute, `token` the one that this has in all files of the shape.
+    `head` is its header, None if its value is a large one; `known` are attributes by the bytes of
+    their elements.
+    """
+
+    gap: int
+    number: int
+    token: str
+    memo: Memo
+    head: Header | None
+    known: dict[bytes, Attribute]
+
+
+class Stencil:
+    """Where files of one shape have what their template leaves open.
+
+    Args:
+        holes: in the order of the file.
+        limit: values of more bytes are large.
+    """
+
+    def __init__(self, holes: list[_Hole], limit: int) -> None:
+        self._holes = holes
+        self._limit = limit
+
+    @classmethod
+    def of(
+        cls, file: P10File, record: Record, memos: tuple[Memo, Memo], limit: int
+    ) -> Stencil | None:
+        """The stencil of files like this one; None if it would be of no use, or not do.
+
+        It does for all files of the shape that are `usual`.
+
+        Args:
+            file: one of them.
+            record: that of the file.
+            memos: those of its file meta information and of its data set.
+            limit: values of more bytes are large.
+        """
+        if record.template.large or record.template.repeated:
+            return None
+        if any(run.group != META_GROUP for run in file.meta):
+            return None
+        holes: list[_Hole] = []
+        gap, number, elements = _FRONT, 0, 0
+        for runs, memo in zip((file.meta, file.runs), memos, strict=True):
+            for place, run in enumerate(runs):
+                elements += len(run.singles) or 1
+                if run.singles:
+                    gap += run.size
+                    continue
+                attribute = record.variable[number]
+                if _is_settled(run, attribute):
+                    gap += run.size
+                elif place and _is_open(run):
+                    known = {} if run.head is None else memo.ordinary.setdefault(run.head, {})
+                    holes.append(_Hole(gap, number, attribute.token, memo, run.head, known))
+                    gap = 0
+                else:
+                    return None
+                number += 1
+        return cls(holes, limit) if len(holes) <= _MOST_OPEN * elements else None
+
+    @staticmethod
+    def is_usual(file: P10File, record: Record) -> bool:
+        """Whether what a file has beside its elements is what most files have, or lack."""
+        return not (
+            file.preamble is None
+            or any(file.preamble)
+            or file.deflated is not None
+            or file.trailing.length
+            or record.problems
+        )
+
+    def see(self, data: bytes, row: list[Attribute], elements: ElementDecoder) -> Seen | None:
+        """What is open in a file; None if that is not like the one that `row` is of.
+
+        Args:
+            data: the file.
+            row: the attributes of another one that its template leaves open.
+            elements: decodes what was not there before.
+        """
+        variable = row.copy()
+        extra: list[Attribute] = []
+        large: list[Large] = []
+        pos, end, limit = 0, len(data), self._limit
+        for gap, number, token, memo, head, known in self._holes:
+            pos += gap
+            if head is None:
+                found = _large_at(pos, data, memo, limit, elements)
+                if found is None:
+                    return None
+                attribute, pos = found
+                large += attribute.large
+            else:
+                # as `Parser.again` would say: a call for each element takes longer than the rest
+                value_at = pos + head.size
+                encoded = data[pos:value_at]
+                if value_at > end or not encoded.startswith(head.start):
+                    return None
+                (length,) = head.length.unpack_from(encoded, len(head.start))
+                after = value_at + length
+                if length > limit or after > end:
+                    return None
+                encoded = data[pos:after]
+                attribute = known.get(encoded) or elements.ordinary(memo, head, encoded)
+                if not attribute.plain:  # it has nothing large, being as short as it is
+                    if attribute.flaw:
+                        return None
+                    extra += attribute.raw
+                pos = after
+            if attribute.token != token:
+                return None
+            variable[number] = attribute
+        return Seen(variable, extra, large)
+
+
+def _is_settled(run: Run, attribute: Attribute) -> bool:
+    """Whether an element is not read again, but has to be what it was."""
+    if not attribute.plain:
+        return False
+    if run.head is not None:
+        return run.head.tag in _DECIDING
+    return bool(run.encoded) or run.elements[0].form is Form.GROUP_LENGTH
+
+
+def _is_open(run: Run) -> bool:
+    """Whether an element may be another one in the next file.
+
+    A group length that is wrong is not: it may be right there, which its header does not say.
+    """
+    if run.head is not None:
+        return run.head.tag not in _DECIDING and bool(run.head.tag & 0xFFFF)
+    return isinstance(run.elements[0].value, Span | Encapsulated)
+
+
+def _large_at(
+    pos: int, data: bytes, memo: Memo, limit: int, elements: ElementDecoder
+) -> tuple[Attribute, int] | None:
+    """The attribute of the large value at a place, and where that ends; None if it is none."""
+    parser = Parser(data, big=memo.context.big, limit=limit)
+    try:
+        element, after = parser.element(pos, len(data), memo.explicit, 0, top=True)
+    except P10Error:
+        return None
+    value = element.value
+    if parser.flaws or not isinstance(value, Span | Encapsulated):
+        return None
+    return elements.large(memo, element, value, data), after
