@@ -384,6 +384,93 @@ def test_what_stands_around_is_decoded(usual: Any) -> None:
 
 
 @willing
+def test_what_stands_beside_a_value_is_that_of_its_file() -> None:
+    """One layout, but bytes that are in no value: in a transfer syntax, say."""
+    files = []
+    for number in range(24):
+        syntax = b"1.2.840.10008.1.2.1" + (b"\0" if number % 12 < 6 else b" ")
+        content = element(0x00020001, "OB", b"\0\1") + element(0x00020010, "UI", syntax)
+        meta = element(0x00020000, "UL", len(content)) + content
+        row = element(0x00200013, "IS", str(number))
+        files.append(part10(meta, b"".join((*STUDY, row))))
+    assert any(recalled_of(files))
+
+
+@willing
+@pytest.mark.parametrize("by_offset", [False, True])
+def test_large_values_may_come_where_there_were_short_ones(by_offset: bool) -> None:
+    """In items, which have the same layout; and in private creators, which have another limit."""
+    for sizes in ([200] * 6 + [300] * 6, [200, 202] * 3 + [300, 302] * 3):
+        files = [
+            file_of(
+                *STUDY,
+                element(0x00200013, "IS", str(number)),
+                element(
+                    0x00880200, "SQ", item(element(0x00091010, "OB", bytes(size))), undefined=True
+                ),
+            )
+            for number, size in enumerate(sizes)
+        ]
+        recalled_of(files, by_offset=by_offset)
+    files = [
+        file_of(*STUDY[:3], element(0x00090010, "UN", b"A" * size))
+        for size in (20, 22, 24, 26, 28, 70_000, 70_002)
+    ]
+    assert not any(recalled_of(files, max_inline=1 << 20, by_offset=by_offset)[5:])
+
+
+@willing
+def test_group_lengths_may_lack_the_vr_that_others_have() -> None:
+    for lengths in ((14, 12), (12, 14)):
+        files = [
+            file_of(
+                *STUDY,
+                element(0x00200000, "UL", struct.pack("<I", lengths[0]), explicit=False),
+                element(0x00200013, "IS", f"{number}".zfill(size)),
+            )
+            for size in (6, 4)
+            for number in range(6)
+        ]
+        recalled_of(files)
+
+
+@willing
+def test_what_is_behind_it_tells_whether_there_is_a_command_set() -> None:
+    meta = make.file_meta(make.IMPLICIT, sop_instance="1.2.3")
+    commands = [(0x00000002, "1.2 "), (0x00000600, "A ")]
+    front = b"".join(element(tag, "", text, explicit=False) for tag, text in commands)
+    files = [
+        part10(meta, front + element(0x00091010, "OB", bytes(size), explicit=False))
+        for size in (300, 400, 500, 600, 0x4242)
+    ]
+    assert not recalled_of(files)[4]
+
+
+@willing
+def test_values_of_undefined_length_are_followed_as_in_one_file() -> None:
+    """How far a reader follows them together has a bound; so they are not followed one by one."""
+    values = [element(0x00091010 + at, "UT", item(b"z" * 300), undefined=True) for at in range(3)]
+    recalled_of([file_of(*STUDY, element(0x00080070, "LO", str(n)), *values) for n in range(8)])
+    shapes_ = [file_of(*STUDY, *values[: 1 + n % 3]) for n in range(8)]
+    assert not any(recalled_of(shapes_))
+
+
+@willing
+def test_a_shape_that_is_guessed_wrongly_is_given_up() -> None:
+    """What differs is one of the elements that are taken to be as they were."""
+    taker = Taker()
+    with mock.patch.object(
+        Checker, "is_exact", side_effect=Checker.is_exact, autospec=True
+    ) as asked:
+        for number in range(40):
+            sequence = element(
+                0x00082112, "SQ", item(element(0x00081155, "UI", f"1.{number}")), undefined=True
+            )
+            taker.take(file_of(*STUDY, sequence, PIXELS))
+    assert 1 <= asked.call_count <= 4
+
+
+@willing
 def test_items_in_the_place_of_a_large_value_are_decoded() -> None:
     """What has one header may be a value, or a row of items."""
     row = item(element(0x00100010, "LO", "a" * 284))
@@ -398,6 +485,13 @@ def test_no_more_is_remembered_than_there_is_room_for() -> None:
         taker = Taker()
         for number in range(3000):
             taker.take(file_of(*STUDY, element(0x00200013, "IS", str(number))))
-            kept = taker.decoder._elements._memos.values()
-            known = sum(len(some) for memo in kept for some in memo.ordinary.values())
-            assert known < 400
+            memos = taker.decoder._elements._memos.values()
+            assert sum(len(some) for memo in memos for some in memo.ordinary.values()) < 400
+    with mock.patch("dicomstudy.record.decoder._MAX_WEIGHT", 60_000):
+        reader, decoder = Reader(), Decoder(DEFINITIONS)
+        for number in range(3000):
+            data = file_of(*STUDY, element(0x00200013, "IS", str(number % 200)))
+            if not number % 200:
+                reader = Reader()
+            decoder.decode(reader.read(data), data)
+            assert sum(len(memo.runs) for memo in decoder._elements._memos.values()) < 1500

@@ -9,6 +9,7 @@ from dicomstudy.p10.file import P10File, Run, Syntax
 from dicomstudy.p10.headers import (
     BIG,
     LITTLE,
+    LONGEST_KNOWN,
     VRS,
     Header,
     encode_delimiter,
@@ -37,6 +38,7 @@ __all__ = [
     "DEFLATED_SYNTAXES",
     "EXPLICIT_BIG_ENDIAN",
     "LITTLE",
+    "LONGEST_KNOWN",
     "MAX_DEPTH",
     "MAX_INFLATED",
     "PREFIX",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
@@ -32,6 +33,8 @@ from dicomstudy.values import Context, rules_of
 _MAX_WEIGHT = 4 << 20
 #: Files with a longer layout are hardly ever written alike.
 _LONGEST_LAYOUT = 1 << 14
+#: A shape whose files were guessed wrongly so many times is not guessed any more.
+_MOST_WRONG = 4
 
 
 class Decoder:
@@ -54,13 +57,18 @@ class Decoder:
         self._preambles: dict[bytes, Attribute] = {}
         self._charsets: dict[tuple[str, bytes, bool], text.CharacterSet] = {}
         self._weight = 0
-        self._stencils: dict[Template, Stencil | None] = {}
-        #: What was decoded last, and the stencil of its shape.
+        #: What was decoded last, if it is usual, and the stencil that was made of it.
         self._last: Record | None = None
         self._stencil: Stencil | None = None
+        #: Whether the last guess is still to be told from a wrong one, and how many were wrong.
+        self._has_guessed = False
+        self._wrong: Counter[Template] = Counter()
 
     def decode(self, file: P10File, data: Buffer) -> Record:
         """The record of `file`, which was read from `data`. Mirror of `Encoder.write`."""
+        if self._has_guessed and self._last is not None:
+            self._wrong[self._last.template] += 1
+            self._has_guessed = False
         if self._is_full():
             self._forget()
         deflated = file.deflated is not None
@@ -119,31 +127,36 @@ class Decoder:
         """The record of a file that is like the last two that were decoded; None if it is not.
 
         It is a guess, made in a fraction of the time: that of `decode` if it is exact
-        (`Checker.is_exact`), and of no meaning if it is not.
+        (`Checker.is_exact`), and of no meaning if it is not. To `decode` the file says that it
+        was wrong.
         """
+        self._has_guessed = False
         if self._stencil is None or self._last is None or self._is_full():
             return None
         template, row = self._last.template, self._last.variable
         seen = self._stencil.see(data, row, self._elements)
-        return None if seen is None else Record(template, *seen)
+        if seen is None:
+            return None
+        self._has_guessed = True
+        return Record(template, *seen)
 
     def _lay_stencil(self, file: P10File, record: Record) -> None:
         """Get ready to `recall` files like this one, if the one before was of its shape, too."""
-        before, self._last, self._stencil = self._last, record, None
-        template = record.template
-        if before is None or before.template is not template:
-            return
+        before, self._last, self._stencil = self._last, None, None
         if not Stencil.is_usual(file, record):
             return
-        if template not in self._stencils:
-            context = Context(self._character_set(file), file.syntax.big)
-            memo = self._elements.memo
-            memos = (
-                memo(META_CONTEXT, deflated=False, explicit=True),
-                memo(context, deflated=False, explicit=file.syntax.explicit),
-            )
-            self._stencils[template] = Stencil.of(file, record, memos, self._max_inline)
-        self._stencil = self._stencils[template]
+        self._last, template = record, record.template
+        if before is None or before.template is not template:
+            return
+        if self._wrong[template] >= _MOST_WRONG:
+            return
+        context = Context(self._character_set(file), file.syntax.big)
+        memo = self._elements.memo
+        memos = (
+            memo(META_CONTEXT, deflated=False, explicit=True),
+            memo(context, deflated=False, explicit=file.syntax.explicit),
+        )
+        self._stencil = Stencil.of(file, record, memos, self._max_inline)
 
     def _template(self, file: P10File, context: Context, variable: list[Attribute]) -> Template:
         """What records of this shape have in common; `variable` are those of one of them."""
@@ -209,7 +222,7 @@ class Decoder:
         self._encodings.clear()
         self._preambles.clear()
         self._charsets.clear()
-        self._stencils.clear()
+        self._wrong.clear()
         self._last = self._stencil = None
         self._weight = 0
 

@@ -123,13 +123,12 @@ class ElementDecoder:
         else:
             (element,) = run.elements
             attribute = self._attribute(memo, element, run.encoded or None, body)
-            if run.encoded or element.form is Form.GROUP_LENGTH:
-                self.weight += len(run.encoded) + ELEMENT_WEIGHT
-            elif _is_by_place(element, attribute):
-                self.weight += _PLACE_WEIGHT + ELEMENT_WEIGHT
-            else:
-                return attribute
+            if not run.encoded and element.form is not Form.GROUP_LENGTH:
+                if not _is_by_place(element, attribute):
+                    return attribute
+                self.weight += _PLACE_WEIGHT
         memo.runs[run] = attribute
+        self.weight += len(run.encoded) + ELEMENT_WEIGHT
         return attribute
 
     def ordinary(self, memo: Memo, head: Header, encoded: bytes) -> Attribute:

@@ -18,12 +18,13 @@ from typing import NamedTuple
 from dicomstudy.elements import (
     CHARACTER_SET_TAG,
     META_GROUP,
+    Element,
     Encapsulated,
     Form,
     Span,
 )
 from dicomstudy.errors import P10Error
-from dicomstudy.p10 import PREFIX, TRANSFER_SYNTAX_UID, Header, P10File, Parser, Run
+from dicomstudy.p10 import LONGEST_KNOWN, PREFIX, TRANSFER_SYNTAX_UID, Header, P10File, Parser, Run
 from dicomstudy.record.attributes import ZEROS, Attribute, Large
 from dicomstudy.record.element_decoder import ElementDecoder, Memo
 from dicomstudy.record.template import Record
@@ -73,24 +74,26 @@ class Stencil:
     def __init__(self, holes: list[_Hole], limit: int) -> None:
         self._holes = holes
         self._limit = limit
+        self._longest = min(limit, LONGEST_KNOWN)
 
     @classmethod
     def of(
         cls, file: P10File, record: Record, memos: tuple[Memo, Memo], limit: int
     ) -> Stencil | None:
-        """The stencil of files like this one; None if it would be of no use, or not do.
-
-        It does for all files of the shape that are `usual`.
+        """The stencil of usual files like this one; None if it would be of no use, or not do.
 
         Args:
-            file: one of them.
+            file: one of them, which is usual (`is_usual`).
             record: that of the file.
             memos: those of its file meta information and of its data set.
             limit: values of more bytes are large.
         """
         if record.template.large or record.template.repeated:
             return None
+        # what may be a command set is told by what is behind it
         if any(run.group != META_GROUP for run in file.meta):
+            return None
+        if not (file.runs and file.runs[0].tag >> 16):
             return None
         holes: list[_Hole] = []
         gap, number, elements = _FRONT, 0, 0
@@ -124,21 +127,21 @@ class Stencil:
         )
 
     def see(self, data: bytes, row: list[Attribute], elements: ElementDecoder) -> Seen | None:
-        """What is open in a file; None if that is not like the one that `row` is of.
+        """What is open in a file; None if that is not like the one that the stencil is of.
 
         Args:
             data: the file.
-            row: the attributes of another one that its template leaves open.
+            row: the attributes of that other one which its template leaves open.
             elements: decodes what was not there before.
         """
         variable = row.copy()
         extra: list[Attribute] = []
         large: list[Large] = []
-        pos, end, limit = 0, len(data), self._limit
+        pos, end, longest = 0, len(data), self._longest
         for gap, number, token, memo, head, known in self._holes:
             pos += gap
             if head is None:
-                found = _large_at(pos, data, memo, limit, elements)
+                found = _large_at(pos, data, memo, self._limit, elements)
                 if found is None:
                     return None
                 attribute, pos = found
@@ -151,12 +154,12 @@ class Stencil:
                     return None
                 (length,) = head.length.unpack_from(encoded, len(head.start))
                 after = value_at + length
-                if length > limit or after > end:
+                if length > longest or after > end:
                     return None
                 encoded = data[pos:after]
                 attribute = known.get(encoded) or elements.ordinary(memo, head, encoded)
-                if not attribute.plain:  # it has nothing large, being as short as it is
-                    if attribute.flaw:
+                if not attribute.plain:
+                    if attribute.flaw or attribute.large:
                         return None
                     extra += attribute.raw
                 pos = after
@@ -167,12 +170,17 @@ class Stencil:
 
 
 def _is_settled(run: Run, attribute: Attribute) -> bool:
-    """Whether an element is not read again, but has to be what it was."""
+    """Whether an element is not read again, but has to be what it was.
+
+    It has nothing beside its value then, as bytes that are not in it.
+    """
     if not attribute.plain:
         return False
     if run.head is not None:
         return run.head.tag in _DECIDING
-    return bool(run.encoded) or run.elements[0].form is Form.GROUP_LENGTH
+    if run.low & 0xFFFF == 0:
+        return run.elements[0].form is Form.GROUP_LENGTH
+    return bool(run.encoded)
 
 
 def _is_open(run: Run) -> bool:
@@ -181,8 +189,16 @@ def _is_open(run: Run) -> bool:
     A group length that is wrong is not: it may be right there, which its header does not say.
     """
     if run.head is not None:
-        return run.head.tag not in _DECIDING and bool(run.head.tag & 0xFFFF)
-    return isinstance(run.elements[0].value, Span | Encapsulated)
+        return run.head.tag not in _DECIDING and run.low & 0xFFFF != 0
+    return _in_place(run.elements[0]) is not None
+
+
+def _in_place(element: Element) -> Span | Encapsulated | None:
+    """A value that stays in the file, if where it ends is told by what is inside it alone."""
+    value = element.value
+    if isinstance(value, Encapsulated) or (isinstance(value, Span) and not element.form):
+        return value
+    return None
 
 
 def _large_at(
@@ -194,7 +210,7 @@ def _large_at(
         element, after = parser.element(pos, len(data), memo.explicit, 0, top=True)
     except P10Error:
         return None
-    value = element.value
-    if parser.flaws or not isinstance(value, Span | Encapsulated):
+    value = _in_place(element)
+    if value is None or parser.flaws or parser.looked:
         return None
     return elements.large(memo, element, value, data), after
