@@ -306,7 +306,10 @@ class Ingester:
     def _recalled(
         self, given: Input, decoder: Decoder
     ) -> tuple[Record, tuple[str, str, str]] | None:
-        """The record and the UIDs of a file that is like those before it; None of others."""
+        """The record and the UIDs of a file that is like those before it; None of others.
+
+        A large file, which is not in memory, is read in windows as any other is.
+        """
         record = decoder.recall(given.data) if isinstance(given.data, bytes) else None
         if record is None or not self._checker.is_exact(record, given.data):
             return None

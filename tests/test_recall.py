@@ -56,7 +56,7 @@ class Taker:
 def told(record: Record) -> tuple[Any, ...]:
     """All that a record says, comparable: NaN is equal to itself."""
     groups = {
-        name: sorted((each.key, repr(each.value)) for each in some)
+        name: [(each.key, repr(each.value)) for each in some]
         for name, some in record.groups.items()
         if some
     }

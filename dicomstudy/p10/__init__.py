@@ -5,7 +5,7 @@ with the bytes of its spans, is the file. What cannot be taken apart is kept as 
 on (`P10File.trailing`), with a `Problem` that says so.
 """
 
-from dicomstudy.p10.file import P10File, Run, Syntax
+from dicomstudy.p10.file import FRONT, P10File, Run, Syntax
 from dicomstudy.p10.headers import (
     BIG,
     LITTLE,
@@ -37,6 +37,7 @@ __all__ = [
     "BIG",
     "DEFLATED_SYNTAXES",
     "EXPLICIT_BIG_ENDIAN",
+    "FRONT",
     "LITTLE",
     "LONGEST_KNOWN",
     "MAX_DEPTH",

@@ -15,7 +15,7 @@ from dicomstudy.p10.headers import BIG, LITTLE, Header
 _MOST_WEIGHT, _FRAGMENT = 268, 8
 _ITEM_TAGS = frozenset((LITTLE.item_tag, BIG.item_tag))
 #: The bytes of a preamble and of what stands behind it.
-_FRONT = 132
+FRONT = 132
 
 
 class Syntax(NamedTuple):
@@ -151,7 +151,7 @@ class P10File(NamedTuple):
     @property
     def meta_starts(self) -> list[int]:
         """The offset of each of `meta`."""
-        first = 0 if self.preamble is None else _FRONT
+        first = 0 if self.preamble is None else FRONT
         return list(accumulate([run.size for run in self.meta], initial=first))[:-1]
 
     @property

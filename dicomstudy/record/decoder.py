@@ -133,12 +133,9 @@ class Decoder:
         self._has_guessed = False
         if self._stencil is None or self._last is None or self._is_full():
             return None
-        template, row = self._last.template, self._last.variable
-        seen = self._stencil.see(data, row, self._elements)
-        if seen is None:
-            return None
-        self._has_guessed = True
-        return Record(template, *seen)
+        record = self._stencil.see(data, self._last, self._elements)
+        self._has_guessed = record is not None
+        return record
 
     def _lay_stencil(self, file: P10File, record: Record) -> None:
         """Get ready to `recall` files like this one, if the one before was of its shape, too."""
@@ -146,9 +143,8 @@ class Decoder:
         if not Stencil.is_usual(file, record):
             return
         self._last, template = record, record.template
-        if before is None or before.template is not template:
-            return
-        if self._wrong[template] >= _MOST_WRONG:
+        is_again = before is not None and before.template is template
+        if not is_again or self._wrong[template] >= _MOST_WRONG:
             return
         context = Context(self._character_set(file), file.syntax.big)
         memo = self._elements.memo

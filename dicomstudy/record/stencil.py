@@ -6,9 +6,10 @@ is read. All others are taken to be what they were, and to stand where the holes
 
 Whether they do is not seen here but by a `Checker`, as for any record. If the file comes out of it
 byte for byte, each element stands there as the record has it and begins where the one before it
-ends: so it is what a `Reader` finds there, too. What a reader would say of an element by a look at
-what stands around it is left to that. So a record that is exact is the one that `Decoder.decode`
-makes; one that is not says nothing.
+ends: so it is what a `Reader` finds there, too. That holds of elements that say by themselves what
+they are and where they end, and have nothing beside their values but what is looked for: there is
+no stencil where others are. So a record that is exact is the one that `Decoder.decode` makes; one
+that is not says nothing.
 """
 
 from __future__ import annotations
@@ -24,27 +25,17 @@ from dicomstudy.elements import (
     Span,
 )
 from dicomstudy.errors import P10Error
-from dicomstudy.p10 import LONGEST_KNOWN, PREFIX, TRANSFER_SYNTAX_UID, Header, P10File, Parser, Run
-from dicomstudy.record.attributes import ZEROS, Attribute, Large
+from dicomstudy.p10 import FRONT, LONGEST_KNOWN, TRANSFER_SYNTAX_UID, Header, P10File, Parser, Run
+from dicomstudy.record.attributes import Attribute, Large
 from dicomstudy.record.element_decoder import ElementDecoder, Memo
 from dicomstudy.record.template import Record
 
-__all__ = ["Seen", "Stencil"]
+__all__ = ["Stencil"]
 
 #: What all others are read by: a file that has another one is of another shape.
 _DECIDING = frozenset((CHARACTER_SET_TAG, TRANSFER_SYNTAX_UID))
-#: So much of the elements may be open: with more, it is better to learn first what is not.
+#: So much of the elements may be open: with more, a `Reader` is to learn first what is not.
 _MOST_OPEN = 0.5
-#: The bytes of a preamble and of what stands behind it.
-_FRONT = len(ZEROS) + len(PREFIX)
-
-
-class Seen(NamedTuple):
-    """What was seen of a file: its attributes that are open, and what comes with them."""
-
-    variable: list[Attribute]
-    extra: list[Attribute]
-    large: list[Large]
 
 
 class _Hole(NamedTuple):
@@ -52,7 +43,7 @@ class _Hole(NamedTuple):
 
     `number` is that of its attribute, `token` the one that this has in all files of the shape.
     `head` is its header, None if its value is a large one; `known` are attributes by the bytes of
-    their elements.
+    their elements, as `memo` has them.
     """
 
     gap: int
@@ -96,7 +87,7 @@ class Stencil:
         if not (file.runs and file.runs[0].tag >> 16):
             return None
         holes: list[_Hole] = []
-        gap, number, elements = _FRONT, 0, 0
+        gap, number, elements = FRONT, 0, 0
         for runs, memo in zip((file.meta, file.runs), memos, strict=True):
             for place, run in enumerate(runs):
                 elements += len(run.singles) or 1
@@ -117,7 +108,7 @@ class Stencil:
 
     @staticmethod
     def is_usual(file: P10File, record: Record) -> bool:
-        """Whether what a file has beside its elements is what most files have, or lack."""
+        """Whether a file has nothing but elements that can be read, behind an empty preamble."""
         return not (
             file.preamble is None
             or any(file.preamble)
@@ -126,15 +117,15 @@ class Stencil:
             or record.problems
         )
 
-    def see(self, data: bytes, row: list[Attribute], elements: ElementDecoder) -> Seen | None:
-        """What is open in a file; None if that is not like the one that the stencil is of.
+    def see(self, data: bytes, last: Record, elements: ElementDecoder) -> Record | None:
+        """The record of a file; None if that is not like the one that the stencil is of.
 
         Args:
             data: the file.
-            row: the attributes of that other one which its template leaves open.
+            last: the record of that other file.
             elements: decodes what was not there before.
         """
-        variable = row.copy()
+        variable = last.variable.copy()
         extra: list[Attribute] = []
         large: list[Large] = []
         pos, end, longest = 0, len(data), self._longest
@@ -166,7 +157,7 @@ class Stencil:
             if attribute.token != token:
                 return None
             variable[number] = attribute
-        return Seen(variable, extra, large)
+        return Record(last.template, variable, extra, large)
 
 
 def _is_settled(run: Run, attribute: Attribute) -> bool:
@@ -186,7 +177,7 @@ def _is_settled(run: Run, attribute: Attribute) -> bool:
 def _is_open(run: Run) -> bool:
     """Whether an element may be another one in the next file.
 
-    A group length that is wrong is not: it may be right there, which its header does not say.
+    A group length that is wrong is neither open nor settled: the same bytes may be right there.
     """
     if run.head is not None:
         return run.head.tag not in _DECIDING and run.low & 0xFFFF != 0
