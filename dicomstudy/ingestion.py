@@ -306,11 +306,8 @@ class Ingester:
     def _recalled(
         self, given: Input, decoder: Decoder
     ) -> tuple[Record, tuple[str, str, str]] | None:
-        """The record and the UIDs of a file that is like those before it; None of others.
-
-        A large file, which is not in memory, is read in windows as any other is.
-        """
-        record = decoder.recall(given.data) if isinstance(given.data, bytes) else None
+        """The record and the UIDs of a file that is like those before it; None of others."""
+        record = decoder.recall(given.data)
         if record is None or not self._checker.is_exact(record, given.data):
             return None
         uids = self._grouper.uids(record)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dicomstudy import convert
 from dicomstudy.elements import Span
-from dicomstudy.p10 import Reader
+from dicomstudy.p10 import Reader, read
 from dicomstudy.record import Checker, Decoder, Encoder, Record
 from fixtures import make
 from fixtures.make import element, item, part10
@@ -330,19 +330,16 @@ def shapes() -> list[list[bytes]]:
     fragments = make.encapsulated(make.encapsulate([[b"ab" * 3], [b"cd" * 2]]))
     rows = [element(0x00200013, "IS", str(number)) for number in range(10, 14)]
     names = element(0x00081140, "SQ", item(UID), undefined=True)
-    return [
+    explicit = [
         [file_of(*STUDY, row, behind, element(0x00400253, "SH", "last")) for row in rows]
         for behind in (element(0x7FE00010, "OW", bytes(20)), fragments, names)
-    ] + [
-        [
-            file_of(
-                *(element(tag, "", value, explicit=False) for tag, value in tags),
-                syntax=make.IMPLICIT,
-            )
-            for value in (b"1.2.3\0", b"1.2.4\0", b"1.2.5\0", b"1.2.6\0")
-            for tags in [((0x00080008, b"AB"), (0x00080018, value), (0x7FE00010, bytes(20)))]
-        ]
     ]
+    kind, pixels = (
+        element(tag, "", value, explicit=False)
+        for tag, value in ((0x00080008, b"AB"), (0x7FE00010, bytes(20)))
+    )
+    uids = [element(0x00080018, "", b"1.2.%d\0" % n, explicit=False) for n in range(3, 7)]
+    return [*explicit, [file_of(kind, uid, pixels, syntax=make.IMPLICIT) for uid in uids]]
 
 
 @willing
@@ -421,11 +418,11 @@ def test_large_values_may_come_where_there_were_short_ones(by_offset: bool) -> N
 
 @willing
 def test_group_lengths_may_lack_the_vr_that_others_have() -> None:
-    for lengths in ((14, 12), (12, 14)):
+    for length in (12, 14):
         files = [
             file_of(
                 *STUDY,
-                element(0x00200000, "UL", struct.pack("<I", lengths[0]), explicit=False),
+                element(0x00200000, "UL", struct.pack("<I", length), explicit=False),
                 element(0x00200013, "IS", f"{number}".zfill(size)),
             )
             for size in (6, 4)
@@ -448,11 +445,31 @@ def test_what_is_behind_it_tells_whether_there_is_a_command_set() -> None:
 
 @willing
 def test_values_of_undefined_length_are_followed_as_in_one_file() -> None:
-    """How far a reader follows them together has a bound; so they are not followed one by one."""
-    values = [element(0x00091010 + at, "UT", item(b"z" * 300), undefined=True) for at in range(3)]
-    recalled_of([file_of(*STUDY, element(0x00080070, "LO", str(n)), *values) for n in range(8)])
-    shapes_ = [file_of(*STUDY, *values[: 1 + n % 3]) for n in range(8)]
-    assert not any(recalled_of(shapes_))
+    """How far a reader follows items has a bound for the file; two values may use it up.
+
+    Then a third one ends at the first delimiter, though that is inside of an item.
+    """
+    items = item() * 3000
+    inner = item(DELIMITER + b"x" * 300)
+
+    def of(*leads: int) -> bytes:
+        """A file of two values that lead so far on, and of the third one."""
+        values = [
+            element(0x00091010 + at, "UT", item(length=lead) + b"z" * 300, undefined=True)
+            for at, lead in enumerate(leads)
+        ]
+        third = element(0x00091030, "UT", inner, undefined=True)
+        pixels = element(0x7FE00010, "OW", items)
+        return file_of(*STUDY, *values, third, pixels, element(0xFFFCFFFC, "OB", b"12"))
+
+    usual = of(0, 0)
+    # from the end of the item of each value to the first of those in the pixel data
+    into = len(usual) - len(items) - 14
+    ends = [usual.index(b"zzz"), usual.index(b"zzz", usual.index(b"zzz") + 300)]
+    leading = of(*(into - end for end in ends))
+    assert read(leading).problems
+    assert not read(usual).problems
+    assert not any(recalled_of([usual] * 6 + [leading] * 4))
 
 
 @willing

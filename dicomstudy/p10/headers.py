@@ -13,8 +13,8 @@ from dicomstudy.errors import P10Error
 #: VR bytes as they stand in a header: the VR, and whether its header is the long one.
 VRS = {vr.encode(): (vr, False) for vr in SHORT_VRS} | {vr.encode(): (vr, True) for vr in LONG_VRS}
 
-#: The longest value that is read by what is known of its header; longer ones are read anew.
-LONGEST_KNOWN = (1 << 16) - 12
+#: The longest encoded element that is known again by its header or its bytes.
+LONGEST_KNOWN = 1 << 16
 
 
 class Order(NamedTuple):

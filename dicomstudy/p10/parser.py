@@ -152,7 +152,7 @@ class Parser:
             return None
         (length,) = head.length.unpack_from(encoded, len(head.start))
         after = value_at + length
-        return None if length > min(self._limit, LONGEST_KNOWN) or after > end else after
+        return None if length > self._limit or after > min(end, pos + LONGEST_KNOWN) else after
 
     def tag(self, pos: int) -> int:
         """The tag at `pos`, or 0 if the data end there."""

@@ -21,6 +21,7 @@ from dicomstudy.errors import P10Error, Problem
 from dicomstudy.p10.file import P10File, Run, Syntax, elements_of
 from dicomstudy.p10.group_lengths import is_group_length
 from dicomstudy.p10.headers import (
+    LONGEST_KNOWN,
     VRS,
     Header,
     header,
@@ -59,8 +60,6 @@ _FILES_TO_LEARN, _FIRST_TO_LEARN = 64, frozenset((4, 8, 16))
 #: What is remembered is weighed in bytes of files; all of it goes when it is too much.
 _MAX_WEIGHT = 4 << 20
 _RUN_WEIGHT = 256
-#: The longest encoded element that a `Reader` remembers from one file to the next.
-_LONGEST_KNOWN = 1 << 16
 #: Runs that are still expected though files do not have them.
 _MOST_SKIPPED = 1 << 10
 #: Runs that may come before others that are expected: each moves all of these.
@@ -217,7 +216,7 @@ class _Pass(NamedTuple):
             if not element.form and value_at - pos == self.header_size:
                 return self.state.place(pos, data[pos:value_at], Run.single(element, b"", size))
         elif (
-            size <= _LONGEST_KNOWN
+            size <= LONGEST_KNOWN
             and not parser.flaws  # they are to be found again
             and not parser.looked  # at what another file may not have behind the element
             and element.tag  # the same bytes may be padding in another file

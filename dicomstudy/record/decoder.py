@@ -73,8 +73,11 @@ class Decoder:
             self._forget()
         deflated = file.deflated is not None
         explicit = file.syntax.explicit
-        memo = self._elements.memo(META_CONTEXT, deflated=deflated, explicit=True)
         context = Context(self._character_set(file), file.syntax.big)
+        memos = (
+            self._elements.memo(META_CONTEXT, deflated=deflated, explicit=True),
+            self._elements.memo(context, deflated=deflated, explicit=explicit),
+        )
         variable: list[Attribute] = []
         large: list[Large] = []
         extra: list[Attribute] = []
@@ -82,7 +85,7 @@ class Decoder:
         flaws: list[tuple[Attribute, int]] = []
         meta = len(file.meta)
         starts = [*file.meta_starts, *file.starts]
-        for runs in (file.meta, file.runs):
+        for runs, memo in zip((file.meta, file.runs), memos, strict=True):
             known = memo.runs
             for run in runs:
                 if run.singles:
@@ -97,7 +100,6 @@ class Decoder:
                         flaws.append((attribute, start))
                 variable.append(attribute)
                 shape.append(attribute.token)
-            memo = self._elements.memo(context, deflated=deflated, explicit=explicit)
         key = (context, deflated, file.preamble is not None, meta, *shape)
         template = self._templates.get(key)
         if template is None:
@@ -120,24 +122,26 @@ class Decoder:
         found = [_problem(*flaw) for flaw in flaws]
         problems = (*file.problems, *context.charset.problems, *found)
         record = Record(template, variable, extra, large, problems)
-        self._lay_stencil(file, record)
+        self._lay_stencil(file, record, memos)
         return record
 
-    def recall(self, data: bytes) -> Record | None:
+    def recall(self, data: Buffer) -> Record | None:
         """The record of a file that is like the last two that were decoded; None if it is not.
 
         It is a guess, made in a fraction of the time: that of `decode` if it is exact
         (`Checker.is_exact`), and of no meaning if it is not. To `decode` the file says that it
-        was wrong.
+        was wrong. Of a large file, which is not in memory, nothing is guessed.
         """
         self._has_guessed = False
+        if not isinstance(data, bytes):
+            return None
         if self._stencil is None or self._last is None or self._is_full():
             return None
         record = self._stencil.see(data, self._last, self._elements)
         self._has_guessed = record is not None
         return record
 
-    def _lay_stencil(self, file: P10File, record: Record) -> None:
+    def _lay_stencil(self, file: P10File, record: Record, memos: tuple[Memo, Memo]) -> None:
         """Get ready to `recall` files like this one, if the one before was of its shape, too."""
         before, self._last, self._stencil = self._last, None, None
         if not Stencil.is_usual(file, record):
@@ -146,12 +150,6 @@ class Decoder:
         is_again = before is not None and before.template is template
         if not is_again or self._wrong[template] >= _MOST_WRONG:
             return
-        context = Context(self._character_set(file), file.syntax.big)
-        memo = self._elements.memo
-        memos = (
-            memo(META_CONTEXT, deflated=False, explicit=True),
-            memo(context, deflated=False, explicit=file.syntax.explicit),
-        )
         self._stencil = Stencil.of(file, record, memos, self._max_inline)
 
     def _template(self, file: P10File, context: Context, variable: list[Attribute]) -> Template:

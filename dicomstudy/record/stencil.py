@@ -65,7 +65,6 @@ class Stencil:
     def __init__(self, holes: list[_Hole], limit: int) -> None:
         self._holes = holes
         self._limit = limit
-        self._longest = min(limit, LONGEST_KNOWN)
 
     @classmethod
     def of(
@@ -128,11 +127,11 @@ class Stencil:
         variable = last.variable.copy()
         extra: list[Attribute] = []
         large: list[Large] = []
-        pos, end, longest = 0, len(data), self._longest
+        pos, end, limit = 0, len(data), self._limit
         for gap, number, token, memo, head, known in self._holes:
             pos += gap
             if head is None:
-                found = _large_at(pos, data, memo, self._limit, elements)
+                found = _large_at(pos, data, memo, limit, elements)
                 if found is None:
                     return None
                 attribute, pos = found
@@ -145,7 +144,7 @@ class Stencil:
                     return None
                 (length,) = head.length.unpack_from(encoded, len(head.start))
                 after = value_at + length
-                if length > longest or after > end:
+                if length > limit or after > min(end, pos + LONGEST_KNOWN):
                     return None
                 encoded = data[pos:after]
                 attribute = known.get(encoded) or elements.ordinary(memo, head, encoded)
